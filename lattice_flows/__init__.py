@@ -1,0 +1,33 @@
+"""Exact lattice field theory sampling with normalizing flows.
+
+The names below are loaded when first used, so that ``import lattice_flows`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Ensemble": "lattice_flows.ensembles",
+    "FlowMetropolis": "lattice_flows.samplers",
+    "Direct": "lattice_flows.samplers",
+    "FlowHMC": "lattice_flows.samplers",
+    "HMC": "lattice_flows.samplers",
+    "WilsonU1": "lattice_flows.actions",
+    "gamma_method": "lattice_flows.statistics",
+    "plaquette_coupling": "lattice_flows.flows",
+    "run": "lattice_flows.workflows",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lattice_flows' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,163 @@
+"""The ensemble, read; and the doors to writing it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from lattice_flows.ensembles.errors import EnsembleError
+from lattice_flows.ensembles.layout import FORMAT, SCHEMA_VERSION, FieldSpec, joined_path, multiples
+from lattice_flows.ensembles.parts import Parts, exists, find_parts
+from lattice_flows.ensembles.writer import EnsembleWriter
+
+
+class Ensemble:
+    """The stored configurations of B Markov chains: ``NAME.h5``, ``NAME.segments/``, or both, read as one.
+
+    `Ensemble.open` shows what was committed up to then; to see more, open again. Nothing is read before it is asked
+    for, and what is asked for is checked for shape; `verify` checks every byte.
+
+        with Ensemble.open("ensembles/hmc.h5") as ensemble:
+            plaquette = ensemble.series("plaquette")        # (n_configs, n_chains)
+    """
+
+    def __init__(self, path: Path, parts: Parts) -> None:
+        self.path = path
+        self._parts = parts
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open NAME.h5 for reading, also while it is still NAME.segments. Needs no lock.
+
+        Raises EnsembleError where there is nothing, or a file is broken, foreign or missing.
+        """
+        path = joined_path(path)
+        return cls(path, find_parts(path))
+
+    @staticmethod
+    def create(
+        path: str | Path,
+        *,
+        header: Mapping[str, str | int | float],
+        chains: range,
+        field: FieldSpec,
+        store_fields: bool,
+    ) -> EnsembleWriter:
+        """A writer of a new ensemble NAME.h5 with the chains of these numbers, ``range(first_chain, first_chain +
+        n_chains)``.
+
+        `header` becomes root attributes: theory, sampler, card, seed, versions and the like. Nothing is on disk before
+        the first commit. Raises EnsembleError where the ensemble exists or the header uses a name of the schema,
+        LockedError where another writes it.
+        """
+        return EnsembleWriter.create(joined_path(path), header, chains, field, store_fields)
+
+    @staticmethod
+    def resume(path: str | Path) -> EnsembleWriter:
+        """A writer which goes on after the last commit, of an interrupted ensemble or of a finished one.
+
+        Raises EnsembleError as `open` does, and where the last segment fails its checksum; LockedError where another
+        writes it.
+        """
+        return EnsembleWriter.resume(joined_path(path))
+
+    @staticmethod
+    def exists(path: str | Path) -> bool:
+        """Whether anything was ever committed: then `resume`, else `create`."""
+        return exists(joined_path(path))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The header, and format, schema_version, shape (of the lattice), first_chain, n_chains, n_configs, seconds."""
+        return {
+            **self._parts.first.header,
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "shape": self.field.lattice_shape,
+            "first_chain": self.first_chain,
+            "n_chains": self.n_chains,
+            "n_configs": self.n_configs,
+            "seconds": self.seconds,
+        }
+
+    @property
+    def field(self) -> FieldSpec:
+        return self._parts.first.field
+
+    @property
+    def n_configs(self) -> int:
+        """Configurations per chain."""
+        return self._parts.n_configs
+
+    @property
+    def n_chains(self) -> int:
+        return len(self._parts.first.chains)
+
+    @property
+    def first_chain(self) -> int:
+        return self._parts.first.chains.start
+
+    @property
+    def seconds(self) -> float:
+        """Production seconds, summed over all commits."""
+        return self._parts.seconds
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is joined in NAME.h5; segments say that a run goes on or was interrupted."""
+        return self._parts.last.path == self.path
+
+    @property
+    def has_fields(self) -> bool:
+        return "fields" in self._parts.first.groups
+
+    @property
+    def series_names(self) -> list[str]:
+        return self._parts.names("series")
+
+    @property
+    def proposal_names(self) -> list[str]:
+        return self._parts.names("proposals")
+
+    def series(self, name: str) -> np.ndarray:
+        """The series, (n, B); n is n_configs, or the length of `series_configs` for one that is measured less often."""
+        path = f"series/{name}"
+        return self._parts.read(path, 0, self._parts.info(path).shape[0])
+
+    def series_configs(self, name: str) -> np.ndarray:
+        """Numbers of the configurations that the rows of the series belong to, (n,) int64."""
+        return multiples(0, self.n_configs, self._parts.info(f"series/{name}").every)
+
+    def configs(self, start: int, stop: int) -> np.ndarray:
+        """Configurations start to stop of all chains, (stop - start, B, *event); reads only these."""
+        if not self.has_fields:
+            raise EnsembleError(f"{self.path}: keeps its series alone; fields are stored with store_fields = true")
+        if not 0 <= start <= stop <= self.n_configs:
+            raise EnsembleError(f"{self.path}: holds the configurations 0 to {self.n_configs}, not {start} to {stop}")
+        return self._parts.read(f"fields/{self.field.name}", start, stop)
+
+    def proposals(self, name: str) -> np.ndarray:
+        """What is known of every proposal, accepted or not, (m, B)."""
+        path = f"proposals/{name}"
+        return self._parts.read(path, 0, self._parts.info(path).shape[0])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The state at the last commit, by name ("latent/x" for what lies in groups); scalars have the shape ()."""
+        return self._parts.last.state()
+
+    def verify(self) -> list[str]:
+        """Recompute every checksum. Returns a line for each file; raises EnsembleError naming a broken one."""
+        return self._parts.verify()
+
+    def close(self) -> None:
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

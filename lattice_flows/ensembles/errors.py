@@ -1,0 +1,51 @@
+"""What goes wrong with ensembles, in one line: what, where, what would be right."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class EnsembleError(ValueError):
+    """An ensemble is broken, foreign, misused or cannot be written. The message is one line."""
+
+
+class LockedError(EnsembleError):
+    """Another process writes this ensemble; `host` and `pid` say which (None where it has not told yet)."""
+
+    def __init__(self, path: Path, host: str | None, pid: int | None) -> None:
+        who = f"process {pid} on {host}" if host else "another process"
+        super().__init__(f"{path}: {who} is writing this ensemble; wait for its end, or stop it")
+        self.host = host
+        self.pid = pid
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever HDF5 throws at a broken file into an EnsembleError which names the file.
+
+    A file that is gone stays a FileNotFoundError: a writer may have joined it while we looked.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except EnsembleError as error:
+        if str(path) in str(error):
+            raise
+        raise EnsembleError(f"{path}: {error}") from error
+    except (
+        Exception
+    ) as error:  # h5py raises OSError, KeyError, RuntimeError, TypeError, MemoryError, ... on broken bytes
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise EnsembleError(f"{path}: broken, or not an ensemble file ({cause})") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError while writing `path` into an EnsembleError which says that nothing committed is lost."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.strerror or " ".join(str(error).split())
+        message = f"{path}: cannot be written ({cause}); all that was committed before is intact: mend this and resume"
+        raise EnsembleError(message) from error

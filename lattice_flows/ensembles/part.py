@@ -1,0 +1,180 @@
+"""One file of an ensemble: its schema, checked when it is opened, and its checksum, checked on demand."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lattice_flows.ensembles.checksum import content_sha256
+from lattice_flows.ensembles.contents import axes_of
+from lattice_flows.ensembles.errors import EnsembleError, reading
+from lattice_flows.ensembles.heap import check_heaps
+from lattice_flows.ensembles.layout import FORMAT, RESERVED, SCHEMA_VERSION, FieldSpec, config_axis, multiples
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of one file without reading its data. `tables` goes by path, "series/action" say."""
+
+    path: Path
+    header: Mapping[str, Any]  # the caller's attributes
+    field: FieldSpec
+    chains: range
+    configs: range
+    proposals: range
+    next_segment: int
+    seconds: float
+    sha256: str
+    tables: Mapping[str, TableInfo]
+    groups: frozenset[str]
+
+    @contextmanager
+    def open(self) -> Iterator[h5py.File]:
+        """The HDF5 file, read-only; whatever it raises becomes an EnsembleError."""
+        with reading(self.path), h5py.File(self.path, "r") as file:
+            yield file
+
+    def names(self, group: str) -> list[str]:
+        return [path.partition("/")[2] for path in self.tables if path.startswith(f"{group}/")]
+
+    def everies(self) -> set[int]:
+        return {info.every for info in self.tables.values()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The arrays of /state by name ("latent/x" for those in groups); scalars have the shape ()."""
+        arrays: dict[str, np.ndarray] = {}
+
+        def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset) and not name.startswith("length_"):
+                arrays[name] = np.asarray(item[()])
+
+        with self.open() as file:
+            file["state"].visititems(collect)
+        return arrays
+
+    def verify(self) -> str:
+        """Recompute the checksum and compare the axes. Returns what was checked; raises EnsembleError."""
+        with self.open() as file:
+            check_heaps(self.path, file)
+            found = content_sha256(file)
+            if found != self.sha256:
+                raise EnsembleError(
+                    f"{self.path}: damaged: its content has sha256 {found[:9]}..., recorded is {self.sha256[:9]}..."
+                )
+            proposals = self.proposals if "proposals" in self.groups else None
+            field = self.field if "fields" in self.groups else None
+            for name, values in axes_of(field, self.chains, self.configs, proposals, self.everies()).items():
+                if not np.array_equal(file[name][()], values):
+                    raise EnsembleError(f"{self.path}: the axis {name} does not count what the attributes say")
+        start, stop, megabytes = self.configs.start, self.configs.stop, self.path.stat().st_size / 1e6
+        return f"{self.path}: sha256 and axes are right, configurations {start} to {stop}, {megabytes:.1f} MB"
+
+
+def read_part(path: Path) -> Part:
+    """Open `path`, check its schema and close it; reads attributes and shapes, no data.
+
+    Raises EnsembleError, whatever the file holds; FileNotFoundError where there is none.
+    """
+    with reading(path), h5py.File(path, "r") as file:
+        check_heaps(path, file)
+        attributes = {name: _plain(file.attrs[name]) for name in file.attrs}
+        if attributes.get("format") != FORMAT:
+            raise EnsembleError(
+                f"{path}: not an ensemble file: its attribute format is {attributes.get('format')!r}, not {FORMAT!r}"
+            )
+        if attributes.get("schema_version") != SCHEMA_VERSION:
+            version = attributes.get("schema_version")
+            raise EnsembleError(f"{path}: schema_version {version!r} is unknown; this package reads {SCHEMA_VERSION}")
+        missing = sorted(RESERVED - attributes.keys())
+        if missing:
+            raise EnsembleError(f"{path}: the attributes {', '.join(missing)} are missing")
+        part = _part(path, attributes, file)
+        _check(part, file)
+    return part
+
+
+def _part(path: Path, attributes: Mapping[str, Any], file: h5py.File) -> Part:
+    def counted(what: str) -> range:
+        start, n = int(attributes[f"first_{what}"]), int(attributes[f"n_{what}s"])
+        if start < 0 or n < 0:
+            raise EnsembleError(f"{path}: first_{what} {start} and n_{what}s {n} must not be negative")
+        return range(start, start + n)
+
+    dims = tuple(str(attributes["field_dims"]).split())
+    return Part(
+        path=path,
+        header={name: value for name, value in attributes.items() if name not in RESERVED},
+        field=FieldSpec(str(attributes["field"]), dims, attributes["field_shape"], str(attributes["field_dtype"])),
+        chains=counted("chain"),
+        configs=counted("config"),
+        proposals=counted("proposal"),
+        next_segment=int(attributes["next_segment"]),
+        seconds=float(attributes["seconds"]),
+        sha256=str(attributes["sha256"]),
+        tables={
+            f"{group}/{name}": TableInfo(dataset.shape, dataset.dtype, int(dataset.attrs.get("every", 1)))
+            for group in ("fields", "series", "proposals")
+            for name, dataset in sorted(file.get(group, {}).items())
+        },
+        groups=frozenset(name for name in file if isinstance(file[name], h5py.Group)),
+    )
+
+
+def _check(part: Part, file: h5py.File) -> None:
+    """Raise EnsembleError unless the datasets have the shapes that the attributes announce."""
+    if "state" not in part.groups:
+        raise EnsembleError(f"{part.path}: the group /state is missing")
+    expected = {"config": len(part.configs), "chain": len(part.chains)}
+    if "proposals" in part.groups:
+        expected["proposal"] = len(part.proposals)
+    elif len(part.proposals):
+        raise EnsembleError(
+            f"{part.path}: {len(part.proposals)} proposals are announced, but the group /proposals is missing"
+        )
+    if "fields" in part.groups:
+        expected |= dict(zip(part.field.dims, part.field.shape))
+        if part.names("fields") != [part.field.name]:
+            raise EnsembleError(f"{part.path}: /fields holds {part.names('fields')}, it should hold {part.field.name}")
+    for path, info in part.tables.items():
+        shape, dtypes = _expected_table(part, path, info)
+        if info.shape != shape or info.dtype.name not in dtypes:
+            found, right = f"{info.dtype} {info.shape}", f"{' or '.join(dtypes)} {shape}"
+            raise EnsembleError(f"{part.path}: /{path} is {found}, it should be {right}")
+        expected[config_axis(info.every)] = len(multiples(part.configs.start, part.configs.stop, info.every))
+    for name, length in expected.items():
+        if file[name].shape != (length,):
+            raise EnsembleError(f"{part.path}: the axis {name} has shape {file[name].shape}, it should be ({length},)")
+
+
+def _expected_table(part: Part, path: str, info: TableInfo) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    group = path.partition("/")[0]
+    if info.every < 1:
+        raise EnsembleError(
+            f"{part.path}: /{path} is measured every {info.every} configurations; every must be positive"
+        )
+    if group == "fields":
+        return (len(part.configs), len(part.chains), *part.field.shape), (part.field.dtype,)
+    if group == "series":
+        return (len(multiples(part.configs.start, part.configs.stop, info.every)), len(part.chains)), (
+            "float64",
+            "int64",
+        )
+    return (len(part.proposals), len(part.chains)), ("float64", "int64")
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as Python str, int, float or tuple of these."""
+    if isinstance(value, np.ndarray):
+        return tuple(value.tolist())
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,184 @@
+"""The files of one ensemble in order: the joined file, then the segments that go on where it ends."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lattice_flows.ensembles.errors import EnsembleError, reading
+from lattice_flows.ensembles.layout import PIECE_BYTES, Schema, segment_numbers, segment_path
+from lattice_flows.ensembles.part import Part, TableInfo, read_part
+
+
+class Parts:
+    """The parts in order. Keeps the file it read last open, for callers that read block after block."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.schema: dict[str, Schema] = {}  # of the groups series and proposals, once a part has them
+        self._open: tuple[Path, h5py.File] | None = None
+
+    def append(self, part: Part) -> None:
+        """Add the next part. Raises EnsembleError unless it is of this ensemble and begins where the last one ends."""
+        for what in ("configs", "proposals"):
+            start = getattr(self.last, what).stop if self.parts else 0
+            found = getattr(part, what).start
+            if found != start:
+                raise EnsembleError(
+                    f"{part.path}: its {what} begin at number {found}, they should begin at {start}; a file is missing"
+                )
+        if self.parts:
+            _check_same_ensemble(self.first, part)
+            part = replace(part, header=self.first.header)  # one copy of the card, however many segments
+        for group, n_rows in (("series", len(part.configs)), ("proposals", len(part.proposals))):
+            schema = {
+                path: (info.dtype, info.every) for path, info in part.tables.items() if path.startswith(f"{group}/")
+            }
+            if (schema or n_rows) and self.schema.setdefault(group, schema) != schema:
+                raise EnsembleError(
+                    f"{part.path}: /{group} holds {sorted(schema)}, before it {sorted(self.schema[group])}"
+                )
+        self.parts.append(part)
+
+    @property
+    def first(self) -> Part:
+        return self.parts[0]
+
+    @property
+    def last(self) -> Part:
+        return self.parts[-1]
+
+    @property
+    def n_configs(self) -> int:
+        return self.last.configs.stop if self.parts else 0
+
+    @property
+    def n_proposals(self) -> int:
+        return self.last.proposals.stop if self.parts else 0
+
+    @property
+    def seconds(self) -> float:
+        return float(sum(part.seconds for part in self.parts))
+
+    def names(self, group: str) -> list[str]:
+        return [path.partition("/")[2] for path in self.schema.get(group, {})]
+
+    def info(self, path: str) -> TableInfo:
+        """The table over all parts, with its total shape. Raises EnsembleError where there is none."""
+        infos = [part.tables[path] for part in self.parts if path in part.tables]
+        if not infos:
+            group, _, name = path.partition("/")
+            there = ", ".join(self.names(group)) or "none"
+            raise EnsembleError(f"{self.first.path}: no {name!r} in /{group}; there is: {there}")
+        return replace(infos[0], shape=(sum(info.shape[0] for info in infos), *infos[0].shape[1:]))
+
+    def read(self, path: str, start: int, stop: int) -> np.ndarray:
+        """Rows start to stop of the table; reads nothing else."""
+        info = self.info(path)
+        out = np.empty((stop - start, *info.shape[1:]), info.dtype)
+        begin = 0
+        for part in self.parts:
+            end = begin + (part.tables[path].shape[0] if path in part.tables else 0)
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                self._read_into(out[low - start : high - start], part, path, low - begin, high - begin)
+            begin = end
+        return out
+
+    def stream(self, path: str) -> Iterator[np.ndarray]:
+        """All rows of the table in order, in pieces of about 8 MiB (one row where rows are larger)."""
+        info = self.info(path)
+        step = max(1, PIECE_BYTES // max(1, prod(info.shape[1:]) * info.dtype.itemsize))
+        for part in self.parts:
+            n_rows = part.tables[path].shape[0] if path in part.tables else 0
+            for low in range(0, n_rows, step):
+                rows = np.empty((min(step, n_rows - low), *info.shape[1:]), info.dtype)
+                self._read_into(rows, part, path, low, low + len(rows))
+                yield rows
+
+    def verify(self) -> list[str]:
+        """Check each part against its checksum. Returns a line for each; raises EnsembleError naming a broken one."""
+        return [part.verify() for part in self.parts]
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def _read_into(self, out: np.ndarray, part: Part, path: str, start: int, stop: int) -> None:
+        with reading(part.path):
+            self._file(part)[path].read_direct(out, np.s_[start:stop])
+
+    def _file(self, part: Part) -> h5py.File:
+        if self._open is None or self._open[0] != part.path:
+            self.close()
+            try:
+                self._open = part.path, h5py.File(part.path, "r")
+            except FileNotFoundError:
+                raise EnsembleError(
+                    f"{part.path}: gone since the ensemble was opened, for it was finished; open it again"
+                ) from None
+        return self._open[1]
+
+
+def exists(path: Path) -> bool:
+    """Whether anything of the ensemble was ever committed."""
+    return path.exists() or bool(segment_numbers(path))
+
+
+def find_parts(path: Path) -> Parts:
+    """The parts of NAME.h5 as they are on disk, leftovers of a join passed over.
+
+    Raises EnsembleError where there is none, or one is broken or missing.
+    """
+    while True:
+        before = _signature(path)
+        try:
+            return _find_parts(path)
+        except (EnsembleError, FileNotFoundError) as error:
+            if _signature(path) != before:  # a writer joined its segments while we looked: look again
+                continue
+            if isinstance(error, FileNotFoundError):
+                raise EnsembleError(f"{error.filename or path}: vanished while it was read") from error
+            raise
+
+
+def _find_parts(path: Path) -> Parts:
+    before = _signature(path)
+    parts = Parts()
+    if path.exists():
+        parts.append(read_part(path))
+    start = parts.last.next_segment if parts.parts else 0
+    numbers = [number for number in segment_numbers(path) if number >= start]
+    for expected, number in enumerate(numbers, start):
+        if number != expected:
+            raise EnsembleError(f"{segment_path(path, expected)}: missing, though {number:06d}.h5 is there")
+        parts.append(read_part(segment_path(path, number)))
+    if not parts.parts:
+        raise EnsembleError(f"{path}: no such ensemble, neither this file nor segments")
+    if _signature(path) != before:
+        raise EnsembleError(f"{path}: replaced while it was read")
+    return parts
+
+
+def _signature(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _check_same_ensemble(first: Part, part: Part) -> None:
+    same = {
+        "attributes": repr(first.header) == repr(part.header),
+        "field": first.field == part.field,
+        "chains": first.chains == part.chains,
+        "choice of storing fields": ("fields" in first.groups) == ("fields" in part.groups),
+    }
+    for what, equal in same.items():
+        if not equal:
+            raise EnsembleError(f"{part.path}: its {what} differ from those of {first.path}: it is of another ensemble")

@@ -1,0 +1,254 @@
+"""The one writer of an ensemble: collects blocks, commits them as segments, joins the segments at the end."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from lattice_flows.ensembles.contents import Contents, Table, axes_of, state_arrays
+from lattice_flows.ensembles.errors import EnsembleError, writing
+from lattice_flows.ensembles.header import checked_header, file_attributes
+from lattice_flows.ensembles.layout import Block, FieldSpec, config_axis, segment_numbers, segment_path, segments_folder
+from lattice_flows.ensembles.lock import WriterLock
+from lattice_flows.ensembles.part import read_part
+from lattice_flows.ensembles.parts import Parts, exists, find_parts
+from lattice_flows.ensembles.pending import Pending
+from lattice_flows.ensembles.storage import commit_in_memory, commit_streaming, sync_folder, temporary_path
+
+
+class EnsembleWriter:
+    """Made by `Ensemble.create` and `Ensemble.resume`; holds the lock until `finish`, `close` or the end of its `with`.
+
+        with Ensemble.create("ensembles/hmc.h5", header=..., chains=range(4), field=..., store_fields=True) as writer:
+            while writer.n_configs < 10_000:
+                writer.append(Block(...))
+                writer.commit(state, seconds=...)
+            writer.finish()
+
+    A commit costs a file; let the time between two grow with the run (a few seconds, or one per cent of the time run
+    so far, whichever is more), and even a run of weeks has about a thousand of them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lock: WriterLock,
+        parts: Parts,
+        header: Mapping[str, Any],
+        chains: range,
+        field: FieldSpec,
+        store_fields: bool,
+    ) -> None:
+        self.path = path
+        self.header = dict(header)
+        self.chains = chains
+        self.field = field
+        self.store_fields = store_fields
+        self._lock: WriterLock | None = lock
+        self._parts = parts
+        self._pending = self._nothing_pending()
+
+    @classmethod
+    def create(cls, path: Path, header: Mapping[str, Any], chains: range, field: FieldSpec, store_fields: bool) -> Self:
+        if not (isinstance(chains, range) and chains.step == 1 and chains.start >= 0 and len(chains) > 0):
+            raise EnsembleError(f"{path}: chains are {chains!r}; give range(first_chain, first_chain + n_chains)")
+        header = checked_header(header)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = WriterLock(path)
+        try:
+            if exists(path):
+                raise EnsembleError(f"{path}: exists, and nothing is overwritten; resume it, or choose another name")
+            _clean(path, next_segment=0)
+            return cls(path, lock, Parts(), header, chains, field, store_fields)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        if not exists(path):
+            raise EnsembleError(f"{path}: no such ensemble, neither this file nor segments")
+        lock = WriterLock(path)
+        try:
+            parts = find_parts(path)
+            first, last = parts.first, parts.last
+            if (
+                last.path != path
+            ):  # a segment is small; the joined file is verified by finish(), which reads all of it anyhow
+                last.verify()
+            _clean(path, first.next_segment if first.path == path else 0)
+            return cls(path, lock, parts, first.header, first.chains, first.field, "fields" in first.groups)
+        except BaseException:
+            lock.release()
+            raise
+
+    @property
+    def n_configs(self) -> int:
+        """Configurations per chain, those that wait for the next commit included."""
+        return self._pending.configs.stop
+
+    @property
+    def n_chains(self) -> int:
+        return len(self.chains)
+
+    @property
+    def first_chain(self) -> int:
+        return self.chains.start
+
+    @property
+    def seconds(self) -> float:
+        """Production seconds, summed over all commits."""
+        return self._parts.seconds
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The state at the last commit. Raises EnsembleError where nothing was committed yet."""
+        if not self._parts.parts:
+            raise EnsembleError(f"{self.path}: nothing was committed yet")
+        return self._parts.last.state()
+
+    def append(self, block: Block) -> None:
+        """Take a block; it reaches the disk with the next commit. Its arrays are not copied: do not change them before
+        that.
+
+        Raises EnsembleError, and takes nothing, where the block does not fit the ensemble.
+        """
+        self._check_open()
+        self._pending.add(block)
+
+    def commit(self, state: Mapping[str, Any], *, seconds: float) -> None:
+        """Write all blocks since the last commit, and the state at their end, as one segment: whole or not at all.
+
+        state    name -> array of numbers, or a number; "a/b" makes groups. A commit without blocks stores a state
+                 alone, say in the middle of the thermalisation.
+        seconds  of production since the last commit: updates and measurements, no compilation, no thermalisation, no
+                 writing.
+
+        Raises EnsembleError where the disk is full or the state cannot be stored; the blocks are kept for another try
+        then.
+        """
+        self._check_open()
+        number = self._parts.last.next_segment if self._parts.parts else 0
+        target = segment_path(self.path, number)
+        if target.exists():
+            raise EnsembleError(f"{target}: exists, and nothing is overwritten; resume the ensemble")
+        contents = self._contents(
+            tuple(self._pending.tables()),
+            self._pending.configs,
+            self._pending.proposals,
+            number + 1,
+            seconds,
+            state_arrays(state),
+        )
+        self._make_folder(target.parent)
+        commit_in_memory(target, contents.write)
+        self._parts.append(read_part(target))
+        self._pending = self._nothing_pending()
+
+    def finish(self) -> None:
+        """Verify all segments, join them into NAME.h5, delete them, release the lock. Needs little memory, whatever
+        the size.
+
+        Raises EnsembleError where a part is damaged, the disk is full, or blocks wait for a commit; nothing is deleted
+        then.
+        """
+        self._check_open()
+        if self._pending.blocks:
+            raise EnsembleError(
+                f"{self.path}: blocks were appended since the last commit; commit them, with the state at their end"
+            )
+        if not self._parts.parts:
+            raise EnsembleError(f"{self.path}: nothing was committed, so there is nothing to finish")
+        if self._parts.last.path != self.path:
+            self._parts.verify()  # a join must not lend a fresh checksum to damaged data
+            commit_streaming(self.path, self._joined().write)
+            _clean(self.path, self._parts.last.next_segment)
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock. What was not committed is lost, what was is not touched."""
+        self._parts.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._lock is None:
+            raise EnsembleError(f"{self.path}: this writer is closed; resume the ensemble")
+
+    def _nothing_pending(self) -> Pending:
+        field = self.field if self.store_fields else None
+        return Pending(field, self.n_chains, self._parts.n_configs, self._parts.n_proposals, self._parts.schema)
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            with writing(folder):
+                folder.mkdir()
+                sync_folder(folder.parent)
+
+    def _joined(self) -> Contents:
+        """Everything of all parts, streamed. Its tables do not depend on where the parts were cut."""
+        parts = self._parts
+        axes = {"fields": ("config", "chain", *self.field.dims), "proposals": ("proposal", "chain")}
+        tables = []
+        for path in sorted({path for part in parts.parts for path in part.tables}):
+            info = parts.info(path)
+            dims = axes.get(path.partition("/")[0], (config_axis(info.every), "chain"))
+            tables.append(Table(path, info.dtype, dims, info.shape, parts.stream(path), info.every))
+        last = parts.last
+        return self._contents(
+            tuple(tables),
+            range(parts.n_configs),
+            range(parts.n_proposals),
+            last.next_segment,
+            parts.seconds,
+            last.state(),
+        )
+
+    def _contents(
+        self,
+        tables: tuple[Table, ...],
+        configs: range,
+        proposals: range,
+        next_segment: int,
+        seconds: float,
+        state: Mapping[str, np.ndarray],
+    ) -> Contents:
+        has_proposals = any(table.path.startswith("proposals/") for table in tables)
+        axes = axes_of(
+            self.field if self.store_fields else None,
+            self.chains,
+            configs,
+            proposals if has_proposals else None,
+            (table.every for table in tables),
+        )
+        attributes = file_attributes(self.header, self.field, self.chains, configs, proposals, next_segment, seconds)
+        return Contents(attributes, axes, tables, state)
+
+
+def _clean(path: Path, next_segment: int) -> None:
+    """Delete what kills left: temporary files, and segments below `next_segment`, which the joined file holds."""
+    folder = segments_folder(path)
+    with writing(folder):
+        temporary_path(path).unlink(missing_ok=True)
+        if not folder.is_dir():
+            return
+        for entry in folder.iterdir():
+            if re.fullmatch(r"\d+\.h5\.tmp", entry.name):
+                entry.unlink()
+        for number in segment_numbers(path):
+            if number < next_segment:
+                segment_path(path, number).unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,133 @@
+"""Closed forms of periodic 2D U(1) with the Wilson action on V plaquettes, by characters.
+
+The plaquette weight exp(-beta (1 - cos P)) has Fourier coefficients f(n) = exp(-beta) I_n(beta). In two dimensions
+the plaquettes are independent but for their product, which is one, so Z = sum_n f(n)^V and a loop of area A raises
+the representation inside it: <W_A> = sum_n f(n)^(V-A) f(n+1)^A / Z (Migdal 1975; Gattringer et al., arXiv:1503.04927).
+With a theta term the coefficient is f(n - theta / 2 pi), for f continued to real order by its integral
+f(nu) = (1/pi) int_0^pi cos(nu P) exp(-beta (1 - cos P)) dP, which counts each plaquette's wrapped angle.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ive
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExactU1:
+    """Expectation values at coupling beta on `n_sites` sites.
+
+    Raises ValueError for beta < 0 or n_sites < 1.
+    """
+
+    beta: float
+    n_sites: int
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.beta) and self.beta >= 0):
+            raise ValueError(f"beta must be a finite number >= 0, got {self.beta}")
+        if self.n_sites < 1:
+            raise ValueError(f"n_sites must be >= 1, got {self.n_sites}")
+
+    @cached_property
+    def _orders(self) -> NDArray[np.int64]:
+        # f(n)/f(0) falls like exp(-n^2 / 2 beta) and then faster: beyond this it is below 1e-300.
+        n_max = int(np.ceil(40.0 + 40.0 * np.sqrt(self.beta)))
+        return np.arange(-n_max, n_max + 1)
+
+    @cached_property
+    def _log_ratios(self) -> Array:
+        """log f(n) - log f(0)."""
+        with np.errstate(divide="ignore"):
+            return np.log(ive(np.abs(self._orders), self.beta)) - np.log(ive(0, self.beta))
+
+    def _character_sum(self, area: int) -> float:
+        """sum_n f(n)^(V-A) f(n+1)^A / f(0)^V."""
+        inside = np.append(self._log_ratios[1:], -np.inf)
+        outside = self._log_ratios
+        with np.errstate(invalid="ignore"):
+            exponents = (self.n_sites - area) * outside + (area * inside if area else 0.0)
+        if area == self.n_sites:  # nothing outside: 0 * log 0 above
+            exponents = area * inside
+        return float(np.exp(exponents[~np.isnan(exponents)]).sum())
+
+    @property
+    def log_z(self) -> float:
+        """log Z relative to the normalised Haar measure."""
+        return self.n_sites * float(np.log(ive(0, self.beta))) + float(np.log(self._character_sum(0)))
+
+    @property
+    def plaquette(self) -> float:
+        """<cos P>."""
+        return self.wilson_loop(1)
+
+    @property
+    def action(self) -> float:
+        """<S> = beta V (1 - <cos P>)."""
+        return self.beta * self.n_sites * (1.0 - self.plaquette)
+
+    def wilson_loop(self, area: int) -> float:
+        """<cos> of a loop around `area` plaquettes, or of two Polyakov loops with `area` plaquettes between them.
+
+        Raises ValueError for an area outside 0 ... V.
+        """
+        if not 0 <= area <= self.n_sites:
+            raise ValueError(f"the area must be between 0 and {self.n_sites}, got {area}")
+        return self._character_sum(area) / self._character_sum(0)
+
+    @cached_property
+    def _quadrature(self) -> tuple[Array, Array]:
+        """Gauss-Legendre nodes on [0, pi] and weights that include exp(-beta (1 - cos P)) / pi."""
+        nodes, weights = np.polynomial.legendre.leggauss(400)
+        p = 0.5 * np.pi * (nodes + 1.0)
+        return p, 0.5 * weights * np.exp(-2.0 * self.beta * np.sin(0.5 * p) ** 2)
+
+    def _moments(self, nu: Array) -> tuple[Array, Array, Array]:
+        """f(nu)/f(0) and its first two derivatives in nu."""
+        p, weights = self._quadrature
+        phase = np.multiply.outer(nu, p)
+        cos, sin = np.cos(phase), np.sin(phase)
+        f0 = weights.sum()
+        return cos @ weights / f0, -(sin @ (weights * p)) / f0, -(cos @ (weights * p * p)) / f0
+
+    def theta_ratio(self, theta: float | Array) -> Array:
+        """Z(theta)/Z(0) = <exp(i theta Q)>, shaped like theta."""
+        angles = np.atleast_1d(np.asarray(theta, dtype=float))
+        f, _, _ = self._moments((self._orders - angles[:, None] / (2.0 * np.pi)).ravel())
+        sums = _signed_power(f, self.n_sites).reshape(angles.size, -1).sum(axis=1)
+        return (sums / self._character_sum(0)).reshape(np.shape(theta))
+
+    @property
+    def charge_squared(self) -> float:
+        """<Q^2> = -Z''(0)/Z(0) in theta = (1/2pi)^2 times the second derivative in nu."""
+        v = self.n_sites
+        f, df, ddf = self._moments(self._orders.astype(float))
+        f = np.exp(self._log_ratios)  # more digits than the quadrature where f is tiny
+        second = v * f ** (v - 1) * ddf + v * (v - 1) * f ** max(v - 2, 0) * df**2
+        return float(-second.sum() / self._character_sum(0) / (4.0 * np.pi**2))
+
+    @property
+    def susceptibility(self) -> float:
+        """chi_top = <Q^2>/V."""
+        return self.charge_squared / self.n_sites
+
+    def charge_distribution(self, q_max: int) -> Array:
+        """P(Q) for Q = -q_max ... q_max: the Fourier transform of Z(theta)/Z(0).
+
+        Q cannot exceed V/2 and Z(theta) is a trigonometric polynomial in theta of that degree, so the trapezoidal sum
+        over more than V angles is exact.
+        """
+        n_angles = max(2 * self.n_sites, 2 * q_max) + 3
+        theta = 2.0 * np.pi * np.arange(n_angles) / n_angles
+        ratio = np.concatenate([self.theta_ratio(part) for part in np.array_split(theta, 1 + n_angles // 64)])
+        charges = np.arange(-q_max, q_max + 1)
+        return np.cos(np.multiply.outer(charges, theta)) @ ratio / n_angles
+
+
+def _signed_power(x: Array, n: int) -> Array:
+    """x^n without overflow of the sign: |x|^n sign(x)^n."""
+    return np.abs(x) ** n * (np.sign(x) if n % 2 else 1.0)

@@ -1,0 +1,90 @@
+"""Mixtures of projected scalings of the circle: infinitely smooth, so that HMC may run through them."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lattice_flows.flows.circle import CircleTransform
+
+_MAX_RADIUS = 0.99  # of omega: slopes stay between 1/199 and 199
+_TOLERANCE = 1e-12  # of the root in radians, float64
+_ITERATIONS = 64  # far more than Newton needs; bisection alone would need 45
+_CHECK_EVERY = 8  # iterations between two looks at the error: a look waits for the device
+
+
+class ProjectionMixture(CircleTransform):
+    """A convex mixture of `n_components` non-compact projections.
+
+    arXiv:2101.08176 eqs. (44)-(46) (also arXiv:2003.06413, arXiv:2002.02428) scale tan(x/2) by e^s. With
+    kappa = tanh(s/2) and a centre c that map is, free of singularities,
+
+        y = x + 2 atan[kappa sin(x - c) / (1 - kappa cos(x - c))]
+        dy/dx = (1 - kappa^2) / (1 - 2 kappa cos(x - c) + kappa^2)
+
+    (c = 0 is the papers' form). Here kappa e^{ic} = omega = 0.99 h / sqrt(1 + h^2) is the point of the disc that
+    belongs to a plane vector h: smooth also at kappa = 0, where the centre is undefined. There is no rigid
+    shift: a bare number, it would break charge conjugation. Parameters: the mixture's logits, then the vectors h.
+    """
+
+    smooth: ClassVar[bool] = True
+    even_scalars: ClassVar[bool] = True
+
+    def __init__(self, n_components: int) -> None:
+        if n_components < 1:
+            raise ValueError(f"a mixture has at least one component, got n_components = {n_components}")
+        self.n_scalars = n_components
+        self.n_vectors = n_components
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        displacement, slope = _mixture(x, *self._components(parameters))
+        return x + displacement, torch.log(slope)
+
+    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        components = self._components(parameters)
+        with torch.no_grad():
+            root = _solve(y, components)
+            displacement, slope = _mixture(root, *components)
+        # One Newton step at the root, with a constant slope, has the derivatives of the implicit function.
+        displacement, _ = _mixture(root, *components)
+        x = root - (root + displacement - y) / slope
+        return x, -torch.log(_mixture(x, *components)[1])
+
+    def _components(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights, omega's two coordinates and 1 - |omega|^2, each (n_components, ...)."""
+        logits, u, v = parameters.movedim(-1, 0).chunk(3)
+        squared = u * u + v * v
+        scale = _MAX_RADIUS * torch.rsqrt(1.0 + squared)
+        return torch.softmax(logits, 0), scale * u, scale * v, 1.0 - scale * scale * squared
+
+
+def _mixture(x: Tensor, weights: Tensor, u: Tensor, v: Tensor, rim: Tensor) -> tuple[Tensor, Tensor]:
+    """y - x and dy/dx, shaped like x. With 1 - conj(omega) e^{ix} = d - i n the angle is atan(n/d), and d > 0."""
+    sin, cos = torch.sin(x), torch.cos(x)
+    n = u * sin - v * cos
+    d = 1.0 - u * cos - v * sin
+    displacement = 2.0 * (weights * torch.atan(n / d)).sum(0)
+    slope = (weights * (rim / (n * n + d * d))).sum(0)
+    return displacement, slope
+
+
+def _solve(y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    """The x of x + displacement(x) = y, by Newton steps that fall back to bisection: |y - x| < pi is the bracket."""
+    low, high = y - math.pi, y + math.pi
+    x, last = y, torch.full_like(y, math.inf)
+    tolerance = max(_TOLERANCE, 8.0 * torch.finfo(y.dtype).eps)
+    for iteration in range(1, _ITERATIONS + 1):
+        displacement, slope = _mixture(x, *components)
+        excess = x + displacement - y
+        low, high = torch.where(excess < 0, x, low), torch.where(excess > 0, x, high)
+        step = excess / slope
+        newton = x - step
+        # Newton must stay inside and halve its step, or the bracket is halved instead.
+        trusted = (newton >= low) & (newton <= high) & (step.abs() < 0.5 * last)
+        bisection = 0.5 * (low + high)
+        last = torch.where(trusted, step.abs(), 0.5 * (high - low))
+        x = torch.where(trusted | (excess == 0), newton, bisection)
+        if iteration % _CHECK_EVERY == 0 and bool((last <= tolerance).all()):
+            break
+    return x

@@ -1,0 +1,33 @@
+"""The target seen from the latent space of a flow."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lattice_flows.actions import Action
+from lattice_flows.flows.transform import Transform
+from lattice_flows.lattice import Space
+
+
+@dataclass(frozen=True)
+class Pullback(Action):
+    """S'(z) = S(f(z)) - log|det df/dz|: exp(-S') is the target in latent coordinates and the reference measure.
+
+    HMC on this action is flow-HMC, arXiv:2302.08408 and, for trivialising maps, arXiv:0907.5491 eq. (2.8). The force
+    is autograd's with respect to z alone; no parameter receives a gradient.
+    """
+
+    action: Action
+    transform: Transform
+
+    @property
+    def space(self) -> Space:  # type: ignore[override]
+        return self.action.space
+
+    def __call__(self, x: Tensor) -> Tensor:
+        field, log_det = self.transform.forward(x)
+        return self.action(field) - log_det.double()
+
+    def push(self, z: Tensor) -> Tensor:
+        """The field x = f(z) of latent z, wrapped by its space."""
+        return self.space.wrap(self.transform.forward(z)[0])

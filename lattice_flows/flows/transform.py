@@ -1,0 +1,61 @@
+"""Invertible maps with the logarithm of their Jacobian determinant.
+
+`forward` maps latent z to field x. Code inside the package calls `.forward` and `.inverse` by name: the two are equals,
+they are typed, and the hooks of `nn.Module.__call__` are not needed.
+"""
+
+from abc import ABC, abstractmethod
+from typing import cast
+
+from torch import Tensor, nn
+
+
+class Transform(nn.Module, ABC):
+    """A bijection x = f(z) of fields (B, *event)."""
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """x = f(z), shaped like z, and log|det dx/dz|, (B,)."""
+
+    @abstractmethod
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """z = f^-1(x), shaped like x, and log|det dz/dx|, (B,)."""
+
+
+class Chain(Transform):
+    """Transforms one after another: `forward` applies the first one first."""
+
+    def __init__(self, *transforms: Transform) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(transforms)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        total = z.new_zeros(z.shape[0])
+        for transform in self._sequence():
+            z, log_det = transform.forward(z)
+            total = total + log_det
+        return z, total
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        total = x.new_zeros(x.shape[0])
+        for transform in reversed(self._sequence()):
+            x, log_det = transform.inverse(x)
+            total = total + log_det
+        return x, total
+
+    def _sequence(self) -> list[Transform]:
+        return cast("list[Transform]", list(self.transforms))
+
+
+class Inverse(Transform):
+    """A transform used backwards."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.transform.inverse(z)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.transform.forward(x)

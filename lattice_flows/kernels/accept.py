@@ -1,0 +1,33 @@
+"""The Metropolis loop of independence proposals, for all chains at once."""
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from lattice_flows.kernels.elementary import fast_log
+
+
+@njit(parallel=True, cache=True)
+def independence_metropolis(
+    log_w: NDArray[np.float64], proposed: NDArray[np.float64], uniforms: NDArray[np.float64], runs: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Accept proposal t of chain b with probability min(1, w_proposed / w_current).
+
+    log_w (B,) belongs to the current states, proposed (T, B) to the proposals, uniforms (B, T) decide, runs (B,) is
+    the number of rejections each chain has just had in a row. Returns `accepted` (T, B) and the run of rejections
+    after each test (T, B). A proposal of weight zero or not-a-number is never accepted.
+    """
+    n_tests, n_chains = proposed.shape
+    accepted = np.empty((n_tests, n_chains), dtype=np.bool_)
+    rejections = np.empty((n_tests, n_chains), dtype=np.int64)
+    for b in prange(n_chains):
+        current, run = log_w[b], runs[b]
+        for t in range(n_tests):
+            accept = fast_log(uniforms[b, t]) < proposed[t, b] - current and proposed[t, b] > -np.inf
+            if accept:
+                current, run = proposed[t, b], 0
+            else:
+                run += 1
+            accepted[t, b] = accept
+            rejections[t, b] = run
+    return accepted, rejections

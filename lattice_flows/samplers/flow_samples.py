@@ -1,0 +1,58 @@
+"""Independent samples of a flow with their weights: no chain, no test, reweighting instead."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from lattice_flows.actions import Action
+from lattice_flows.flows import Flow
+from lattice_flows.samplers.proposals import Proposals, no_proposals, propose, without_first
+from lattice_flows.samplers.sampler import Array, Streams
+
+
+class FlowSamplesState(NamedTuple):
+    """x (B, *event), and what is left of the last batch."""
+
+    x: Array
+    proposals: Proposals
+
+
+class FlowSamplesInfo(NamedTuple):
+    """log_w of the configurations (B,), and of all samples of the step (n_updates, B)."""
+
+    log_w: Array
+    proposal_log_w: Array
+
+
+@dataclass(frozen=True)
+class FlowSamples:
+    """Fresh samples x ~ q with log_w = -S(x) - log q(x); averages are <w O>/<w>.
+
+    Raises ValueError for a batch_size below 1.
+    """
+
+    action: Action
+    flow: Flow
+    batch_size: int = 1024
+    weighted: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
+
+    def init(self, x: Array, streams: Streams) -> FlowSamplesState:
+        """x (B, *event) gives the shape; every step replaces it."""
+        x = np.array(x, dtype=np.float64)
+        return FlowSamplesState(x, no_proposals(self.flow, x, streams))
+
+    def step(self, state: FlowSamplesState, n_updates: int = 1) -> tuple[FlowSamplesState, FlowSamplesInfo]:
+        """n_updates fresh samples for every chain, of which the last one is kept."""
+        x, proposals = state
+        log_w = np.empty((n_updates, len(x)))
+        for update in range(n_updates):
+            if len(proposals.log_w) == 0:
+                proposals = propose(self.flow, self.action, proposals, self.batch_size)
+            x, log_w[update] = proposals.x[0], proposals.log_w[0]
+            proposals = without_first(proposals, 1)
+        return FlowSamplesState(x.copy(), proposals), FlowSamplesInfo(log_w[-1], log_w)

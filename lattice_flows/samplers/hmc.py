@@ -1,0 +1,112 @@
+"""Hybrid Monte Carlo (Duane et al. 1987) of any action: compiled where the action has kernels, torch elsewhere.
+
+Both paths draw the same momenta from the same streams and make the same trajectory up to rounding.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lattice_flows.actions import Action
+from lattice_flows.kernels.random import normals, uniforms
+from lattice_flows.samplers.integrators import leapfrog
+from lattice_flows.samplers.sampler import Array, Streams
+from lattice_flows.samplers.tuning import tuned_n_md_steps
+
+
+class HMCState(NamedTuple):
+    """x (B, *event), its action (B,), and the random streams (B, 2)."""
+
+    x: Array
+    action: Array
+    streams: Streams
+
+
+class HMCInfo(NamedTuple):
+    """The accepted fraction of the updates and delta_h of the last one, each (B,)."""
+
+    accepted: Array
+    delta_h: Array
+
+
+@dataclass(frozen=True)
+class HMC:
+    """Leapfrog HMC with unit mass.
+
+    action: the target.
+    trajectory_length: molecular-dynamics time of a trajectory.
+    n_md_steps: leapfrog steps per trajectory; None asks `tune` to find it.
+    target_acceptance: what `tune` aims at.
+    device: where a torch action computes.
+
+    Raises ValueError for values out of range.
+    """
+
+    action: Action
+    trajectory_length: float = 1.0
+    n_md_steps: int | None = None
+    target_acceptance: float = 0.8
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.trajectory_length < float("inf"):
+            raise ValueError(f"trajectory_length must be > 0, got {self.trajectory_length}")
+        if self.n_md_steps is not None and self.n_md_steps < 1:
+            raise ValueError(f"n_md_steps must be >= 1, got {self.n_md_steps}")
+        if not 0 < self.target_acceptance < 1:
+            raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
+
+    def init(self, x: Array, streams: Streams) -> HMCState:
+        """The state of chains at x (B, *event), float64."""
+        x = np.ascontiguousarray(x, dtype=np.float64)
+        kernels = self.action.kernels(x.shape[1:])
+        action = kernels.action(x) if kernels else self._torch_action(x)
+        return HMCState(x.copy(), action, streams.copy())
+
+    def step(self, state: HMCState, n_updates: int = 1) -> tuple[HMCState, HMCInfo]:
+        """n_updates trajectories of every chain.
+
+        Raises ValueError when n_md_steps was neither given nor tuned.
+        """
+        if self.n_md_steps is None:
+            raise ValueError("n_md_steps is not set: give it, or call tune() first")
+        step_size = self.trajectory_length / self.n_md_steps
+        kernels = self.action.kernels(state.x.shape[1:])
+        if kernels:
+            *new, accepted, delta_h = kernels.trajectories(*state, step_size, self.n_md_steps, n_updates)
+            return HMCState(*new), HMCInfo(accepted, delta_h)
+        accepted = np.zeros(len(state.x))
+        for _ in range(n_updates):
+            state, accept, delta_h = self._torch_trajectory(state, step_size, self.n_md_steps)
+            accepted += accept
+        return state, HMCInfo(accepted / n_updates, delta_h)
+
+    def tune(self, state: HMCState, n_updates: int) -> "HMC":
+        """This sampler with n_md_steps set to reach the target acceptance, found in n_updates trajectories from state."""
+        if self.n_md_steps is not None:
+            return self
+        return replace(self, n_md_steps=tuned_n_md_steps(self, state, n_updates))
+
+    def _torch_action(self, x: Array) -> Array:
+        with torch.no_grad():
+            return self.action(torch.from_numpy(x).to(self.device)).cpu().numpy()
+
+    def _torch_trajectory(self, state: HMCState, step_size: float, n_md_steps: int) -> tuple[HMCState, Array, Array]:
+        n_chains = len(state.x)
+        momenta, streams = normals(state.streams, state.x[0].size)  # (B, event size)
+        u, streams = uniforms(streams, 1)  # (B, 1)
+        x = torch.from_numpy(state.x).to(self.device)
+        with torch.no_grad():
+            end, p = leapfrog(
+                self.action, x, torch.from_numpy(momenta).to(self.device).view_as(x), step_size, n_md_steps
+            )
+            end = self.action.space.wrap(end)
+            action = self.action(end).cpu().numpy()
+        kinetic = 0.5 * p.square().flatten(1).sum(1).cpu().numpy()
+        delta_h = action - state.action + kinetic - 0.5 * np.square(momenta).sum(1)
+        accept = np.log(u[:, 0]) < -delta_h  # False for a delta_h that is not a number
+        mask = accept.reshape(n_chains, *([1] * (state.x.ndim - 1)))  # (B, 1, ...)
+        new = HMCState(np.where(mask, end.cpu().numpy(), state.x), np.where(accept, action, state.action), streams)
+        return new, accept.astype(np.float64), delta_h

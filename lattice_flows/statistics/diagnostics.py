@@ -1,0 +1,110 @@
+"""Do the chains agree, do they move, and do the numbers agree with what is known?"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import chdtrc, ndtri
+
+from lattice_flows.statistics.gamma import gamma_method
+from lattice_flows.statistics.replicas import Array, Series, as_replicas, fluctuations, require_equal_lengths
+
+
+class ChiSquared(NamedTuple):
+    """chi^2 and the probability p of a larger one."""
+
+    chi2: float
+    p: float
+
+
+def r_hat(series: ArrayLike) -> float:
+    """Rank-normalised split R-hat (Vehtari et al., arXiv:1903.08008, section 4); 1 when chains agree.
+
+    series: (n_configs, n_chains), finite, n_configs >= 4; ValueError otherwise. Each chain is cut into halves (an odd
+    middle value is left out), and the larger of the R-hat of the values and of their distance from the median is
+    returned. nan for one chain and where all values are equal; inf where each half is frozen but not all at one value.
+    Above 1.01 the chains do not agree.
+    """
+    values = np.asarray(series, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] < 4 or not np.isfinite(values).all():
+        raise ValueError(f"r_hat needs finite values (n_configs >= 4, n_chains), got the shape {values.shape}")
+    if values.shape[1] < 2:
+        return math.nan
+    half = values.shape[0] // 2
+    halves = np.concatenate([values[:half], values[-half:]], axis=1)  # (half, 2 * n_chains)
+    folded = np.abs(halves - np.median(halves))
+    return float(np.fmax(_plain_r_hat(_rank_normalised(halves)), _plain_r_hat(_rank_normalised(folded))))
+
+
+def count_changes(charge: ArrayLike) -> int:
+    """How often the charge, rounded to an integer, differs from the one before, over all chains.
+
+    charge: (n_configs, n_chains) or (n_configs,), finite. Fewer than 20 changes: frozen.
+    """
+    charges = np.asarray(charge, dtype=np.float64)
+    if not np.isfinite(charges).all():
+        raise ValueError("the charge is not finite")
+    return int(np.count_nonzero(np.diff(np.rint(charges), axis=0)))
+
+
+def covariance_of_means(series: Sequence[Series], s_tau: float = 1.5) -> Array:
+    """Covariance (n, n) of the means of n series measured on the same configurations, for a correlated chi^2.
+
+    The correlation at equal time, over all chains, scaled by the Gamma-method errors: positive semi-definite. It takes
+    tau_int of a pair as the geometric mean of both, as pyerrors does. Rows of frozen series hold their squared error on
+    the diagonal alone. Raises what gamma_method raises, and ValueError if the series differ in shape.
+    """
+    several = [as_replicas(one) for one in series]
+    require_equal_lengths(several)
+    estimates = [gamma_method(replicas, s_tau) for replicas in several]
+    errors = np.array([estimate.error for estimate in estimates])
+    deltas = np.array([np.concatenate(fluctuations(replicas)) for replicas in several])  # (n, all configurations)
+    deltas[[math.isnan(estimate.tau_int) for estimate in estimates]] = 0.0  # only rounding is left of a frozen series
+    norms = np.sqrt(np.einsum("ni,ni->n", deltas, deltas))
+    unit = deltas / np.where(norms > 0, norms, 1.0)[:, None]
+    correlation = unit @ unit.T
+    np.fill_diagonal(correlation, 1.0)
+    return errors[:, None] * correlation * errors
+
+
+def pull(value: float, error: float, exact: float) -> float:
+    """(value - exact) / error; nan unless the error is positive."""
+    return (value - exact) / error if error > 0 else math.nan
+
+
+def chi_squared(differences: ArrayLike, covariance: ArrayLike) -> ChiSquared:
+    """chi^2 = d^T C^-1 d of differences d (n,) with covariance C (n, n), n degrees of freedom.
+
+    Raises ValueError if C is not positive definite: a frozen series, or figures that determine one another.
+    """
+    d, c = np.asarray(differences, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
+    if d.ndim != 1 or c.shape != (d.size, d.size):
+        raise ValueError(f"differences (n,) and covariance (n, n) do not fit: {d.shape}, {c.shape}")
+    errors = np.sqrt(np.maximum(np.diag(c), 0.0))
+    if not np.isfinite(d).all() or not np.isfinite(c).all() or not (errors > 0).all():
+        raise ValueError("chi_squared needs finite differences with positive errors")
+    eigenvalues, vectors = np.linalg.eigh(c / np.outer(errors, errors))
+    if eigenvalues[0] < 1e-12 * d.size:
+        raise ValueError("the covariance is not positive definite: some of the figures determine one another")
+    chi2 = float(np.sum((vectors.T @ (d / errors)) ** 2 / eigenvalues))
+    return ChiSquared(chi2, float(chdtrc(d.size, chi2)))
+
+
+def _rank_normalised(values: Array) -> Array:
+    """Normal scores of the pooled ranks, ties sharing their mean rank (arXiv:1903.08008, eq. 14)."""
+    _, inverse, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - 0.5 * (counts - 1)
+    return ndtri((ranks[inverse] - 0.375) / (values.size + 0.25)).reshape(values.shape)
+
+
+def _plain_r_hat(z: Array) -> float:
+    """sqrt(var+ / W) of columns z (n, m), arXiv:1903.08008, eqs. 1 to 4."""
+    n = z.shape[0]
+    within = float(z.var(axis=0, ddof=1).mean())
+    between = float(z.mean(axis=0).var(ddof=1))
+    # Rounding alone: equal values have equal scores.
+    if (z == z[0]).all():
+        return math.nan if (z == z[0, 0]).all() else math.inf
+    return math.sqrt((n - 1) / n + between / within)

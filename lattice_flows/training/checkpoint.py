@@ -1,0 +1,107 @@
+"""Checkpoints of a training: tensors and plain types only, written in one atomic act."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_FORMAT = "lattice_flows training checkpoint"
+_VERSION = 1
+
+Weights = dict[str, Tensor]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: one line that says which and why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a resume needs. `header` and `settings` are JSON-able; the flow is used with the weights `average`."""
+
+    header: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    threads: int  # torch's, of the run so far: other counts round sums differently
+    step: int
+    train_seconds: float
+    reason: str  # why the training ended; "" while it has not
+    worst_loss: float  # beyond which it counts as diverged
+    flow: Weights
+    average: Weights
+    optimizer: dict[str, Any]
+    generators: list[Tensor]  # states: of training, of monitoring
+
+
+class FlowWeights(NamedTuple):
+    """What a finished or running training offers to users of the flow."""
+
+    header: dict[str, Any]
+    weights: Weights  # averaged; flow.load_state_dict(weights)
+    sha256: str  # of header and weights
+    step: int
+    train_seconds: float
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write under a temporary name, fsync, rename, fsync the folder: readers see the old file or the new one."""
+    content = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
+    content["header"] = json.dumps(checkpoint.header, sort_keys=True)
+    content["settings"] = json.dumps(checkpoint.settings, sort_keys=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        torch.save({"format": _FORMAT, "version": _VERSION, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, on the CPU. Nothing in the file is executed.
+
+    Raises CheckpointError for a file that is missing, truncated, foreign or of another version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch.load raises half a dozen types for files that are not its own
+        raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of lattice_flows")
+    if content["version"] != _VERSION:
+        raise CheckpointError(f"{path}: checkpoint version {content['version']}, this package reads {_VERSION}")
+    names = {field.name for field in fields(Checkpoint)}
+    if missing := names - content.keys():
+        raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(sorted(missing))}")
+    values = {name: content[name] for name in names}
+    return Checkpoint(**{**values, "header": json.loads(values["header"]), "settings": json.loads(values["settings"])})
+
+
+def load_flow_weights(path: Path) -> FlowWeights:
+    """Header, averaged weights and their checksum. Raises CheckpointError as read_checkpoint does."""
+    checkpoint = read_checkpoint(path)
+    checksum = content_sha256(checkpoint.header, checkpoint.average)
+    return FlowWeights(
+        checkpoint.header, checkpoint.average, checksum, checkpoint.step, checkpoint.train_seconds
+    )
+
+
+def content_sha256(header: dict[str, Any], weights: Weights) -> str:
+    """sha256 over the header and the name, type, shape and bytes of every weight: equal flows have equal sums."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(weights):
+        array = weights[name].detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

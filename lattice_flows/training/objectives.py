@@ -1,0 +1,67 @@
+"""Estimators of the reverse Kullback-Leibler divergence KL(q|p) - log Z = E_q[log q + S] and of its gradient."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lattice_flows.actions import Action
+from lattice_flows.flows import Flow
+from lattice_flows.lattice import Space
+
+
+class LossEstimate(NamedTuple):
+    """`loss`: a number whose backward() gives the gradient; `log_w` = -S - log q of the samples, (n,), detached."""
+
+    loss: Tensor
+    log_w: Tensor
+
+
+ObjectiveFunction = Callable[[Flow, Action, int, torch.Generator, torch.dtype], LossEstimate]
+
+
+def reverse_kl(
+    flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> LossEstimate:
+    """-mean(log_w) over n fresh samples, with the reparametrised gradient: the total derivative."""
+    x, log_q = flow.sample(n, generator, dtype)
+    log_w = -action(x) - log_q
+    return LossEstimate(-log_w.mean(), log_w.detach())
+
+
+def path_gradient(
+    flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> LossEstimate:
+    """The same number with the path gradient, arXiv:2207.08219 eq. (6): only the way through x, d(log q + S)/dx dx/dw.
+
+    The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
+    where q = p. log q is differentiated with respect to x through the inverse.
+    """
+    x, _ = flow.sample(n, generator, dtype)
+    end = x.detach().requires_grad_(True)
+    log_q = flow.log_prob(end)
+    minus_log_w = action(end) + log_q
+    (gradient,) = torch.autograd.grad(minus_log_w.sum(), end)
+    path = (x * gradient).sum() / n
+    value = minus_log_w.detach().mean()
+    return LossEstimate(path + (value - path.detach()), -minus_log_w.detach())
+
+
+OBJECTIVES: dict[str, ObjectiveFunction] = {"reverse_kl": reverse_kl, "path_gradient": path_gradient}
+
+
+@dataclass(frozen=True)
+class Scaled(Action):
+    """factor * S: the target that annealing passes through."""
+
+    action: Action
+    factor: float
+
+    @property
+    def space(self) -> Space:  # type: ignore[override]
+        return self.action.space
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.factor * self.action(x)

@@ -1,0 +1,105 @@
+"""From the tables of a card to the objects they describe."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lattice_flows.actions import ACTIONS
+from lattice_flows.ensembles import Ensemble, FieldSpec
+from lattice_flows.exact import ExactU1, sample_u1
+from lattice_flows.flows import FLOWS, Flow, initialise
+from lattice_flows.kernels.random import uniforms
+from lattice_flows.samplers import SAMPLERS
+from lattice_flows.training import load_flow_weights
+from lattice_flows.workflows.card import Card, EnsembleTable, TheoryTable
+from lattice_flows.workflows.errors import InputError
+
+Array = NDArray[np.float64]
+Streams = NDArray[np.uint64]
+
+
+def event_shape(theory: TheoryTable) -> tuple[int, ...]:
+    """The shape of one configuration: links (D, *lattice_shape)."""
+    return (len(theory.shape), *theory.shape)
+
+
+def field_spec(theory: TheoryTable) -> FieldSpec:
+    """How configurations of the theory are stored."""
+    axes = tuple(f"x{axis}" for axis in range(len(theory.shape)))
+    return FieldSpec(theory.action.space.name, ("mu", *axes), event_shape(theory), "float64")
+
+
+def oracle(theory: dict[str, Any]) -> ExactU1 | None:
+    """The closed forms of a [theory] table, where there are any."""
+    if theory["name"] == "u1":
+        return ExactU1(theory["beta"], int(np.prod(theory["shape"])))
+    return None
+
+
+def build_flow(card: Card, device: torch.device) -> Flow:
+    """The card's flow before training, its weights drawn from the card's seed."""
+    assert card.flow is not None
+    flow = FLOWS[card.flow.name](card.theory.shape, **card.flow.options)
+    initialise(flow, torch.Generator().manual_seed(card.seed))
+    return flow.to(device)
+
+
+def flow_header(card: Card) -> dict[str, Any]:
+    """What a checkpoint says of the flow it holds."""
+    assert card.flow is not None
+    return {"theory": card.theory.as_dict(), "flow": card.flow.as_dict()}
+
+
+def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow, str]:
+    """The card's trained flow, and the checksum of its weights.
+
+    Raises InputError for a checkpoint of another theory or flow, CheckpointError for one that cannot be read.
+    """
+    trained = load_flow_weights(checkpoint)
+    for key, wanted in flow_header(card).items():
+        if (held := trained.header.get(key)) != wanted:
+            raise InputError(f"{checkpoint}: was trained for {key} = {held}, the card has {wanted}")
+    flow = build_flow(card, device)
+    flow.load_state_dict(trained.weights)
+    return flow.requires_grad_(False), trained.sha256
+
+
+def build_sampler(card: Card, table: EnsembleTable, flow: Flow | None) -> Any:
+    """The ensemble's sampler; `flow` for those that take one."""
+    parts = [flow] if table.needs_flow else []
+    return SAMPLERS[table.sampler](card.theory.action, *parts, **table.options)
+
+
+def start_configurations(theory: TheoryTable, start: str, streams: Streams) -> tuple[Array, Streams]:
+    """The first configuration of every chain, (B, *event), and the advanced streams.
+
+    start: "hot", "cold", "direct", or the path of an ensemble file, whose last configurations are dealt out in turn.
+    Raises InputError for anything else and for a file that does not fit.
+    """
+    event = event_shape(theory)
+    if start == "direct":
+        return sample_u1(theory.action.beta, *theory.shape, streams)  # type: ignore[attr-defined]
+    if start in ("hot", "cold"):
+        u, streams = uniforms(streams, int(np.prod(event)))
+        deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
+        space = theory.action.space
+        return (space.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
+    path = Path(start)
+    if not Ensemble.exists(path):
+        raise InputError(f"start = {start!r}: is neither 'hot', 'cold', 'direct' nor an ensemble file")
+    with Ensemble.open(path) as ensemble:
+        if not ensemble.has_fields or ensemble.field.shape != event:
+            raise InputError(f"start = {start!r}: holds no fields of shape {list(event)}")
+        rows = -(-len(streams) // ensemble.n_chains)
+        last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
+    pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first
+    return pool[np.arange(len(streams)) % len(pool)], streams
+
+
+def action_named(theory: dict[str, Any]) -> Any:
+    """The action of a stored [theory] table."""
+    couplings = {k: v for k, v in theory.items() if k not in ("name", "shape", "boundary")}
+    return ACTIONS[theory["name"]](**couplings)

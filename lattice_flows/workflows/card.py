@@ -1,0 +1,307 @@
+"""The run card: a TOML file, read and checked whole before anything runs."""
+
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lattice_flows.actions import ACTIONS, Action
+from lattice_flows.flows import FLOWS, Flow
+from lattice_flows.observables import OBSERVABLES, STANDARD, Observable
+from lattice_flows.samplers import SAMPLERS
+from lattice_flows.training import TrainingSettings
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.tables import arguments, checked, lookup, unknown_key
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+Extent = Annotated[int, Field(ge=2)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Lattice(BaseModel):
+    """What every [theory] holds beside its couplings."""
+
+    model_config = _STRICT
+    shape: tuple[Extent, Extent]
+    boundary: Literal["periodic"] = "periodic"
+
+
+class _Production(BaseModel):
+    """What every [[ensemble]] holds beside its sampler's arguments."""
+
+    model_config = _STRICT
+    n_chains: Positive = 4
+    n_configs: Positive = 1000
+    n_updates: Positive = 1
+    n_thermalisation: Count = 100
+    start: str = "hot"
+    store_fields: bool = True
+
+
+class _Measurement(BaseModel):
+    """What every [[observable]] holds beside its parameters."""
+
+    model_config = _STRICT
+    every: Positive = 1
+
+
+class _Run(BaseModel):
+    """The keys outside all tables."""
+
+    model_config = _STRICT
+    seed: Count = 1
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+
+@dataclass(frozen=True)
+class TheoryTable:
+    """[theory]: which action, with its couplings, on which lattice."""
+
+    name: str
+    shape: tuple[int, ...]
+    boundary: str
+    action: Action
+    couplings: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table with its defaults, ready for JSON."""
+        return {"name": self.name, "shape": list(self.shape), "boundary": self.boundary, **self.couplings}
+
+
+@dataclass(frozen=True)
+class FlowTable:
+    """[flow]: which flow, with its constructor's arguments."""
+
+    name: str
+    options: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table with its defaults, ready for JSON."""
+        return json.loads(json.dumps({"name": self.name, **self.options}))
+
+
+@dataclass(frozen=True)
+class EnsembleTable:
+    """[[ensemble]]: what to generate, with which sampler."""
+
+    name: str
+    sampler: str
+    n_chains: int
+    n_configs: int
+    n_updates: int
+    n_thermalisation: int
+    start: str
+    store_fields: bool
+    options: dict[str, Any]
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether its sampler takes a flow."""
+        return needs_flow(self.sampler)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """[[observable]]: what to measure at every so many-th configuration."""
+
+    observable: Observable
+    every: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table with its defaults, ready for JSON."""
+        names = {constructor: name for name, constructor in OBSERVABLES.items()}
+        return {"name": names[type(self.observable)], "every": self.every, **asdict(self.observable)}  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, table: dict[str, Any]) -> "Measurement":
+        """The measurement that `as_dict` describes."""
+        parameters = {key: value for key, value in table.items() if key not in ("name", "every")}
+        return cls(OBSERVABLES[table["name"]](**parameters), table["every"])
+
+
+@dataclass(frozen=True)
+class Card:
+    """A checked run card. `text` and `overrides` are what it was read from."""
+
+    seed: int
+    device: str
+    theory: TheoryTable
+    flow: FlowTable | None
+    training: TrainingSettings
+    ensembles: tuple[EnsembleTable, ...]
+    measurements: tuple[Measurement, ...]
+    text: str
+    overrides: tuple[str, ...]
+
+    def ensemble(self, name: str) -> EnsembleTable:
+        """The ensemble of this name; raises InputError where there is none."""
+        by_name = {table.name: table for table in self.ensembles}
+        return lookup(by_name, name, "[[ensemble]]")
+
+
+def needs_flow(sampler: str) -> bool:
+    """Whether the sampler of this card name takes a flow."""
+    return "flow" in inspect.signature(SAMPLERS[sampler]).parameters
+
+
+def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
+    """The card at `path`, with `table.key=value` overrides applied.
+
+    Raises InputError, in one line, for anything that is wrong with it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a run card") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputError(f"{path}: {reason}; a run card is a TOML file") from None
+    return parse_card(text, overrides, str(path))
+
+
+def parse_card(text: str, overrides: Sequence[str] = (), where: str = "card") -> Card:
+    """The card of this TOML text; `where` begins every message."""
+    try:
+        table = tomllib.loads(text)
+        for override in overrides:
+            _apply(table, override)
+        return _card(table, text, tuple(overrides))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not valid TOML: {error}") from None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
+    tables = ("theory", "flow", "training", "ensemble", "observable")
+    for key in ("theory", "flow", "training"):
+        if not isinstance(table.get(key, {}), dict):
+            raise InputError(f"[{key}] must be a table, written [{key}]")
+    for key in ("ensemble", "observable"):
+        entries = table.get(key, [])
+        if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+            raise InputError(f"[[{key}]] must be an array of tables, written [[{key}]]")
+    if "theory" not in table:
+        raise InputError("the table [theory] is missing")
+    run = checked(_Run, {k: v for k, v in table.items() if k not in tables}, "top level", tables)
+    theory = _theory(table["theory"])
+    flow, built = _flow(table["flow"], theory.shape) if "flow" in table else (None, None)
+    ensembles = tuple(_ensemble(entry, theory, built) for entry in table.get("ensemble", []))
+    names = [entry.name for entry in ensembles]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"[[ensemble]]: the name {name!r} stands twice; names must differ")
+    return Card(
+        **run,
+        theory=theory,
+        flow=flow,
+        training=_constructed(TrainingSettings, table.get("training", {}), "[training]"),
+        ensembles=ensembles,
+        measurements=_measurements(theory, table.get("observable", [])),
+        text=text,
+        overrides=overrides,
+    )
+
+
+def _constructed(constructor: Any, table: dict[str, Any], where: str) -> Any:
+    """What the table describes."""
+    return _built(constructor, where, **checked(arguments(constructor), table, where))
+
+
+def _built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
+    """The constructed object; a ValueError of its constructor is the user's to mend."""
+    try:
+        return constructor(*parts, **values)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _split(table: dict[str, Any], model: type[BaseModel], *also: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The table's keys that the model knows, and the rest without those named in `also`."""
+    common = {k: v for k, v in table.items() if k in model.model_fields}
+    return common, {k: v for k, v in table.items() if k not in common and k not in also}
+
+
+def _theory(table: dict[str, Any]) -> TheoryTable:
+    where = "[theory]"
+    constructor = lookup(ACTIONS, table.get("name"), f"{where}: name")
+    common, couplings = _split(table, _Lattice, "name")
+    values = checked(arguments(constructor), couplings, where, [*_Lattice.model_fields, "name"])
+    lattice = checked(_Lattice, common, where)
+    action = _constructed(constructor, values, where)
+    return TheoryTable(name=table["name"], action=action, couplings=values, **lattice)
+
+
+def _flow(table: dict[str, Any], shape: tuple[int, ...]) -> tuple[FlowTable, Flow]:
+    where = "[flow]"
+    builder = lookup(FLOWS, table.get("name"), f"{where}: name")
+    options = {k: v for k, v in table.items() if k != "name"}
+    values = checked(arguments(builder, given=("shape",)), options, where, ["name"])
+    return FlowTable(table["name"], values), _built(builder, where, shape, **values)
+
+
+def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> EnsembleTable:
+    name = table.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError(f"[[ensemble]]: name = {name!r}: must be a word of letters, digits, '_' and '-'")
+    where = f"[[ensemble]] {name}"
+    constructor = lookup(SAMPLERS, table.get("sampler"), f"{where}: sampler")
+    common, options = _split(table, _Production, "name", "sampler")
+    model = arguments(constructor, given=("action", "flow", "device"))
+    values = checked(model, options, where, [*_Production.model_fields, "name", "sampler"])
+    production = checked(_Production, common, where)
+    if needs_flow(table["sampler"]) and flow is None:
+        raise InputError(f"{where}: the sampler {table['sampler']!r} needs a flow; add a table [flow]")
+    _built(constructor, where, theory.action, *([flow] if needs_flow(table["sampler"]) else []), **values)
+    return EnsembleTable(name=name, sampler=table["sampler"], options=values, **production)
+
+
+def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
+    """The theory's standard observables and the card's, one series each."""
+    measurements = [Measurement(observable, 1) for observable in STANDARD[theory.name]]
+    for table in tables:
+        where = f"[[observable]] {table.get('name')}"
+        constructor = lookup(OBSERVABLES, table.get("name"), "[[observable]]: name")
+        common, parameters = _split(table, _Measurement, "name")
+        known = [*_Measurement.model_fields, "name"]
+        if unknown := [k for k in parameters if k not in arguments(constructor).model_fields]:
+            raise InputError(unknown_key(unknown[0], where, [*known, *arguments(constructor).model_fields]))
+        observable = _constructed(constructor, parameters, where)
+        every = checked(_Measurement, common, where)["every"]
+        standard = [m for m in measurements if m.observable.name == observable.name]
+        if not standard:
+            measurements.append(Measurement(observable, every))
+    return tuple(measurements)
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    """Put one `table.key=value` into the card; an ensemble's key is `ensemble.NAME.key`."""
+    where = f"--set {override}"
+    path, equals, value = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"{where}: must be written table.key=value")
+    node = table
+    for key in keys[:-1]:
+        if isinstance(node, list):
+            entries = [entry for entry in node if entry.get("name") == key]
+            if not entries:
+                raise InputError(f"{where}: no entry named {key!r}")
+            node = entries[0]
+        else:
+            node = node.setdefault(key, {})
+    if not isinstance(node, dict):
+        raise InputError(f"{where}: an array of tables is addressed as {keys[0]}.NAME.key=value")
+    try:
+        node[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        node[keys[-1]] = value.strip()

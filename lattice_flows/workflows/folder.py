@@ -1,0 +1,118 @@
+"""A run folder: card.toml, flow/, ensembles/, report/."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lattice_flows.workflows.card import Card, read_card
+from lattice_flows.workflows.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def card(self) -> Path:
+        """The run card as it was given."""
+        return self.path / "card.toml"
+
+    @property
+    def overrides(self) -> Path:
+        """The --set options that go with the card; absent where there are none."""
+        return self.path / "overrides.json"
+
+    @property
+    def flow(self) -> Path:
+        """Checkpoint, history.csv and the final evaluation."""
+        return self.path / "flow"
+
+    @property
+    def evaluation(self) -> Path:
+        """Fresh weighted samples of the trained flow."""
+        return self.flow / "evaluation.h5"
+
+    @property
+    def report(self) -> Path:
+        """summary.json, figures, index.html."""
+        return self.path / "report"
+
+    def ensemble(self, name: str) -> Path:
+        """The ensemble's file."""
+        return self.path / "ensembles" / f"{name}.h5"
+
+
+def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
+    """The run of a card, claiming its output folder, or the run that a folder holds.
+
+    A folder that holds the same card's run is taken up again; n_configs may have grown, which extends the run.
+    Raises InputError where the folder holds anything else: nothing existing is overwritten.
+    """
+    if source.is_dir():
+        if out is not None:
+            raise InputError(f"{source}: is a run folder and stays where it is; --out goes with a card")
+        folder = RunFolder(source)
+        if not folder.card.exists():
+            raise InputError(f"{source}: holds no run (no card.toml); give a run card or a run's folder")
+        return folder, _claim(folder, read_card(folder.card, [*_read_overrides(folder), *overrides]))
+    card = read_card(source, overrides)
+    return (folder := RunFolder(out or default_folder(source))), _claim(folder, card)
+
+
+def default_folder(card: Path) -> Path:
+    """output/NAME below the current folder, NAME from the card (or its folder, for a card.toml)."""
+    return Path("output") / (card.resolve().parent.name if card.stem == "card" else card.stem)
+
+
+def _read_overrides(folder: RunFolder) -> list[str]:
+    if not folder.overrides.exists():
+        return []
+    try:
+        overrides = json.loads(folder.overrides.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{folder.overrides}: damaged; it should be a JSON list of table.key=value") from None
+    return [str(override) for override in overrides]
+
+
+def _claim(folder: RunFolder, card: Card) -> Card:
+    if folder.path.exists() and not folder.path.is_dir():
+        raise InputError(f"{folder.path}: is a file; --out must name a folder")
+    if folder.card.exists():
+        held = read_card(folder.card, _read_overrides(folder))
+        if _identity(held) != _identity(card):
+            raise InputError(f"{folder.path}: holds the run of another card; choose another --out, or run that folder")
+        shrunk = [new.name for old, new in zip(held.ensembles, card.ensembles) if new.n_configs < old.n_configs]
+        if shrunk:
+            raise InputError(f"{folder.path}: holds more configurations of {shrunk[0]!r} already; n_configs may only grow")
+        if held == card:
+            return card
+    elif folder.path.exists() and any(folder.path.iterdir()):
+        raise InputError(f"{folder.path}: is not empty and holds no run; choose another --out")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if card.overrides:
+            _write(folder.overrides, json.dumps(card.overrides))
+        _write(folder.card, card.text)
+    except OSError as error:
+        raise InputError(f"{folder.path}: cannot be written: {error.strerror}") from None
+    return card
+
+
+def _identity(card: Card) -> Card:
+    """What must not change between two calls on one folder: all but how many configurations are wanted."""
+    ensembles = tuple(replace(table, n_configs=1) for table in card.ensembles)
+    return replace(card, text="", overrides=(), ensembles=ensembles)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a small file at once."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

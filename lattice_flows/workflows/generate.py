@@ -1,0 +1,267 @@
+"""Generate the ensembles of a card: start or resume, thermalise, produce, measure, store."""
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
+from lattice_flows.flows import Flow
+from lattice_flows.kernels.random import make_streams
+from lattice_flows.training import CHECKPOINT_NAME
+from lattice_flows.workflows.assemble import build_sampler, field_spec, load_flow, start_configurations
+from lattice_flows.workflows.card import Card, EnsembleTable, Measurement
+from lattice_flows.workflows.compute import available_threads, resolve_device, resumed_threads, use_threads
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.interrupt import Stopped, StopRequest
+from lattice_flows.workflows.progress import Meter, meter
+from lattice_flows.workflows.provenance import git_commit, software
+from lattice_flows.workflows.states import flatten, restore
+
+_COMMIT_SECONDS = 5.0  # of work in one segment, or 1 % of the run so far if that is more
+_BLOCK_SECONDS = 0.2  # of work measured as one batch
+_BLOCK_BYTES = 16 << 20
+_PILOT_CHAINS = 8
+_PILOT_UPDATES = 64
+
+
+def generate(folder: RunFolder, card: Card, name: str, stop: StopRequest, console: Console) -> None:
+    """Bring one ensemble of the card to its n_configs. A finished one is left alone.
+
+    Raises InputError where the flow it needs is not trained, Stopped on a signal with everything saved.
+    """
+    generate_at(folder.ensemble(name), card, card.ensemble(name), folder.flow / CHECKPOINT_NAME, stop, console)
+
+
+def generate_at(
+    path: Path, card: Card, table: EnsembleTable, checkpoint: Path, stop: StopRequest, console: Console
+) -> None:
+    """Bring the ensemble of this table to its n_configs in the file `path`."""
+    resuming = Ensemble.exists(path)
+    if resuming:
+        with Ensemble.open(path) as held:
+            attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
+        if finished:
+            return
+    # Only networks round differently on another number of threads.
+    fixed = resuming and table.needs_flow
+    use_threads(resumed_threads(int(attributes["threads"]), str(path)) if fixed else available_threads())
+    flow, checksum = _flow(card, table, checkpoint)
+    sampler = build_sampler(card, table, flow)
+    if resuming:
+        _check_parent(path, attributes, checksum)
+        sampler = _with_tuned_steps(sampler, json.loads(attributes["sampler"]))
+        with Ensemble.resume(path) as writer:
+            _Production.resume(card, table, sampler, writer).run(stop, console)
+        return
+    sampler = _tuned(card, table, sampler, console)
+    header = _header(card, table, sampler, checksum)
+    chains, spec = range(table.n_chains), field_spec(card.theory)
+    with Ensemble.create(path, header=header, chains=chains, field=spec, store_fields=table.store_fields) as writer:
+        _Production.begin(card, table, sampler, writer).run(stop, console)
+
+
+@dataclass
+class _Production:
+    """One ensemble in the making."""
+
+    card: Card
+    table: EnsembleTable
+    sampler: Any
+    writer: EnsembleWriter
+    state: Any
+    n_thermalised: int
+    seconds: float = 0.0  # of production since the last commit
+    accepted: list[float] = field(default_factory=list)  # means of the blocks since the start or resume
+
+    @classmethod
+    def begin(cls, card: Card, table: EnsembleTable, sampler: Any, writer: EnsembleWriter) -> "_Production":
+        streams = make_streams(card.seed, table.name, writer.chains)
+        x, streams = start_configurations(card.theory, table.start, streams)
+        return cls(card, table, sampler, writer, sampler.init(x, streams), 0)
+
+    @classmethod
+    def resume(cls, card: Card, table: EnsembleTable, sampler: Any, writer: EnsembleWriter) -> "_Production":
+        arrays = writer.state()
+        template = sampler.init(arrays["sampler/x"], make_streams(card.seed, table.name, writer.chains))
+        state = restore(template, arrays, "sampler/")
+        return cls(card, table, sampler, writer, state, int(arrays["n_thermalised"]))
+
+    def run(self, stop: StopRequest, console: Console) -> None:
+        """Thermalise and produce what is missing; join the file at the end."""
+        self._warm_up()
+        with meter(console, self.table.name, self.table.n_thermalisation, "thermalisation steps") as progress:
+            self._thermalise(stop, progress)
+        with meter(console, self.table.name, self.table.n_configs, "configurations") as progress:
+            self._produce(stop, progress)
+            self.writer.finish()
+            with Ensemble.open(self.writer.path) as done:
+                progress.line(f"{done.n_configs} configurations x {done.n_chains} chains in {done.seconds:.2f} s{self._rate()}")
+
+    def _warm_up(self) -> None:
+        """Compile and load everything before the clock runs: a step is pure, so its result can be dropped."""
+        state, info = self.sampler.step(self.state)
+        self._measured([state.x], [info])
+
+    def _thermalise(self, stop: StopRequest, progress: Meter) -> None:
+        last = time.monotonic()
+        while self.n_thermalised < self.table.n_thermalisation:
+            self.state, _ = self.sampler.step(self.state)
+            self.n_thermalised += 1
+            progress.update(self.n_thermalised, "")
+            if stop() or time.monotonic() - last > self._commit_interval():
+                self._commit()
+                last = time.monotonic()
+            stop.raise_if_set()
+
+    def _produce(self, stop: StopRequest, progress: Meter) -> None:
+        last = time.monotonic()
+        while self.writer.n_configs < self.table.n_configs:
+            block = self._block(stop)
+            self.writer.append(block)
+            progress.update(self.writer.n_configs, self._figure(block))
+            if stop() or time.monotonic() - last > self._commit_interval():
+                self._commit()
+                last = time.monotonic()
+            stop.raise_if_set()
+        if self.seconds > 0:
+            self._commit()
+
+    def _block(self, stop: StopRequest) -> Block:
+        """Configurations of a fraction of a second (or as many as memory is set aside for), measured as one batch."""
+        start = time.perf_counter()
+        x, infos = [], []
+        room = max(1, _BLOCK_BYTES // self.state.x.nbytes)
+        missing = self.table.n_configs - self.writer.n_configs
+        step, n_updates = self.sampler.step, self.table.n_updates
+        state = self.state
+        for _ in range(min(room, missing)):
+            state, info = step(state, n_updates)
+            x.append(state.x)
+            infos.append(info)
+            if time.perf_counter() - start > _BLOCK_SECONDS or stop():
+                break
+        self.state = state
+        block = self._measured(x, infos)
+        self.seconds += time.perf_counter() - start
+        return block
+
+    def _measured(self, x: list[np.ndarray], infos: list[Any]) -> Block:
+        fields = np.stack(x)  # (n, B, *event)
+        columns = {name: np.stack(values) for name, values in zip(infos[0]._fields, zip(*infos))} if infos[0] else {}
+        proposals = columns.pop("proposal_log_w", None)  # (n, n_updates, B)
+        flat = fields.reshape(-1, *fields.shape[2:])  # (n * B, *event)
+        series = {"action": self.card.theory.action.evaluate(flat).reshape(fields.shape[:2])}
+        every = {}
+        for measurement in self.card.measurements:
+            name, rows = measurement.observable.name, self._rows(measurement, len(x))
+            part = fields[rows]
+            series[name] = measurement.observable(part.reshape(-1, *fields.shape[2:])).reshape(part.shape[:2])
+            every[name] = measurement.every
+        return Block(
+            series={**series, **columns},
+            every=every,
+            fields=fields if self.table.store_fields else None,
+            proposals={} if proposals is None else {"log_w": proposals.reshape(-1, fields.shape[1])},
+        )
+
+    def _rows(self, measurement: Measurement, n: int) -> slice:
+        """The rows of the next n configurations whose numbers are multiples of `every`."""
+        first = -self.writer.n_configs % measurement.every
+        return slice(first, n, measurement.every)
+
+    def _commit_interval(self) -> float:
+        return max(_COMMIT_SECONDS, 0.01 * self.writer.seconds)
+
+    def _commit(self) -> None:
+        state = {**flatten(self.state, "sampler/"), "n_thermalised": np.int64(self.n_thermalised)}
+        self.writer.commit(state, seconds=self.seconds)
+        self.seconds = 0.0
+
+    def _figure(self, block: Block) -> str:
+        """Acceptance and charge, as far as the sampler and the theory have them."""
+        parts = []
+        if "accepted" in block.series:
+            self.accepted.append(float(block.series["accepted"].mean()))
+            parts.append(f"acceptance {np.mean(self.accepted):.3f}")
+        if "topological_charge" in block.series and len(block.series["topological_charge"]):
+            charges = " ".join(f"{q:+.0f}" for q in block.series["topological_charge"][-1][:8])
+            parts.append(f"Q {charges}")
+        return ", ".join(parts)
+
+    def _rate(self) -> str:
+        return f", acceptance {np.mean(self.accepted):.3f}" if self.accepted else ""
+
+
+def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | None, str]:
+    """The trained flow and its checksum, where the sampler takes one."""
+    if not table.needs_flow:
+        return None, ""
+    if not checkpoint.exists():
+        raise InputError(f"{checkpoint}: the flow of ensemble {table.name!r} is not trained; train it first")
+    return load_flow(card, checkpoint, resolve_device(card.device))
+
+
+def _check_parent(path: Path, attributes: dict[str, Any], checksum: str) -> None:
+    if attributes["flow_sha256"] != checksum:
+        raise InputError(f"{path}: was begun with another flow than the one in the run's folder; give it another name")
+
+
+def _header(card: Card, table: EnsembleTable, sampler: Any, checksum: str) -> dict[str, str | int]:
+    """The root attributes that say how the ensemble was made."""
+    settings = {**table.options, "name": table.sampler, "n_updates": table.n_updates, "start": table.start}
+    settings["n_thermalisation"] = table.n_thermalisation
+    if "n_md_steps" in settings:
+        settings["n_md_steps"] = sampler.n_md_steps
+    return {
+        "name": table.name,
+        "theory": json.dumps(card.theory.as_dict()),
+        "sampler": json.dumps(settings),
+        "weighted": int(getattr(sampler, "weighted", False)),
+        "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
+        "seed": card.seed,
+        "threads": _threads_in_use(table),
+        "software": software(),
+        "git_commit": git_commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "card": card.text,
+        "overrides": json.dumps(card.overrides),
+        "flow_sha256": checksum,
+    }
+
+
+def _threads_in_use(table: EnsembleTable) -> int:
+    """Compiled samplers are parallel over chains; networks use what there is."""
+    return available_threads() if table.needs_flow else min(available_threads(), table.n_chains)
+
+
+def _tuned(card: Card, table: EnsembleTable, sampler: Any, console: Console) -> Any:
+    """The sampler with n_md_steps found by pilot chains, where the card leaves it open.
+
+    The pilots are thermalising chains with random streams of their own, the same however the ensemble's chains are
+    grouped into jobs.
+    """
+    if getattr(sampler, "n_md_steps", 1) is not None:
+        return sampler
+    streams = make_streams(card.seed, f"{table.name}/tuning", range(_PILOT_CHAINS))
+    x, streams = start_configurations(card.theory, table.start, streams)
+    sampler = sampler.tune(sampler.init(x, streams), max(table.n_thermalisation, _PILOT_UPDATES))
+    console.print(
+        f"[bold]{table.name}[/bold]  n_md_steps = {sampler.n_md_steps} found for a target acceptance of "
+        f"{sampler.target_acceptance}",
+        highlight=False,
+    )
+    return sampler
+
+
+def _with_tuned_steps(sampler: Any, settings: dict[str, Any]) -> Any:
+    """The sampler with the n_md_steps that the file records."""
+    if getattr(sampler, "n_md_steps", 1) is not None:
+        return sampler
+    return replace(sampler, n_md_steps=settings["n_md_steps"])

@@ -1,0 +1,50 @@
+"""What a file is, and whether it is whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.training import load_flow_weights, read_checkpoint
+from lattice_flows.workflows.errors import InputError
+
+_CHECKPOINT_SUFFIX = ".pt"
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts of an ensemble file or a checkpoint. Raises EnsembleError, CheckpointError or InputError otherwise."""
+    if _is_checkpoint(path):
+        trained, checkpoint = load_flow_weights(path), read_checkpoint(path)
+        return {
+            "kind": "flow checkpoint",
+            **{key: json.dumps(value) for key, value in trained.header.items()},
+            "step": trained.step,
+            "train_seconds": f"{trained.train_seconds:.1f}",
+            "ended by": checkpoint.reason or "not finished",
+            "n_parameters": sum(weight.numel() for weight in trained.weights.values()),
+            "sha256": trained.sha256,
+        }
+    with Ensemble.open(path) as ensemble:
+        attributes = {key: value for key, value in ensemble.attributes.items() if key != "card"}
+        return {
+            "kind": "ensemble" if ensemble.finished else "ensemble, unfinished (segments)",
+            **attributes,
+            "fields": f"{ensemble.field.name} {list(ensemble.field.shape)}" if ensemble.has_fields else "not stored",
+            "series": " ".join(ensemble.series_names),
+            "proposals": " ".join(ensemble.proposal_names) or "none",
+        }
+
+
+def verify(path: Path) -> list[str]:
+    """What was checked, a line each. Raises EnsembleError or CheckpointError for what is broken."""
+    if _is_checkpoint(path):
+        checkpoint = read_checkpoint(path)
+        return [f"{path}: flow checkpoint at step {checkpoint.step}, readable"]
+    with Ensemble.open(path) as ensemble:
+        return ensemble.verify()
+
+
+def _is_checkpoint(path: Path) -> bool:
+    if path.is_dir() and path.suffix != ".segments":
+        raise InputError(f"{path}: is a folder; give an ensemble file or a checkpoint")
+    return path.suffix == _CHECKPOINT_SUFFIX

@@ -1,0 +1,45 @@
+"""Stopping on a signal: finish the step in hand, save, and say so."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Stopped(Exception):
+    """The run was asked to stop and everything is saved; the same command goes on."""
+
+
+class StopRequest:
+    """Whether a signal asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    def raise_if_set(self) -> None:
+        """Raises Stopped once a signal came."""
+        if self.signal is not None:
+            raise Stopped(self.signal)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """A request that the signals TERM, INT, USR1 and USR2 set. A second INT stops at once, with what is committed."""
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and request():
+            raise KeyboardInterrupt
+        request.signal = signal.Signals(number).name
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

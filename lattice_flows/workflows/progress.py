@@ -1,0 +1,57 @@
+"""Progress of long work: a bar in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LINE_SECONDS = 10.0  # between two log lines
+_BAR_SECONDS = 0.2
+
+
+class Meter:
+    """How far one piece of work is, and the figure that matters."""
+
+    def __init__(self, console: Console, title: str, total: float, unit: str, bar: Progress | None) -> None:
+        self._console, self._title, self._total, self._unit, self._bar = console, title, total, unit, bar
+        self._task = bar.add_task(title, total=total, rate="", figure="") if bar else None
+        self._start = self._shown = time.monotonic()
+        self._first: float | None = None
+
+    def update(self, done: float, figure: str) -> None:
+        """Show `done` of the total and the figure, if it is time to."""
+        now = time.monotonic()
+        self._first = done if self._first is None else self._first
+        if now - self._shown < (_BAR_SECONDS if self._bar else _LINE_SECONDS) and done < self._total:
+            return
+        self._shown = now
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, rate=f"{rate:.4g} {self._unit}/s", figure=figure)
+            return
+        eta = f", {(self._total - done) / rate:.0f} s to go" if rate > 0 and done < self._total else ""
+        self.line(f"{done:.0f} of {self._total:.0f} {self._unit}, {rate:.4g}/s{eta}; {figure}")
+
+    def line(self, text: str) -> None:
+        """A plain line, above the bar where there is one."""
+        self._console.print(f"[bold]{self._title}[/bold]  {text}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def meter(console: Console, title: str, total: float, unit: str) -> Iterator[Meter]:
+    """A meter for work of `total` units."""
+    if not console.is_terminal:
+        yield Meter(console, title, total, unit, None)
+        return
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[figure]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Meter(console, title, total, unit, bar)

@@ -1,0 +1,110 @@
+"""Ensemble files of one name, theory, sampler and card, read together as replicas."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.observables import Quantity
+from lattice_flows.statistics.replicas import Series
+from lattice_flows.workflows.card import Measurement
+from lattice_flows.workflows.errors import InputError
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """The files of one ensemble, open for reading."""
+
+    name: str
+    files: tuple[Ensemble, ...]
+
+    @property
+    def theory(self) -> dict[str, Any]:
+        """The [theory] table."""
+        return json.loads(self.files[0].attributes["theory"])
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """The sampler's card name and arguments."""
+        return json.loads(self.files[0].attributes["sampler"])
+
+    @property
+    def weighted(self) -> bool:
+        """Whether averages need the series log_w."""
+        return bool(self.files[0].attributes["weighted"])
+
+    @property
+    def n_chains(self) -> int:
+        """Chains of all files."""
+        return sum(file.n_chains for file in self.files)
+
+    @property
+    def n_configs(self) -> int:
+        """Configurations per chain; of the shortest file where they differ."""
+        return min(file.n_configs for file in self.files)
+
+    def has(self, name: str) -> bool:
+        """Whether the series was measured."""
+        return name in self.files[0].series_names
+
+    def series(self, name: str) -> list[np.ndarray]:
+        """The series of every chain, as the replicas of the Gamma method."""
+        return [chain for file in self.files for chain in file.series(name).T]
+
+    def rows(self, name: str) -> list[np.ndarray]:
+        """The configurations that the series was measured on, for every chain."""
+        return [file.series_configs(name) for file in self.files for _ in range(file.n_chains)]
+
+    def proposals(self, name: str) -> np.ndarray | None:
+        """What is known of all proposals, (m,), or None."""
+        if name not in self.files[0].proposal_names:
+            return None
+        return np.concatenate([file.proposals(name).ravel() for file in self.files])
+
+    def quantities(self) -> list[tuple[str, Quantity]]:
+        """What can be estimated: the series' name and the quantity."""
+        shape = tuple(self.theory["shape"])
+        tables = json.loads(self.files[0].attributes["observables"])
+        measured = [Measurement.from_dict(table).observable for table in tables]
+        return [(observable.name, quantity) for observable in measured for quantity in observable.quantities(shape)]
+
+
+def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
+    """The ensembles of these files, those of equal theory, sampler, card and name together.
+
+    Other ensembles of one name become FOLDER/NAME. Raises InputError for files of different theories, EnsembleError
+    for a file that cannot be read.
+    """
+    groups: dict[tuple[str, ...], list[tuple[Path, Ensemble]]] = {}
+    for path in paths:
+        file = stack.enter_context(Ensemble.open(path))
+        attributes = file.attributes
+        if missing := [key for key in ("name", "theory", "sampler", "card", "observables") if key not in attributes]:
+            raise InputError(f"{path}: does not say its {missing[0]}; it was not written by lattice-flows")
+        key = tuple(str(attributes[key]) for key in ("name", "theory", "sampler", "card"))
+        groups.setdefault(key, []).append((path, file))
+    theories = {key[1]: members[0][0] for key, members in groups.items()}
+    if len(theories) > 1:
+        (first, one), (second, other), *_ = theories.items()
+        raise InputError(f"{one} and {other}: different theories, {first} and {second}; analyse them apart")
+    return [
+        Replicas(_label(key[0], members[0][0], groups), tuple(file for _, file in members))
+        for key, members in groups.items()
+    ]
+
+
+def _label(name: str, path: Path, groups: dict[tuple[str, ...], Any]) -> str:
+    """The ensemble's name, with its run folder where others have the same."""
+    if sum(key[0] == name for key in groups) == 1:
+        return name
+    return f"{path.resolve().parent.parent.name}/{name}"
+
+
+def transformed(series: list[np.ndarray], quantity: Quantity) -> Series:
+    """The quantity's values along every chain."""
+    return [quantity.transform(chain) for chain in series]

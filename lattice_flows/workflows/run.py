@@ -1,0 +1,67 @@
+"""The whole job of a card, stage by stage; whatever is finished is left alone, whatever is not goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lattice_flows.workflows.analyse import Summary, analyse_run, write_summary
+from lattice_flows.workflows.folder import RunFolder, open_run
+from lattice_flows.workflows.generate import generate
+from lattice_flows.workflows.interrupt import stop_on_signals
+from lattice_flows.workflows.report import write_report
+from lattice_flows.workflows.train import train_flow
+
+
+def run(
+    source: str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), console: Console | None = None
+) -> Summary:
+    """Train, generate, analyse and report what the card at `source` (or the run folder) asks for.
+
+    Raises InputError for what a person gave wrong, Stopped on a signal with everything saved.
+    """
+    source, out, console = Path(source), Path(out) if out else None, console or Console()
+    folder, card = open_run(source, out, overrides)
+    with stop_on_signals() as stop:
+        if card.flow is not None:
+            train_flow(folder, card, stop, console)
+        for table in card.ensembles:
+            generate(folder, card, table.name, stop, console)
+    return _report(folder, console)
+
+
+def train_stage(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> RunFolder:
+    """Only train the card's flow."""
+    folder, card = open_run(source, out, overrides)
+    with stop_on_signals() as stop:
+        train_flow(folder, card, stop, console)
+    return folder
+
+
+def sample_stage(
+    source: Path, out: Path | None, overrides: Sequence[str], names: Sequence[str], console: Console
+) -> RunFolder:
+    """Only generate the card's ensembles, or those named. A flow they need must be trained."""
+    folder, card = open_run(source, out, overrides)
+    for name in names:
+        card.ensemble(name)
+    with stop_on_signals() as stop:
+        for table in card.ensembles:
+            if not names or table.name in names:
+                generate(folder, card, table.name, stop, console)
+    return folder
+
+
+def analyse_stage(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> Summary:
+    """Only analyse what the run holds so far, and write its report."""
+    folder, _ = open_run(source, out, overrides)
+    return _report(folder, console)
+
+
+def _report(folder: RunFolder, console: Console) -> Summary:
+    _, card = open_run(folder.path, None, ())
+    summary = analyse_run(folder, card)
+    write_summary(summary, folder.report / "summary.json")
+    write_report(folder, card, summary)
+    console.print(f"[bold]report[/bold]  {folder.report / 'index.html'}", highlight=False, soft_wrap=True)
+    return summary

@@ -1,0 +1,66 @@
+"""Card tables checked against the signature of what they construct, so that there is no second list of options."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from lattice_flows.workflows.errors import InputError
+
+
+def arguments(constructor: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:
+    """The model of a constructor's arguments, without those that the program gives itself.
+
+    Types and defaults come from the signature; unknown keys and values of another type are refused.
+    """
+    hints = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(constructor).parameters.items():
+        if name not in given:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[name] = (hints[name], default)
+    return create_model(constructor.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def checked(model: type[BaseModel], table: Mapping[str, Any], where: str, known: Collection[str] = ()) -> dict[str, Any]:
+    """The table's values with the model's defaults, or InputError with the first thing that is wrong.
+
+    `where` names the table in the message; `known` are further keys that belong in the same table, for its advice.
+    """
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    try:
+        parsed = model.model_validate(values, strict=True)
+    except ValidationError as error:
+        keys = [*known, *model.model_fields]
+        raise InputError(describe(error, where, keys)) from None
+    return {name: getattr(parsed, name) for name in type(parsed).model_fields}
+
+
+def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:
+    """The first of pydantic's complaints in one line."""
+    first, *others = error.errors(include_url=False)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        text = unknown_key(key, where, keys)
+    elif first["type"] == "missing":
+        text = f"{where}: the key {key!r} is missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{where}: {key} = {first['input']!r}: {message[:1].lower()}{message[1:]}"
+    return text + (f" (and {len(others)} more)" if others else "")
+
+
+def unknown_key(key: str, where: str, keys: Collection[str]) -> str:
+    """The message for a key that is not known, with the nearest known one."""
+    near = difflib.get_close_matches(key, keys, n=1)
+    advice = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(keys))}"
+    return f"{where}: unknown key {key!r}; {advice}"
+
+
+def lookup(catalogue: Mapping[str, Any], name: object, where: str) -> Any:
+    """The catalogue's entry, or InputError that lists what there is."""
+    if not isinstance(name, str) or name not in catalogue:
+        raise InputError(f"{where}: there is no {name!r}; known are {', '.join(sorted(catalogue))}")
+    return catalogue[name]

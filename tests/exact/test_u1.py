@@ -1,0 +1,81 @@
+"""Closed forms against reference values, limits, quadrature and each other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+from lattice_flows.exact import ExactU1
+
+REFERENCE = json.loads((Path(__file__).parents[1] / "u1_exact.json").read_text())
+
+
+@pytest.mark.parametrize("case", REFERENCE)
+def test_reference_values(case):
+    shape, beta = case.split("_beta")
+    exact, expected = ExactU1(float(beta), int(np.prod([int(side) for side in shape.split("x")]))), REFERENCE[case]
+    assert exact.plaquette == pytest.approx(expected["plaquette"], rel=1e-13)
+    assert exact.log_z == pytest.approx(expected["logZ"], rel=1e-13)
+    assert exact.charge_squared == pytest.approx(expected["Q2"], rel=1e-9)
+    for name, value in expected["wilson_loops"].items():
+        assert exact.wilson_loop(int(name.removeprefix("area_"))) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(("beta", "n_sites"), [(0.5, 16), (2.0, 64), (6.0, 256), (3.0, 9)])
+def test_charge_distribution_and_theta_dependence_agree(beta, n_sites):
+    exact = ExactU1(beta, n_sites)
+    probabilities, charges = exact.charge_distribution(12), np.arange(-12, 13)
+    assert probabilities.sum() == pytest.approx(1.0, abs=1e-6)
+    assert (probabilities * charges**2).sum() == pytest.approx(exact.charge_squared, rel=1e-4)
+    for theta in (0.3, 1.0, np.pi):
+        assert exact.theta_ratio(theta) == pytest.approx((probabilities * np.cos(theta * charges)).sum(), abs=1e-5)
+    assert exact.theta_ratio(0.0) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_two_plaquettes_by_quadrature():
+    """V = 2: one free angle p and its negative, with weight exp(2 beta cos p); both have charge zero."""
+    beta = 1.7
+    z, _ = integrate.quad(lambda p: np.exp(2 * beta * (np.cos(p) - 1)) / (2 * np.pi), -np.pi, np.pi)
+    plaquette, _ = integrate.quad(lambda p: np.cos(p) * np.exp(2 * beta * (np.cos(p) - 1)) / (2 * np.pi), -np.pi, np.pi)
+    exact = ExactU1(beta, 2)
+    assert exact.log_z == pytest.approx(np.log(z), rel=1e-12)
+    assert exact.plaquette == pytest.approx(plaquette / z, rel=1e-12)
+
+
+def test_charge_of_three_plaquettes_by_quadrature():
+    """V = 3: |Q| is 1 where the third angle wraps."""
+    beta = 0.8
+
+    def weight(p, q):
+        return np.exp(beta * (np.cos(p) + np.cos(q) + np.cos(p + q)))
+
+    total = integrate.dblquad(weight, -np.pi, np.pi, -np.pi, np.pi)[0]
+    wraps = integrate.dblquad(weight, 0, np.pi, lambda p: np.pi - p, np.pi)[0]  # p + q > pi; the mirror image doubles it
+    assert ExactU1(beta, 3).charge_squared == pytest.approx(2 * wraps / total, rel=1e-6)
+
+
+def test_infinite_volume_and_strong_coupling_limits():
+    assert ExactU1(3.0, 10_000).plaquette == pytest.approx(special.ive(1, 3.0) / special.ive(0, 3.0), rel=1e-12)
+    free = ExactU1(0.0, 64)
+    assert (free.log_z, free.plaquette, free.wilson_loop(3)) == (0.0, 0.0, 0.0)
+    # Uniform plaquettes: <Q^2> = V var(p) / (2 pi)^2 - 1/12, for the sum of V angles is uniform mod 2 pi.
+    assert free.charge_squared == pytest.approx(64 / 12, rel=1e-3)
+
+
+def test_a_loop_around_the_whole_torus_is_one():
+    assert ExactU1(1.3, 12).wilson_loop(12) == pytest.approx(1.0, rel=1e-14)
+    assert ExactU1(1.3, 12).wilson_loop(0) == 1.0
+
+
+@pytest.mark.parametrize("arguments", [(-1.0, 16), (float("nan"), 16), (1.0, 0)])
+def test_refuses_what_is_out_of_range(arguments):
+    with pytest.raises(ValueError, match=r"beta|n_sites"):
+        ExactU1(*arguments)
+
+
+@pytest.mark.parametrize("area", [-1, 17])
+def test_refuses_loops_larger_than_the_torus(area):
+    with pytest.raises(ValueError, match="area"):
+        ExactU1(1.0, 16).wilson_loop(area)

@@ -1,0 +1,122 @@
+"""Agreement of chains, mobility, and chi^2 of correlated figures."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy.special import ndtri
+from scipy.stats import kstest, rankdata
+
+from lattice_flows.statistics import chi_squared, count_changes, covariance_of_means, gamma_method, pull, r_hat
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it imports scipy.odr, which is deprecated
+    import pyerrors
+
+N_REPEATS = 300
+
+
+def literal_r_hat(x):
+    """arXiv:1903.08008, eqs. 1 to 4 and 14, term by term."""
+    n, m = x.shape
+    z = ndtri((rankdata(x).reshape(n, m) - 3 / 8) / (n * m + 1 / 4))
+    between = n / (m - 1) * sum((z[:, j].mean() - z.mean()) ** 2 for j in range(m))
+    within = sum(((z[:, j] - z[:, j].mean()) ** 2).sum() / (n - 1) for j in range(m)) / m
+    return math.sqrt(((n - 1) / n * within + between / n) / within)
+
+
+@pytest.mark.parametrize("n", [10, 11, 400])
+def test_r_hat_is_the_published_formula(n, rng):
+    x = np.round(rng.normal([0.0, 0.1, 0.3], size=(n, 3)), 1)  # with ties
+    halves = np.hstack([x[: n // 2], x[-(n // 2) :]])
+    folded = np.abs(halves - np.median(halves))
+    assert r_hat(x) == pytest.approx(max(literal_r_hat(halves), literal_r_hat(folded)), rel=1e-12)
+
+
+def test_r_hat_sees_what_chains_can_do_wrong(rng):
+    x = rng.normal(size=(2000, 4))
+    assert r_hat(x) < 1.01
+    assert r_hat(x + np.array([0.6, 0, 0, 0])) > 1.01  # one chain elsewhere
+    assert r_hat(x * np.array([2.0, 1, 1, 1])) > 1.01  # one chain too wide: only the folded ranks see it
+    assert r_hat(x + np.linspace(0, 1.2, 2000)[:, None]) > 1.01  # all drift alike: only the halves see it
+    assert r_hat(np.exp(3 * x)) < 1.01  # and heavy tails do no harm
+
+
+def test_r_hat_where_it_is_undefined():
+    assert math.isnan(r_hat(np.arange(10.0)[:, None]))
+    assert math.isnan(r_hat(np.full((10, 4), 0.1)))
+    assert r_hat(np.ones((10, 1)) * [0.0, 1.0]) == math.inf
+    for bad in (np.zeros(10), np.zeros((3, 2)), np.full((10, 2), np.nan)):
+        with pytest.raises(ValueError, match="r_hat needs"):
+            r_hat(bad)
+
+
+def test_count_changes_rounds_and_keeps_chains_apart():
+    charge = np.array([[0.0, 5.0], [1e-9, 5.0], [1.0, 5.0 - 1e-9], [-1.0, 5.0], [-1.0, 4.0]])
+    assert count_changes(charge) == 3
+    assert count_changes(charge[:, 0]) == 2
+    assert count_changes(np.ones((7, 1)) * [0, 1, 2]) == 0
+    with pytest.raises(ValueError, match="not finite"):
+        count_changes([0.0, np.nan])
+
+
+def correlated(ar1, n):
+    common = ar1(n, 0.8, 2)
+    return [weight * common + 0.3 * ar1(n, 0.8, 2) for weight in (1.0, -1.0, 0.8, 1.2)]
+
+
+def test_covariance_agrees_with_pyerrors(ar1):
+    series = [x[:, 0] for x in correlated(ar1, 3000)]
+    observables = [pyerrors.Obs([x], ["e"]) for x in series]
+    for obs in observables:
+        obs.gamma_method(S=1.5)
+    assert covariance_of_means(series) == pytest.approx(pyerrors.covariance(observables), rel=1e-10)
+
+
+def test_covariance_has_the_errors_on_its_diagonal(ar1):
+    series = [*correlated(ar1, 200), np.full((200, 2), 0.1)]  # the last one is frozen
+    covariance = covariance_of_means(series)
+    assert np.diag(covariance) == pytest.approx([gamma_method(x).error ** 2 for x in series])
+    assert covariance[-1] == pytest.approx(np.zeros(5))
+    assert np.linalg.eigvalsh(covariance).min() > -1e-15
+    with pytest.raises(ValueError, match="positive errors"):
+        chi_squared(np.zeros(5), covariance)
+
+
+def test_chi_squared_of_correlated_means_is_distributed_as_it_should(ar1):
+    def p_values(errors_scale, keep_correlation):
+        ps = []
+        for series in repeats:
+            covariance = covariance_of_means(series) * errors_scale**2
+            if not keep_correlation:
+                covariance = np.diag(np.diag(covariance))
+            ps.append(chi_squared([x.mean() for x in series], covariance).p)
+        return kstest(ps, "uniform").pvalue
+
+    repeats = [correlated(ar1, 2000) for _ in range(N_REPEATS)]
+    assert p_values(1.0, True) > 1e-5
+    assert p_values(0.8, True) < 1e-6
+    assert p_values(1.0, False) < 1e-6
+
+
+def test_chi_squared_of_independent_figures():
+    chi2, p = chi_squared([1.0, -4.0], np.diag([1.0, 4.0]))
+    assert chi2 == pytest.approx(5.0)
+    assert p == pytest.approx(math.exp(-2.5))  # two degrees of freedom
+
+
+def test_figures_that_determine_one_another_are_refused(rng):
+    x = rng.normal(size=100)
+    with pytest.raises(ValueError, match="determine one another"):
+        chi_squared([0.1, 0.1], covariance_of_means([x, 2 * x]))
+    with pytest.raises(ValueError, match="do not fit"):
+        chi_squared([0.1, 0.1], np.eye(3))
+    with pytest.raises(ValueError, match="finite differences"):
+        chi_squared([0.1, np.nan], np.eye(2))
+
+
+def test_pull_needs_an_error():
+    assert pull(3.0, 0.5, 2.0) == 2.0
+    assert math.isnan(pull(3.0, 0.0, 3.0))
+    assert math.isnan(pull(3.0, math.nan, 3.0))

@@ -1,0 +1,119 @@
+"""Checkpoint files: atomic, and nothing in them is executed."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lattice_flows.training import Checkpoint, CheckpointError, load_flow_weights, read_checkpoint, save_checkpoint
+
+WEIGHTS = {"b": torch.arange(3.0), "a": torch.ones(2, 2)}
+CHECKPOINT = Checkpoint(
+    header={"theory": {"beta": 2.0}},
+    settings={"max_steps": 3},
+    seed=1,
+    threads=1,
+    step=2,
+    train_seconds=0.5,
+    reason="",
+    worst_loss=10.0,
+    flow={name: weight + 1 for name, weight in WEIGHTS.items()},
+    average=WEIGHTS,
+    optimizer={"state": {}, "param_groups": []},
+    generators=[torch.Generator().manual_seed(1).get_state()],
+)
+
+
+class Intruder:
+    """A pickle that would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, CHECKPOINT)
+    back = read_checkpoint(path)
+    assert back.header == CHECKPOINT.header
+    assert back.settings == CHECKPOINT.settings
+    assert back.step == 2
+    assert all(torch.equal(back.average[name], weight) for name, weight in WEIGHTS.items())
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, CHECKPOINT)
+
+    def full_disk(content: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(path, replace(CHECKPOINT, step=3))
+    assert read_checkpoint(path).step == 2
+
+
+@pytest.mark.parametrize("pack", ["torch", "pickle"])
+def test_pickles_are_refused_unexecuted(tmp_path: Path, pack: str) -> None:
+    path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
+    content = {"format": "lattice_flows training checkpoint", "version": 1, "flow": Intruder(trace)}
+    if pack == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        read_checkpoint(path)
+    assert not trace.exists()
+
+
+def test_truncated_and_foreign_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, CHECKPOINT)
+    whole = path.read_bytes()
+    contents = [b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:-30], whole[:200]]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=str(path)) as caught:
+            load_flow_weights(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        read_checkpoint(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weights": torch.ones(1)}, "not a checkpoint of lattice_flows"),
+        (torch.ones(1), "not a checkpoint of lattice_flows"),
+        ({"format": "lattice_flows training checkpoint", "version": 99}, "version 99"),
+        ({"format": "lattice_flows training checkpoint", "version": 1, "seed": 1}, "incomplete checkpoint"),
+    ],
+)
+def test_other_torch_files_are_refused(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / "other.pt")
+
+
+def test_checksum_is_of_header_and_averaged_weights(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+
+    def checksum(checkpoint: Checkpoint) -> str:
+        save_checkpoint(path, checkpoint)
+        return load_flow_weights(path).sha256
+
+    original = checksum(CHECKPOINT)
+    assert checksum(replace(CHECKPOINT, train_seconds=9.0, average=dict(reversed(WEIGHTS.items())))) == original
+    assert checksum(replace(CHECKPOINT, header={"theory": {"beta": 3.0}})) != original
+    changed = {"b": WEIGHTS["b"].clone(), "a": WEIGHTS["a"]}
+    changed["b"][0] += 1e-30
+    assert checksum(replace(CHECKPOINT, average=changed)) != original
+    assert checksum(replace(CHECKPOINT, average={**WEIGHTS, "a": torch.ones(4)})) != original
