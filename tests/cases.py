@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
+from lattice_flows.actions import ACTIONS, Action, WilsonU1
 from lattice_flows.flows import (
     FLOWS,
     Chain,
@@ -17,6 +21,8 @@ from lattice_flows.flows import (
     initialise,
     plaquette_coupling,
 )
+from lattice_flows.samplers import HMC, SAMPLERS, Direct, FlowHMC, FlowMetropolis, FlowSamples, Sampler
+from lattice_flows.training import TrainingSettings, train
 
 Shape = tuple[int, ...]
 
@@ -31,7 +37,6 @@ class TransformCase:
     gauge: bool = True
     translation: int = 0  # sites, along either axis; 0: none
     conjugation: bool = False
-    smooth: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,13 @@ TRANSFORMS = [
         conjugation=True,
     ),
     TransformCase(
-        "spline", lambda shape: spline_flow(shape).transform, COUPLING_SHAPES, translation=4, smooth=False
+        "spline", lambda shape: spline_flow(shape).transform, COUPLING_SHAPES, translation=4
     ),
     TransformCase(
         "inverse of a chain of both",
         lambda shape: Inverse(Chain(projection_flow(shape).transform, spline_flow(shape).transform)),
         ((4, 4),),
         translation=4,
-        smooth=False,
     ),
 ]
 
@@ -104,3 +108,87 @@ FLOW_CASES = [
 ]
 
 assert {case.catalogue_name for case in FLOW_CASES} == set(FLOWS), "every catalogued flow needs a case"
+
+
+@dataclass(frozen=True)
+class ActionCase:
+    """An action on configurations of shape `event`."""
+
+    name: str
+    action: Action
+    event: Shape
+
+
+ACTION_CASES = [
+    ActionCase("u1 8x8", WilsonU1(2.0), (2, 8, 8)),
+    ActionCase("u1 5x3", WilsonU1(0.7), (2, 5, 3)),
+    ActionCase("u1 3x4x3", WilsonU1(1.3), (3, 3, 4, 3)),
+]
+
+assert {type(case.action) for case in ACTION_CASES} == set(ACTIONS.values()), "every catalogued action needs a case"
+
+
+@dataclass(frozen=True)
+class SamplerCase:
+    """A sampler of 2D U(1): `build(action, shape)`, and how much of it the tests of expectation values need.
+
+    `points` are the lattices and couplings. `compiled` samplers give the same bits for any threads and grouping.
+    """
+
+    name: str
+    catalogue_name: str
+    build: Callable[[WilsonU1, Shape], Sampler]
+    points: tuple[tuple[Shape, float], ...]
+    n_chains: int
+    n_configs: int
+    n_updates: int
+    compiled: bool
+
+
+MANY_POINTS = (((4, 4), 1.0), ((8, 8), 2.0), ((6, 10), 1.5), ((3, 5), 2.5), ((2, 2), 1.0), ((16, 16), 3.0))
+FLOW_POINTS = (((4, 4), 1.0), ((8, 4), 1.0))
+
+
+@cache
+def trained_flow(shape: Shape, beta: float, transform: str, steps: int = 150) -> Flow:
+    """A small flow, trained for a few seconds; float64 throughout."""
+    torch.set_num_threads(1)
+    flow = plaquette_coupling(shape, n_layers=8, transform=transform)
+    with TemporaryDirectory() as folder:
+        train(flow, WilsonU1(beta), TrainingSettings(max_steps=steps), Path(folder), seed=1, header={})
+    return flow.double().requires_grad_(False)
+
+
+def _flow_metropolis(action: WilsonU1, shape: Shape) -> Sampler:
+    return FlowMetropolis(action, trained_flow(shape, 1.0, "projection"), batch_size=500)
+
+
+def _flow_hmc(action: WilsonU1, shape: Shape) -> Sampler:
+    return FlowHMC(action, trained_flow(shape, 1.0, "projection"), 1.0, 4)
+
+
+def _flow_samples(action: WilsonU1, shape: Shape) -> Sampler:
+    return FlowSamples(action, trained_flow(shape, 1.0, "projection"), batch_size=500)
+
+
+def _torch_hmc(action: WilsonU1, shape: Shape) -> Sampler:
+    return HMC(WithoutKernels(action.beta), 1.0, 6)
+
+
+class WithoutKernels(WilsonU1):
+    """The Wilson action without its compiled forms, for the torch path of HMC."""
+
+    def kernels(self, event: Shape) -> None:
+        return None
+
+
+SAMPLER_CASES = [
+    SamplerCase("hmc", "hmc", lambda action, shape: HMC(action, 1.0, 6), MANY_POINTS, 16, 800, 8, True),
+    SamplerCase("hmc in torch", "hmc", _torch_hmc, (((4, 4), 1.0),), 200, 60, 3, False),
+    SamplerCase("direct", "direct", lambda action, shape: Direct(action), MANY_POINTS, 16, 500, 1, True),
+    SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 10, 1000, 2, False),
+    SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, False),
+    SamplerCase("flow_samples", "flow_samples", _flow_samples, FLOW_POINTS, 10, 1000, 1, False),
+]
+
+assert {case.catalogue_name for case in SAMPLER_CASES} == set(SAMPLERS), "every catalogued sampler needs a case"

@@ -10,6 +10,7 @@ from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, plaquette_
 from lattice_flows.flows.prior import HaarU1, Prior
 from lattice_flows.flows.projection import ProjectionMixture
 from lattice_flows.flows.pullback import Pullback
+from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform
 
@@ -29,7 +30,9 @@ __all__ = [
     "Prior",
     "ProjectionMixture",
     "Pullback",
+    "ScoredField",
     "Transform",
+    "forward_with_score",
     "initialise",
     "plaquette_coupling",
 ]

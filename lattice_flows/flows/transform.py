@@ -31,19 +31,19 @@ class Chain(Transform):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         total = z.new_zeros(z.shape[0])
-        for transform in self._sequence():
+        for transform in self.sequence():
             z, log_det = transform.forward(z)
             total = total + log_det
         return z, total
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         total = x.new_zeros(x.shape[0])
-        for transform in reversed(self._sequence()):
+        for transform in reversed(self.sequence()):
             x, log_det = transform.inverse(x)
             total = total + log_det
         return x, total
 
-    def _sequence(self) -> list[Transform]:
+    def sequence(self) -> list[Transform]:
         return cast("list[Transform]", list(self.transforms))
 
 

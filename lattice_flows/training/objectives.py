@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lattice_flows.actions import Action
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Flow, forward_with_score
 from lattice_flows.lattice import Space
 
 
@@ -37,16 +37,16 @@ def path_gradient(
     """The same number with the path gradient, arXiv:2207.08219 eq. (6): only the way through x, d(log q + S)/dx dx/dw.
 
     The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
-    where q = p. log q is differentiated with respect to x through the inverse.
+    where q = p. d log q / dx is carried along the flow (`forward_with_score`).
     """
-    x, _ = flow.sample(n, generator, dtype)
-    end = x.detach().requires_grad_(True)
-    log_q = flow.log_prob(end)
-    minus_log_w = action(end) + log_q
-    (gradient,) = torch.autograd.grad(minus_log_w.sum(), end)
-    path = (x * gradient).sum() / n
-    value = minus_log_w.detach().mean()
-    return LossEstimate(path + (value - path.detach()), -minus_log_w.detach())
+    z = flow.prior.sample(n, generator, dtype).requires_grad_(True)
+    log_r = flow.prior.log_prob(z)
+    score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)
+    x, log_det, score = forward_with_score(flow.transform, z, score)
+    end = flow.prior.space.wrap(x.detach())
+    path = (x * (score - action.force(end))).sum() / n
+    log_w = (log_det - log_r).detach() - action(end)
+    return LossEstimate(path - (log_w.mean() + path.detach()), log_w)
 
 
 OBJECTIVES: dict[str, ObjectiveFunction] = {"reverse_kl": reverse_kl, "path_gradient": path_gradient}

@@ -20,11 +20,11 @@ class TrainingSettings:
     Raises ValueError for a value out of range, naming the key.
     """
 
-    objective: Objective = "reverse_kl"
+    objective: Objective = "path_gradient"
     max_steps: int | None = None
     max_seconds: float | None = None
     target_ess: float | None = None  # stop once the ESS measured during training reaches it
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 0.008  # at its highest
     warmup: float = 0.02  # fraction of the run over which the learning rate rises; it then falls to 0 as a cosine
     clip: float = 10.0  # largest norm of the gradient

@@ -1,34 +1,95 @@
 """Numbers and tables for people."""
 
 import math
+import re
 from collections.abc import Iterable
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
+from rich import box
 from rich.table import Table
 
 Summary = dict[str, Any]
 
+_SMALL, _LARGE = 1e-4, 1e7  # numbers outside are written with a power of ten
+_ROUNDING = 1e-14  # an error below this fraction of its value is rounding
+
+
+class Label(NamedTuple):
+    """How an observable is called in a terminal, on a page and in a figure."""
+
+    plain: str
+    page: str
+    tex: str
+
+
+_LABELS = {
+    "topological_charge": Label("Q", "Q", r"$Q$"),
+    "topological_charge_squared": Label("Q^2", "Q²", r"$Q^2$"),
+    "topological_susceptibility": Label("chi_top", "χ_top", r"$\chi_\mathrm{top}$"),
+}
+
+
+def label(observable: str) -> Label:
+    """The short names of an observable; its own name where there is none."""
+    if observable in _LABELS:
+        return _LABELS[observable]
+    if loop := re.fullmatch(r"wilson_loop_(\d+)x(\d+)", observable):
+        r, t = loop.groups()
+        return Label(f"W({r}x{t})", f"W({r}×{t})", rf"$W_{{{r}\times{t}}}$")
+    if correlator := re.fullmatch(r"polyakov_correlator_(\d+)_(\d+)", observable):
+        mu, distance = correlator.groups()
+        return Label(f"P_{mu}({distance})", f"P_{mu}({distance})", rf"$P_{mu}({distance})$")
+    return Label(observable, observable, observable.replace("_", " "))
+
 
 def with_error(value: float | None, error: float | None) -> str:
-    """0.69778(12): the value to two digits of its error; plain where there is no error."""
-    if value is None:
-        return "-"
-    if not error:
-        return f"{value:.6g}"
-    exponent = math.floor(math.log10(error)) - 1  # of the last digit shown
-    if round(error / 10.0**exponent) == 100:
-        exponent += 1
-    decimals = max(0, -exponent)
-    if exponent <= 0:
-        digits = round(error / 10.0**exponent)
-        shown = f"{digits}" if decimals == 0 or error < 1 else f"{error:.{decimals}f}"
-        return f"{value:.{decimals}f}({shown})"
-    return f"{value:.0f}({error:.0f})"
+    """0.69778(12): the value to two digits of its error, 4.5(1.2) with the point in both where the error exceeds one.
+
+    A power of ten stands behind very small and large numbers, 1.234(12)e-07. An error of zero is (0); without an
+    error, or with an infinite one, the value stands alone or with (inf), and '-' where there is no value.
+    """
+    if value is None or error is None or not math.isfinite(value) or math.isnan(error):
+        return number(value, 6)
+    if math.isinf(error):
+        return f"{number(value, 6)}(inf)"
+    if error <= _ROUNDING * abs(value):
+        return f"{float(f'{value:.6g}')}(0)"
+    scale = max(abs(value), error)
+    power = _exponent(scale, max(1, _exponent(scale, 1) - _exponent(error, 2) + 2))
+    if _SMALL <= 10.0**power < _LARGE:
+        return _rounded(Decimal(value), Decimal(error))
+    return f"{_rounded(Decimal(value).scaleb(-power), Decimal(error).scaleb(-power))}e{power:+03d}"
+
+
+def _rounded(value: Decimal, error: Decimal) -> str:
+    """Both to the second digit of the error."""
+    decimals = 1 - _exponent(error, 2)
+    if decimals <= 0:  # the error is 10 or more: its digits stand before the point
+        return f"{round(value, decimals):z.0f}({round(error, decimals):.0f})"
+    shown = f"{error:.{decimals}f}"
+    return f"{value:z.{decimals}f}({shown if decimals == 1 else shown[-2:]})"
+
+
+def _exponent(x: float | Decimal, digits: int) -> int:
+    """The power of ten of x > 0 rounded to so many digits."""
+    return int(f"{x:.{digits - 1}e}".split("e")[1])
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits, '-' where there is none."""
-    return "-" if value is None else f"{value:.{digits}g}"
+    """A number to at least so many significant digits, all of those before the point; '-' where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value) or value == 0:
+        return f"{value:.0f}"
+    if not _SMALL <= abs(value) < _LARGE:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - _exponent(abs(value), digits))}f}"
+
+
+def pull(value: float | None) -> str:
+    """+1.3: a difference in units of its error."""
+    return "-" if value is None else f"{value:+z.1f}"
 
 
 def seconds_per_config(ensemble: Summary) -> str:
@@ -38,11 +99,23 @@ def seconds_per_config(ensemble: Summary) -> str:
     return number(ensemble["seconds_per_independent_config"])
 
 
+def cheapest_first(ensembles: Summary) -> list[tuple[str, Summary]]:
+    """Ensembles by their cost: those with a value, those with a bound only, those with neither."""
+
+    def cost(entry: tuple[str, Summary]) -> tuple[int, float]:
+        ensemble = entry[1]
+        if ensemble["frozen"]:
+            return 1, ensemble["seconds_per_independent_config_at_least"]
+        value = ensemble["seconds_per_independent_config"]
+        return (2, 0.0) if value is None else (0, value)
+
+    return sorted(ensembles.items(), key=cost)
+
+
 def observables_table(ensembles: Summary) -> Table:
     """One row per ensemble and observable."""
-    table = Table(title="Observables", title_justify="left")
-    for heading in ("ensemble", "observable", "value", "exact", "pull", "tau_int", "n_eff", "R-hat"):
-        table.add_column(heading, justify="left" if heading in ("ensemble", "observable") else "right")
+    headings = ("observable", "value", "exact", "pull", "tau_int", "n_eff", "R-hat")
+    table = _table("Observables", ("ensemble", *headings), n_names=2)
     for name, ensemble in ensembles.items():
         for row in observable_rows(ensemble):
             table.add_row(name, *row)
@@ -54,22 +127,21 @@ def observable_rows(figures: Summary) -> Iterable[tuple[str, ...]]:
     """Observable, value(error), exact, pull, tau_int(error), n_eff, R-hat."""
     for observable, row in figures["observables"].items():
         yield (
-            observable,
+            label(observable).plain,
             with_error(row["value"], row["error"]),
             number(row["exact"], 6),
-            "-" if row["pull"] is None else f"{row['pull']:+.1f}",
+            pull(row["pull"]),
             with_error(row["tau_int"], row["tau_int_error"]),
-            number(row["n_eff"], 4),
+            number(row["n_eff"]),
             "-" if row["r_hat"] is None else f"{row['r_hat']:.3f}",
         )
 
 
 def samplers_table(ensembles: Summary) -> Table:
-    """One row per ensemble: what it cost."""
-    table = Table(title="Samplers", title_justify="left")
-    for heading in ("ensemble", "sampler", "chains x configs", "acceptance", "tau_int(Q^2)", "seconds", "s / indep. config"):
-        table.add_column(heading, justify="left" if heading in ("ensemble", "sampler") else "right")
-    for name, ensemble in ensembles.items():
+    """One row per ensemble, the cheapest first: what it cost."""
+    headings = ("sampler", "chains x\nconfigs", "accep-\ntance", "tau_int(Q^2)", "seconds", "s / indep.\nconfig")
+    table = _table("Samplers", ("ensemble", *headings), n_names=2)
+    for name, ensemble in cheapest_first(ensembles):
         table.add_row(name, *sampler_row(ensemble))
     return table
 
@@ -90,14 +162,27 @@ def sampler_row(ensemble: Summary) -> tuple[str, ...]:
 def flow_line(flow: Summary) -> str:
     """The flow's quality in one line."""
     exact = "" if flow["log_z_exact"] is None else f" (exact {flow['log_z_exact']:.4f})"
+    ess, log_z = with_error(flow["ess"], flow["ess_error"]), with_error(flow["log_z"], flow["log_z_error"])
     return (
-        f"flow: ESS {with_error(flow['ess'], flow['ess_error'])}, log Z {with_error(flow['log_z'], flow['log_z_error'])}"
-        f"{exact}, Pareto k-hat {number(flow['pareto_k'], 2)}, {flow['n_samples']} fresh samples, "
-        f"{flow['train_seconds']:.0f} s of training, {flow['n_parameters']} parameters"
+        f"flow: ESS {ess}, log Z {log_z}{exact}, Pareto k-hat {number(flow['pareto_k'], 2)}, "
+        f"{flow['n_samples']} fresh samples, {flow['train_seconds']:.0f} s of training, "
+        f"{flow['n_parameters']} parameters"
+        f"{'' if flow['reliable'] else '; UNRELIABLE'}"
     )
 
 
 def warnings(summary: Summary) -> list[str]:
     """All warnings, each with the ensemble it is about."""
-    found = [f"flow: {text}" for text in (summary["flow"] or {"warnings": []})["warnings"]]
+    found = [f"trained flow: {text}" for text in (summary["flow"] or {"warnings": []})["warnings"]]
     return found + [f"{name}: {text}" for name, ens in summary["ensembles"].items() for text in ens["warnings"]]
+
+
+def _table(title: str, headings: tuple[str, ...], n_names: int) -> Table:
+    """Columns of names, which fold where room is short, then columns of numbers, which never do."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for column, heading in enumerate(headings):
+        if column < n_names:
+            table.add_column(heading, overflow="fold")
+        else:
+            table.add_column(heading, justify="right", no_wrap="\n" not in heading, overflow="fold")
+    return table

@@ -88,19 +88,26 @@ def test_zero_parameters_are_the_identity(case: CircleCase, seed: int) -> None:
     torch.testing.assert_close(log_derivative, torch.zeros_like(x), atol=1e-13, rtol=0)
 
 
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_vectors_turn_with_the_circle(n_components: int, generator: torch.Generator) -> None:
+    """The mixture is built of vectors: turning x and them turns y."""
+    circle = ProjectionMixture(n_components)
+    x, logits, u, v = (torch.randn(50, k, generator=generator, dtype=torch.float64) for k in (1, *[n_components] * 3))
+    x, cos, sin = x.squeeze(1), math.cos(0.7), math.sin(0.7)
+    y, _ = circle.forward(x, torch.cat([logits, u, v], -1))
+    turned, _ = circle.forward(x + 0.7, torch.cat([logits, cos * u - sin * v, sin * u + cos * v], -1))
+    torch.testing.assert_close(turned, y + 0.7, atol=1e-12, rtol=0)
+
+
 @EVERY
-def test_vectors_turn_with_the_circle(case: CircleCase, seed: int) -> None:
-    """Only the mixture is built of vectors alone: turning x and them turns y."""
-    if case.circle.n_scalars != case.circle.n_vectors:
-        return
+def test_scalars_are_even_where_declared(case: CircleCase, seed: int) -> None:
+    """-y(-x) has the same scalars and mirrored vectors; and where this is not declared it is not so."""
     x, parameters = _draw(case, 1.0, seed)
-    m = case.circle.n_vectors
-    u, v = parameters[:, m : 2 * m], parameters[:, 2 * m :]
-    cos, sin = math.cos(0.7), math.sin(0.7)
-    turned = torch.cat([parameters[:, :m], cos * u - sin * v, sin * u + cos * v], -1)
+    mirrored = parameters.clone()
+    mirrored[:, case.circle.n_scalars + case.circle.n_vectors :] *= -1.0
     y, _ = case.circle.forward(x, parameters)
-    turned_y, _ = case.circle.forward(x + 0.7, turned)
-    torch.testing.assert_close(turned_y, y + 0.7, atol=1e-12, rtol=0)
+    image, _ = case.circle.forward(-x, mirrored)
+    assert torch.allclose(-image, y, atol=1e-12, rtol=0) == case.circle.even_scalars
 
 
 @pytest.mark.parametrize("s", [-1.5, 0.4, 2.0])

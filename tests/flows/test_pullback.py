@@ -33,7 +33,7 @@ def test_force_is_the_finite_difference(case: FlowCase, generator: torch.Generat
     expected = -_slope(pullback, z, direction)
     # The spline's kinks spoil the order of a difference across them, not the force itself: most must agree closely.
     deviation = ((along - expected).abs() / expected.abs().clamp_min(1.0)).sort().values
-    assert deviation[3] < 1e-6
+    assert deviation[3] < 1e-5
     assert ((1.01 * along - expected).abs() / expected.abs().clamp_min(1.0)).median() > 1e-4  # 1 % off is seen
 
 

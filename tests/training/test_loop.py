@@ -32,8 +32,8 @@ HEADER = {"theory": {"name": "u1", "beta": 1.0}, "flow": {"name": "plaquette_cou
 SETTINGS = TrainingSettings(max_steps=60, batch_size=16, monitor_every=20, monitor_samples=64, anneal=0.3)
 
 
-def _flow(seed: int = 1) -> Flow:
-    flow = plaquette_coupling((4, 4), n_layers=8, hidden=(4,), kernel=1)
+def _flow(seed: int = 1, n_layers: int = 5) -> Flow:
+    flow = plaquette_coupling((4, 4), n_layers=n_layers, n_components=2, hidden=(4,))
     initialise(flow, torch.Generator().manual_seed(seed))
     return flow
 
@@ -123,7 +123,7 @@ def test_the_flow_is_left_with_the_averaged_weights(tmp_path: Path) -> None:
 
 def test_it_learns(tmp_path: Path) -> None:
     settings = TrainingSettings(max_steps=150, batch_size=64, monitor_every=50, monitor_samples=1024)
-    _train(tmp_path, settings=settings, action=WilsonU1(2.0))
+    _train(tmp_path, flow=_flow(n_layers=8), settings=settings, action=WilsonU1(2.0))
     first, *_, last = read_history(tmp_path / HISTORY_NAME)
     assert last.ess > 0.1  # 4e-6 without a flow
     assert last.log_z_bound > first.log_z_bound
@@ -169,7 +169,9 @@ class Spoiled(Action):
 
 @pytest.mark.parametrize(("factor", "what"), [(math.nan, "not finite"), (math.inf, "not finite"), (1e3, "above where")])
 def test_divergence_says_what_to_change_and_keeps_the_checkpoint(tmp_path: Path, factor: float, what: str) -> None:
-    settings = TrainingSettings(max_steps=1000, batch_size=16, monitor_every=500, checkpoint_seconds=1e-9)
+    settings = TrainingSettings(
+        objective="reverse_kl", max_steps=1000, batch_size=16, monitor_every=500, checkpoint_seconds=1e-9
+    )
     message = rf"at step 40: .*{what}.*lower training\.learning_rate \(now 0\.\d+\)"
     with pytest.raises(TrainingDiverged, match=message) as caught:
         _train(tmp_path, settings=settings, action=Spoiled(factor, 36, []))

@@ -1,0 +1,186 @@
+"""Figures of the topological charge: its history, its distribution, its autocorrelation."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from lattice_flows.exact import ExactU1
+from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
+from lattice_flows.workflows.format import with_error
+from lattice_flows.workflows.house_style import GREY, WIDTH, Plot, colour, marker, outer_labels, panel_grid
+from lattice_flows.workflows.replicas import Replicas
+
+Array = NDArray[np.float64]
+Summary = dict[str, Any]
+
+_CHARGE, _CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
+_MOST_POINTS = 2000  # drawn of one chain
+_MOST_CHARGES = 30  # |Q| in a distribution
+_MOST_LAGS = 1000  # whose errors are worth their time
+_FEWEST = 4  # configurations of which anything can be said
+
+
+def charge_plots(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> list[Plot]:
+    """The figures of those ensembles that have a charge, none where there are none."""
+    charged = [g for g in groups if g.has(_CHARGE) and min(len(chain) for chain in g.series(_CHARGE)) >= _FEWEST]
+    if not charged:
+        return []
+    return [
+        charge_histories(charged, summary),
+        charge_distributions(charged, summary, exact),
+        *charge_autocorrelations(charged, summary),
+    ]
+
+
+def charge_histories(groups: Sequence[Replicas], summary: Summary) -> Plot:
+    """Q along the chains."""
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.05 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharey=True, squeeze=False)[:, 0]
+    largest = max(_draw_history(axes, group, summary) for axes, group in zip(panels, groups))
+    panels[0].set_ylim(-largest - 0.4, largest + 0.4)
+    panels[0].yaxis.set_major_locator(MaxNLocator(5, integer=True, symmetric=True))
+    panels[-1].set_xlabel("configuration")
+    frozen = [group.name for group in groups if _is_frozen(group, summary)]
+    return Plot(
+        "charge_history",
+        figure,
+        f"Histories of the topological charge of {_names(groups)}. Frozen: {', '.join(frozen) or 'none'}.",
+        "Topological charge along the first chain of each ensemble, over about a hundred autocorrelation times; mind "
+        "that the panels differ in length." + (" Of frozen ensembles four chains are shown, whole." if frozen else ""),
+    )
+
+
+def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> float:
+    """Draw the charge in steps; returns the largest |Q|, at least 1."""
+    chains, rows = group.series(_CHARGE), group.rows(_CHARGE)
+    frozen, at = _is_frozen(group, summary), _index(group, summary)
+    n = len(chains[0]) if frozen else _stretch(summary["ensembles"][group.name], len(chains[0]))
+    part = slice(0, n, -(-n // _MOST_POINTS))
+    largest = 1.0
+    for k, (chain, numbers) in enumerate(zip(chains[: 4 if frozen else 1], rows)):
+        charge = np.rint(chain[part])
+        axes.step(numbers[part], charge, where="post", color=colour(at + k), linewidth=0.9)
+        largest = max(largest, float(np.abs(charge).max()))
+    axes.set(title=f"{group.name}{' (frozen)' if frozen else ''}", ylabel="$Q$", xlim=rows[0][[0, n - 1]])
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return largest
+
+
+def _stretch(ensemble: Summary, n_configs: int) -> int:
+    """Configurations that show how a chain moves: a hundred tau_int of Q, and at least 200."""
+    tau_int = ensemble["observables"].get(_CHARGE, {}).get("tau_int") or 0.5
+    return min(n_configs, max(200, math.ceil(100 * tau_int)))
+
+
+def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> Plot:
+    """P(Q) with errors, against the closed form."""
+    charges = _charges_shown(groups, exact)
+    closed_form = exact.charge_distribution(int(charges[-1])) if exact else None
+    figure, panels = panel_grid(len(groups), height=1.7, sharex=True, sharey=True)
+    for axes, group in zip(panels, groups):
+        at = _index(group, summary)
+        if closed_form is not None:
+            axes.bar(charges, closed_form, 0.9, color="0.82")
+        value, error = _probabilities(group, charges)
+        axes.errorbar(charges, value, error, fmt=marker(at), color=colour(at), markersize=3, elinewidth=1.0)
+        axes.set_title(group.name)
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, symmetric=True))
+        axes.grid(False, axis="x")
+        axes.set_ylim(bottom=0)
+    outer_labels(panels, "$Q$", "$P(Q)$")
+    against = ", against the closed form (grey)" if exact else ""
+    return Plot(
+        "charge_distribution",
+        figure,
+        f"Distribution of the topological charge of {_names(groups)}, for |Q| up to {charges[-1]}{against}.",
+        f"Distribution of the topological charge{against}. Errors by the Gamma method; where an ensemble never saw a "
+        "charge, its error is zero, and wrong.",
+    )
+
+
+def _charges_shown(groups: Sequence[Replicas], exact: ExactU1 | None) -> NDArray[np.int64]:
+    """-q ... q: four standard deviations, and twice as many where the ensembles strayed so far."""
+    seen = max(float(np.abs(np.rint(chain)).max()) for group in groups for chain in group.series(_CHARGE))
+    spread = 4.0 * math.sqrt(exact.charge_squared) if exact else seen
+    q_max = min(math.ceil(max(1.0, spread, min(seen, 2.0 * spread))), _MOST_CHARGES)
+    return np.arange(-q_max, q_max + 1)
+
+
+def _probabilities(group: Replicas, charges: NDArray[np.int64]) -> tuple[Array, Array]:
+    """P(Q) with errors, from the indicator series of each charge."""
+    chains = [np.rint(chain) for chain in group.series(_CHARGE)]
+    estimate: Callable[[list[Array]], Any] = gamma_method
+    if group.weighted:
+        log_w = [w[rows] for w, rows in zip(group.series("log_w"), group.rows(_CHARGE))]
+
+        def estimate(series: list[Array]) -> Any:
+            return reweighted(series, log_w)
+
+    found = [estimate([(chain == q).astype(float) for chain in chains]) for q in charges]
+    return np.array([one.value for one in found]), np.array([one.error for one in found])
+
+
+def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> list[Plot]:
+    """rho(t) of Q^2 with the window of tau_int, of the chains that have one."""
+    chains = [group for group in groups if _tau_int_estimate(group, summary)]
+    if not chains:
+        return []
+    figure, panels = panel_grid(len(chains), height=1.7, sharey=True)
+    for axes, group in zip(panels, chains):
+        _draw_autocorrelation(axes, group, summary)
+    outer_labels(panels, "$t$ (configurations)", r"$\rho(t)$ of $Q^2$")
+    left_out = [group for group in groups if group not in chains]
+    missing = f" Not shown, for they are frozen or weighted: {_names(left_out)}." if left_out else ""
+    return [
+        Plot(
+            "charge_autocorrelation",
+            figure,
+            f"Autocorrelation functions of the squared topological charge of {_names(chains)}.",
+            "Normalised autocorrelation function of Q² with its error; the dashed line is the window up to which it is "
+            f"summed to τ_int.{missing}",
+        )
+    ]
+
+
+def _tau_int_estimate(group: Replicas, summary: Summary) -> Summary | None:
+    """The estimate of Q^2, where it knows a tau_int."""
+    estimate = summary["ensembles"][group.name]["observables"].get(_CHARGE_SQUARED)
+    if group.weighted or _is_frozen(group, summary) or estimate is None or estimate["tau_int"] is None:
+        return None
+    return estimate
+
+
+def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> None:
+    estimate = _tau_int_estimate(group, summary)
+    assert estimate is not None
+    max_lag = min(max(10, math.ceil(1.6 * estimate["window"])), _MOST_LAGS)
+    rho, error, window = autocorrelation([np.rint(chain) ** 2 for chain in group.series(_CHARGE)], max_lag)
+    lags, tint = np.arange(len(rho)), colour(_index(group, summary))
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    if window < len(rho):
+        axes.axvline(window, color=GREY, linestyle="--", linewidth=1.0)
+    axes.fill_between(lags, rho - error, rho + error, color=tint, alpha=0.25, linewidth=0)
+    axes.plot(lags, rho, ".-" if len(lags) < 40 else "-", color=tint)
+    tau_int = with_error(estimate["tau_int"], estimate["tau_int_error"])
+    axes.set_title(rf"{group.name},  $\tau_\mathrm{{int}} = {tau_int}$")
+    axes.set(xlim=(0, max(lags[-1], 1)), ylim=(-0.25, 1.05))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _is_frozen(group: Replicas, summary: Summary) -> bool:
+    return summary["ensembles"][group.name]["frozen"]
+
+
+def _index(group: Replicas, summary: Summary) -> int:
+    """The place of the ensemble in the summary, so that it has one colour in all figures."""
+    return list(summary["ensembles"]).index(group.name)
+
+
+def _names(groups: Sequence[Replicas]) -> str:
+    return ", ".join(group.name for group in groups)

@@ -1,0 +1,93 @@
+"""How every figure looks: size, letters, colours, panels; and what a figure is on a page."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# M. Okabe and K. Ito's palette, which colour-blind readers can tell apart; yellow, too pale for lines, is left out.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = "osD^vPX"
+GREY = "0.45"
+WIDTH = 4.8  # inches: shrunk to the width of a phone, the letters can still be read
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.labelsize": 10,
+    "font.family": ["DejaVu Sans"],  # matplotlib brings it along, so that a page looks the same everywhere
+    "font.size": 9,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,  # letters as letters, which journals ask for
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lattice_flows",
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with the words that go with it; `name` is that of its files."""
+
+    name: str
+    figure: Figure
+    alternative: str
+    caption: str
+
+    def render(self, suffix: str) -> bytes:
+        """The figure as "svg", "pdf" or "png"; the same bytes for the same numbers."""
+        buffer = io.BytesIO()
+        date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(buffer, format=suffix, metadata=date, dpi=200)
+        return buffer.getvalue()
+
+
+def colour(i: int) -> str:
+    """The colour of the i-th ensemble."""
+    return COLOURS[i % len(COLOURS)]
+
+
+def marker(i: int) -> str:
+    """The symbol of the i-th ensemble."""
+    return MARKERS[i % len(MARKERS)]
+
+
+def single(height: float) -> tuple[Figure, Axes]:
+    """One panel, height in inches."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def panel_grid(n: int, height: float, sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """n panels, two in a row."""
+    columns = min(n, 2)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(WIDTH, max(2.6, 0.5 + height * rows)), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).ravel()
+    for axes in panels[n:]:
+        axes.remove()
+    return figure, list(panels[:n])
+
+
+def outer_labels(panels: Sequence[Axes], x: str, y: str) -> None:
+    """Labels at the left and lower edges only."""
+    columns = min(len(panels), 2)
+    for i, axes in enumerate(panels):
+        if i % columns == 0:
+            axes.set_ylabel(y)
+        if i + columns >= len(panels):
+            axes.set_xlabel(x)
+            axes.tick_params(labelbottom=True)
