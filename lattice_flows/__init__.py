@@ -17,7 +17,7 @@ _HOMES = {
     "WilsonU1": "lattice_flows.actions",
     "gamma_method": "lattice_flows.statistics",
     "plaquette_coupling": "lattice_flows.flows",
-    "run": "lattice_flows.workflows",
+    "run": "lattice_flows.workflows.stages",
 }
 
 __all__ = ["__version__", *_HOMES]

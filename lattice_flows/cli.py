@@ -24,7 +24,7 @@ Source = Annotated[Path, typer.Argument(metavar="CARD|DIR", help="A run card (TO
 Out = Annotated[Path | None, typer.Option(help="The run's folder; output/NAME where absent.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the card; an ensemble's is ensemble.NAME.key."),
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the card; ensemble.NAME.key for an ensemble's."),
 ]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An ensemble file or a flow checkpoint.")]
 
@@ -39,7 +39,7 @@ def _console() -> "Console":
 @app.command()
 def run(source: Source, out: Out = None, overrides: Overrides = None) -> None:
     """The whole job of a card: train, sample, analyse, report. Goes on with what is unfinished."""
-    from lattice_flows.workflows.run import run as run_card
+    from lattice_flows.workflows.stages import run as run_card
 
     console = _console()
     _print_summary(run_card(source, out, overrides or [], console), console)
@@ -48,7 +48,7 @@ def run(source: Source, out: Out = None, overrides: Overrides = None) -> None:
 @app.command()
 def train(source: Source, out: Out = None, overrides: Overrides = None) -> None:
     """Train the card's flow."""
-    from lattice_flows.workflows.run import train_stage
+    from lattice_flows.workflows.stages import train_stage
 
     train_stage(source, out, overrides or [], _console())
 
@@ -58,10 +58,10 @@ def sample(
     source: Source,
     out: Out = None,
     overrides: Overrides = None,
-    ensemble: Annotated[list[str] | None, typer.Option(help="Only this ensemble of the card; may be repeated.")] = None,
+    ensemble: Annotated[list[str] | None, typer.Option(help="Only this ensemble; may be repeated.")] = None,
 ) -> None:
     """Generate the card's ensembles."""
-    from lattice_flows.workflows.run import sample_stage
+    from lattice_flows.workflows.stages import sample_stage
 
     sample_stage(source, out, overrides or [], ensemble or [], _console())
 
@@ -76,7 +76,7 @@ def analyse(
     """Estimates with errors: of a run, with its report, or of any ensemble files."""
     from lattice_flows.workflows.analyse import analyse_files, write_summary
     from lattice_flows.workflows.errors import InputError
-    from lattice_flows.workflows.run import analyse_stage
+    from lattice_flows.workflows.stages import analyse_stage
 
     console = _console()
     runs = [source for source in sources if source.is_dir() or source.suffix == ".toml"]

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_log, fast_sin, wrap
+from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_log, wrap
 from lattice_flows.kernels.random import fill_uniforms, philox, to_unit, uniform_pair
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ def _closed_plaquettes(beta: float, stream: NDArray[np.uint64], p: Array) -> Non
 
 @njit(fastmath={"contract"})
 def _links(p: Array, h0: float, h1: float, t0: Array, t1: Array) -> None:
-    """Links with plaquettes p (L0, L1): theta_0 vanishes but for the last row, the first row of theta_1 but for its end."""
+    """Links with plaquettes p (L0, L1); theta_0 is zero but for its last row, theta_1 in its first row but for the end."""
     l0, l1 = p.shape
     t0[:] = 0.0
     t1[0] = 0.0

@@ -86,27 +86,30 @@ class ExactU1:
         p = 0.5 * np.pi * (nodes + 1.0)
         return p, 0.5 * weights * np.exp(-2.0 * self.beta * np.sin(0.5 * p) ** 2)
 
-    def _moments(self, nu: Array) -> tuple[Array, Array, Array]:
-        """f(nu)/f(0) and its first two derivatives in nu."""
-        p, weights = self._quadrature
-        phase = np.multiply.outer(nu, p)
-        cos, sin = np.cos(phase), np.sin(phase)
-        f0 = weights.sum()
-        return cos @ weights / f0, -(sin @ (weights * p)) / f0, -(cos @ (weights * p * p)) / f0
+    @cached_property
+    def _relevant(self) -> NDArray[np.int64]:
+        """The orders whose (f(n)/f(0))^(V-1) is not below 1e-35, and one more at either end."""
+        seen = (self.n_sites - 1) * self._log_ratios > -80.0
+        return self._orders[seen | np.roll(seen, 1) | np.roll(seen, -1)]
 
     def theta_ratio(self, theta: float | Array) -> Array:
         """Z(theta)/Z(0) = <exp(i theta Q)>, shaped like theta."""
         angles = np.atleast_1d(np.asarray(theta, dtype=float))
-        f, _, _ = self._moments((self._orders - angles[:, None] / (2.0 * np.pi)).ravel())
-        sums = _signed_power(f, self.n_sites).reshape(angles.size, -1).sum(axis=1)
+        nu = self._relevant - angles[:, None] / (2.0 * np.pi)  # (angles, orders)
+        p, weights = self._quadrature
+        f = np.cos(np.multiply.outer(nu, p)) @ (weights / weights.sum())
+        sums = _signed_power(f, self.n_sites).sum(axis=1)
         return (sums / self._character_sum(0)).reshape(np.shape(theta))
 
     @property
     def charge_squared(self) -> float:
         """<Q^2> = -Z''(0)/Z(0) in theta = (1/2pi)^2 times the second derivative in nu."""
-        v = self.n_sites
-        f, df, ddf = self._moments(self._orders.astype(float))
-        f = np.exp(self._log_ratios)  # more digits than the quadrature where f is tiny
+        v, orders = self.n_sites, self._relevant
+        p, weights = self._quadrature
+        phase = np.multiply.outer(orders, p)
+        f = np.exp(self._log_ratios[np.isin(self._orders, orders)])
+        df = -np.sin(phase) @ (weights * p) / weights.sum()
+        ddf = -np.cos(phase) @ (weights * p * p) / weights.sum()
         second = v * f ** (v - 1) * ddf + v * (v - 1) * f ** max(v - 2, 0) * df**2
         return float(-second.sum() / self._character_sum(0) / (4.0 * np.pi**2))
 

@@ -17,7 +17,7 @@ _CHECK_EVERY = 8  # iterations between two looks at the error: a look waits for 
 class ProjectionMixture(CircleTransform):
     """A convex mixture of `n_components` non-compact projections.
 
-    arXiv:2101.08176 eqs. (44)-(46) (also arXiv:2003.06413, arXiv:2002.02428) scale tan(x/2) by e^s. With
+    arXiv:2101.08176 and arXiv:2003.06413 (after arXiv:2002.02428) scale tan(x/2) by e^s. With
     kappa = tanh(s/2) and a centre c that map is, free of singularities,
 
         y = x + 2 atan[kappa sin(x - c) / (1 - kappa cos(x - c))]

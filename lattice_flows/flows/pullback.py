@@ -13,8 +13,8 @@ from lattice_flows.lattice import Space
 class Pullback(Action):
     """S'(z) = S(f(z)) - log|det df/dz|: exp(-S') is the target in latent coordinates and the reference measure.
 
-    HMC on this action is flow-HMC, arXiv:2302.08408 and, for trivialising maps, arXiv:0907.5491 eq. (2.8). The force
-    is autograd's with respect to z alone; no parameter receives a gradient.
+    HMC on this action is flow-HMC, arXiv:2302.08408, after the trivialising maps of arXiv:0907.5491. The force is
+    autograd's with respect to z alone; no parameter receives a gradient.
     """
 
     action: Action

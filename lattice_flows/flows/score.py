@@ -4,7 +4,7 @@
 
     score(x) = (dx/dz)^-T [score(z) - d log_det / dz],
 
-the recursion of arXiv:2403.15881, section 3. Every transform can do it through its inverse; couplings, whose
+the recursion of arXiv:2403.15881. Every transform can do it through its inverse; couplings, whose
 Jacobians are triangular, do without.
 """
 

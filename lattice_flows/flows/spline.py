@@ -18,7 +18,7 @@ _UNIT_SLOPE = math.log(math.expm1(1.0 - _MIN_SLOPE))  # softplus of this is 1 - 
 class CircularSpline(CircleTransform):
     """A monotone rational-quadratic spline of `n_bins` bins on [-pi, pi) with equal slopes at both ends.
 
-    arXiv:1906.04032 eqs. (4)-(8), on the circle arXiv:2002.02428 section 2.3. The spline acts in a coordinate turned by
+    arXiv:1906.04032 eqs. (4)-(8), on the circle arXiv:2002.02428. The spline acts in a coordinate turned by
     the direction of 1 + h, h the one vector among the parameters, and its result is turned back and by a shift:
     y = c + t + spline(x - c). Scalars: t, widths, heights, slopes. Once differentiable.
     """

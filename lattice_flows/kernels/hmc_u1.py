@@ -44,7 +44,7 @@ def _leapfrog(
 @njit(parallel=True, cache=True)
 def leapfrog(links: Array, momenta: Array, beta: float, step_size: float, n_md_steps: int) -> tuple[Array, Array]:
     """The end of one trajectory from given momenta: (links, momenta), neither wrapped nor accepted."""
-    n, d, l0, l1 = links.shape
+    n, _, l0, l1 = links.shape
     end, end_momenta = np.empty_like(links), momenta.copy()
     for b in prange(n):
         sines = np.empty(l0 * l1)
@@ -62,7 +62,7 @@ def trajectories(
     Returns the new links (wrapped), actions (B,), streams, the accepted fraction (B,) and delta_h of the last
     trajectory (B,). The arguments are left as they are.
     """
-    n, d, l0, l1 = links.shape
+    n, _, l0, l1 = links.shape
     v = l0 * l1
     links, actions, streams = links.copy(), actions.copy(), streams.copy()
     accepted, delta_h = np.zeros(n), np.zeros(n)

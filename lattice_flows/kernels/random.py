@@ -17,6 +17,8 @@ _M0 = np.uint64(0xD2511F53)
 _M1 = np.uint64(0xCD9E8D57)
 _W0 = np.uint64(0x9E3779B9)
 _W1 = np.uint64(0xBB67AE85)
+Word = np.uint64
+
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _12 = np.uint64(12)
@@ -36,14 +38,14 @@ def make_streams(seed: int, name: str, chains: range) -> NDArray[np.uint64]:
 
 
 @njit(forceinline=True)
-def _round(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[int, int, int, int]:
+def _round(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[Word, Word, Word, Word]:
     p0 = _M0 * c0
     p1 = _M1 * c2
     return (p1 >> _32) ^ c1 ^ k0, p1 & _LOW, (p0 >> _32) ^ c3 ^ k1, p0 & _LOW
 
 
 @njit(forceinline=True)
-def philox4x32(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[int, int, int, int]:
+def philox4x32(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tuple[Word, Word, Word, Word]:
     """Ten rounds on four 32-bit counter words and two key words, all held in uint64."""
     for _ in range(10):
         c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
@@ -53,7 +55,7 @@ def philox4x32(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[in
 
 
 @njit(forceinline=True)
-def philox(key: int, counter: int) -> tuple[int, int]:
+def philox(key: Word, counter: Word) -> tuple[Word, Word]:
     """The block of this counter: two uint64 words."""
     c0, c1, c2, c3 = philox4x32(
         counter & _LOW, counter >> _32, np.uint64(0), np.uint64(0), key & _LOW, key >> _32
@@ -62,7 +64,7 @@ def philox(key: int, counter: int) -> tuple[int, int]:
 
 
 @njit(forceinline=True)
-def to_unit(word: int) -> float:
+def to_unit(word: Word) -> float:
     """A uniform deviate in the open interval (0, 1), on the 2^52 midpoints of a regular grid."""
     return bits_to_float((word >> _12) | _ONE_BITS) - 1.0 + _HALF_ULP
 

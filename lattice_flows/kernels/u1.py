@@ -162,7 +162,7 @@ def mean_wilson_loop(links: Array, r: int, t: int) -> Array:
 @njit(fastmath={"contract", "reassoc"}, parallel=True, cache=True)
 def mean_polyakov_correlator(links: Array, mu: int, distance: int) -> Array:
     """The mean over positions of cos(P_mu(x) - P_mu(x + distance)) of the Polyakov loops along axis mu, (N,)."""
-    n, _, l0, l1 = links.shape
+    n = links.shape[0]
     out = np.empty(n)
     for b in prange(n):
         lines = links[b, 0].sum(axis=0) if mu == 0 else links[b, 1].sum(axis=1)

@@ -75,8 +75,10 @@ class HMC:
         step_size = self.trajectory_length / self.n_md_steps
         kernels = self.action.kernels(state.x.shape[1:])
         if kernels:
-            *new, accepted, delta_h = kernels.trajectories(*state, step_size, self.n_md_steps, n_updates)
-            return HMCState(*new), HMCInfo(accepted, delta_h)
+            x, action, streams, accepted, delta_h = kernels.trajectories(
+                *state, step_size, self.n_md_steps, n_updates
+            )
+            return HMCState(x, action, streams), HMCInfo(accepted, delta_h)
         accepted = np.zeros(len(state.x))
         for _ in range(n_updates):
             state, accept, delta_h = self._torch_trajectory(state, step_size, self.n_md_steps)
@@ -84,7 +86,7 @@ class HMC:
         return state, HMCInfo(accepted / n_updates, delta_h)
 
     def tune(self, state: HMCState, n_updates: int) -> "HMC":
-        """This sampler with n_md_steps set to reach the target acceptance, found in n_updates trajectories from state."""
+        """This sampler with the n_md_steps that reaches the target acceptance, found in n_updates trajectories."""
         if self.n_md_steps is not None:
             return self
         return replace(self, n_md_steps=tuned_n_md_steps(self, state, n_updates))

@@ -34,7 +34,7 @@ def reverse_kl(
 def path_gradient(
     flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> LossEstimate:
-    """The same number with the path gradient, arXiv:2207.08219 eq. (6): only the way through x, d(log q + S)/dx dx/dw.
+    """The same number with the path gradient, arXiv:2207.08219: only the way through x, d(log q + S)/dx dx/dw.
 
     The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
     where q = p. d log q / dx is carried along the flow (`forward_with_score`).

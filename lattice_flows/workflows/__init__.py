@@ -1,9 +1,4 @@
-"""The joiners: run card -> train, generate, analyse, report."""
+"""The joiners: run card -> train, generate, analyse, report. `stages` has the entry points.
 
-from lattice_flows.workflows.analyse import analyse_files, analyse_run
-from lattice_flows.workflows.card import Card, parse_card, read_card
-from lattice_flows.workflows.errors import InputError
-from lattice_flows.workflows.interrupt import Stopped
-from lattice_flows.workflows.run import run
-
-__all__ = ["Card", "InputError", "Stopped", "analyse_files", "analyse_run", "parse_card", "read_card", "run"]
+Nothing is imported here, so that a command loads only what it needs.
+"""

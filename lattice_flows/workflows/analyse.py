@@ -111,7 +111,7 @@ def ensemble_summary(group: Replicas) -> Summary:
         "sampler": group.sampler["name"],
         "n_chains": group.n_chains,
         "n_configs": group.n_configs,
-        "acceptance_rate": float(np.mean([np.mean(c) for c in group.series("accepted")])) if group.has("accepted") else None,
+        "acceptance_rate": _acceptance_rate(group),
         "seconds": seconds,
         "threads": int(group.files[0].attributes["threads"]),
         "frozen": frozen,
@@ -133,6 +133,11 @@ def ensemble_summary(group: Replicas) -> Summary:
         summary["proposals"] = weights_summary(log_w)
         warnings.extend(summary["proposals"].pop("warnings"))
     return {**summary, "warnings": warnings}
+
+
+def _acceptance_rate(group: Replicas) -> float | None:
+    """The mean over all production updates; None where nothing is tested."""
+    return float(np.mean(np.concatenate(group.series("accepted")))) if group.has("accepted") else None
 
 
 def _observables(group: Replicas) -> tuple[Summary, list[str]]:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.actions import ACTIONS
 from lattice_flows.ensembles import Ensemble, FieldSpec
 from lattice_flows.exact import ExactU1, sample_u1
 from lattice_flows.flows import FLOWS, Flow, initialise
@@ -81,14 +80,15 @@ def start_configurations(theory: TheoryTable, start: str, streams: Streams) -> t
     """
     event = event_shape(theory)
     if start == "direct":
-        return sample_u1(theory.action.beta, *theory.shape, streams)  # type: ignore[attr-defined]
+        l0, l1 = theory.shape
+        return sample_u1(theory.couplings["beta"], l0, l1, streams)
     if start in ("hot", "cold"):
         u, streams = uniforms(streams, int(np.prod(event)))
         deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
         space = theory.action.space
         return (space.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
     path = Path(start)
-    if not Ensemble.exists(path):
+    if path.suffix != ".h5" or not Ensemble.exists(path):
         raise InputError(f"start = {start!r}: is neither 'hot', 'cold', 'direct' nor an ensemble file")
     with Ensemble.open(path) as ensemble:
         if not ensemble.has_fields or ensemble.field.shape != event:
@@ -98,8 +98,3 @@ def start_configurations(theory: TheoryTable, start: str, streams: Streams) -> t
     pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first
     return pool[np.arange(len(streams)) % len(pool)], streams
 
-
-def action_named(theory: dict[str, Any]) -> Any:
-    """The action of a stored [theory] table."""
-    couplings = {k: v for k, v in theory.items() if k not in ("name", "shape", "boundary")}
-    return ACTIONS[theory["name"]](**couplings)

@@ -23,6 +23,7 @@ _CHARGE, _CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
 _MOST_POINTS = 2000  # drawn of one chain
 _MOST_CHARGES = 30  # |Q| in a distribution
 _MOST_LAGS = 1000  # whose errors are worth their time
+_LONG_NAME = 12  # letters that leave no room beside them in half a line
 _FEWEST = 4  # configurations of which anything can be said
 
 
@@ -65,7 +66,7 @@ def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> float:
     largest = 1.0
     for k, (chain, numbers) in enumerate(zip(chains[: 4 if frozen else 1], rows)):
         charge = np.rint(chain[part])
-        axes.step(numbers[part], charge, where="post", color=colour(at + k), linewidth=0.9)
+        axes.step(numbers[part], charge, where="post", color=colour(at), alpha=1.0 - 0.2 * k, linewidth=0.9)
         largest = max(largest, float(np.abs(charge).max()))
     axes.set(title=f"{group.name}{' (frozen)' if frozen else ''}", ylabel="$Q$", xlim=rows[0][[0, n - 1]])
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -82,6 +83,7 @@ def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: Ex
     """P(Q) with errors, against the closed form."""
     charges = _charges_shown(groups, exact)
     closed_form = exact.charge_distribution(int(charges[-1])) if exact else None
+    highest = 0.0 if closed_form is None else float(closed_form.max())
     figure, panels = panel_grid(len(groups), height=1.7, sharex=True, sharey=True)
     for axes, group in zip(panels, groups):
         at = _index(group, summary)
@@ -92,7 +94,8 @@ def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: Ex
         axes.set_title(group.name)
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, symmetric=True))
         axes.grid(False, axis="x")
-        axes.set_ylim(bottom=0)
+        highest = max(highest, float((value + error).max()))
+    panels[0].set_ylim(0.0, 1.05 * min(highest, 1.0))
     outer_labels(panels, "$Q$", "$P(Q)$")
     against = ", against the closed form (grey)" if exact else ""
     return Plot(
@@ -168,7 +171,8 @@ def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> None
     axes.fill_between(lags, rho - error, rho + error, color=tint, alpha=0.25, linewidth=0)
     axes.plot(lags, rho, ".-" if len(lags) < 40 else "-", color=tint)
     tau_int = with_error(estimate["tau_int"], estimate["tau_int_error"])
-    axes.set_title(rf"{group.name},  $\tau_\mathrm{{int}} = {tau_int}$")
+    gap = ",  " if len(group.name) <= _LONG_NAME else "\n"
+    axes.set_title(rf"{group.name}{gap}$\tau_\mathrm{{int}} = {tau_int}$")
     axes.set(xlim=(0, max(lags[-1], 1)), ylim=(-0.25, 1.05))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 

@@ -13,7 +13,7 @@ from lattice_flows.exact import ExactU1
 from lattice_flows.training.history import Record
 from lattice_flows.workflows.charge_figures import charge_plots
 from lattice_flows.workflows.format import label
-from lattice_flows.workflows.house_style import GREY, STYLE, WIDTH, Plot, colour, marker, single
+from lattice_flows.workflows.house_style import GREY, STYLE, WIDTH, Plot, colour, legend_above, marker, single
 from lattice_flows.workflows.replicas import Replicas
 
 Array = NDArray[np.float64]
@@ -52,8 +52,7 @@ def pulls(summary: Summary) -> list[Plot]:
     observables = list(dict.fromkeys(key for values in found.values() for key in values))
     every = np.abs([value for values in found.values() for value in values.values()])
     edge = min(max(3.5, math.ceil(every.max()) + 0.5), _MOST_ERRORS)
-    row_height = max(0.26, 0.075 * len(found))
-    figure, axes = single(0.9 + row_height * len(observables) + 0.2 * math.ceil(len(found) / 3))
+    figure, axes = single(1.2 + max(0.26, 0.075 * len(found)) * len(observables) + 0.05 * len(found))
     for sigma, shade in ((2, "0.93"), (1, "0.85")):
         axes.axvspan(-sigma, sigma, color=shade, linewidth=0)
     axes.axvline(0, color=GREY, linewidth=0.8)
@@ -74,7 +73,7 @@ def pulls(summary: Summary) -> list[Plot]:
     axes.set_yticks(range(len(observables)), [label(key).tex for key in observables])
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    figure.legend(loc="outside upper left", ncols=3, columnspacing=1.2, handletextpad=0.2)
+    legend_above(figure)
     within = f"{np.sum(every <= 2)} of {every.size}"
     return [
         Plot(
@@ -100,7 +99,10 @@ def _known_pulls(summary: Summary) -> dict[str, dict[str, float]]:
 
 def _trusted(summary: Summary, name: str) -> bool:
     """Whether the errors of this source mean what they say."""
-    return summary["flow"]["reliable"] if name == _FRESH else not summary["ensembles"][name]["frozen"]
+    if name == _FRESH:
+        return summary["flow"]["reliable"]
+    entry = summary["ensembles"][name]
+    return not entry["frozen"] and entry.get("proposals", {}).get("reliable", True)
 
 
 def _index(summary: Summary, name: str) -> int:
@@ -126,7 +128,7 @@ def weights(
     axes.axvline(0, color="0.2", linestyle="--", linewidth=1.0, label=r"mean weight, $w = Z$")
     axes.set(xlabel=r"$\log w - \log Z$", ylabel="density", xlim=edges[[0, -1]])
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside upper left", ncols=2, columnspacing=1.2)
+    legend_above(figure)
     outside = max(float(np.mean(log_w < edges[0] + log_z)) for log_w in found.values())
     clipped = f" Up to {100 * outside:.1g} % of them lie further left." if outside > 0 else ""
     return [
@@ -175,7 +177,7 @@ def training(history: Sequence[Record], exact: ExactU1 | None) -> list[Plot]:
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     style = "o-" if len(rows) < 40 else "-"
-    upper.plot(seconds, bound, style, color=colour(0), label=r"$\langle \log w \rangle$", clip_on=False)
+    upper.plot(seconds, bound, style, color=colour(0), label=r"$\langle \log w \rangle$")
     bottom, top = bound[len(bound) // 8 :].min(), bound.max()  # the first steps come from far below
     ending, against = f"{bound[-1]:.2f}", ""
     if exact is not None:
@@ -183,7 +185,7 @@ def training(history: Sequence[Record], exact: ExactU1 | None) -> list[Plot]:
         upper.axhline(exact.log_z, color="0.2", linestyle="--", linewidth=1.0, label=r"exact $\log Z$")
     margin = 0.08 * max(top - bottom, 1e-3)
     upper.set(ylim=(bottom - margin, top + margin), ylabel=r"bound on $\log Z$")
-    figure.legend(loc="outside upper left", ncols=2)
+    legend_above(figure)
     lower.plot(seconds, ess, style, color=colour(0), clip_on=False)
     lower.set(xlabel="seconds of training", ylabel="ESS", ylim=(0, 1), xlim=(0, 1.03 * seconds[-1] or 1))
     return [

@@ -85,9 +85,9 @@ def _claim(folder: RunFolder, card: Card) -> Card:
         held = read_card(folder.card, _read_overrides(folder))
         if _identity(held) != _identity(card):
             raise InputError(f"{folder.path}: holds the run of another card; choose another --out, or run that folder")
-        shrunk = [new.name for old, new in zip(held.ensembles, card.ensembles) if new.n_configs < old.n_configs]
-        if shrunk:
-            raise InputError(f"{folder.path}: holds more configurations of {shrunk[0]!r} already; n_configs may only grow")
+        for old, new in zip(held.ensembles, card.ensembles):
+            if new.n_configs < old.n_configs:
+                raise InputError(f"{folder.path}: was begun with more n_configs of {new.name!r}; they may only grow")
         if held == card:
             return card
     elif folder.path.exists() and any(folder.path.iterdir()):

@@ -19,7 +19,7 @@ from lattice_flows.workflows.card import Card, EnsembleTable, Measurement
 from lattice_flows.workflows.compute import available_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.interrupt import Stopped, StopRequest
+from lattice_flows.workflows.interrupt import StopRequest
 from lattice_flows.workflows.progress import Meter, meter
 from lattice_flows.workflows.provenance import git_commit, software
 from lattice_flows.workflows.states import flatten, restore
@@ -102,7 +102,8 @@ class _Production:
             self._produce(stop, progress)
             self.writer.finish()
             with Ensemble.open(self.writer.path) as done:
-                progress.line(f"{done.n_configs} configurations x {done.n_chains} chains in {done.seconds:.2f} s{self._rate()}")
+                size = f"{done.n_configs} configurations x {done.n_chains} chains"
+                progress.line(f"{size} in {done.seconds:.2f} s{self._rate()}")
 
     def _warm_up(self) -> None:
         """Compile and load everything before the clock runs: a step is pure, so its result can be dropped."""
@@ -191,7 +192,7 @@ class _Production:
             self.accepted.append(float(block.series["accepted"].mean()))
             parts.append(f"acceptance {np.mean(self.accepted):.3f}")
         if "topological_charge" in block.series and len(block.series["topological_charge"]):
-            charges = " ".join(f"{q:+.0f}" for q in block.series["topological_charge"][-1][:8])
+            charges = " ".join(f"{round(q):+d}" for q in block.series["topological_charge"][-1][:8])
             parts.append(f"Q {charges}")
         return ", ".join(parts)
 

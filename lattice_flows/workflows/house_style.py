@@ -14,6 +14,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = "osD^vPX"
 GREY = "0.45"
 WIDTH = 4.8  # inches: shrunk to the width of a phone, the letters can still be read
+_LETTERS = 62  # of a legend in one line
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -30,7 +31,6 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
-    "pdf.fonttype": 42,  # letters as letters, which journals ask for
     "svg.fonttype": "path",
     "svg.hashsalt": "lattice_flows",
     "text.usetex": False,
@@ -62,7 +62,7 @@ def colour(i: int) -> str:
 
 def marker(i: int) -> str:
     """The symbol of the i-th ensemble."""
-    return MARKERS[i % len(MARKERS)]
+    return MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]  # the pair with the colour is new for 49 ensembles
 
 
 def single(height: float) -> tuple[Figure, Axes]:
@@ -80,6 +80,13 @@ def panel_grid(n: int, height: float, sharex: bool = False, sharey: bool = False
     for axes in panels[n:]:
         axes.remove()
     return figure, list(panels[:n])
+
+
+def legend_above(figure: Figure) -> None:
+    """One legend over all panels, in as many columns as its names leave room for."""
+    names = [name for axes in figure.axes for name in axes.get_legend_handles_labels()[1]]
+    n_columns = max(1, min(3, _LETTERS // (max(map(len, names)) + 5)))
+    figure.legend(loc="outside upper left", ncols=n_columns, columnspacing=1.2)
 
 
 def outer_labels(panels: Sequence[Axes], x: str, y: str) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.observables import Quantity
-from lattice_flows.statistics.replicas import Series
 from lattice_flows.workflows.card import Measurement
 from lattice_flows.workflows.errors import InputError
 
@@ -105,6 +104,6 @@ def _label(name: str, path: Path, groups: dict[tuple[str, ...], Any]) -> str:
     return f"{path.resolve().parent.parent.name}/{name}"
 
 
-def transformed(series: list[np.ndarray], quantity: Quantity) -> Series:
+def transformed(series: list[np.ndarray], quantity: Quantity) -> list[np.ndarray]:
     """The quantity's values along every chain."""
     return [quantity.transform(chain) for chain in series]

@@ -24,7 +24,9 @@ def arguments(constructor: Callable[..., Any], given: Collection[str] = ()) -> t
     return create_model(constructor.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
-def checked(model: type[BaseModel], table: Mapping[str, Any], where: str, known: Collection[str] = ()) -> dict[str, Any]:
+def checked(
+    model: type[BaseModel], table: Mapping[str, Any], where: str, known: Collection[str] = ()
+) -> dict[str, Any]:
     """The table's values with the model's defaults, or InputError with the first thing that is wrong.
 
     `where` names the table in the message; `known` are further keys that belong in the same table, for its advice.

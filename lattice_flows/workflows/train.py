@@ -79,5 +79,5 @@ def _one_trainer(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{folder}: another process is training here; wait for it or choose another --out") from None
+            raise InputError(f"{folder}: another process is training here; wait or choose another --out") from None
         yield

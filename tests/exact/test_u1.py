@@ -52,8 +52,8 @@ def test_charge_of_three_plaquettes_by_quadrature():
         return np.exp(beta * (np.cos(p) + np.cos(q) + np.cos(p + q)))
 
     total = integrate.dblquad(weight, -np.pi, np.pi, -np.pi, np.pi)[0]
-    wraps = integrate.dblquad(weight, 0, np.pi, lambda p: np.pi - p, np.pi)[0]  # p + q > pi; the mirror image doubles it
-    assert ExactU1(beta, 3).charge_squared == pytest.approx(2 * wraps / total, rel=1e-6)
+    wraps = integrate.dblquad(weight, 0, np.pi, lambda p: np.pi - p, np.pi)[0]  # p + q > pi
+    assert ExactU1(beta, 3).charge_squared == pytest.approx(2 * wraps / total, rel=1e-6)  # and the mirror image
 
 
 def test_infinite_volume_and_strong_coupling_limits():

@@ -125,7 +125,8 @@ def test_an_untuned_sampler_refuses_to_step(seed):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"trajectory_length": 0.0}, {"n_md_steps": 0}, {"target_acceptance": 1.0}, {"trajectory_length": float("inf")}]
+    "arguments",
+    [{"trajectory_length": 0.0}, {"n_md_steps": 0}, {"target_acceptance": 1.0}, {"trajectory_length": float("inf")}],
 )
 def test_impossible_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
@@ -137,5 +138,5 @@ def test_three_dimensions_run_in_torch(seed):
 
     u, streams = uniforms(make_streams(seed, "test", range(4)), 3 * 4**3)
     sampler = HMC(WilsonU1(0.5), 1.0, 8)
-    state, info = sampler.step(sampler.init(2 * np.pi * (u.reshape(4, 3, 4, 4, 4) - 0.5), streams), 3)
+    _, info = sampler.step(sampler.init(2 * np.pi * (u.reshape(4, 3, 4, 4, 4) - 0.5), streams), 3)
     assert info.accepted.mean() > 0.5

@@ -1,0 +1,189 @@
+"""The command line: statuses, one-line errors, and what a light command must not load."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from cards import CLASSICAL, WITH_FLOW
+
+from lattice_flows.exact import ExactU1
+from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.stages import run
+
+HEAVY = ("torch", "numba", "scipy", "h5py", "pydantic", "matplotlib")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "classical.toml").write_text(CLASSICAL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        run(folder / "classical.toml", folder / "run")
+    return RunFolder(folder / "run")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import lattice_flows",
+        "import sys; sys.argv = ['x', '--help']; from lattice_flows.cli import app; app(standalone_mode=False)",
+    ],
+)
+def test_light_commands_load_nothing_heavy(code):
+    report = f"{code}\nimport sys\nprint([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_names_every_command(lattice_flows):
+    status, out, _ = lattice_flows("--help")
+    assert status == 0
+    for command in ("run", "train", "sample", "analyse", "info", "verify", "exact"):
+        assert command in out
+
+
+def one_line(errors):
+    (line,) = errors.strip().splitlines()
+    assert line.startswith("lattice-flows: ")
+    return line
+
+
+def test_stages_one_by_one_are_the_whole_job(card, lattice_flows, tmp_path):
+    path = card(WITH_FLOW)
+    short = ["--set", "training.max_steps=10", "--set", "ensemble.flow_hmc.n_md_steps=2", "--out", "run"]
+    status, _, errors = lattice_flows("sample", path, *short)
+    assert status == 2
+    assert "the flow of ensemble 'flow' is not trained" in one_line(errors)
+    assert lattice_flows("train", path, *short)[0] == 0
+    assert lattice_flows("sample", path, *short, "--ensemble", "hmc")[0] == 0
+    assert not RunFolder(tmp_path / "run").ensemble("flow").exists()
+    assert lattice_flows("sample", "run")[0] == 0
+    status, out, _ = lattice_flows("analyse", "run", "--json", "numbers.json")
+    assert status == 0
+    assert "flow_hmc" in out
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers == json.loads((tmp_path / "run" / "report" / "summary.json").read_text())
+    assert "n_parameters" in lattice_flows("info", "run/flow/checkpoint.pt")[1]
+    assert lattice_flows("verify", "run/flow/checkpoint.pt")[0] == 0
+
+
+def test_files_are_analysed_as_the_run_was(finished, lattice_flows, tmp_path):
+    status, _, errors = lattice_flows("analyze", finished.ensemble("hmc"), "--json", "one.json")
+    assert status == 0, errors
+    one = json.loads((tmp_path / "one.json").read_text())
+    whole = json.loads((finished.report / "summary.json").read_text())
+    assert one["ensembles"]["hmc"] == whole["ensembles"]["hmc"]
+
+
+def test_copies_count_as_replicas_and_other_runs_by_their_folder(finished, lattice_flows, tmp_path):
+    copy = tmp_path / "copied" / "ensembles" / "hmc.h5"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(finished.ensemble("hmc").read_bytes())
+    assert lattice_flows("analyse", finished.ensemble("hmc"), copy, "--json", "two.json")[0] == 0
+    two = json.loads((tmp_path / "two.json").read_text())
+    assert two["ensembles"]["hmc"]["n_chains"] == 6
+
+    path = tmp_path / "other.toml"
+    path.write_text(CLASSICAL.replace("seed = 5", "seed = 6"))
+    assert lattice_flows("sample", path, "--ensemble", "hmc")[0] == 0
+    other = tmp_path / "output" / "other" / "ensembles" / "hmc.h5"
+    assert lattice_flows("analyse", finished.ensemble("hmc"), other, "--json", "both.json")[0] == 0
+    assert set(json.loads((tmp_path / "both.json").read_text())["ensembles"]) == {"run/hmc", "other/hmc"}
+
+    path.write_text(CLASSICAL.replace("beta = 1.5", "beta = 1.6"))
+    assert lattice_flows("sample", path, "--out", "third", "--ensemble", "hmc")[0] == 0
+    status, _, errors = lattice_flows("analyse", finished.ensemble("hmc"), "third/ensembles/hmc.h5")
+    assert status == 2
+    assert "different theories" in one_line(errors)
+
+
+def test_info_and_verify(finished, lattice_flows):
+    status, out, _ = lattice_flows("info", finished.ensemble("hmc"))
+    assert status == 0
+    for fact in ("u1", "n_configs", "600", "plaquette", "software"):
+        assert fact in out
+    status, out, _ = lattice_flows("verify", finished.ensemble("hmc"))
+    assert (status, bool(out.strip())) == (0, True)
+
+
+def test_damaged_and_foreign_files_end_with_one_line(finished, lattice_flows, tmp_path):
+    data = finished.ensemble("hmc").read_bytes()
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    files = {
+        "truncated.h5": data[: len(data) // 2],
+        "empty.h5": b"",
+        "text.h5": b"not an ensemble",
+        "flipped.h5": bytes(flipped),
+        "foreign.pt": b"not a checkpoint",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        status, _, errors = lattice_flows("verify", name)
+        assert status == 2
+        assert name in one_line(errors)
+        assert (tmp_path / name).read_bytes() == content
+    for name in ("truncated.h5", "none.h5", "none.pt"):
+        for command in ("info", "analyse"):
+            status, _, errors = lattice_flows(command, name)
+            assert status == 2
+            assert name in one_line(errors)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "Missing argument"),
+        (["run", "none.toml"], "none.toml: No such file"),
+        (["run", "card.toml", "--ot", "x"], "No such option"),
+        (["fly"], "No such command 'fly'"),
+        (["exact", "u2", "--beta", "1", "--shape", "4", "4"], "no closed forms of 'u2'"),
+        (["exact", "u1", "--beta", "-1", "--shape", "4", "4"], "beta must be a finite number >= 0"),
+        (["exact", "u1", "--beta", "x", "--shape", "4", "4"], "Invalid value for '--beta'"),
+        (["exact", "u1", "--beta", "1", "--shape", "1", "4"], "both sides must be at least 2"),
+        (["analyse", "run.toml", "x.h5"], "give one run, or ensemble files only"),
+        (["sample", "card.toml", "--ensemble", "none"], "there is no 'none'"),
+        (["verify", "."], "is a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_calls_end_with_one_line_and_status_2(card, lattice_flows, arguments, message):
+    card(CLASSICAL)
+    status, _, errors = lattice_flows(*arguments)
+    assert status == 2
+    assert message in one_line(errors)
+
+
+def test_unwritable_output(card, lattice_flows, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _, errors = lattice_flows("run", card(CLASSICAL), "--out", "file/run")
+    assert status == 2
+    assert "file/run" in one_line(errors)
+
+
+def test_exact_prints_closed_forms(lattice_flows):
+    status, out, _ = lattice_flows("exact", "u1", "--beta", "6", "--shape", "16", "16", "--json")
+    assert status == 0
+    values, exact = json.loads(out), ExactU1(6.0, 256)
+    assert values["plaquette"] == exact.plaquette
+    assert values["log_z"] == exact.log_z
+    assert values["charge_distribution"]["0"] == pytest.approx(exact.charge_distribution(0)[0])
+    assert "plaquette" in lattice_flows("exact", "u1", "--beta", "6", "--shape", "16", "16")[1]
+
+
+def test_the_thread_count_of_a_flow_chain_is_kept_or_the_resume_refused(card, lattice_flows, tmp_path):
+    import h5py
+
+    path = card(WITH_FLOW)
+    short = ["--set", "training.max_steps=10", "--out", "run"]
+    assert lattice_flows("train", path, *short)[0] == 0
+    assert lattice_flows("sample", path, *short, "--ensemble", "flow")[0] == 0
+    with h5py.File(tmp_path / "run" / "ensembles" / "flow.h5", "r+") as file:
+        file.attrs["threads"] = 1000
+    status, _, errors = lattice_flows("sample", "run", "--ensemble", "flow", "--set", "ensemble.flow.n_configs=500")
+    assert status == 2
+    assert "was begun on 1000 threads" in one_line(errors)
+    assert os.listdir(tmp_path / "run" / "ensembles")

@@ -1,0 +1,403 @@
+"""The report of a run: every number, every warning, nothing from elsewhere, and no ensemble that breaks it.
+
+Ensembles are made up, so that what is hard to come by (frozen chains, one chain, four configurations) is at hand.
+"""
+
+import base64
+import json
+import math
+import xml.etree.ElementTree as ET
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+from lattice_flows.ensembles import Block, Ensemble
+from lattice_flows.exact import ExactU1
+from lattice_flows.training import CHECKPOINT_NAME
+from lattice_flows.training.checkpoint import Checkpoint, save_checkpoint
+from lattice_flows.training.history import Record, append_record
+from lattice_flows.workflows import format
+from lattice_flows.workflows.analyse import analyse_run
+from lattice_flows.workflows.assemble import field_spec
+from lattice_flows.workflows.card import Card, parse_card
+from lattice_flows.workflows.charge_figures import charge_plots
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.report import write_report
+
+THEORY = '[theory]\nname = "u1"\nshape = [4, 4]\nbeta = 1.5\n# <script>alert("beta")</script> & more\n'
+FLOW = '[flow]\nname = "plaquette_coupling"\n'
+EXACT = ExactU1(1.5, 16)
+
+
+def rng_of(name: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+def card_of(ensembles: dict[str, str], flow: bool = False) -> Card:
+    """A card with these ensembles: name -> sampler."""
+    tables = [f'[[ensemble]]\nname = "{name}"\nsampler = "{sampler}"\n' for name, sampler in ensembles.items()]
+    return parse_card("\n".join([THEORY, *([FLOW] if flow else []), *tables]), ["seed=7"])
+
+
+def charges(name: str, n: int, n_chains: int, stay: float = 0.0) -> np.ndarray:
+    """Q (n, n_chains) of the exact distribution; each is kept with probability `stay`."""
+    rng = rng_of(name)
+    fresh = rng.choice(np.arange(-3, 4), (n, n_chains), p=np.maximum(p := EXACT.charge_distribution(3), 0) / p.sum())
+    kept = rng.random((n, n_chains)) < stay
+    for i in range(1, n):
+        fresh[i] = np.where(kept[i], fresh[i - 1], fresh[i])
+    return fresh.astype(float)
+
+
+def write(
+    path: Path,
+    card: Card,
+    charge: np.ndarray,
+    *,
+    sampler: str,
+    every: int = 1,
+    finish: bool = True,
+    charged: bool = True,
+    log_w: np.ndarray | None = None,
+    proposals: np.ndarray | None = None,
+) -> None:
+    """An ensemble file as `generate` writes it, with a plaquette about the exact one."""
+    n, n_chains = charge.shape
+    measured = [{"name": "plaquette", "every": every}]
+    rng = rng_of(path.stem)
+    series = {"plaquette": EXACT.plaquette + 0.1 * rng.normal(size=(-(-n // every), n_chains))}
+    if charged:
+        measured.append({"name": "topological_charge", "every": 1})
+        series["topological_charge"] = charge
+    if log_w is not None:
+        series["log_w"] = log_w
+    series["accepted"] = np.full((n, n_chains), 0.75)
+    header = {"name": path.stem, "theory": json.dumps(card.theory.as_dict()), "weighted": int(log_w is not None),
+              "sampler": json.dumps({"name": sampler, "n_updates": 1}), "observables": json.dumps(measured), "seed": 7,
+              "threads": 2, "software": json.dumps({"python": "3.99", "torch": "9.9"}), "git_commit": "c0ffee",
+              "created": "2031-05-06T07:08:09+00:00", "card": card.text, "overrides": "[]"}  # fmt: skip
+    block = Block(series, {"plaquette": every}, None, {} if proposals is None else {"log_w": proposals})
+    spec = field_spec(card.theory)
+    with Ensemble.create(path, header=header, chains=range(n_chains), field=spec, store_fields=False) as writer:
+        writer.append(block)
+        writer.commit({"n": 1}, seconds=1.25)
+        if finish:
+            writer.finish()
+
+
+def write_flow(folder: RunFolder, card: Card, spread: float) -> None:
+    """A trained flow's checkpoint, history and evaluation; log weights are normal with this deviation."""
+    folder.flow.mkdir(parents=True)
+    weights = {"w": torch.zeros(321)}
+    save_checkpoint(
+        folder.flow / CHECKPOINT_NAME, Checkpoint({}, {}, 7, 2, 1200, 345.0, "max_steps", 1e3, weights, weights, {}, [])
+    )
+    for step in range(1, 13):
+        bound = EXACT.log_z - 30.0 * math.exp(-step / 2)
+        append_record(
+            folder.flow / "history.csv", Record(100 * step, 28.75 * step, -bound, step / 13, bound, 1e-3, 1.0, 1.0)
+        )
+    log_w = EXACT.log_z - spread**2 / 2 + spread * rng_of("weights").normal(size=(500, 4))
+    charge = charges("evaluation", 500, 4)
+    write(folder.evaluation, card, charge, sampler="flow_samples", log_w=log_w, proposals=log_w)
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a browser, or a screen reader, finds."""
+
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    _open: list[str] = field(default_factory=list)
+    _rows: list[list[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("meta", "img"):
+            return
+        self._open.append(tag)
+        self.texts.setdefault(tag, []).append("")
+        if tag == "table":
+            self._rows = []
+        if tag == "tr":
+            self._rows.append([])
+        if tag in ("td", "th"):
+            self._rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"</{tag}> closes another element"
+        if tag == "table":
+            self.tables[self.texts["caption"][-1]] = self._rows
+
+    def handle_data(self, data: str) -> None:
+        for tag in self._open:
+            self.texts[tag][-1] += data
+        if {"td", "th"} & set(self._open):
+            self._rows[-1][-1] += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every such element."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(folder: RunFolder) -> Page:
+    page = Page()
+    page.feed((folder.report / "index.html").read_text(encoding="utf-8"))
+    assert page._open == [], "elements are left open"
+    return page
+
+
+def report(folder: RunFolder, card: Card) -> tuple[dict, Page]:
+    summary = analyse_run(folder, card)
+    write_report(folder, card, summary)
+    return summary, page_of(folder)
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: RunFolder
+    card: Card
+    summary: dict
+    page: Page
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a poor flow, one chain it feeds, a frozen, a slow and a fast sampler."""
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    card = card_of({"flow": "flow_metropolis", "stuck": "flow_hmc", "hmc": "hmc", "direct": "direct"}, flow=True)
+    write_flow(folder, card, spread=4.0)
+    log_w = EXACT.log_z - 8.0 + 4.0 * rng_of("proposals").normal(size=(400, 4))
+    write(folder.ensemble("flow"), card, charges("flow", 400, 4, 0.9), sampler="flow_metropolis", proposals=log_w)
+    stuck = np.repeat([[1.0, -2.0, 0.0]], 50, axis=0)
+    write(folder.ensemble("stuck"), card, stuck, sampler="flow_hmc")
+    write(folder.ensemble("hmc"), card, charges("hmc", 400, 4, 0.7), sampler="hmc", every=10)
+    write(folder.ensemble("direct"), card, charges("direct", 400, 2), sampler="direct")
+    return Run(folder, card, *report(folder, card))
+
+
+def test_every_number_stands_in_its_table(run: Run):
+    assert len(run.summary["ensembles"]) == 4
+    captions = {name: f"{name} ({ensemble['sampler']}" for name, ensemble in run.summary["ensembles"].items()}
+    sources = {**{captions[name]: ensemble for name, ensemble in run.summary["ensembles"].items()},
+               "Fresh samples, reweighted": run.summary["flow"]}  # fmt: skip
+    for start, figures in sources.items():
+        (rows,) = [rows for caption, rows in run.page.tables.items() if caption.startswith(start)]
+        shown = {row[0]: row[1:] for row in rows}
+        assert len(shown) == len(figures["observables"]) + 1 >= 4  # and the headings
+        for name, row in figures["observables"].items():
+            r_hat = "-" if row["r_hat"] is None else f"{row['r_hat']:.3f}"
+            assert shown[format.label(name).page] == [
+                format.with_error(row["value"], row["error"]),
+                format.number(row["exact"], 6),
+                format.pull(row["pull"]),
+                format.with_error(row["tau_int"], row["tau_int_error"]),
+                format.number(row["n_eff"]),
+                r_hat,
+            ]
+
+
+def test_samplers_are_sorted_by_cost_with_training_beside(run: Run):
+    heading, *rows = run.page.tables["Cost of an independent configuration of Q²"]
+    ensembles = run.summary["ensembles"]
+    moving = [name for name in ensembles if name != "stuck"]
+    by_cost = sorted(moving, key=lambda name: ensembles[name]["seconds_per_independent_config"])
+    assert [row[0] for row in rows] == [*by_cost, "stuck"]
+    cells = {row[0]: dict(zip(heading, row)) for row in rows}
+    for name in moving:
+        cost = format.number(ensembles[name]["seconds_per_independent_config"])
+        assert cells[name]["s / indep. config"] == cost
+        assert cells[name]["seconds"] == "1.25"
+    assert cells["stuck"]["s / indep. config"] == "> 2.50"  # 1.25 s on 2 threads
+    assert [cells[name]["training (s)"] for name in ("flow", "stuck", "hmc", "direct")] == ["345", "345", "-", "-"]
+    assert cells["flow"]["chains × configs"] == "4 × 400"
+
+
+def test_the_flow_and_its_unreliable_weights(run: Run):
+    flow, proposals = run.summary["flow"], run.summary["ensembles"]["flow"]["proposals"]
+    assert [flow["reliable"], proposals["reliable"]] == [False, False], "the planted weights are meant to be bad"
+    _, fresh, chain = run.page.tables["Weights"]
+    for row, figures in ((fresh, flow), (chain, proposals)):
+        assert row[1:] == [
+            str(figures["n_samples"]),
+            format.with_error(figures["ess"], figures["ess_error"]),
+            format.with_error(figures["log_z"], figures["log_z_error"]),
+            format.number(EXACT.log_z, 8),
+            format.number(figures["pareto_k"], 2),
+            format.number(figures["largest_weight_share"], 2),
+            "unreliable",
+        ]
+    (section,) = [text for text in run.page.texts["section"] if text.strip().startswith("The flow")]
+    assert "Unreliable weights: fresh samples, proposals of flow." in section
+    assert "321 parameters" in section
+    assert "345 s" in section
+
+
+def test_all_warnings_appear(run: Run):
+    warnings = format.warnings(run.summary)
+    assert len(warnings) >= 4
+    assert run.page.texts["li"] == warnings
+    assert any("frozen" in text for text in warnings)
+
+
+def test_says_how_it_was_made(run: Run):
+    facts = dict(run.page.tables["Run"])
+    assert facts["git commit"] == "c0ffee"
+    assert facts["torch"] == "9.9"
+    assert (facts["seed"], facts["threads"], facts["device"]) == ("7", "2", "auto")
+    assert run.page.texts["h1"] == ["2D U(1), 4 × 4, β = 1.5"]
+    assert "Generated on 2031-05-06" in run.page.texts["p"]
+    assert run.page.texts["pre"] == [run.card.text, "seed=7"]
+
+
+def test_a_card_is_text_never_markup(run: Run):
+    assert "<script>" in run.card.text
+    assert run.page.named("script") == []
+
+
+def test_needs_nothing_from_elsewhere(run: Run):
+    for tag, attributes in run.page.tags:
+        for name, value in attributes.items():
+            if name in ("src", "href", "data", "action", "srcset", "poster", "style"):
+                assert (value or "").startswith("data:image/svg+xml;base64,"), (tag, name)
+    assert "url(" not in run.page.texts["style"][0]
+    assert "@import" not in run.page.texts["style"][0]
+    for attributes in run.page.named("img"):
+        drawing = ET.fromstring(base64.b64decode((attributes["src"] or "").partition(",")[2]))
+        for element in drawing.iter():
+            links = [value for key, value in element.attrib.items() if key.endswith("href")]
+            assert all(link.startswith("#") for link in links)
+            assert not element.tag.endswith("}image")
+
+
+def test_is_readable_by_all(run: Run):
+    assert run.page.named("html") == [{"lang": "en"}]
+    assert any(meta.get("name") == "viewport" for meta in run.page.named("meta"))
+    levels = [int(tag[1]) for tag, _ in run.page.tags if tag in ("h1", "h2", "h3", "h4")]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip([0, *levels], levels)), "a heading level is skipped"
+    assert all(len(attributes["alt"] or "") > 20 for attributes in run.page.named("img"))
+    figures = run.page.named("figure")
+    assert len(figures) == len(run.page.named("img")) == len(run.page.texts["figcaption"]) == 6
+    assert all(text.strip() for text in run.page.texts["figcaption"])
+    assert len(run.page.texts["caption"]) == len(run.page.named("table")) == len(run.page.tables)
+    assert all(attributes.get("scope") in ("row", "col") for attributes in run.page.named("th"))
+    assert all(text.strip() for text in run.page.texts["th"])
+    names = [attributes["id"] for _, attributes in run.page.tags if "id" in attributes]
+    assert len(names) == len(set(names))
+    labels = [attributes["aria-labelledby"] for attributes in run.page.named("section")]
+    assert set(labels) <= set(names)
+
+
+def test_figures_are_files_too(run: Run):
+    names = {(a["id"] or "").removeprefix("figure-") for a in run.page.named("figure")}
+    assert names == {"pulls", "charge_history", "charge_distribution", "charge_autocorrelation", "weights", "training"}
+    held = {path.name for path in run.folder.report.iterdir()}
+    assert held == {"index.html", *(f"{name}.{suffix}" for name in names for suffix in ("svg", "pdf"))}
+    assert all((run.folder.report / f"{name}.pdf").read_bytes().startswith(b"%PDF") for name in names)
+
+
+def test_captions_say_what_is_left_out(run: Run):
+    (caption,) = [text for text in run.page.texts["figcaption"] if text.startswith("Normalised autocorrelation")]
+    assert "Not shown, for they are frozen or weighted: stuck." in caption
+
+
+def test_same_numbers_same_bytes_no_fields_no_global_state(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("fields were read")
+
+    monkeypatch.setattr(Ensemble, "configs", refuse)
+    before = {path.name: path.read_bytes() for path in run.folder.report.iterdir()}
+    style = dict(matplotlib.rcParams)
+    write_report(run.folder, run.card, run.summary)
+    assert {path.name: path.read_bytes() for path in run.folder.report.iterdir()} == before
+    assert dict(matplotlib.rcParams) == style
+
+
+def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    folder.report.write_text("a file where the folder should be")
+    with pytest.raises(InputError, match=r"report.*cannot be written"):
+        write_report(folder, run.card, {**run.summary, "flow": None, "ensembles": {}})
+
+
+def _frozen_chain(folder: RunFolder, card: Card) -> None:
+    write(folder.ensemble("a"), card, np.zeros((30, 1)), sampler="hmc")
+
+
+def _no_charge(folder: RunFolder, card: Card) -> None:
+    write(folder.ensemble("a"), card, charges("none", 100, 2), sampler="hmc", charged=False)
+
+
+def _flow_alone(folder: RunFolder, card: Card) -> None:
+    write_flow(folder, card, spread=0.3)
+
+
+def _mixture(folder: RunFolder, card: Card) -> None:
+    """One chain, too few configurations, few of them, not finished, weighted, weights of zero."""
+    _no_charge(folder, card)
+    write(folder.ensemble("b"), card, charges("b", 100, 1), sampler="direct")
+    write(folder.ensemble("c"), card, charges("c", 2, 2), sampler="hmc")
+    write(folder.ensemble("d"), card, charges("d", 5, 2), sampler="hmc")
+    write(folder.ensemble("e"), card, charges("e", 60, 2), sampler="hmc", finish=False)
+    log_w = 0.1 * rng_of("w").normal(size=(300, 2))
+    write(folder.ensemble("f"), card, charges("f", 300, 2), sampler="flow_samples", log_w=log_w, proposals=log_w)
+    log_w = np.where(np.arange(600).reshape(300, 2) % 3, log_w, -np.inf)
+    write(folder.ensemble("g"), card, charges("g", 300, 2), sampler="flow_samples", log_w=log_w, proposals=log_w)
+
+
+HARD = {
+    _frozen_chain: {"charge_history", "charge_distribution", "pulls"},
+    _no_charge: {"pulls"},
+    _flow_alone: {"pulls", "weights", "training"},
+    _mixture: {"charge_history", "charge_distribution", "charge_autocorrelation", "pulls", "weights"},
+}
+
+
+@pytest.mark.parametrize("make", HARD, ids=lambda make: make.__name__.strip("_"))
+def test_nothing_breaks_it(make: Callable[[RunFolder, Card], None], tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    card = card_of({} if make is _flow_alone else dict.fromkeys("abcdefgh", "hmc"), flow=make is _flow_alone)
+    make(folder, card)
+    summary, page = report(folder, card)
+    assert {(attributes["id"] or "").removeprefix("figure-") for attributes in page.named("figure")} == HARD[make]
+    if warnings := format.warnings(summary):
+        assert page.texts["li"] == warnings
+    else:
+        assert "No warnings." in page.texts["p"]
+    states = {row[0]: row[1] for row in page.tables["Ensemble files"][1:]}
+    assert states.pop("e", "unfinished") == "unfinished"
+    assert set(states.values()) == {"finished"}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_distribution_shows_frequencies_against_the_closed_form(weighted: bool, tmp_path: Path):
+    card = card_of({"a": "hmc"})
+    charge = charges("frequencies", 200, 2)
+    log_w = 0.5 * rng_of("frequencies of weights").normal(size=(200, 2)) if weighted else None
+    write(tmp_path / "a.h5", card, charge, sampler="hmc", log_w=log_w)
+    w = np.ones((200, 2)) if log_w is None else np.exp(log_w)
+    with Ensemble.open(tmp_path / "a.h5") as file:
+        summary = {"ensembles": {"a": {"frozen": False, "observables": {}}}}
+        plots = {plot.name: plot for plot in charge_plots([Replicas("a", (file,))], summary, EXACT)}
+    (axes,) = plots["charge_distribution"].figure.axes
+    bars, points = axes.containers
+    shown = dict(zip(points[0].get_xdata(), points[0].get_ydata()))
+    assert {-2.0, -1.0, 0.0, 1.0, 2.0} <= set(shown)
+    for q, value in shown.items():
+        assert value == pytest.approx(float(w[charge == q].sum() / w.sum()), abs=1e-12)
+    closed_form = EXACT.charge_distribution((len(bars) - 1) // 2)
+    assert [bar.get_height() for bar in bars] == pytest.approx(closed_form)
