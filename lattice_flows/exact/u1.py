@@ -2,13 +2,13 @@
 
 The plaquette weight exp(-beta (1 - cos P)) has Fourier coefficients f(n) = exp(-beta) I_n(beta). In two dimensions
 the plaquettes are independent but for their product, which is one, so Z = sum_n f(n)^V and a loop of area A raises
-the representation inside it: <W_A> = sum_n f(n)^(V-A) f(n+1)^A / Z (Migdal 1975; Gattringer et al., arXiv:1503.04927).
+the representation inside it: <W_A> = sum_n f(n)^(V-A) f(n+1)^A / Z (Migdal 1975; Bonati and Rossi, arXiv:1901.09830).
 With a theta term the coefficient is f(n - theta / 2 pi), for f continued to real order by its integral
 f(nu) = (1/pi) int_0^pi cos(nu P) exp(-beta (1 - cos P)) dP, which counts each plaquette's wrapped angle.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class ExactU1:
     @cached_property
     def _quadrature(self) -> tuple[Array, Array]:
         """Gauss-Legendre nodes on [0, pi] and weights that include exp(-beta (1 - cos P)) / pi."""
-        nodes, weights = np.polynomial.legendre.leggauss(400)
+        nodes, weights = _legendre()
         p = 0.5 * np.pi * (nodes + 1.0)
         return p, 0.5 * weights * np.exp(-2.0 * self.beta * np.sin(0.5 * p) ** 2)
 
@@ -129,6 +129,11 @@ class ExactU1:
         ratio = np.concatenate([self.theta_ratio(part) for part in np.array_split(theta, 1 + n_angles // 64)])
         charges = np.arange(-q_max, q_max + 1)
         return np.cos(np.multiply.outer(charges, theta)) @ ratio / n_angles
+
+
+@cache
+def _legendre() -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(400)
 
 
 def _signed_power(x: Array, n: int) -> Array:

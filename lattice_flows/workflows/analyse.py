@@ -46,8 +46,8 @@ def analyse_run(folder: RunFolder, card: Card) -> Summary:
     Raises InputError where there is nothing to analyse, EnsembleError for a broken file.
     """
     paths = [folder.ensemble(table.name) for table in card.ensembles]
-    paths = [path for path in paths if Ensemble.exists(path)]
-    flow = flow_summary(folder, card) if card.flow is not None and Ensemble.exists(folder.evaluation) else None
+    paths = [path for path in paths if _holds_configurations(path)]
+    flow = flow_summary(folder, card) if card.flow is not None and _holds_configurations(folder.evaluation) else None
     if not paths and flow is None:
         raise InputError(f"{folder.path}: holds no ensembles yet; run or sample first")
     with ExitStack() as stack:
@@ -55,8 +55,19 @@ def analyse_run(folder: RunFolder, card: Card) -> Summary:
     return _plain({"theory": card.theory.as_dict(), "flow": flow, "ensembles": ensembles})
 
 
+def _holds_configurations(path: Path) -> bool:
+    """Whether the ensemble is begun and past its thermalisation."""
+    if not Ensemble.exists(path):
+        return False
+    with Ensemble.open(path) as ensemble:
+        return ensemble.n_configs > 0
+
+
 def analyse_files(paths: Sequence[Path]) -> Summary:
     """The summary of ensemble files, of one theory. Raises InputError and EnsembleError as `open_replicas` does."""
+    for path in paths:
+        if not _holds_configurations(path):
+            raise InputError(f"{path}: there is no such ensemble, or it is still thermalising")
     with ExitStack() as stack:
         groups = open_replicas(paths, stack)
         summary = {group.name: ensemble_summary(group) for group in groups}
@@ -156,7 +167,8 @@ def _observables(group: Replicas) -> tuple[Summary, list[str]]:
             estimate = gamma_method(series)
         else:
             rows = group.rows(series_name)
-            estimate = reweighted(series, [w[r] for w, r in zip(log_w, rows)])
+            # n_eff counts chains' independent configurations; what weights leave of a sample is its ESS
+            estimate = reweighted(series, [w[r] for w, r in zip(log_w, rows)])._replace(n_eff=math.nan)
         n = min(len(chain) for chain in series)
         agreement = r_hat(np.stack([chain[:n] for chain in series], axis=1)) if log_w is None else math.nan
         truth = quantity.exact(exact) if exact and quantity.exact else None
