@@ -65,6 +65,7 @@ sampler = "flow_hmc"
 n_chains = 20
 n_configs = 20
 n_thermalisation = 3
+start = "flow"
 
 [[ensemble]]
 name = "hmc"

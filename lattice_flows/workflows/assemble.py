@@ -12,6 +12,7 @@ from lattice_flows.exact import ExactU1, sample_u1
 from lattice_flows.flows import FLOWS, Flow, initialise
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers import SAMPLERS
+from lattice_flows.samplers.proposals import device_of
 from lattice_flows.training import load_flow_weights
 from lattice_flows.workflows.card import Card, EnsembleTable, TheoryTable
 from lattice_flows.workflows.errors import InputError
@@ -72,13 +73,17 @@ def build_sampler(card: Card, table: EnsembleTable, flow: Flow | None) -> Any:
     return SAMPLERS[table.sampler](card.theory.action, *parts, **table.options)
 
 
-def start_configurations(theory: TheoryTable, start: str, streams: Streams) -> tuple[Array, Streams]:
+def start_configurations(
+    theory: TheoryTable, start: str, streams: Streams, flow: Flow | None
+) -> tuple[Array, Streams]:
     """The first configuration of every chain, (B, *event), and the advanced streams.
 
-    start: "hot", "cold", "direct", or the path of an ensemble file, whose last configurations are dealt out in turn.
-    Raises InputError for anything else and for a file that does not fit.
+    start: "hot", "cold", "direct", "flow" (samples of the trained flow), or the path of an ensemble file, whose last
+    configurations are dealt out in turn. Raises InputError for anything else and for a file that does not fit.
     """
     event = event_shape(theory)
+    if start == "flow":
+        return _flow_samples(flow, streams)
     if start == "direct":
         l0, l1 = theory.shape
         return sample_u1(theory.couplings["beta"], l0, l1, streams)
@@ -87,14 +92,29 @@ def start_configurations(theory: TheoryTable, start: str, streams: Streams) -> t
         deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
         space = theory.action.space
         return (space.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
-    path = Path(start)
+    return _last_configurations(Path(start), event, len(streams)), streams
+
+
+def _flow_samples(flow: Flow | None, streams: Streams) -> tuple[Array, Streams]:
+    """One sample of the flow per chain; its generator is seeded by a deviate of every chain."""
+    if flow is None:
+        raise InputError("start = 'flow': is for samplers with a flow")
+    u, streams = uniforms(streams, 1)
+    words = np.random.SeedSequence([int(x * 2**52) for x in u[:, 0]]).generate_state(1, np.uint64)
+    generator = torch.Generator(device_of(flow)).manual_seed(int(words[0]) >> 1)
+    with torch.no_grad():
+        return flow.sample(len(streams), generator).x.cpu().numpy(), streams
+
+
+def _last_configurations(path: Path, event: tuple[int, ...], n: int) -> Array:
+    """The last n configurations of an ensemble file, over all its chains, (n, *event); fewer are dealt out again."""
     if path.suffix != ".h5" or not Ensemble.exists(path):
-        raise InputError(f"start = {start!r}: is neither 'hot', 'cold', 'direct' nor an ensemble file")
+        raise InputError(f"start = {str(path)!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file")
     with Ensemble.open(path) as ensemble:
         if not ensemble.has_fields or ensemble.field.shape != event:
-            raise InputError(f"start = {start!r}: holds no fields of shape {list(event)}")
-        rows = -(-len(streams) // ensemble.n_chains)
+            raise InputError(f"start = {str(path)!r}: holds no fields of shape {list(event)}")
+        rows = -(-n // ensemble.n_chains)
         last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
     pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first
-    return pool[np.arange(len(streams)) % len(pool)], streams
+    return pool[np.arange(n) % len(pool)]
 

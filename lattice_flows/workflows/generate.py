@@ -60,11 +60,11 @@ def generate_at(
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
         return
-    sampler = _tuned(card, table, sampler, console)
+    sampler = _tuned(card, table, sampler, flow, console)
     header = _header(card, table, sampler, checksum)
     chains, spec = range(table.n_chains), field_spec(card.theory)
     with Ensemble.create(path, header=header, chains=chains, field=spec, store_fields=table.store_fields) as writer:
-        _Production.begin(card, table, sampler, writer).run(stop, console)
+        _Production.begin(card, table, sampler, flow, writer).run(stop, console)
 
 
 @dataclass
@@ -81,9 +81,11 @@ class _Production:
     accepted: list[float] = field(default_factory=list)  # means of the blocks since the start or resume
 
     @classmethod
-    def begin(cls, card: Card, table: EnsembleTable, sampler: Any, writer: EnsembleWriter) -> "_Production":
+    def begin(
+        cls, card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, writer: EnsembleWriter
+    ) -> "_Production":
         streams = make_streams(card.seed, table.name, writer.chains)
-        x, streams = start_configurations(card.theory, table.start, streams)
+        x, streams = start_configurations(card.theory, table.start, streams, flow)
         return cls(card, table, sampler, writer, sampler.init(x, streams), 0)
 
     @classmethod
@@ -242,7 +244,7 @@ def _threads_in_use(table: EnsembleTable) -> int:
     return available_threads() if table.needs_flow else min(available_threads(), table.n_chains)
 
 
-def _tuned(card: Card, table: EnsembleTable, sampler: Any, console: Console) -> Any:
+def _tuned(card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, console: Console) -> Any:
     """The sampler with n_md_steps found by pilot chains, where the card leaves it open.
 
     The pilots are thermalising chains with random streams of their own, the same however the ensemble's chains are
@@ -251,7 +253,7 @@ def _tuned(card: Card, table: EnsembleTable, sampler: Any, console: Console) -> 
     if getattr(sampler, "n_md_steps", 1) is not None:
         return sampler
     streams = make_streams(card.seed, f"{table.name}/tuning", range(_PILOT_CHAINS))
-    x, streams = start_configurations(card.theory, table.start, streams)
+    x, streams = start_configurations(card.theory, table.start, streams, flow)
     sampler = sampler.tune(sampler.init(x, streams), max(table.n_thermalisation, _PILOT_UPDATES))
     console.print(
         f"[bold]{table.name}[/bold]  n_md_steps = {sampler.n_md_steps} found for a target acceptance of "

@@ -207,8 +207,10 @@ def test_starts(card, tmp_path):
         out = tmp_path / f"out_{len(start)}"
         run(path, out, ["ensemble.hmc.n_configs=20", f"ensemble.hmc.start={start}"])
         assert RunFolder(out).ensemble("hmc").exists()
-    with pytest.raises(InputError, match="neither 'hot', 'cold', 'direct' nor an ensemble file"):
+    with pytest.raises(InputError, match="neither 'hot', 'cold', 'direct', 'flow' nor"):
         run(path, tmp_path / "none", ["ensemble.hmc.start=warm"])
+    with pytest.raises(InputError, match="is for samplers with a flow"):
+        run(path, tmp_path / "flow", ["ensemble.hmc.start=flow"])
     with pytest.raises(InputError, match="holds no fields of shape"):
         run(path, tmp_path / "other", ["theory.shape=[4, 4]", f"ensemble.hmc.start={file}"])
 
