@@ -24,7 +24,9 @@ Source = Annotated[Path, typer.Argument(metavar="CARD|DIR", help="A run card (TO
 Out = Annotated[Path | None, typer.Option(help="The run's folder; output/NAME where absent.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the card; ensemble.NAME.key for an ensemble's."),
+    typer.Option(
+        "--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the card; ensemble.NAME.key for an ensemble's."
+    ),
 ]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An ensemble file or a flow checkpoint.")]
 
@@ -71,7 +73,9 @@ def analyse(
     sources: Annotated[list[Path], typer.Argument(metavar="CARD|DIR|ENSEMBLE.h5...", help="A run, or ensemble files.")],
     out: Out = None,
     overrides: Overrides = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers here.")
+    ] = None,
 ) -> None:
     """Estimates with errors: of a run, with its report, or of any ensemble files."""
     from lattice_flows.workflows.analyse import analyse_files, write_summary

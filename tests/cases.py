@@ -84,9 +84,7 @@ TRANSFORMS = [
         translation=4,
         conjugation=True,
     ),
-    TransformCase(
-        "spline", lambda shape: spline_flow(shape).transform, COUPLING_SHAPES, translation=4
-    ),
+    TransformCase("spline", lambda shape: spline_flow(shape).transform, COUPLING_SHAPES, translation=4),
     TransformCase(
         "inverse of a chain of both",
         lambda shape: Inverse(Chain(projection_flow(shape).transform, spline_flow(shape).transform)),

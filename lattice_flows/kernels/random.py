@@ -57,9 +57,7 @@ def philox4x32(c0: Word, c1: Word, c2: Word, c3: Word, k0: Word, k1: Word) -> tu
 @njit(forceinline=True)
 def philox(key: Word, counter: Word) -> tuple[Word, Word]:
     """The block of this counter: two uint64 words."""
-    c0, c1, c2, c3 = philox4x32(
-        counter & _LOW, counter >> _32, np.uint64(0), np.uint64(0), key & _LOW, key >> _32
-    )
+    c0, c1, c2, c3 = philox4x32(counter & _LOW, counter >> _32, np.uint64(0), np.uint64(0), key & _LOW, key >> _32)
     return c0 | (c1 << _32), c2 | (c3 << _32)
 
 

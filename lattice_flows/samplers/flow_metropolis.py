@@ -1,4 +1,4 @@
-"""Independence Metropolis with a flow's samples as proposals (arXiv:1904.12072, eqs. (5) to (8))."""
+"""Independence Metropolis with a flow's samples as proposals (arXiv:1904.12072)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,24 +11,34 @@ from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.accept import independence_metropolis
 from lattice_flows.kernels.random import uniforms
-from lattice_flows.samplers.proposals import Proposals, device_of, no_proposals, propose, without_first
+from lattice_flows.samplers.proposals import GeneratorState, device_of, propose, seeded_generator
 from lattice_flows.samplers.sampler import Array, Streams
 
 
-class FlowMetropolisState(NamedTuple):
-    """The chains, and what is left of the last batch of proposals with the verdict on each.
+class Ahead(NamedTuple):
+    """The chains' next m states, already decided: a batch of proposals is judged whole, in one compiled loop.
 
-    x (B, *event); log_w (B,) its weight; rejections (B,) the current run of rejections; streams (B, 2); accepted and
-    runs (m, B) say of each waiting proposal whether it will be accepted, and the run of rejections after it.
+    x (m, B, *event) and log_w (m, B) after each test; whether it accepted and the run of rejections after it (m, B);
+    log_w of the proposal (m, B), accepted or not.
     """
+
+    x: Array
+    log_w: Array
+    accepted: NDArray[np.bool_]
+    rejections: NDArray[np.int64]
+    proposal_log_w: Array
+
+
+class FlowMetropolisState(NamedTuple):
+    """x (B, *event), its weight log_w (B,), the current run of rejections (B,), the random streams (B, 2), the state
+    of the flow's torch generator, and what is decided already."""
 
     x: Array
     log_w: Array
     rejections: NDArray[np.int64]
     streams: Streams
-    proposals: Proposals
-    accepted: NDArray[np.bool_]
-    runs: NDArray[np.int64]
+    generator: GeneratorState
+    ahead: Ahead
 
 
 class FlowMetropolisInfo(NamedTuple):
@@ -63,62 +73,57 @@ class FlowMetropolis:
         x = np.array(x, dtype=np.float64)
         field = torch.from_numpy(x).to(device_of(self.flow))
         with torch.no_grad():
-            log_w = -self.action(field) - self.flow.log_prob(field).double()
+            log_w = (-self.action(field) - self.flow.log_prob(field).double()).cpu().numpy()
+        nothing = np.empty((0, len(x)))
         return FlowMetropolisState(
             x=x,
-            log_w=log_w.cpu().numpy(),
+            log_w=log_w,
             rejections=np.zeros(len(x), dtype=np.int64),
             streams=streams.copy(),
-            proposals=no_proposals(self.flow, x, streams),
-            accepted=np.empty((0, len(x)), dtype=np.bool_),
-            runs=np.empty((0, len(x)), dtype=np.int64),
+            generator=seeded_generator(self.flow, streams),
+            ahead=Ahead(np.empty((0, *x.shape)), nothing, nothing.astype(np.bool_), nothing.astype(np.int64), nothing),
         )
 
     def step(self, state: FlowMetropolisState, n_updates: int = 1) -> tuple[FlowMetropolisState, FlowMetropolisInfo]:
         """n_updates proposals to every chain."""
-        parts = []
-        missing = n_updates
-        while missing > 0:
-            if len(state.accepted) == 0:
-                state = self._judged(state)
-            state, part = _advance(state, missing)
-            parts.append(part)
-            missing -= len(part.accepted)
-        accepted = sum(part.accepted.sum(axis=0) for part in parts) / n_updates
-        runs = np.max([part.runs.max(axis=0, initial=0) for part in parts], axis=0)
-        log_w = np.concatenate([part.log_w for part in parts]) if len(parts) > 1 else parts[0].log_w
-        return state, FlowMetropolisInfo(accepted, state.log_w, runs, log_w)
+        used: list[Ahead] = []
+        while (missing := n_updates - sum(len(part.log_w) for part in used)) > 0:
+            if len(state.ahead.log_w) == 0:
+                state = self._look_ahead(state)
+            used.append(Ahead(*(array[:missing] for array in state.ahead)))
+            state = _advance(state, len(used[-1].log_w))
+        part = used[0] if len(used) == 1 else Ahead(*(np.concatenate(arrays) for arrays in zip(*used)))
+        return state, _info(part)
 
-    def _judged(self, state: FlowMetropolisState) -> FlowMetropolisState:
-        """A new batch of proposals, and the verdict on all of them in one compiled loop."""
-        proposals = propose(self.flow, self.action, state.proposals, self.batch_size)
+    def _look_ahead(self, state: FlowMetropolisState) -> FlowMetropolisState:
+        """A new batch of proposals, and the chains' states after each of them."""
+        proposals, generator = propose(self.flow, self.action, state.generator, self.batch_size, state.x.shape)
         u, streams = uniforms(state.streams, len(proposals.log_w))  # (B, m)
-        accepted, runs = independence_metropolis(state.log_w, proposals.log_w, u, state.rejections)
-        return state._replace(streams=streams, proposals=proposals, accepted=accepted, runs=runs)
+        holds, accepted, rejections = independence_metropolis(state.log_w, proposals.log_w, u, state.rejections)
+        held = np.maximum(holds, 0), np.arange(len(state.x))
+        x, log_w = proposals.x[held], proposals.log_w[held]  # (m, B, *event), (m, B)
+        for row, chain in np.argwhere(holds < 0):  # tests before the first acceptance keep the state they found
+            x[row, chain], log_w[row, chain] = state.x[chain], state.log_w[chain]
+        return state._replace(
+            streams=streams, generator=generator, ahead=Ahead(x, log_w, accepted, rejections, proposals.log_w)
+        )
 
 
-class _Used(NamedTuple):
-    """The proposals that a step has used up, each (n, B)."""
+def _advance(state: FlowMetropolisState, n: int) -> FlowMetropolisState:
+    """The state after the next n decided tests. Slices are views: nothing is copied."""
+    ahead = state.ahead
+    return state._replace(
+        x=ahead.x[n - 1],
+        log_w=ahead.log_w[n - 1],
+        rejections=ahead.rejections[n - 1],
+        ahead=Ahead(*(array[n:] for array in ahead)),
+    )
 
-    log_w: Array
-    accepted: NDArray[np.bool_]
-    runs: NDArray[np.int64]
 
-
-def _advance(state: FlowMetropolisState, n: int) -> tuple[FlowMetropolisState, _Used]:
-    """Take up to n of the waiting proposals. Slices are views: nothing is copied but the new configurations."""
-    used = _Used(state.proposals.log_w[:n], state.accepted[:n], state.runs[:n])
-    n = len(used.accepted)
-    last = n - 1 - used.accepted[::-1].argmax(axis=0)  # (B,) the last accepted one, where there is any
-    x, log_w = state.x.copy(), state.log_w.copy()
-    for b in np.flatnonzero(used.accepted.any(axis=0)):
-        x[b], log_w[b] = state.proposals.x[last[b], b], used.log_w[last[b], b]
-    return FlowMetropolisState(
-        x=x,
-        log_w=log_w,
-        rejections=used.runs[-1],
-        streams=state.streams,
-        proposals=without_first(state.proposals, n),
-        accepted=state.accepted[n:],
-        runs=state.runs[n:],
-    ), used
+def _info(used: Ahead) -> FlowMetropolisInfo:
+    if len(used.log_w) == 1:
+        accepted = used.accepted[0].astype(np.float64)
+        return FlowMetropolisInfo(accepted, used.log_w[0], used.rejections[0], used.proposal_log_w)
+    return FlowMetropolisInfo(
+        used.accepted.mean(axis=0), used.log_w[-1], used.rejections.max(axis=0), used.proposal_log_w
+    )

@@ -7,15 +7,16 @@ import numpy as np
 
 from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
-from lattice_flows.samplers.proposals import Proposals, no_proposals, propose, without_first
+from lattice_flows.samplers.proposals import GeneratorState, Proposals, propose, seeded_generator
 from lattice_flows.samplers.sampler import Array, Streams
 
 
 class FlowSamplesState(NamedTuple):
-    """x (B, *event), and what is left of the last batch."""
+    """x (B, *event), the state of the flow's torch generator, and what is left of the last batch."""
 
     x: Array
-    proposals: Proposals
+    generator: GeneratorState
+    ahead: Proposals
 
 
 class FlowSamplesInfo(NamedTuple):
@@ -44,15 +45,16 @@ class FlowSamples:
     def init(self, x: Array, streams: Streams) -> FlowSamplesState:
         """x (B, *event) gives the shape; every step replaces it."""
         x = np.array(x, dtype=np.float64)
-        return FlowSamplesState(x, no_proposals(self.flow, x, streams))
+        nothing = Proposals(np.empty((0, *x.shape)), np.empty((0, len(x))))
+        return FlowSamplesState(x, seeded_generator(self.flow, streams), nothing)
 
     def step(self, state: FlowSamplesState, n_updates: int = 1) -> tuple[FlowSamplesState, FlowSamplesInfo]:
         """n_updates fresh samples for every chain, of which the last one is kept."""
-        x, proposals = state
+        x, generator, ahead = state
         log_w = np.empty((n_updates, len(x)))
         for update in range(n_updates):
-            if len(proposals.log_w) == 0:
-                proposals = propose(self.flow, self.action, proposals, self.batch_size)
-            x, log_w[update] = proposals.x[0], proposals.log_w[0]
-            proposals = without_first(proposals, 1)
-        return FlowSamplesState(x.copy(), proposals), FlowSamplesInfo(log_w[-1], log_w)
+            if len(ahead.log_w) == 0:
+                ahead, generator = propose(self.flow, self.action, generator, self.batch_size, x.shape)
+            x, log_w[update] = ahead.x[0], ahead.log_w[0]
+            ahead = Proposals(ahead.x[1:], ahead.log_w[1:])
+        return FlowSamplesState(x, generator, ahead), FlowSamplesInfo(log_w[-1], log_w)

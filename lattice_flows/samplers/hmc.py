@@ -75,9 +75,7 @@ class HMC:
         step_size = self.trajectory_length / self.n_md_steps
         kernels = self.action.kernels(state.x.shape[1:])
         if kernels:
-            x, action, streams, accepted, delta_h = kernels.trajectories(
-                *state, step_size, self.n_md_steps, n_updates
-            )
+            x, action, streams, accepted, delta_h = kernels.trajectories(*state, step_size, self.n_md_steps, n_updates)
             return HMCState(x, action, streams), HMCInfo(accepted, delta_h)
         accepted = np.zeros(len(state.x))
         for _ in range(n_updates):

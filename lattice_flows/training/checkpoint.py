@@ -92,9 +92,7 @@ def load_flow_weights(path: Path) -> FlowWeights:
     """Header, averaged weights and their checksum. Raises CheckpointError as read_checkpoint does."""
     checkpoint = read_checkpoint(path)
     checksum = content_sha256(checkpoint.header, checkpoint.average)
-    return FlowWeights(
-        checkpoint.header, checkpoint.average, checksum, checkpoint.step, checkpoint.train_seconds
-    )
+    return FlowWeights(checkpoint.header, checkpoint.average, checksum, checkpoint.step, checkpoint.train_seconds)
 
 
 def content_sha256(header: dict[str, Any], weights: Weights) -> str:

@@ -73,9 +73,7 @@ def build_sampler(card: Card, table: EnsembleTable, flow: Flow | None) -> Any:
     return SAMPLERS[table.sampler](card.theory.action, *parts, **table.options)
 
 
-def start_configurations(
-    theory: TheoryTable, start: str, streams: Streams, flow: Flow | None
-) -> tuple[Array, Streams]:
+def start_configurations(theory: TheoryTable, start: str, streams: Streams, flow: Flow | None) -> tuple[Array, Streams]:
     """The first configuration of every chain, (B, *event), and the advanced streams.
 
     start: "hot", "cold", "direct", "flow" (samples of the trained flow), or the path of an ensemble file, whose last
@@ -117,4 +115,3 @@ def _last_configurations(path: Path, event: tuple[int, ...], n: int) -> Array:
         last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
     pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first
     return pool[np.arange(n) % len(pool)]
-

@@ -32,7 +32,9 @@ class Meter:
             self._bar.update(self._task, completed=done, rate=f"{rate:.4g} {self._unit}/s", figure=figure)
             return
         eta = f", {(self._total - done) / rate:.0f} s to go" if rate > 0 and done < self._total else ""
-        self.line(f"{done:.0f} of {self._total:.0f} {self._unit}, {rate:.4g}/s{eta}" + (f"; {figure}" if figure else ""))
+        self.line(
+            f"{done:.0f} of {self._total:.0f} {self._unit}, {rate:.4g}/s{eta}" + (f"; {figure}" if figure else "")
+        )
 
     def line(self, text: str) -> None:
         """A plain line, above the bar where there is one."""

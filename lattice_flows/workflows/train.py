@@ -49,7 +49,14 @@ def _train(folder: RunFolder, card: Card, stop: StopRequest, console: Console) -
 
         header = flow_header(card)
         result = train(
-            flow, card.theory.action, settings, folder.flow, seed=card.seed, header=header, report=report, should_stop=stop
+            flow,
+            card.theory.action,
+            settings,
+            folder.flow,
+            seed=card.seed,
+            header=header,
+            report=report,
+            should_stop=stop,
         )
         if result.reason == STOPPED:
             raise Stopped(stop.signal)

@@ -6,14 +6,14 @@ from lattice_flows.kernels.accept import independence_metropolis
 
 
 def plain(log_w, proposed, uniforms, runs):
-    accepted, rejections = np.zeros(proposed.shape, bool), np.zeros(proposed.shape, int)
+    holds, accepted, rejections = (np.zeros(proposed.shape, kind) for kind in (int, bool, int))
     for b in range(proposed.shape[1]):
-        current, run = log_w[b], runs[b]
+        current, run, held = log_w[b], runs[b], -1
         for t in range(proposed.shape[0]):
             accept = np.log(uniforms[b, t]) < proposed[t, b] - current
-            current, run = (proposed[t, b], 0) if accept else (current, run + 1)
-            accepted[t, b], rejections[t, b] = accept, run
-    return accepted, rejections
+            current, run, held = (proposed[t, b], 0, t) if accept else (current, run + 1, held)
+            holds[t, b], accepted[t, b], rejections[t, b] = held, accept, run
+    return holds, accepted, rejections
 
 
 def test_against_the_plain_loop(rng):
@@ -26,7 +26,8 @@ def test_against_the_plain_loop(rng):
 def test_impossible_proposals_are_rejected_and_impossible_states_left():
     u = np.full((1, 3), 0.5)
     proposed = np.array([[-np.inf], [np.nan], [0.0]])
-    accepted, runs = independence_metropolis(np.array([-np.inf]), proposed, u, np.array([2]))
+    holds, accepted, runs = independence_metropolis(np.array([-np.inf]), proposed, u, np.array([2]))
+    np.testing.assert_array_equal(holds[:, 0], [-1, -1, 2])
     np.testing.assert_array_equal(accepted[:, 0], [False, False, True])
     np.testing.assert_array_equal(runs[:, 0], [3, 4, 0])
 
@@ -36,11 +37,10 @@ def test_distribution_on_three_states(seed):
     rng = np.random.default_rng(seed)
     n, weights = 200_000, np.array([1.0, 2.0, 4.0])
     states = rng.integers(0, 3, (n, 1))
-    accepted, _ = independence_metropolis(
+    holds, _, _ = independence_metropolis(
         np.log(weights[:1]), np.log(weights)[states], rng.random((1, n)), np.zeros(1, int)
     )
-    last = np.maximum.accumulate(np.where(accepted[:, 0], np.arange(n), -1))
-    held = np.where(last < 0, 0, states[np.maximum(last, 0), 0])
+    held = np.where(holds[:, 0] < 0, 0, states[np.maximum(holds[:, 0], 0), 0])
     frequencies = np.bincount(held, minlength=3) / n
     errors = np.sqrt(frequencies * (1 - frequencies) / n * 3)  # 2 tau_int of this chain is below 3
     assert (abs(frequencies - weights / 7) < 4.5 * errors).all()

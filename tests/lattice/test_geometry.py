@@ -48,9 +48,7 @@ def test_plaquette_is_its_definition(links):
 def test_wilson_loop_is_the_sum_of_its_plaquettes(links):
     for mu, nu in planes(links):
         inside = plaquette(links, mu, nu)
-        total = sum(
-            torch.roll(inside, (-i, -j), dims=(mu + 1, nu + 1)) for i in range(2) for j in range(3)
-        )
+        total = sum(torch.roll(inside, (-i, -j), dims=(mu + 1, nu + 1)) for i in range(2) for j in range(3))
         torch.testing.assert_close(wilson_loop(links, mu, nu, 2, 3), total)
 
 

@@ -39,7 +39,9 @@ def test_summary_has_the_documented_keys(finished):
     assert set(flow_keys.split()) <= summary["flow"].keys()
     assert summary["flow"]["n_samples"] >= 16384
     assert list(summary["ensembles"]) == ["flow", "flow_hmc", "hmc"]
-    keys = "sampler n_chains n_configs acceptance_rate seconds threads frozen seconds_per_independent_config observables"
+    keys = (
+        "sampler n_chains n_configs acceptance_rate seconds threads frozen seconds_per_independent_config observables"
+    )
     estimate_keys = "value error tau_int tau_int_error window n_eff r_hat exact pull"
     for ensemble in summary["ensembles"].values():
         assert set([*keys.split(), "warnings"]) <= ensemble.keys()
@@ -123,7 +125,9 @@ def assert_same_run(reference, out):
     assert_same_ensemble(RunFolder(reference).evaluation, RunFolder(out).evaluation)
     one, other = (load_flow_weights(folder / "flow" / CHECKPOINT_NAME) for folder in (reference, out))
     assert one.sha256 == other.sha256
-    rows = [[(r.step, r.loss, r.ess) for r in read_history(folder / "flow" / HISTORY_NAME)] for folder in (reference, out)]
+    rows = [
+        [(r.step, r.loss, r.ess) for r in read_history(folder / "flow" / HISTORY_NAME)] for folder in (reference, out)
+    ]
     assert rows[0] == rows[1]
 
 
@@ -146,7 +150,10 @@ def test_kills_at_random_moments_change_no_bit(finished, card, tmp_path, seed):
 
 
 def test_a_signal_saves_everything_and_exits_with_75(card, tmp_path):
-    path, out = card(CLASSICAL + '\n[[ensemble]]\nname = "long"\nsampler = "hmc"\nn_configs = 100000000\n'), tmp_path / "out"
+    path, out = (
+        card(CLASSICAL + '\n[[ensemble]]\nname = "long"\nsampler = "hmc"\nn_configs = 100000000\n'),
+        tmp_path / "out",
+    )
     command = [sys.executable, "-m", "lattice_flows.cli", "run", str(path), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)
     deadline = time.monotonic() + 120
@@ -238,7 +245,9 @@ def test_folders_of_others_are_left_alone(card, tmp_path):
 
 
 def test_frozen_ensembles_are_flagged_and_bounded(card, tmp_path):
-    text = CLASSICAL.replace("1.5", "12.0").replace('name = "direct"\nsampler = "direct"', 'name = "d"\nsampler = "direct"')
+    text = CLASSICAL.replace("1.5", "12.0").replace(
+        'name = "direct"\nsampler = "direct"', 'name = "d"\nsampler = "direct"'
+    )
     summary = run(card(text), tmp_path / "out", ["ensemble.hmc.start=cold"])
     frozen = summary["ensembles"]["hmc"]
     assert frozen["frozen"]
