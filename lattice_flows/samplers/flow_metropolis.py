@@ -28,6 +28,11 @@ class Ahead(NamedTuple):
     rejections: NDArray[np.int64]
     proposal_log_w: Array
 
+    def rows(self, which: slice) -> "Ahead":
+        """Some of the tests, as views."""
+        x, log_w, accepted, rejections, proposal_log_w = self
+        return Ahead(x[which], log_w[which], accepted[which], rejections[which], proposal_log_w[which])
+
 
 class FlowMetropolisState(NamedTuple):
     """x (B, *event), its weight log_w (B,), the current run of rejections (B,), the random streams (B, 2), the state
@@ -90,10 +95,9 @@ class FlowMetropolis:
         while (missing := n_updates - sum(len(part.log_w) for part in used)) > 0:
             if len(state.ahead.log_w) == 0:
                 state = self._look_ahead(state)
-            used.append(Ahead(*(array[:missing] for array in state.ahead)))
+            used.append(state.ahead.rows(slice(missing)))
             state = _advance(state, len(used[-1].log_w))
-        part = used[0] if len(used) == 1 else Ahead(*(np.concatenate(arrays) for arrays in zip(*used)))
-        return state, _info(part)
+        return state, _info(used)
 
     def _look_ahead(self, state: FlowMetropolisState) -> FlowMetropolisState:
         """A new batch of proposals, and the chains' states after each of them."""
@@ -116,14 +120,19 @@ def _advance(state: FlowMetropolisState, n: int) -> FlowMetropolisState:
         x=ahead.x[n - 1],
         log_w=ahead.log_w[n - 1],
         rejections=ahead.rejections[n - 1],
-        ahead=Ahead(*(array[n:] for array in ahead)),
+        ahead=ahead.rows(slice(n, None)),
     )
 
 
-def _info(used: Ahead) -> FlowMetropolisInfo:
-    if len(used.log_w) == 1:
-        accepted = used.accepted[0].astype(np.float64)
-        return FlowMetropolisInfo(accepted, used.log_w[0], used.rejections[0], used.proposal_log_w)
+def _info(used: list[Ahead]) -> FlowMetropolisInfo:
+    """What happened in the tests that a step has used up."""
+    if len(used) == 1 and len(used[0].log_w) == 1:
+        (part,) = used
+        accepted = part.accepted[0].astype(np.float64)
+        return FlowMetropolisInfo(accepted, part.log_w[0], part.rejections[0], part.proposal_log_w)
     return FlowMetropolisInfo(
-        used.accepted.mean(axis=0), used.log_w[-1], used.rejections.max(axis=0), used.proposal_log_w
+        np.concatenate([part.accepted for part in used]).mean(axis=0),
+        used[-1].log_w[-1],
+        np.concatenate([part.rejections for part in used]).max(axis=0),
+        np.concatenate([part.proposal_log_w for part in used]),
     )

@@ -44,7 +44,7 @@ def test_summary_has_the_documented_keys(finished):
     )
     estimate_keys = "value error tau_int tau_int_error window n_eff r_hat exact pull"
     for ensemble in summary["ensembles"].values():
-        assert set([*keys.split(), "warnings"]) <= ensemble.keys()
+        assert {*keys.split(), "warnings"} <= ensemble.keys()
         assert "topological_susceptibility" in ensemble["observables"]
         for estimate in ensemble["observables"].values():
             assert set(estimate_keys.split()) <= estimate.keys()
@@ -101,7 +101,7 @@ def interrupted_runs(card, out, patch, rng):
 
         @contextmanager
         def stop_after():
-            yield After()  # noqa: B023
+            yield After()
 
         patch.setattr("lattice_flows.workflows.stages.stop_on_signals", stop_after)
         try:
