@@ -72,7 +72,7 @@ def _closed_plaquettes(beta: float, stream: NDArray[np.uint64], p: Array) -> Non
 
 @njit(fastmath={"contract"})
 def _links(p: Array, h0: float, h1: float, t0: Array, t1: Array) -> None:
-    """Links with plaquettes p (L0, L1); theta_0 is zero but for its last row, theta_1 in its first row but for the end."""
+    """Links of plaquettes p (L0, L1), zero in theta_0 but for its last row, in theta_1's first row but for its end."""
     l0, l1 = p.shape
     t0[:] = 0.0
     t1[0] = 0.0

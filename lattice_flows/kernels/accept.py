@@ -14,8 +14,11 @@ def independence_metropolis(
     """Accept proposal t of chain b with probability min(1, w_proposed / w_current).
 
     log_w (B,) belongs to the current states, proposed (T, B) to the proposals, uniforms (B, T) decide, runs (B,) is
-    the number of rejections each chain has just had in a row. Returns `holds` (T, B), the proposal that the chain holds
-    after each test (-1: still the state it came with), `accepted` (T, B), and the run of rejections after it (T, B). A proposal of weight zero or not-a-number is never accepted.
+    the number of rejections each chain has just had in a row.
+
+    Returns `holds` (T, B), the proposal that the chain holds after each test (-1: still the state it came with),
+    `accepted` (T, B), and the run of rejections after each test (T, B). A proposal of weight zero or not-a-number is
+    never accepted.
     """
     n_tests, n_chains = proposed.shape
     holds = np.empty((n_tests, n_chains), dtype=np.int64)
