@@ -75,29 +75,6 @@ def uniform_pair(stream: NDArray[np.uint64]) -> tuple[float, float]:
     return to_unit(w0), to_unit(w1)
 
 
-@njit(fastmath={"contract"})
-def fill_normals(stream: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
-    """Fill the 1D array with standard normals (Box-Muller); advances the stream by ceil(n / 2) blocks."""
-    n = out.size
-    half = n // 2
-    key, start = stream[0], stream[1]
-    for i in range(half):
-        w0, w1 = philox(key, start + np.uint64(i))
-        out[i] = to_unit(w0)
-        out[half + i] = to_unit(w1)
-    for i in range(half):
-        radius = np.sqrt(-2.0 * fast_log(out[i]))
-        angle = _TWO_PI * out[half + i]
-        out[i] = radius * fast_sin(angle + 0.5 * np.pi)
-        out[half + i] = radius * fast_sin(angle)
-    blocks = half
-    if n % 2 == 1:
-        w0, w1 = philox(key, start + np.uint64(half))
-        out[n - 1] = np.sqrt(-2.0 * fast_log(to_unit(w0))) * fast_sin(_TWO_PI * to_unit(w1))
-        blocks += 1
-    stream[1] = start + np.uint64(blocks)
-
-
 @njit(forceinline=True)
 def fill_uniforms(stream: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
     """Fill the 1D array with uniform deviates in (0, 1); advances the stream by ceil(n / 2) blocks."""
@@ -111,6 +88,22 @@ def fill_uniforms(stream: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
     if n % 2 == 1:
         out[n - 1] = to_unit(philox(key, start + np.uint64(half))[0])
     stream[1] = start + np.uint64((n + 1) // 2)
+
+
+@njit(fastmath={"contract"})
+def fill_normals(stream: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
+    """Fill the 1D array with standard normals (Box-Muller); advances the stream by ceil(n / 2) blocks."""
+    n = out.size
+    half = n // 2
+    fill_uniforms(stream, out[: 2 * half])
+    for i in range(half):
+        radius = np.sqrt(-2.0 * fast_log(out[i]))
+        angle = _TWO_PI * out[half + i]
+        out[i] = radius * fast_sin(angle + 0.5 * np.pi)
+        out[half + i] = radius * fast_sin(angle)
+    if n % 2 == 1:
+        u, v = uniform_pair(stream)
+        out[n - 1] = np.sqrt(-2.0 * fast_log(u)) * fast_sin(_TWO_PI * v)
 
 
 @njit(parallel=True, cache=True)

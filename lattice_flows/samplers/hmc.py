@@ -87,7 +87,18 @@ class HMC:
         """This sampler with the n_md_steps that reaches the target acceptance, found in n_updates trajectories."""
         if self.n_md_steps is not None:
             return self
-        return replace(self, n_md_steps=tuned_n_md_steps(self, state, n_updates))
+
+        def delta_h(n_md_steps: int, n: int) -> Array:
+            nonlocal state
+            trial = replace(self, n_md_steps=n_md_steps)
+            state, _ = trial.step(state, n)
+            found = []
+            for _ in range(n):
+                state, info = trial.step(state)
+                found.append(info.delta_h)
+            return np.stack(found)
+
+        return replace(self, n_md_steps=tuned_n_md_steps(delta_h, self.target_acceptance, n_updates))
 
     def _torch_action(self, x: Array) -> Array:
         with torch.no_grad():

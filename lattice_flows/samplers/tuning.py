@@ -1,38 +1,30 @@
 """The number of leapfrog steps at a fixed trajectory length."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import erfcinv
 
-if TYPE_CHECKING:
-    from lattice_flows.samplers.hmc import HMC, HMCState
+from lattice_flows.samplers.sampler import Array
 
 _ROUNDS = 8
 _N_MAX = 2000
 
 
-def tuned_n_md_steps(sampler: HMC, state: HMCState, n_updates: int) -> int:
-    """The smallest n_md_steps that reaches the sampler's target acceptance, as far as n_updates trajectories tell.
+def tuned_n_md_steps(delta_h: Callable[[int, int], Array], target_acceptance: float, n_updates: int) -> int:
+    """The smallest n_md_steps that reaches the target acceptance, as far as about n_updates trajectories tell.
 
+    delta_h(n_md_steps, n) makes n trajectories that only thermalise the chains and n more, whose delta_h it returns.
     The mean acceptance is erfc(sqrt(<delta_h>)/2) and <delta_h> falls like step_size^4 (Creutz 1988; Gupta et al.,
-    Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured, and the chains thermalise on.
-    Half of the updates only thermalise. The result depends on the state's streams alone.
+    Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured.
     """
     n_md_steps = 10
     per_round = max(1, n_updates // (2 * _ROUNDS))
-    target = erfcinv(sampler.target_acceptance)
+    target = erfcinv(target_acceptance)
     for _ in range(_ROUNDS):
-        trial = replace(sampler, n_md_steps=n_md_steps)
-        state, _ = trial.step(state, per_round)
-        accepted = []
-        for _ in range(per_round):
-            state, info = trial.step(state)
-            accepted.append(np.exp(-np.maximum(np.nan_to_num(info.delta_h, nan=np.inf), 0.0)))
-        measured = erfcinv(np.clip(np.mean(accepted), 0.02, 0.998))
-        ratio = np.clip(np.sqrt(measured / target), 0.5, 2.0)
-        n_md_steps = int(np.clip(np.ceil(n_md_steps * ratio - 0.05), 1, _N_MAX))
+        errors = np.nan_to_num(delta_h(n_md_steps, per_round), nan=np.inf)
+        acceptance = np.exp(-np.maximum(errors, 0.0)).mean()
+        ratio = np.sqrt(erfcinv(np.clip(acceptance, 0.02, 0.998)) / target)
+        # Rounding up by more than 0.05 of a step only: 4.02 is 4.
+        n_md_steps = int(np.clip(np.ceil(n_md_steps * np.clip(ratio, 0.5, 2.0) - 0.05), 1, _N_MAX))
     return n_md_steps

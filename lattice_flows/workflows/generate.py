@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ class _Production:
     state: Any
     n_thermalised: int
     seconds: float = 0.0  # of production since the last commit
-    accepted: list[float] = field(default_factory=list)  # means of the blocks since the start or resume
+    accepted: float = 0.0  # sum over the configurations since the start or resume
+    n_tested: int = 0
 
     @classmethod
     def begin(
@@ -191,15 +192,16 @@ class _Production:
         """Acceptance and charge, as far as the sampler and the theory have them."""
         parts = []
         if "accepted" in block.series:
-            self.accepted.append(float(block.series["accepted"].mean()))
-            parts.append(f"acceptance {np.mean(self.accepted):.3f}")
+            self.accepted += float(block.series["accepted"].sum())
+            self.n_tested += block.series["accepted"].size
+            parts.append(f"acceptance {self.accepted / self.n_tested:.3f}")
         if "topological_charge" in block.series and len(block.series["topological_charge"]):
             charges = " ".join(f"{round(q):+d}" for q in block.series["topological_charge"][-1][:8])
             parts.append(f"Q {charges}")
         return ", ".join(parts)
 
     def _rate(self) -> str:
-        return f", acceptance {np.mean(self.accepted):.3f}" if self.accepted else ""
+        return f", acceptance {self.accepted / self.n_tested:.3f}" if self.n_tested else ""
 
 
 def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | None, str]:
