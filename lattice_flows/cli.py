@@ -1,5 +1,6 @@
 """The command `lattice-flows`: parses arguments, calls one workflow, prints."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -147,6 +148,9 @@ def _print_summary(summary: dict[str, Any], console: "Console") -> None:
 
 def main() -> None:
     """Entry point: 0 done, 2 the input is wrong, 75 stopped with everything saved, 1 anything else."""
+    # Read when the OpenMP runtime is loaded. Threads that spin at barriers, its default, take ten times as long
+    # on a machine that has other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except Exception as error:

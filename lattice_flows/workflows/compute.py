@@ -8,12 +8,20 @@ import torch
 from lattice_flows.workflows.errors import InputError
 
 
-def available_threads() -> int:
-    """The cores this process may use, or fewer if OMP_NUM_THREADS says so."""
+def kernel_threads(n_chains: int) -> int:
+    """Threads for compiled kernels, which are parallel over chains: all cores, or as many as OMP_NUM_THREADS says."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_requested() or cores, numba.config.NUMBA_NUM_THREADS, n_chains)
+
+
+def network_threads() -> int:
+    """Threads for networks: one, or as many as OMP_NUM_THREADS says. On small lattices more gain nothing."""
+    return min(_requested() or 1, numba.config.NUMBA_NUM_THREADS)
+
+
+def _requested() -> int | None:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    limit = int(wanted) if wanted.isdigit() and int(wanted) > 0 else cores
-    return min(cores, limit, numba.config.NUMBA_NUM_THREADS)
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else None
 
 
 def use_threads(n: int) -> None:
@@ -23,10 +31,11 @@ def use_threads(n: int) -> None:
 
 
 def resumed_threads(recorded: int, what: str) -> int:
-    """The recorded thread count, which a bit-exact resume needs. Raises InputError where there are fewer."""
-    if recorded > available_threads():
+    """The recorded thread count of a network, which a bit-exact resume needs. Raises InputError where there are fewer."""
+    if recorded > numba.config.NUMBA_NUM_THREADS:
         raise InputError(
-            f"{what}: was begun on {recorded} threads and only {available_threads()} are here; its numbers would change"
+            f"{what}: was begun on {recorded} threads and only {numba.config.NUMBA_NUM_THREADS} are here; "
+            "its numbers would change"
         )
     return recorded
 

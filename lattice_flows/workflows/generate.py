@@ -16,7 +16,13 @@ from lattice_flows.kernels.random import make_streams
 from lattice_flows.training import CHECKPOINT_NAME
 from lattice_flows.workflows.assemble import build_sampler, field_spec, load_flow, start_configurations
 from lattice_flows.workflows.card import Card, EnsembleTable, Measurement
-from lattice_flows.workflows.compute import available_threads, resolve_device, resumed_threads, use_threads
+from lattice_flows.workflows.compute import (
+    kernel_threads,
+    network_threads,
+    resolve_device,
+    resumed_threads,
+    use_threads,
+)
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.interrupt import StopRequest
@@ -49,9 +55,10 @@ def generate_at(
             attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
         if finished:
             return
-    # Only networks round differently on another number of threads.
-    fixed = resuming and table.needs_flow
-    use_threads(resumed_threads(int(attributes["threads"]), str(path)) if fixed else available_threads())
+    threads = _threads(table)
+    if resuming and table.needs_flow:  # only networks round differently on another number of threads
+        threads = resumed_threads(int(attributes["threads"]), str(path))
+    use_threads(threads)
     flow, checksum = _flow(card, table, checkpoint)
     sampler = build_sampler(card, table, flow)
     if resuming:
@@ -231,7 +238,7 @@ def _header(card: Card, table: EnsembleTable, sampler: Any, checksum: str) -> di
         "weighted": int(getattr(sampler, "weighted", False)),
         "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
         "seed": card.seed,
-        "threads": _threads_in_use(table),
+        "threads": _threads(table),
         "software": software(),
         "git_commit": git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -241,9 +248,8 @@ def _header(card: Card, table: EnsembleTable, sampler: Any, checksum: str) -> di
     }
 
 
-def _threads_in_use(table: EnsembleTable) -> int:
-    """Compiled samplers are parallel over chains; networks use what there is."""
-    return available_threads() if table.needs_flow else min(available_threads(), table.n_chains)
+def _threads(table: EnsembleTable) -> int:
+    return network_threads() if table.needs_flow else kernel_threads(table.n_chains)
 
 
 def _tuned(card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, console: Console) -> Any:

@@ -10,7 +10,7 @@ from rich.console import Console
 from lattice_flows.training import CHECKPOINT_NAME, STOPPED, Progress, read_checkpoint, train
 from lattice_flows.workflows.assemble import build_flow, flow_header
 from lattice_flows.workflows.card import Card, EnsembleTable
-from lattice_flows.workflows.compute import available_threads, resolve_device, resumed_threads, use_threads
+from lattice_flows.workflows.compute import network_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.generate import generate_at
@@ -29,7 +29,7 @@ def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Consol
     with _one_trainer(folder.flow):
         held = read_checkpoint(checkpoint) if checkpoint.exists() else None
         if held is None or not held.reason:
-            use_threads(resumed_threads(held.threads, str(checkpoint)) if held else available_threads())
+            use_threads(resumed_threads(held.threads, str(checkpoint)) if held else network_threads())
             _train(folder, card, stop, console)
         generate_at(folder.evaluation, card, evaluation_table(), checkpoint, stop, console)
 
