@@ -31,7 +31,7 @@ def use_threads(n: int) -> None:
 
 
 def resumed_threads(recorded: int, what: str) -> int:
-    """The recorded thread count of a network, which a bit-exact resume needs. Raises InputError where there are fewer."""
+    """The recorded thread count, which a network's bit-exact resume needs. Raises InputError where there are fewer."""
     if recorded > numba.config.NUMBA_NUM_THREADS:
         raise InputError(
             f"{what}: was begun on {recorded} threads and only {numba.config.NUMBA_NUM_THREADS} are here; "
