@@ -1,5 +1,6 @@
 """HMC in the latent space of a flow: the trivialising map of arXiv:0907.5491, learned."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -63,6 +64,8 @@ class FlowHMC:
             x = self.pullback.push(torch.from_numpy(latent.x).to(self.latent_hmc.device)).cpu().numpy()
         return FlowHMCState(x, latent), info
 
-    def tune(self, state: FlowHMCState, n_updates: int) -> "FlowHMC":
+    def tune(
+        self, state: FlowHMCState, n_updates: int, report: Callable[[int], None] = lambda n_md_steps: None
+    ) -> "FlowHMC":
         """This sampler with n_md_steps set, see `HMC.tune`."""
-        return replace(self, n_md_steps=self.latent_hmc.tune(state.latent, n_updates).n_md_steps)
+        return replace(self, n_md_steps=self.latent_hmc.tune(state.latent, n_updates, report).n_md_steps)

@@ -3,6 +3,7 @@
 Both paths draw the same momenta from the same streams and make the same trajectory up to rounding.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -83,20 +84,23 @@ class HMC:
             accepted += accept
         return state, HMCInfo(accepted / n_updates, delta_h)
 
-    def tune(self, state: HMCState, n_updates: int) -> "HMC":
-        """This sampler with the n_md_steps that reaches the target acceptance, found in n_updates trajectories."""
+    def tune(self, state: HMCState, n_updates: int, report: Callable[[int], None] = lambda n_md_steps: None) -> "HMC":
+        """This sampler with the n_md_steps that reaches the target acceptance, found in about n_updates trajectories.
+
+        `report` is called after each of them with the n_md_steps on trial; what it raises ends the tuning.
+        """
         if self.n_md_steps is not None:
             return self
 
         def delta_h(n_md_steps: int, n: int) -> Array:
             nonlocal state
             trial = replace(self, n_md_steps=n_md_steps)
-            state, _ = trial.step(state, n)
             found = []
-            for _ in range(n):
+            for _ in range(2 * n):
                 state, info = trial.step(state)
                 found.append(info.delta_h)
-            return np.stack(found)
+                report(n_md_steps)
+            return np.stack(found[n:])
 
         return replace(self, n_md_steps=tuned_n_md_steps(delta_h, self.target_acceptance, n_updates))
 

@@ -8,11 +8,11 @@ from scipy.special import erfcinv
 from lattice_flows.samplers.sampler import Array
 
 _ROUNDS = 8
-_N_MAX = 2000
+_N_MAX = 256  # a flow or an action that needs more is not worth sampling this way
 
 
 def tuned_n_md_steps(delta_h: Callable[[int, int], Array], target_acceptance: float, n_updates: int) -> int:
-    """The smallest n_md_steps that reaches the target acceptance, as far as about n_updates trajectories tell.
+    """The smallest n_md_steps up to 256 that reaches the target acceptance, as far as n_updates trajectories tell.
 
     delta_h(n_md_steps, n) makes n trajectories that only thermalise the chains and n more, whose delta_h it returns.
     The mean acceptance is erfc(sqrt(<delta_h>)/2) and <delta_h> falls like step_size^4 (Creutz 1988; Gupta et al.,

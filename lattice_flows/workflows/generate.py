@@ -67,7 +67,7 @@ def generate_at(
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
         return
-    sampler = _tuned(card, table, sampler, flow, console)
+    sampler = _tuned(card, table, sampler, flow, stop, console)
     header = _header(card, table, sampler, checksum)
     chains, spec = range(table.n_chains), field_spec(card.theory)
     with Ensemble.create(path, header=header, chains=chains, field=spec, store_fields=table.store_fields) as writer:
@@ -252,7 +252,9 @@ def _threads(table: EnsembleTable) -> int:
     return network_threads() if table.needs_flow else kernel_threads(table.n_chains)
 
 
-def _tuned(card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, console: Console) -> Any:
+def _tuned(
+    card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, stop: StopRequest, console: Console
+) -> Any:
     """The sampler with n_md_steps found by pilot chains, where the card leaves it open.
 
     The pilots are thermalising chains with random streams of their own, the same however the ensemble's chains are
@@ -262,12 +264,18 @@ def _tuned(card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, co
         return sampler
     streams = make_streams(card.seed, f"{table.name}/tuning", range(_PILOT_CHAINS))
     x, streams = start_configurations(card.theory, table.start, streams, flow)
-    sampler = sampler.tune(sampler.init(x, streams), max(table.n_thermalisation, _PILOT_UPDATES))
-    console.print(
-        f"[bold]{table.name}[/bold]  n_md_steps = {sampler.n_md_steps} found for a target acceptance of "
-        f"{sampler.target_acceptance}",
-        highlight=False,
-    )
+    n_updates = max(table.n_thermalisation, _PILOT_UPDATES)
+    with meter(console, table.name, n_updates, "pilot trajectories") as progress:
+        done = 0
+
+        def report(n_md_steps: int) -> None:
+            nonlocal done
+            done += 1
+            progress.update(min(done, n_updates - 1), f"n_md_steps = {n_md_steps}")
+            stop.raise_if_set()
+
+        sampler = sampler.tune(sampler.init(x, streams), n_updates, report)
+        progress.line(f"n_md_steps = {sampler.n_md_steps} found for a target acceptance of {sampler.target_acceptance}")
     return sampler
 
 
