@@ -5,7 +5,7 @@ resumed. Each counter value yields one block of two 64-bit words. Blocks are ind
 deviates are made eight at a time by the vector units.
 """
 
-import zlib
+import hashlib
 
 import numpy as np
 from numba import njit, prange
@@ -30,9 +30,10 @@ _TWO_PI = 2.0 * np.pi
 def make_streams(seed: int, name: str, chains: range) -> NDArray[np.uint64]:
     """One stream per chain, (B, 2) uint64, counters at zero.
 
-    `chains` counts over the whole ensemble, so that grouping chains into jobs changes nothing.
+    `name` must say all that tells one set of chains from another: equal names give equal numbers. `chains` counts over
+    the whole ensemble, so that grouping chains into jobs changes nothing.
     """
-    tag = zlib.crc32(name.encode())
+    tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     keys = [np.random.SeedSequence(seed, spawn_key=(tag, k)).generate_state(1, np.uint64)[0] for k in chains]
     return np.stack([np.array(keys, dtype=np.uint64), np.zeros(len(keys), dtype=np.uint64)], axis=1)
 

@@ -9,12 +9,15 @@ from lattice_flows.kernels import u1
 from lattice_flows.observables.observable import Array, Observable, Quantity
 
 
+_LONGEST = 1024
+
+
 def _identity(series: Array) -> Array:
     return series
 
 
 def _square(series: Array) -> Array:
-    # The charge is an integer up to rounding; its square should be one, too.
+    # The charge is an integer up to rounding, which would pass for a fluctuation of a frozen one.
     return np.rint(series) ** 2
 
 
@@ -43,7 +46,7 @@ class TopologicalCharge(Observable):
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         volume = int(np.prod(lattice_shape))
         return (
-            Quantity("topological_charge", _identity, lambda oracle: 0.0),
+            Quantity("topological_charge", np.rint, lambda oracle: 0.0),
             Quantity("topological_charge_squared", _square, lambda oracle: oracle.charge_squared),
             Quantity(
                 "topological_susceptibility",
@@ -64,8 +67,12 @@ class WilsonLoop(Observable):
     t: int
 
     def __post_init__(self) -> None:
-        if self.r < 1 or self.t < 1:
-            raise ValueError(f"a Wilson loop has r, t >= 1, got r = {self.r}, t = {self.t}")
+        if not (1 <= self.r <= _LONGEST and 1 <= self.t <= _LONGEST):
+            raise ValueError(f"a Wilson loop has 1 <= r, t <= {_LONGEST}, got r = {self.r}, t = {self.t}")
+        if self.r > self.t:  # the mean over both orientations does not tell r from t: one name for one number
+            r, t = self.t, self.r
+            object.__setattr__(self, "r", r)
+            object.__setattr__(self, "t", t)
 
     @property
     def name(self) -> str:

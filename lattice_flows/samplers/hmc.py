@@ -85,7 +85,7 @@ class HMC:
         return state, HMCInfo(accepted / n_updates, delta_h)
 
     def tune(self, state: HMCState, n_updates: int, report: Callable[[int], None] = lambda n_md_steps: None) -> "HMC":
-        """This sampler with the n_md_steps that reaches the target acceptance, found in about n_updates trajectories.
+        """This sampler with the n_md_steps that reaches the target acceptance, found in about 2 n_updates trajectories.
 
         `report` is called after each of them with the n_md_steps on trial; what it raises ends the tuning.
         """

@@ -7,24 +7,32 @@ from scipy.special import erfcinv
 
 from lattice_flows.samplers.sampler import Array
 
-_ROUNDS = 8
+_ROUNDS = 16
 _N_MAX = 256  # a flow or an action that needs more is not worth sampling this way
 
 
 def tuned_n_md_steps(delta_h: Callable[[int, int], Array], target_acceptance: float, n_updates: int) -> int:
-    """The smallest n_md_steps up to 256 that reaches the target acceptance, as far as n_updates trajectories tell.
+    """The smallest n_md_steps up to 256 that reaches the target acceptance, as far as 2 n_updates trajectories tell.
 
     delta_h(n_md_steps, n) makes n trajectories that only thermalise the chains and n more, whose delta_h it returns.
     The mean acceptance is erfc(sqrt(<delta_h>)/2) and <delta_h> falls like step_size^4 (Creutz 1988; Gupta et al.,
-    Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured.
+    Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured. The chains may come from a hot
+    start, where delta_h is far below zero and every trajectory is accepted although the integrator fails: the first
+    rounds then raise n_md_steps by the size of delta_h, the chains thermalise, and later rounds lower it again.
     """
     n_md_steps = 10
-    per_round = max(1, n_updates // (2 * _ROUNDS))
+    per_round = max(1, n_updates // _ROUNDS)
     target = erfcinv(target_acceptance)
     for _ in range(_ROUNDS):
         errors = np.nan_to_num(delta_h(n_md_steps, per_round), nan=np.inf)
-        acceptance = np.exp(-np.maximum(errors, 0.0)).mean()
-        ratio = np.sqrt(erfcinv(np.clip(acceptance, 0.02, 0.998)) / target)
+        ratio = np.sqrt(erfcinv(np.clip(_acceptance(errors), 0.02, 0.998)) / target)
         # Rounding up by more than 0.05 of a step only: 4.02 is 4.
         n_md_steps = int(np.clip(np.ceil(n_md_steps * np.clip(ratio, 0.5, 2.0) - 0.05), 1, _N_MAX))
     return n_md_steps
+
+
+def _acceptance(delta_h: Array) -> float:
+    """The mean of min(1, exp(-delta_h)), or what the size of delta_h leads to expect in equilibrium, if that is less."""
+    measured = np.exp(-np.maximum(delta_h, 0.0)).mean()
+    expected = 1.0 - 0.5 * (1.0 - np.exp(-np.abs(delta_h)).mean())
+    return float(min(measured, expected))

@@ -33,6 +33,8 @@ from lattice_flows.workflows.replicas import Replicas, open_replicas, transforme
 _FROZEN_CHANGES = 20
 _R_HAT_LIMIT = 1.05
 _LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
+_CHAIN_LENGTH_IN_TAU = 25  # fluctuations are taken about each chain's own mean
+_LOW_ACCEPTANCE = 0.1
 _LONG_RUN = 0.05  # a run of rejections over so much of a chain says that the flow misses a region
 _CHARGE = "topological_charge"
 _CHARGE_SQUARED = "topological_charge_squared"
@@ -94,7 +96,8 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
 
 
 def weights_summary(log_w: np.ndarray) -> Summary:
-    """ESS, log Z and how far to trust them, from the weights of independent samples (m,)."""
+    """ESS, log Z and how far to trust them, from the weights of independent samples (m,); not-a-number counts as zero."""
+    log_w = np.nan_to_num(log_w, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     ess, log_z = effective_sample_size(log_w), log_partition(log_w)
     reliable = is_reliable(log_w)
     k = pareto_k(log_w)
@@ -137,10 +140,13 @@ def ensemble_summary(group: Replicas) -> Summary:
         summary["seconds_per_independent_config"] = _per_independent_config(core_seconds, observables)
     if group.has("rejection_run"):
         summary["longest_rejection_run"] = int(max(chain.max() for chain in group.series("rejection_run")))
-        if summary["longest_rejection_run"] > _LONG_RUN * group.n_configs:
+        n_proposals = group.n_configs * group.sampler["n_updates"]
+        if summary["longest_rejection_run"] > max(20.0, _LONG_RUN * n_proposals):
             warnings.append(f"a chain rejected {summary['longest_rejection_run']} proposals in a row")
+    if summary["acceptance_rate"] is not None and summary["acceptance_rate"] < _LOW_ACCEPTANCE:
+        warnings.append(f"acceptance rate {summary['acceptance_rate']:.2g}: the chains hardly move")
     log_w = group.proposals("log_w")
-    if log_w is not None:
+    if log_w is not None and np.isfinite(log_w).sum() > 1:
         summary["proposals"] = weights_summary(log_w)
         warnings.extend(summary["proposals"].pop("warnings"))
     return {**summary, "warnings": warnings}
@@ -178,7 +184,7 @@ def _observables(group: Replicas) -> tuple[Summary, list[str]]:
             "exact": truth,
             "pull": None if truth is None else pull(estimate.value, estimate.error, truth),
         }
-        for text in _suspicions(estimate, agreement, sum(len(chain) for chain in series)):
+        for text in _suspicions(estimate, agreement, [len(chain) for chain in series]):
             suspicious.setdefault(text, []).append(quantity.name)
     return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
 
@@ -187,13 +193,15 @@ def _weights(group: Replicas) -> list[np.ndarray] | None:
     return group.series("log_w") if group.weighted else None
 
 
-def _suspicions(estimate: Estimate, agreement: float, n_total: int) -> list[str]:
+def _suspicions(estimate: Estimate, agreement: float, lengths: list[int]) -> list[str]:
     """What makes an estimate's error doubtful."""
     found = []
     if math.isnan(estimate.tau_int):
         return ["did not move at all, so the error is not known"]
-    if n_total < _LENGTH_IN_TAU * estimate.tau_int:
+    if sum(lengths) < _LENGTH_IN_TAU * estimate.tau_int:
         found.append(f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known")
+    elif min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
+        found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, so the error is too small")
     if agreement > _R_HAT_LIMIT:
         found.append(f"the chains disagree, R-hat > {_R_HAT_LIMIT}")
     return found

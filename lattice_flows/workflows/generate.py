@@ -33,6 +33,7 @@ from lattice_flows.workflows.states import flatten, restore
 _COMMIT_SECONDS = 5.0  # of work in one segment, or 1 % of the run so far if that is more
 _BLOCK_SECONDS = 0.2  # of work measured as one batch
 _BLOCK_BYTES = 16 << 20
+_PENDING_BYTES = 64 << 20  # of fields that wait for a commit, which holds them twice
 _PILOT_CHAINS = 8
 _PILOT_UPDATES = 64
 
@@ -62,8 +63,8 @@ def generate_at(
     flow, checksum = _flow(card, table, checkpoint)
     sampler = build_sampler(card, table, flow)
     if resuming:
-        _check_parent(path, attributes, checksum)
         sampler = _with_tuned_steps(sampler, json.loads(attributes["sampler"]))
+        _check_same(path, attributes, _header(card, table, sampler, checksum), table)
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
         return
@@ -92,7 +93,7 @@ class _Production:
     def begin(
         cls, card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, writer: EnsembleWriter
     ) -> "_Production":
-        streams = make_streams(card.seed, table.name, writer.chains)
+        streams = make_streams(card.seed, _identity(card, table), writer.chains)
         x, streams = start_configurations(card.theory, table.start, streams, flow)
         return cls(card, table, sampler, writer, sampler.init(x, streams), 0)
 
@@ -132,14 +133,15 @@ class _Production:
             stop.raise_if_set()
 
     def _produce(self, stop: StopRequest, progress: Meter) -> None:
-        last = time.monotonic()
+        last, pending = time.monotonic(), 0
         while self.writer.n_configs < self.table.n_configs:
             block = self._block(stop)
             self.writer.append(block)
             progress.update(self.writer.n_configs, self._figure(block))
-            if stop() or time.monotonic() - last > self._commit_interval():
+            pending += 0 if block.fields is None else block.fields.nbytes
+            if stop() or time.monotonic() - last > self._commit_interval() or pending > _PENDING_BYTES:
                 self._commit()
-                last = time.monotonic()
+                last, pending = time.monotonic(), 0
             stop.raise_if_set()
         if self.seconds > 0:
             self._commit()
@@ -220,9 +222,16 @@ def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | No
     return load_flow(card, checkpoint, resolve_device(card.device))
 
 
-def _check_parent(path: Path, attributes: dict[str, Any], checksum: str) -> None:
-    if attributes["flow_sha256"] != checksum:
-        raise InputError(f"{path}: was begun with another flow than the one in the run's folder; give it another name")
+def _check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any], table: EnsembleTable) -> None:
+    """Raises InputError where the file was made by another theory, sampler, seed or flow than the card asks for."""
+    for key in ("name", "theory", "sampler", "seed", "observables", "weighted", "flow_sha256"):
+        if held.get(key) != wanted[key]:
+            raise InputError(
+                f"{path}: holds chains of another {key} than the card asks for ({held.get(key)}, not {wanted[key]}); "
+                "give the ensemble another name, or take the file away"
+            )
+    if (held["first_chain"], held["n_chains"]) != (0, table.n_chains):
+        raise InputError(f"{path}: holds {held['n_chains']} chains and the card asks for {table.n_chains}")
 
 
 def _header(card: Card, table: EnsembleTable, sampler: Any, checksum: str) -> dict[str, str | int]:
@@ -248,6 +257,11 @@ def _header(card: Card, table: EnsembleTable, sampler: Any, checksum: str) -> di
     }
 
 
+def _identity(card: Card, table: EnsembleTable) -> str:
+    """What names the random numbers of an ensemble, so that a scan in beta or a continuation from a file has its own."""
+    return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.start])
+
+
 def _threads(table: EnsembleTable) -> int:
     return network_threads() if table.needs_flow else kernel_threads(table.n_chains)
 
@@ -262,16 +276,16 @@ def _tuned(
     """
     if getattr(sampler, "n_md_steps", 1) is not None:
         return sampler
-    streams = make_streams(card.seed, f"{table.name}/tuning", range(_PILOT_CHAINS))
+    streams = make_streams(card.seed, f"tuning of {_identity(card, table)}", range(_PILOT_CHAINS))
     x, streams = start_configurations(card.theory, table.start, streams, flow)
     n_updates = max(table.n_thermalisation, _PILOT_UPDATES)
-    with meter(console, table.name, n_updates, "pilot trajectories") as progress:
+    with meter(console, table.name, 2 * n_updates, "pilot trajectories") as progress:
         done = 0
 
         def report(n_md_steps: int) -> None:
             nonlocal done
             done += 1
-            progress.update(min(done, n_updates - 1), f"n_md_steps = {n_md_steps}")
+            progress.update(min(done, 2 * n_updates - 1), f"n_md_steps = {n_md_steps}")
             stop.raise_if_set()
 
         sampler = sampler.tune(sampler.init(x, streams), n_updates, report)

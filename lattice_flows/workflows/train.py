@@ -66,7 +66,7 @@ def _train(folder: RunFolder, card: Card, stop: StopRequest, console: Console) -
 def evaluation_table() -> EnsembleTable:
     """The ensemble of fresh, weighted flow samples that tells how good the flow is."""
     return EnsembleTable(
-        name="evaluation",
+        name="flow/evaluation",  # no ensemble of a card can be called so
         sampler="flow_samples",
         n_chains=16,
         n_configs=1024,
