@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 _PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
+_INTERRUPTED = 130
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 
 Source = Annotated[Path, typer.Argument(metavar="CARD|DIR", help="A run card (TOML), or the folder of a run.")]
@@ -73,7 +74,6 @@ def sample(
 def analyse(
     sources: Annotated[list[Path], typer.Argument(metavar="CARD|DIR|ENSEMBLE.h5...", help="A run, or ensemble files.")],
     out: Out = None,
-    overrides: Overrides = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers here.")
     ] = None,
@@ -87,7 +87,7 @@ def analyse(
     runs = [source for source in sources if source.is_dir() or source.suffix == ".toml"]
     if runs and len(sources) > 1:
         raise InputError(f"{runs[0]}: is a run; give one run, or ensemble files only")
-    summary = analyse_stage(runs[0], out, overrides or [], console) if runs else analyse_files(sources)
+    summary = analyse_stage(runs[0], out, console) if runs else analyse_files(sources)
     if json_file is not None:
         write_summary(summary, json_file)
     _print_summary(summary, console)
@@ -152,12 +152,17 @@ def main() -> None:
     # on a machine that has other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        status = app(standalone_mode=False) or 0
     except Exception as error:
-        sys.exit(_exit_status(error))
+        status = _exit_status(error)
     except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except SystemExit as ended:  # typer's way of handing on a KeyboardInterrupt
+        status = ended.code
+    if status == _INTERRUPTED:
         print("lattice-flows: stopped at once; what was committed is safe, run again to go on", file=sys.stderr)
-        sys.exit(EXIT_STOPPED)
+        status = EXIT_STOPPED
+    sys.exit(status)
 
 
 def _exit_status(error: Exception) -> int:
@@ -175,6 +180,12 @@ def _exit_status(error: Exception) -> int:
     if isinstance(error, (InputError, *user_errors)):
         print(f"lattice-flows: {error}", file=sys.stderr)
         return EXIT_INPUT
+    if isinstance(error, OSError) and error.strerror:  # a full disk, say
+        print(f"lattice-flows: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILURE
+    if isinstance(error, MemoryError):
+        print("lattice-flows: out of memory; ask for fewer chains or a smaller lattice", file=sys.stderr)
+        return EXIT_FAILURE
     if isinstance(error, divergence):
         print(f"lattice-flows: {error}", file=sys.stderr)
         return EXIT_FAILURE

@@ -1,6 +1,5 @@
 """U(1) gauge actions."""
 
-import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lattice_flows.actions.action import Action, ActionKernels
+from lattice_flows.exact.u1 import MAX_BETA
 from lattice_flows.kernels import hmc_u1, u1
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
 
@@ -19,15 +19,15 @@ class WilsonU1(Action):
 
     The target is exp(-S)/Z relative to the normalised Haar measure, d theta / 2 pi per link.
 
-    Raises ValueError for a negative or non-finite beta.
+    Raises ValueError for a beta outside 0 ... 1e6.
     """
 
     beta: float
     space: ClassVar[Space] = CIRCLE
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.beta) and self.beta >= 0):
-            raise ValueError(f"beta must be a finite number >= 0, got {self.beta}")
+        if not 0 <= self.beta <= MAX_BETA:
+            raise ValueError(f"beta must be a number between 0 and {MAX_BETA:g}, got {self.beta}")
 
     def __call__(self, x: Tensor) -> Tensor:
         total = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)

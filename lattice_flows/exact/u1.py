@@ -16,6 +16,8 @@ from scipy.special import ive
 
 Array = NDArray[np.float64]
 
+MAX_BETA = 1e6  # beyond it a plaquette's angle has no digits left in a double
+
 
 @dataclass(frozen=True)
 class ExactU1:
@@ -28,15 +30,15 @@ class ExactU1:
     n_sites: int
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.beta) and self.beta >= 0):
-            raise ValueError(f"beta must be a finite number >= 0, got {self.beta}")
+        if not 0 <= self.beta <= MAX_BETA:
+            raise ValueError(f"beta must be a number between 0 and {MAX_BETA:g}, got {self.beta}")
         if self.n_sites < 1:
             raise ValueError(f"n_sites must be >= 1, got {self.n_sites}")
 
     @cached_property
     def _orders(self) -> NDArray[np.int64]:
         # f(n)/f(0) falls like exp(-n^2 / 2 beta) and then faster: beyond this it is below 1e-300.
-        n_max = int(np.ceil(40.0 + 40.0 * np.sqrt(self.beta)))
+        n_max = int(np.ceil(250.0 + 40.0 * np.sqrt(self.beta)))
         return np.arange(-n_max, n_max + 1)
 
     @cached_property
@@ -83,12 +85,15 @@ class ExactU1:
     def _quadrature(self) -> tuple[Array, Array]:
         """Gauss-Legendre nodes on [0, pi] and weights that include exp(-beta (1 - cos P)) / pi."""
         nodes, weights = _legendre()
-        p = 0.5 * np.pi * (nodes + 1.0)
-        return p, 0.5 * weights * np.exp(-2.0 * self.beta * np.sin(0.5 * p) ** 2)
+        reach = min(np.pi, 13.0 / np.sqrt(max(self.beta, 1e-9)))  # beyond it the weight is below 1e-30
+        p = 0.5 * reach * (nodes + 1.0)
+        return p, 0.5 * reach / np.pi * weights * np.exp(-2.0 * self.beta * np.sin(0.5 * p) ** 2)
 
     @cached_property
     def _relevant(self) -> NDArray[np.int64]:
         """The orders whose (f(n)/f(0))^(V-1) is not below 1e-35, and one more at either end."""
+        if self.n_sites < _FEW_SITES and self.beta < _SMALL_BETA:
+            return self._orders  # at real orders f falls like a power only, which a few sites do not make small
         seen = (self.n_sites - 1) * self._log_ratios > -80.0
         return self._orders[seen | np.roll(seen, 1) | np.roll(seen, -1)]
 
@@ -111,7 +116,8 @@ class ExactU1:
         df = -np.sin(phase) @ (weights * p) / weights.sum()
         ddf = -np.cos(phase) @ (weights * p * p) / weights.sum()
         second = v * f ** (v - 1) * ddf + v * (v - 1) * f ** max(v - 2, 0) * df**2
-        return float(-second.sum() / self._character_sum(0) / (4.0 * np.pi**2))
+        value = float(-second.sum() / self._character_sum(0) / (4.0 * np.pi**2))
+        return max(0.0, value)  # rounding can leave a tiny charge below zero
 
     @property
     def susceptibility(self) -> float:
@@ -121,14 +127,18 @@ class ExactU1:
     def charge_distribution(self, q_max: int) -> Array:
         """P(Q) for Q = -q_max ... q_max: the Fourier transform of Z(theta)/Z(0).
 
-        Q cannot exceed V/2 and Z(theta) is a trigonometric polynomial in theta of that degree, so the trapezoidal sum
-        over more than V angles is exact.
+        The trapezoidal sum over n angles adds up all charges that agree modulo n; n is large enough for the others to
+        have no weight.
         """
-        n_angles = max(2 * self.n_sites, 2 * q_max) + 3
+        beyond = min(self.n_sites // 2, int(12.0 * np.sqrt(self.charge_squared)) + 12)
+        n_angles = 2 * (q_max + beyond) + 3
         theta = 2.0 * np.pi * np.arange(n_angles) / n_angles
         ratio = np.concatenate([self.theta_ratio(part) for part in np.array_split(theta, 1 + n_angles // 64)])
         charges = np.arange(-q_max, q_max + 1)
         return np.cos(np.multiply.outer(charges, theta)) @ ratio / n_angles
+
+
+_FEW_SITES, _SMALL_BETA = 33, 20.0
 
 
 @cache

@@ -8,7 +8,6 @@ from lattice_flows.exact import ExactU1
 from lattice_flows.kernels import u1
 from lattice_flows.observables.observable import Array, Observable, Quantity
 
-
 _LONGEST = 1024
 
 

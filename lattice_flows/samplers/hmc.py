@@ -54,8 +54,8 @@ class HMC:
     def __post_init__(self) -> None:
         if not 0 < self.trajectory_length < float("inf"):
             raise ValueError(f"trajectory_length must be > 0, got {self.trajectory_length}")
-        if self.n_md_steps is not None and self.n_md_steps < 1:
-            raise ValueError(f"n_md_steps must be >= 1, got {self.n_md_steps}")
+        if self.n_md_steps is not None and not 1 <= self.n_md_steps <= 100_000:
+            raise ValueError(f"n_md_steps must be between 1 and 100000, got {self.n_md_steps}")
         if not 0 < self.target_acceptance < 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
 

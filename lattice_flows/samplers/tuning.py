@@ -32,7 +32,7 @@ def tuned_n_md_steps(delta_h: Callable[[int, int], Array], target_acceptance: fl
 
 
 def _acceptance(delta_h: Array) -> float:
-    """The mean of min(1, exp(-delta_h)), or what the size of delta_h leads to expect in equilibrium, if that is less."""
+    """The mean of min(1, exp(-delta_h)), or less where the size of delta_h leads to expect less in equilibrium."""
     measured = np.exp(-np.maximum(delta_h, 0.0)).mean()
     expected = 1.0 - 0.5 * (1.0 - np.exp(-np.abs(delta_h)).mean())
     return float(min(measured, expected))

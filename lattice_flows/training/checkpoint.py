@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,20 +73,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises CheckpointError for a file that is missing, truncated, foreign or of another version.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the records' checksums
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch.load raises half a dozen types for files that are not its own
+    except Exception as error:  # zipfile and torch.load raise half a dozen types for files that are not torch's
         raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path}: damaged: the checksum of {damaged} does not agree")
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of lattice_flows")
-    if content["version"] != _VERSION:
-        raise CheckpointError(f"{path}: checkpoint version {content['version']}, this package reads {_VERSION}")
+    if content.get("version") != _VERSION:
+        raise CheckpointError(f"{path}: checkpoint version {content.get('version')}, this package reads {_VERSION}")
     names = {field.name for field in fields(Checkpoint)}
     if missing := names - content.keys():
         raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(sorted(missing))}")
     values = {name: content[name] for name in names}
-    return Checkpoint(**{**values, "header": json.loads(values["header"]), "settings": json.loads(values["settings"])})
+    for name in ("flow", "average"):
+        weights = values[name]
+        if not isinstance(weights, dict) or not all(
+            isinstance(w, Tensor) and w.isfinite().all() for w in weights.values()
+        ):
+            raise CheckpointError(f"{path}: its {name} weights are not finite tensors by name")
+    try:
+        tables = {name: json.loads(values[name]) for name in ("header", "settings")}
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{path}: its header is not JSON") from None
+    return Checkpoint(**{**values, **tables})
 
 
 def load_flow_weights(path: Path) -> FlowWeights:

@@ -5,6 +5,8 @@ import os
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from lattice_flows.training.checkpoint import CheckpointError
+
 
 @dataclass(frozen=True)
 class Record:
@@ -36,14 +38,25 @@ def append_record(path: Path, record: Record) -> None:
 
 
 def read_history(path: Path) -> list[Record]:
-    """All rows. Raises ValueError for a file with other columns."""
-    with path.open(newline="") as file:
-        reader = csv.reader(file)
-        heading = next(reader, [])
-        if tuple(heading) != COLUMNS:
-            raise ValueError(f"{path}: not a training history, its columns are {heading}")
-        # A row cut short by a kill is the last one, and belongs to steps that will be repeated.
-        return [Record(int(row[0]), *map(float, row[1:])) for row in reader if len(row) == len(COLUMNS)]
+    """All rows. Raises CheckpointError for a file that is not a training history."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            heading = next(reader, [])
+            if tuple(heading) != COLUMNS:
+                raise CheckpointError(f"{path}: not a training history, its columns are {heading}; take it away")
+            # A row cut short by a kill is the last one, and belongs to steps that will be repeated.
+            return [Record(int(row[0]), *map(float, row[1:])) for row in reader if len(row) == len(COLUMNS)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path}: not a readable training history ({type(error).__name__}); take it away"
+        ) from None
+    except ValueError as error:
+        raise (
+            error
+            if isinstance(error, CheckpointError)
+            else CheckpointError(f"{path}: holds what is not a number; take it away")
+        ) from None
 
 
 def truncate_history(path: Path, step: int) -> None:

@@ -53,7 +53,14 @@ def analyse_run(folder: RunFolder, card: Card) -> Summary:
     if not paths and flow is None:
         raise InputError(f"{folder.path}: holds no ensembles yet; run or sample first")
     with ExitStack() as stack:
-        ensembles = {group.name: ensemble_summary(group) for group in open_replicas(paths, stack)}
+        groups = {path.stem: open_replicas([path], stack)[0] for path in paths}
+        for name, group in groups.items():
+            _check_theory(group, card)
+            if group.name != name:
+                raise InputError(
+                    f"{folder.ensemble(name)}: holds the ensemble {group.name!r}; put it back to its place"
+                )
+        ensembles = {name: ensemble_summary(group) for name, group in groups.items()}
     return _plain({"theory": card.theory.as_dict(), "flow": flow, "ensembles": ensembles})
 
 
@@ -76,11 +83,20 @@ def analyse_files(paths: Sequence[Path]) -> Summary:
         return _plain({"theory": groups[0].theory, "flow": None, "ensembles": summary})
 
 
+def _check_theory(group: Replicas, card: Card) -> None:
+    """Raises InputError where a file of the run's folder is not of the card's theory."""
+    if group.theory != card.theory.as_dict():
+        raise InputError(
+            f"{group.files[0].path}: was made for the theory {group.theory}, the run's card has {card.theory.as_dict()}"
+        )
+
+
 def flow_summary(folder: RunFolder, card: Card) -> Summary:
     """How good the flow is, from fresh samples."""
     checkpoint = read_checkpoint(folder.flow / CHECKPOINT_NAME)
     with ExitStack() as stack:
         (samples,) = open_replicas([folder.evaluation], stack)
+        _check_theory(samples, card)
         weights = weights_summary(np.concatenate(samples.series("log_w")))
         observables, warnings = _observables(samples)
     exact = oracle(card.theory.as_dict())
@@ -96,7 +112,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
 
 
 def weights_summary(log_w: np.ndarray) -> Summary:
-    """ESS, log Z and how far to trust them, from the weights of independent samples (m,); not-a-number counts as zero."""
+    """ESS, log Z and how far to trust them, from weights of independent samples (m,); not-a-number counts as zero."""
     log_w = np.nan_to_num(log_w, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     ess, log_z = effective_sample_size(log_w), log_partition(log_w)
     reliable = is_reliable(log_w)

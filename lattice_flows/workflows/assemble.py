@@ -63,7 +63,10 @@ def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow,
         if (held := trained.header.get(key)) != wanted:
             raise InputError(f"{checkpoint}: was trained for {key} = {held}, the card has {wanted}")
     flow = build_flow(card, device)
-    flow.load_state_dict(trained.weights)
+    try:
+        flow.load_state_dict(trained.weights)
+    except RuntimeError:
+        raise InputError(f"{checkpoint}: its weights do not fit the flow that it names") from None
     return flow.requires_grad_(False), trained.sha256
 
 

@@ -22,9 +22,9 @@ from lattice_flows.workflows.tables import arguments, checked, lookup, unknown_k
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
-Extent = Annotated[int, Field(ge=2)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Extent = Annotated[int, Field(ge=2, le=4096)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class _Lattice(BaseModel):
@@ -39,7 +39,7 @@ class _Production(BaseModel):
     """What every [[ensemble]] holds beside its sampler's arguments."""
 
     model_config = _STRICT
-    n_chains: Positive = 4
+    n_chains: Annotated[int, Field(ge=1, le=100_000)] = 4
     n_configs: Positive = 1000
     n_updates: Positive = 1
     n_thermalisation: Count = 100
@@ -58,7 +58,7 @@ class _Run(BaseModel):
     """The keys outside all tables."""
 
     model_config = _STRICT
-    seed: Count = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
 
@@ -177,6 +177,8 @@ def parse_card(text: str, overrides: Sequence[str] = (), where: str = "card") ->
         return _card(table, text, tuple(overrides))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{where}: not valid TOML: nested too deeply") from None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
@@ -259,15 +261,26 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> 
     model = arguments(constructor, given=("action", "flow", "device"))
     values = checked(model, options, where, [*_Production.model_fields, "name", "sampler"])
     production = checked(_Production, common, where)
+    _check_start(production["start"], flow if needs_flow(table["sampler"]) else None, where)
     if needs_flow(table["sampler"]) and flow is None:
         raise InputError(f"{where}: the sampler {table['sampler']!r} needs a flow; add a table [flow]")
     _built(constructor, where, theory.action, *([flow] if needs_flow(table["sampler"]) else []), **values)
     return EnsembleTable(name=name, sampler=table["sampler"], options=values, **production)
 
 
+def _check_start(start: str, flow: Flow | None, where: str) -> None:
+    if start not in ("hot", "cold", "direct", "flow") and not start.endswith(".h5"):
+        raise InputError(
+            f"{where}: start = {start!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5)"
+        )
+    if start == "flow" and flow is None:
+        raise InputError(f"{where}: start = 'flow': is for samplers with a flow")
+
+
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
-    """The theory's standard observables and the card's, one series each."""
-    measurements = [Measurement(observable, 1) for observable in STANDARD[theory.name]]
+    """The theory's standard observables and the card's, one series each; the card may say how often for both."""
+    measurements = {observable.name: Measurement(observable, 1) for observable in STANDARD[theory.name]}
+    given = set()
     for table in tables:
         where = f"[[observable]] {table.get('name')}"
         constructor = lookup(OBSERVABLES, table.get("name"), "[[observable]]: name")
@@ -277,10 +290,11 @@ def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Me
             raise InputError(unknown_key(unknown[0], where, [*known, *arguments(constructor).model_fields]))
         observable = _constructed(constructor, parameters, where)
         every = checked(_Measurement, common, where)["every"]
-        standard = [m for m in measurements if m.observable.name == observable.name]
-        if not standard:
-            measurements.append(Measurement(observable, every))
-    return tuple(measurements)
+        if observable.name in given:
+            raise InputError(f"{where}: {observable.name} stands twice")
+        given.add(observable.name)
+        measurements[observable.name] = Measurement(observable, every)
+    return tuple(measurements.values())
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
@@ -297,10 +311,12 @@ def _apply(table: dict[str, Any], override: str) -> None:
             if not entries:
                 raise InputError(f"{where}: no entry named {key!r}")
             node = entries[0]
-        else:
+        elif isinstance(node, dict):
             node = node.setdefault(key, {})
-    if not isinstance(node, dict):
+    if isinstance(node, list):
         raise InputError(f"{where}: an array of tables is addressed as {keys[0]}.NAME.key=value")
+    if not isinstance(node, dict):
+        raise InputError(f"{where}: {'.'.join(keys[:-1])} is a value, not a table")
     try:
         node[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

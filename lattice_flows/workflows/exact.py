@@ -12,8 +12,8 @@ def closed_forms(theory: str, beta: float, shape: tuple[int, int]) -> dict[str, 
     """Plaquette, Wilson loops, charge moments, P(Q) and log Z. Raises InputError for a theory or value without them."""
     if theory != "u1":
         raise InputError(f"there are no closed forms of {theory!r}; known are u1")
-    if min(shape) < 2:
-        raise InputError(f"--shape {shape[0]} {shape[1]}: both sides must be at least 2")
+    if min(shape) < 2 or max(shape) > 4096:
+        raise InputError(f"--shape {shape[0]} {shape[1]}: both sides must be between 2 and 4096")
     n_sites = shape[0] * shape[1]
     try:
         oracle = ExactU1(beta, n_sites)

@@ -58,9 +58,20 @@ def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[
         folder = RunFolder(source)
         if not folder.card.exists():
             raise InputError(f"{source}: holds no run (no card.toml); give a run card or a run's folder")
-        return folder, _claim(folder, read_card(folder.card, [*_read_overrides(folder), *overrides]))
+        return folder, _claim(folder, read_card(folder.card, _latest([*_read_overrides(folder), *overrides])))
     card = read_card(source, overrides)
     return (folder := RunFolder(out or default_folder(source))), _claim(folder, card)
+
+
+def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
+    """The run that a folder holds, or that a card's output folder does. Writes nothing.
+
+    Raises InputError where there is none.
+    """
+    folder = RunFolder(source if source.is_dir() else out or default_folder(source))
+    if not folder.card.exists():
+        raise InputError(f"{folder.path}: holds no run (no card.toml); run the card first, or name the run's folder")
+    return folder, read_card(folder.card, _read_overrides(folder))
 
 
 def default_folder(card: Path) -> Path:
@@ -73,9 +84,16 @@ def _read_overrides(folder: RunFolder) -> list[str]:
         return []
     try:
         overrides = json.loads(folder.overrides.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{folder.overrides}: damaged; it should be a JSON list of table.key=value") from None
-    return [str(override) for override in overrides]
+    except (OSError, ValueError):
+        overrides = None
+    if not (isinstance(overrides, list) and all(isinstance(override, str) for override in overrides)):
+        raise InputError(f"{folder.overrides}: damaged; it should be a JSON list of table.key=value")
+    return overrides
+
+
+def _latest(overrides: Sequence[str]) -> list[str]:
+    """The overrides without those that a later one replaces."""
+    return list({override.partition("=")[0].strip(): override for override in overrides}.values())
 
 
 def _claim(folder: RunFolder, card: Card) -> Card:

@@ -35,6 +35,7 @@ _BLOCK_SECONDS = 0.2  # of work measured as one batch
 _BLOCK_BYTES = 16 << 20
 _PENDING_BYTES = 64 << 20  # of fields that wait for a commit, which holds them twice
 _PILOT_CHAINS = 8
+_WARMING = 8  # times the tuned n_md_steps
 _PILOT_UPDATES = 64
 
 
@@ -123,14 +124,22 @@ class _Production:
 
     def _thermalise(self, stop: StopRequest, progress: Meter) -> None:
         last = time.monotonic()
+        warming = self._warming_sampler()
         while self.n_thermalised < self.table.n_thermalisation:
-            self.state, _ = self.sampler.step(self.state)
+            sampler = warming if 2 * self.n_thermalised < self.table.n_thermalisation else self.sampler
+            self.state, _ = sampler.step(self.state)
             self.n_thermalised += 1
             progress.update(self.n_thermalised, "")
             if stop() or time.monotonic() - last > self._commit_interval():
                 self._commit()
                 last = time.monotonic()
             stop.raise_if_set()
+
+    def _warming_sampler(self) -> Any:
+        """For the first half of the thermalisation: from a hot start the tuned step size may never be accepted."""
+        if self.table.start != "hot" or self.table.options.get("n_md_steps", 1) is not None:
+            return self.sampler
+        return replace(self.sampler, n_md_steps=_WARMING * self.sampler.n_md_steps)
 
     def _produce(self, stop: StopRequest, progress: Meter) -> None:
         last, pending = time.monotonic(), 0
@@ -258,7 +267,7 @@ def _header(card: Card, table: EnsembleTable, sampler: Any, checksum: str) -> di
 
 
 def _identity(card: Card, table: EnsembleTable) -> str:
-    """What names the random numbers of an ensemble, so that a scan in beta or a continuation from a file has its own."""
+    """What names the random numbers of an ensemble: a scan in beta or a continuation from a file has its own."""
     return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.start])
 
 
@@ -297,4 +306,4 @@ def _with_tuned_steps(sampler: Any, settings: dict[str, Any]) -> Any:
     """The sampler with the n_md_steps that the file records."""
     if getattr(sampler, "n_md_steps", 1) is not None:
         return sampler
-    return replace(sampler, n_md_steps=settings["n_md_steps"])
+    return replace(sampler, n_md_steps=settings.get("n_md_steps"))

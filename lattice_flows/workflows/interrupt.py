@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(Exception):
@@ -29,7 +29,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """A request that the signals TERM, INT, USR1 and USR2 set. A second INT stops at once, with what is committed."""
+    """A request that the signals TERM, INT, HUP, USR1 and USR2 set. A second INT stops at once."""
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:

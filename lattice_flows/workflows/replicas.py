@@ -85,23 +85,36 @@ def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
         attributes = file.attributes
         if missing := [key for key in ("name", "theory", "sampler", "card", "observables") if key not in attributes]:
             raise InputError(f"{path}: does not say its {missing[0]}; it was not written by lattice-flows")
-        key = tuple(str(attributes[key]) for key in ("name", "theory", "sampler", "card"))
-        groups.setdefault(key, []).append((path, file))
+        key = tuple(str(attributes.get(key)) for key in ("name", "theory", "sampler", "card", "flow_sha256"))
+        _check_new(path, file, groups.setdefault(key, []))
+        groups[key].append((path, file))
     theories = {key[1]: members[0][0] for key, members in groups.items()}
     if len(theories) > 1:
         (first, one), (second, other), *_ = theories.items()
         raise InputError(f"{one} and {other}: different theories, {first} and {second}; analyse them apart")
-    return [
-        Replicas(_label(key[0], members[0][0], groups), tuple(file for _, file in members))
-        for key, members in groups.items()
-    ]
+    labels = _labels([(key[0], members[0][0]) for key, members in groups.items()])
+    return [Replicas(label, tuple(file for _, file in members)) for label, members in zip(labels, groups.values())]
 
 
-def _label(name: str, path: Path, groups: dict[tuple[str, ...], Any]) -> str:
-    """The ensemble's name, with its run folder where others have the same."""
-    if sum(key[0] == name for key in groups) == 1:
-        return name
-    return f"{path.resolve().parent.parent.name}/{name}"
+def _check_new(path: Path, file: Ensemble, members: list[tuple[Path, Ensemble]]) -> None:
+    """Raises InputError where the same chains are there already: they would count twice."""
+    chains = set(range(file.first_chain, file.first_chain + file.n_chains))
+    for other_path, other in members:
+        same = chains & set(range(other.first_chain, other.first_chain + other.n_chains))
+        if same and other.attributes.get("seed") == file.attributes.get("seed"):
+            raise InputError(f"{path}: holds the same chains as {other_path}; give one of them")
+
+
+def _labels(found: list[tuple[str, Path]]) -> list[str]:
+    """The ensembles' names; equal ones get as many of their folders in front as it takes to tell them apart."""
+    labels = [name for name, _ in found]
+    for depth in range(1, 32):
+        equal = {label for label in labels if labels.count(label) > 1}
+        for index, (name, path) in enumerate(found):
+            if labels[index] in equal:
+                folders = path.resolve().parent.parent.parts[-depth:]  # above the folder "ensembles"
+                labels[index] = "/".join([*(part.strip("/") for part in folders), name])
+    return labels
 
 
 def transformed(series: list[np.ndarray], quantity: Quantity) -> list[np.ndarray]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lattice_flows.workflows.analyse import Summary, analyse_run, write_summary
-from lattice_flows.workflows.folder import RunFolder, open_run
+from lattice_flows.workflows.card import Card
+from lattice_flows.workflows.folder import RunFolder, find_run, open_run
 from lattice_flows.workflows.generate import generate
 from lattice_flows.workflows.interrupt import stop_on_signals
 from lattice_flows.workflows.report import write_report
@@ -27,7 +28,9 @@ def run(
             train_flow(folder, card, stop, console)
         for table in card.ensembles:
             generate(folder, card, table.name, stop, console)
-    return _report(folder, console)
+        stop.raise_if_set()
+        summary = _report(folder, card, console)
+    return summary
 
 
 def train_stage(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> RunFolder:
@@ -52,14 +55,16 @@ def sample_stage(
     return folder
 
 
-def analyse_stage(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> Summary:
+def analyse_stage(source: Path, out: Path | None, console: Console) -> Summary:
     """Only analyse what the run holds so far, and write its report."""
-    folder, _ = open_run(source, out, overrides)
-    return _report(folder, console)
+    folder, card = find_run(source, out)
+    with stop_on_signals() as stop:
+        summary = _report(folder, card, console)
+        stop.raise_if_set()
+    return summary
 
 
-def _report(folder: RunFolder, console: Console) -> Summary:
-    _, card = open_run(folder.path, None, ())
+def _report(folder: RunFolder, card: Card, console: Console) -> Summary:
     summary = analyse_run(folder, card)
     write_summary(summary, folder.report / "summary.json")
     write_report(folder, card, summary)

@@ -34,6 +34,17 @@ def test_charge_distribution_and_theta_dependence_agree(beta, n_sites):
     assert exact.theta_ratio(0.0) == pytest.approx(1.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.3, 2.0, 1e4])
+def test_charge_distribution_of_four_plaquettes(beta):
+    """On the smallest torus the coefficients fall slowest with their order."""
+    exact = ExactU1(beta, 4)
+    probabilities = exact.charge_distribution(3)
+    assert (probabilities > -1e-9).all()
+    assert abs(probabilities[[0, 1, 5, 6]]).max() < 1e-9  # |Q| <= 1: four angles below pi
+    assert probabilities.sum() == pytest.approx(1.0, abs=1e-9)
+    assert (probabilities * np.arange(-3, 4) ** 2).sum() == pytest.approx(exact.charge_squared, abs=1e-8)
+
+
 def test_two_plaquettes_by_quadrature():
     """V = 2: one free angle p and its negative, with weight exp(2 beta cos p); both have charge zero."""
     beta = 1.7

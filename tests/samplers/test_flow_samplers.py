@@ -69,7 +69,7 @@ def test_latent_hmc_is_reversible_and_its_delta_h_scales_with_the_smoothness_of_
         _, info = FlowHMC(WilsonU1(BETA), sampler.flow, 0.5, n).step(state)
         return float(np.median(abs(info.delta_h)))
 
-    per_halving = (size(16) / size(64)) ** 0.5
+    per_halving = (size(32) / size(128)) ** 0.5
     assert 3.6 < per_halving < 4.4 if transform == "projection" else 1.5 < per_halving < 2.7
 
     from lattice_flows.samplers.integrators import leapfrog

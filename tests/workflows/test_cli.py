@@ -78,13 +78,17 @@ def test_files_are_analysed_as_the_run_was(finished, lattice_flows, tmp_path):
     assert one["ensembles"]["hmc"] == whole["ensembles"]["hmc"]
 
 
-def test_copies_count_as_replicas_and_other_runs_by_their_folder(finished, lattice_flows, tmp_path):
+def test_the_same_chains_do_not_count_twice_and_other_runs_go_by_their_folder(finished, lattice_flows, tmp_path):
     copy = tmp_path / "copied" / "ensembles" / "hmc.h5"
     copy.parent.mkdir(parents=True)
     copy.write_bytes(finished.ensemble("hmc").read_bytes())
-    assert lattice_flows("analyse", finished.ensemble("hmc"), copy, "--json", "two.json")[0] == 0
-    two = json.loads((tmp_path / "two.json").read_text())
-    assert two["ensembles"]["hmc"]["n_chains"] == 6
+    status, _, errors = lattice_flows("analyse", finished.ensemble("hmc"), copy)
+    assert status == 2
+    assert "holds the same chains as" in one_line(errors)
+    assert lattice_flows("run", finished.path.parent / "classical.toml", "--out", "again", "--set", "seed=11")[0] == 0
+    files = [finished.ensemble("direct"), "again/ensembles/direct.h5"]
+    assert lattice_flows("analyse", *files, "--json", "two.json")[0] == 0
+    assert json.loads((tmp_path / "two.json").read_text())["ensembles"]["direct"]["n_chains"] == 8
 
     path = tmp_path / "other.toml"
     path.write_text(CLASSICAL.replace("seed = 5", "seed = 6"))
@@ -141,9 +145,9 @@ def test_damaged_and_foreign_files_end_with_one_line(finished, lattice_flows, tm
         (["run", "card.toml", "--ot", "x"], "No such option"),
         (["fly"], "No such command 'fly'"),
         (["exact", "u2", "--beta", "1", "--shape", "4", "4"], "no closed forms of 'u2'"),
-        (["exact", "u1", "--beta", "-1", "--shape", "4", "4"], "beta must be a finite number >= 0"),
+        (["exact", "u1", "--beta", "-1", "--shape", "4", "4"], "beta must be a number between 0 and 1e+06"),
         (["exact", "u1", "--beta", "x", "--shape", "4", "4"], "Invalid value for '--beta'"),
-        (["exact", "u1", "--beta", "1", "--shape", "1", "4"], "both sides must be at least 2"),
+        (["exact", "u1", "--beta", "1", "--shape", "1", "4"], "both sides must be between 2 and 4096"),
         (["analyse", "run.toml", "x.h5"], "give one run, or ensemble files only"),
         (["sample", "card.toml", "--ensemble", "none"], "there is no 'none'"),
         (["verify", "."], "is a folder"),

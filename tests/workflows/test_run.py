@@ -136,6 +136,7 @@ def test_kills_at_random_moments_change_no_bit(finished, card, tmp_path, seed):
     reference, _ = finished
     rng, path, out = random.Random(seed), card(WITH_FLOW), tmp_path / "killed"
     command = [sys.executable, "-m", "lattice_flows.cli", "run", str(path), "--out", str(out)]
+    kills = 0
     for kill_number in range(100):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
         try:
@@ -143,9 +144,11 @@ def test_kills_at_random_moments_change_no_bit(finished, card, tmp_path, seed):
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()
+            kills += 1
             continue
         assert process.returncode == 0, errors.decode()
         break
+    assert kills >= 1
     assert_same_run(reference, out)
 
 
@@ -254,3 +257,46 @@ def test_frozen_ensembles_are_flagged_and_bounded(card, tmp_path):
     assert frozen["seconds_per_independent_config"] is None
     assert frozen["seconds_per_independent_config_at_least"] > 0
     assert any("frozen" in warning for warning in frozen["warnings"])
+
+
+def test_a_file_of_another_theory_sampler_or_seed_is_not_continued(card, tmp_path):
+    path = card(CLASSICAL)
+    small = ["ensemble.hmc.n_configs=20", "ensemble.direct.n_configs=20"]
+    run(path, tmp_path / "home", small)
+    home = RunFolder(tmp_path / "home")
+    own = home.ensemble("hmc").read_bytes()
+    for index, change in enumerate(
+        ["theory.beta=2.5", "seed=8", "ensemble.hmc.trajectory_length=0.5", "theory.shape=[4, 4]"]
+    ):
+        run(path, tmp_path / f"other_{index}", [*small, change])
+        foreign = RunFolder(tmp_path / f"other_{index}").ensemble("hmc").read_bytes()
+        home.ensemble("hmc").write_bytes(foreign)
+        with pytest.raises(InputError, match="holds chains of another"):
+            run(path, tmp_path / "home", ["ensemble.hmc.n_configs=30", "ensemble.direct.n_configs=20"])
+        assert home.ensemble("hmc").read_bytes() == foreign
+    home.ensemble("hmc").write_bytes(home.ensemble("direct").read_bytes())
+    with pytest.raises(InputError, match="holds"):
+        run(home.path)
+    home.ensemble("hmc").write_bytes(own)
+
+
+def test_a_scan_in_beta_and_a_continuation_have_their_own_random_numbers(card, tmp_path):
+    path = card(CLASSICAL)
+    series = {}
+    runs = {"one": [], "near": ["theory.beta=1.51"], "next": [f"ensemble.hmc.start={tmp_path}/one/ensembles/hmc.h5"]}
+    for name, change in runs.items():
+        run(path, tmp_path / name, ["ensemble.direct.n_configs=1", "ensemble.hmc.n_md_steps=4", *change])
+        with Ensemble.open(RunFolder(tmp_path / name).ensemble("hmc")) as ensemble:
+            series[name] = ensemble.series("plaquette")
+    for other in ("near", "next"):
+        x, y = (series[name] - series[name].mean() for name in ("one", other))
+        correlation = (x * y).mean() / (x.std() * y.std())
+        assert abs(correlation) * np.sqrt(x.size / 8) < 4.5  # tau_int of the product is below 4
+
+
+def test_tuning_thermalises_its_pilots(card, tmp_path):
+    """From a hot start at large beta, where every trajectory is accepted while the integrator fails."""
+    out = tmp_path / "out"
+    changes = ["theory.beta=20.0", "theory.shape=[16, 16]", "ensemble.hmc.n_configs=300", "ensemble.direct.n_configs=1"]
+    summary = run(card(CLASSICAL), out, changes)
+    assert 0.6 < summary["ensembles"]["hmc"]["acceptance_rate"] < 0.97
