@@ -32,7 +32,7 @@ def main(run: Path, target: Path) -> None:
     for name, charge in charges.items():
         axes = panels[name]
         axes.step(np.arange(SHOWN), charge[:SHOWN, 0], where="post", color=COLOURS[name], linewidth=1.2)
-        axes.set(ylim=(-3.9, 3.9), yticks=[-3, 0, 3], xlim=(0, SHOWN - 1), ylabel="$Q$")
+        axes.set(ylim=(-4.6, 4.6), yticks=[-3, 0, 3], xlim=(0, SHOWN - 1), ylabel="$Q$")
         axes.set_title(LABELS[name], loc="left", fontsize=8, pad=2, color=COLOURS[name])
         axes.tick_params(labelbottom=name == "direct", labelsize=8)
     panels["direct"].set_xlabel("configuration")
@@ -45,7 +45,7 @@ def main(run: Path, target: Path) -> None:
         q, value, error = map(np.array, zip(*seen))
         x = q + 0.18 * (index - 1.5)
         axes.errorbar(x, value, error, fmt=".", color=COLOURS[name], capsize=2, label=LABELS[name])
-    axes.set(yscale="log", ylim=(1e-4, 2), xlabel="$Q$", ylabel="$P(Q)$", xticks=values)
+    axes.set(yscale="log", ylim=(1e-4, 30), xlabel="$Q$", ylabel="$P(Q)$", xticks=values)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(target)
 

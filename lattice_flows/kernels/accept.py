@@ -17,8 +17,8 @@ def independence_metropolis(
     the number of rejections each chain has just had in a row.
 
     Returns `holds` (T, B), the proposal that the chain holds after each test (-1: still the state it came with),
-    `accepted` (T, B), and the run of rejections after each test (T, B). A proposal of weight zero or not-a-number is
-    never accepted.
+    `accepted` (T, B), and the run of rejections after each test (T, B). A proposal of weight zero, infinity or
+    not-a-number is never accepted.
     """
     n_tests, n_chains = proposed.shape
     holds = np.empty((n_tests, n_chains), dtype=np.int64)
@@ -27,7 +27,7 @@ def independence_metropolis(
     for b in prange(n_chains):
         current, run, held = log_w[b], runs[b], -1
         for t in range(n_tests):
-            accept = fast_log(uniforms[b, t]) < proposed[t, b] - current and proposed[t, b] > -np.inf
+            accept = fast_log(uniforms[b, t]) < proposed[t, b] - current and -np.inf < proposed[t, b] < np.inf
             if accept:
                 current, run, held = proposed[t, b], 0, t
             else:

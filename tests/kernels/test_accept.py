@@ -24,12 +24,12 @@ def test_against_the_plain_loop(rng):
 
 
 def test_impossible_proposals_are_rejected_and_impossible_states_left():
-    u = np.full((1, 3), 0.5)
-    proposed = np.array([[-np.inf], [np.nan], [0.0]])
+    u = np.full((1, 4), 0.5)
+    proposed = np.array([[-np.inf], [np.nan], [np.inf], [0.0]])
     holds, accepted, runs = independence_metropolis(np.array([-np.inf]), proposed, u, np.array([2]))
-    np.testing.assert_array_equal(holds[:, 0], [-1, -1, 2])
-    np.testing.assert_array_equal(accepted[:, 0], [False, False, True])
-    np.testing.assert_array_equal(runs[:, 0], [3, 4, 0])
+    np.testing.assert_array_equal(holds[:, 0], [-1, -1, -1, 3])
+    np.testing.assert_array_equal(accepted[:, 0], [False, False, False, True])
+    np.testing.assert_array_equal(runs[:, 0], [3, 4, 5, 0])
 
 
 def test_distribution_on_three_states(seed):
