@@ -9,7 +9,16 @@ from numpy.typing import ArrayLike
 from scipy.special import chdtrc, ndtri
 
 from lattice_flows.statistics.gamma import gamma_method
-from lattice_flows.statistics.replicas import Array, Series, as_replicas, fluctuations, require_equal_lengths
+from lattice_flows.statistics.replicas import (
+    Array,
+    Series,
+    as_replicas,
+    fluctuations,
+    require_equal_lengths,
+)
+
+MIN_CHANGES = 20  # of an integer charge, or crossings of any series: with fewer no error is to be trusted
+_EDGES = (0.05, 0.95)  # quantiles that stand for the range of a series
 
 
 class ChiSquared(NamedTuple):
@@ -41,7 +50,7 @@ def r_hat(series: ArrayLike) -> float:
 def count_changes(charge: ArrayLike) -> int:
     """How often the charge, rounded to an integer, differs from the one before, over all chains.
 
-    charge: (n_configs, n_chains) or (n_configs,), finite. Fewer than 20 changes: frozen.
+    charge: (n_configs, n_chains) or (n_configs,), finite. Fewer than MIN_CHANGES (20): frozen.
     """
     charges = np.asarray(charge, dtype=np.float64)
     if not np.isfinite(charges).all():
@@ -49,16 +58,46 @@ def count_changes(charge: ArrayLike) -> int:
     return int(np.count_nonzero(np.diff(np.rint(charges), axis=0)))
 
 
-def covariance_of_means(series: Sequence[Series], s_tau: float = 1.5) -> Array:
+def count_crossings(series: Series) -> int:
+    """How often chains passed from the low to the high end of a series or back: the alarm for a slow mode of any kind.
+
+    series: as for gamma_method, finite; ValueError otherwise.
+
+    The range from the 5 % to the 95 % quantile of all values of all chains is cut into three equal parts. A crossing
+    leads from the lowest part (or below) to the highest (or above), or back, however long it dwells between: noise
+    about one end does not count. Equal parts of the range, not of the values, so that the band lies between the two
+    clusters of a bistable series (the sign of a magnetisation, say) unless one of them holds less than 5 % of the
+    values. Where both quantiles agree, the extremes take their place; a constant series has no crossing.
+
+    A Gaussian series with an exponential autocorrelation makes 0.5 (at 20) to 0.7 (at large tau_int) crossings in
+    tau_int configurations. With fewer than MIN_CHANGES (20) in all chains its tau_int, and so its error, rest on fewer
+    than ten visits of either end and deserve no trust; with none the chains may each sit in one place for ever.
+    One chain that never leaves one end cannot be told from one that knows no other: start chains in different places.
+    """
+    replicas = as_replicas(series)
+    values = np.concatenate(replicas)
+    bottom, top = np.quantile(values, _EDGES)
+    if bottom == top:
+        bottom, top = values.min(), values.max()
+    if bottom == top:
+        return 0
+    low, high = bottom + (top - bottom) / 3, top - (top - bottom) / 3
+    return sum(_passages(replica, low, high) for replica in replicas)
+
+
+def covariance_of_means(
+    series: Sequence[Series], s_tau: float = 1.5, tau_exp: float | None = None, n_sigma: float = 1.0
+) -> Array:
     """Covariance (n, n) of the means of n series measured on the same configurations, for a correlated chi^2.
 
     The correlation at equal time, over all chains, scaled by the Gamma-method errors: positive semi-definite. It takes
     tau_int of a pair as the geometric mean of both, as pyerrors does. Rows of frozen series hold their squared error on
-    the diagonal alone. Raises what gamma_method raises, and ValueError if the series differ in shape.
+    the diagonal alone. The other arguments are those of gamma_method. Raises what gamma_method raises, and ValueError
+    if the series differ in shape.
     """
     several = [as_replicas(one) for one in series]
     require_equal_lengths(several)
-    estimates = [gamma_method(replicas, s_tau) for replicas in several]
+    estimates = [gamma_method(replicas, s_tau, tau_exp, n_sigma) for replicas in several]
     errors = np.array([estimate.error for estimate in estimates])
     deltas = np.array([np.concatenate(fluctuations(replicas)) for replicas in several])  # (n, all configurations)
     deltas[[math.isnan(estimate.tau_int) for estimate in estimates]] = 0.0  # only rounding is left of a frozen series
@@ -90,6 +129,12 @@ def chi_squared(differences: ArrayLike, covariance: ArrayLike) -> ChiSquared:
         raise ValueError("the covariance is not positive definite: some of the figures determine one another")
     chi2 = float(np.sum((vectors.T @ (d / errors)) ** 2 / eigenvalues))
     return ChiSquared(chi2, float(chdtrc(d.size, chi2)))
+
+
+def _passages(values: Array, low: float, high: float) -> int:
+    """Changes between at most `low` and at least `high`, values between left out."""
+    ends = (values >= high).astype(np.int8) - (values <= low)
+    return int(np.count_nonzero(np.diff(ends[ends != 0])))
 
 
 def _rank_normalised(values: Array) -> Array:

@@ -15,7 +15,8 @@ Array: TypeAlias = NDArray[np.float64]
 Series: TypeAlias = np.ndarray | Sequence[np.ndarray] | Sequence[float]
 
 MIN_LENGTH = 4
-_FFT_VALUES = 2**15  # values transformed at once: they stay in the cache
+_SEGMENT = 2**14
+_ROWS = 4  # segments transformed at once: they fill the vector units and stay in the cache
 
 
 def split_replicas(series: Series) -> list[Array]:
@@ -58,29 +59,60 @@ def pooled_mean(replicas: list[Array]) -> float:
     return float(sum(replica.sum() for replica in replicas) / sum(replica.size for replica in replicas))
 
 
+def largest(replicas: list[Array]) -> float:
+    """The largest absolute value."""
+    return max(max(float(replica.max()), -float(replica.min())) for replica in replicas)
+
+
 def fluctuations(replicas: list[Array]) -> list[Array]:
     """Each replica minus its own mean, as in pyerrors (hep-lat/0306017 subtracts the common mean)."""
     return [replica - replica.mean() for replica in replicas]
 
 
-def lagged_products(values: Array, n_lags: int) -> Array:
-    """sum_i x_i x_{i+t} for t = 0 .. n_lags - 1; x (n,) counts as zero beyond its end. Cost n log n_lags.
+def lagged_products(replicas: Sequence[Array], n_lags: int) -> Array:
+    """sum_i x_i x_{i+t} for t = 0 .. n_lags - 1, over all replicas; x (n,) counts as zero beyond its end.
 
-    The series is cut into blocks of length B >= n_lags, each transformed with B zeros behind it. Moving a block by B
-    places multiplies its transform of length 2B by (-1)^k: a block followed by the next one has X_b + (-1)^k X_{b+1}.
+    Long series are cut into segments that fit the cache. What a segment, padded with zeros, has in itself is the
+    inverse transform of |X|^2, and spectra add up before it: one inverse transform for all segments and replicas of
+    one length. Products across the cuts come from the n_lags values on either side of each.
     """
-    length = 1 << max(n_lags - 1, 1).bit_length()
-    n_blocks = -(-values.size // length)
-    blocks = np.zeros((n_blocks + 1, length))  # (block, B); the last one stays empty
-    blocks.reshape(-1)[: values.size] = values
-    sign = np.ones(length + 1)
-    sign[1::2] = -1.0
-    spectrum = np.zeros(length + 1, dtype=np.complex128)
-    step = max(1, _FFT_VALUES // length)
-    for first in range(0, n_blocks, step):
-        transform = scipy.fft.rfft(blocks[first : min(first + step, n_blocks) + 1], 2 * length)  # (block, B + 1)
-        spectrum += np.einsum("bk,bk->k", transform[:-1].conj(), transform[:-1] + sign * transform[1:])
-    return scipy.fft.irfft(spectrum, 2 * length)[:n_lags]
+    products = np.zeros(n_lags)
+    powers: dict[tuple[int, int], Array] = {}  # by (length of the transform, lags wanted of it)
+    for values in replicas:
+        lags = min(n_lags, values.size)
+        length = max(_SEGMENT, 1 << (8 * lags).bit_length())
+        if length - lags >= values.size:
+            length = scipy.fft.next_fast_len(values.size + lags, real=True)
+        size = length - lags
+        power = powers.setdefault((length, lags), np.zeros(2 * (length // 2 + 1)))  # squares of real, imaginary, ...
+        n_full = values.size // size
+        for first in range(0, n_full, _ROWS):
+            last = min(first + _ROWS, n_full)
+            power += _squares(values[first * size : last * size].reshape(-1, size), length)
+        power += _squares(values[None, n_full * size :], length) if n_full * size < values.size else 0.0
+        if size < values.size:
+            products += _products_across(values, np.arange(size, values.size, size), lags)
+    for (length, lags), power in powers.items():
+        products[:lags] += scipy.fft.irfft(power.reshape(-1, 2).sum(axis=1), length)[:lags]
+    return products
+
+
+def _squares(rows: Array, length: int) -> Array:
+    """Squares of real and imaginary parts, in turns, of the padded transforms of rows, summed over them."""
+    parts = scipy.fft.rfft(rows, length).view(np.float64)  # (row, length + 2)
+    return np.square(parts, out=parts).sum(axis=0)
+
+
+def _products_across(values: Array, cuts: np.ndarray, n_lags: int) -> Array:
+    """sum x_i x_{i+t}, t < n_lags, over the pairs with a cut between them; cuts are more than n_lags apart."""
+    around = np.zeros((cuts.size, 2, n_lags))  # before and behind each cut
+    around[:, 0] = values[cuts[:, None] + np.arange(-n_lags, 0)]
+    behind = cuts[:, None] + np.arange(n_lags)  # beyond the last cut there may be fewer values
+    around[:, 1] = np.where(behind < values.size, values[np.minimum(behind, values.size - 1)], 0.0)
+    before, after = np.moveaxis(scipy.fft.rfft(around, 2 * n_lags), 1, 0)  # (cut, n_lags + 1)
+    spectrum = np.einsum("ck,ck->k", before.conj(), after)
+    spectrum[1::2] *= -1  # those behind are n_lags places further on: half of the period
+    return scipy.fft.irfft(spectrum, 2 * n_lags)[:n_lags]
 
 
 def n_pairs(lengths: Sequence[int], n_lags: int) -> Array:

@@ -1,10 +1,17 @@
-"""Synthetic Markov chains with a known autocorrelation, and the yardstick for a set of pulls."""
+"""Synthetic Markov chains with a known autocorrelation, the yardstick for a set of pulls, and pyerrors as reference."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from scipy.signal import lfilter
+
+from lattice_flows.statistics import Estimate
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it imports scipy.odr, which is deprecated
+    import pyerrors
 
 
 @pytest.fixture
@@ -28,3 +35,24 @@ def misfit() -> Callable[[np.ndarray], float]:
         return float(max(abs(pulls.mean()) * np.sqrt(n), abs((pulls**2).mean() - 1) * np.sqrt(n / 2)))
 
     return deviation
+
+
+@pytest.fixture
+def pyerrors_obs() -> Callable[[Sequence[np.ndarray]], pyerrors.Obs]:
+    """pyerrors_obs(replicas): the mean of a series as pyerrors has it."""
+    return lambda replicas: pyerrors.Obs(list(replicas), [f"e|{i:03d}" for i in range(len(replicas))])
+
+
+@pytest.fixture
+def assert_same() -> Callable[..., None]:
+    """assert_same(estimate, obs, **options): all figures agree with obs.gamma_method(**options), S = 1.5 by default."""
+
+    def compare(estimate: Estimate, obs: pyerrors.Obs, **options: float) -> None:
+        obs.gamma_method(**({"S": 1.5} | options))
+        assert estimate.value == pytest.approx(obs.value, rel=1e-10, abs=1e-12)
+        assert estimate.error == pytest.approx(obs.dvalue, rel=1e-10)
+        assert estimate.tau_int == pytest.approx(obs.e_tauint["e"], rel=1e-10)
+        assert estimate.tau_int_error == pytest.approx(obs.e_dtauint["e"], rel=1e-10)
+        assert estimate.window == obs.e_windowsize["e"]
+
+    return compare

@@ -5,10 +5,22 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
 from scipy.special import ndtri
 from scipy.stats import kstest, rankdata
 
-from lattice_flows.statistics import chi_squared, count_changes, covariance_of_means, gamma_method, pull, r_hat
+from lattice_flows.statistics import (
+    MIN_CHANGES,
+    chi_squared,
+    count_changes,
+    count_crossings,
+    covariance_of_means,
+    gamma_method,
+    pull,
+    r_hat,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports scipy.odr, which is deprecated
@@ -61,17 +73,59 @@ def test_count_changes_rounds_and_keeps_chains_apart():
         count_changes([0.0, np.nan])
 
 
+def test_count_crossings_counts_full_passages():
+    assert count_crossings([0, 1, 2, 3, 4, 5, 6, 5, 4, 5, 6, 1, 0, 1, 0]) == 2
+    assert count_crossings([0.0, 3, 0, 3, 0, 6, 3, 6, 3, 6]) == 1  # from the middle and back is no passage
+    assert count_crossings([-1, 1, 1, -1]) == 2
+    assert count_crossings(np.array([[-1, 1], [-1, 1], [-1, 1], [-1, 1]])) == 0  # never from one chain to the next
+    assert count_crossings([np.array([-1.0, -1, 1, -1]), np.array([1.0, 1, 1, 1, -1])]) == 3
+    assert count_crossings([0.0] * 99 + [1.0]) == 1  # both quantiles are zero
+    assert count_crossings(np.full(50, 0.1)) == 0
+    with pytest.raises(ValueError, match="infinite or not a number"):
+        count_crossings([0.0, 1.0, 2.0, np.nan])
+
+
+@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+@given(data_seed=st.integers(0, 2**32 - 1), exponent=st.integers(-20, 20), sign=st.sampled_from([-1, 1]))
+def test_count_crossings_knows_no_scale_no_sign_and_no_direction_of_time(data_seed, exponent, sign):
+    x = np.cumsum(np.random.default_rng(data_seed).normal(size=(400, 3)), axis=0)
+    assert count_crossings(sign * 2.0**exponent * x) == count_crossings(x) == count_crossings(x[::-1, ::-1])
+
+
+@pytest.mark.parametrize("tau_exp", [5.0, 40.0])
+def test_crossings_of_known_chains(tau_exp, ar1):
+    """The passage from -b to b of an Ornstein-Uhlenbeck process takes sqrt(2 pi) int_0^b exp(z^2/2) dz decay times;
+    discrete steps shift each level outward by 0.5826 of a step (D. Siegmund, Adv. Appl. Prob. 11 (1979) 701)."""
+    b = ndtri(0.95) / 3 + 0.5826 * math.sqrt(2 / tau_exp)
+    passage = tau_exp * math.sqrt(2 * math.pi) * quad(lambda z: math.exp(z**2 / 2), 0, b)[0]
+    parts = ar1(20_000, math.exp(-1 / tau_exp), 60)
+    counts = np.array([count_crossings(part) for part in np.split(parts, 20, axis=1)])  # three chains each
+    error = counts.std(ddof=1) / math.sqrt(counts.size)
+    assert abs(counts.mean() - 60_000 / passage) < 4.5 * error
+    assert abs(counts.mean() - 1.1 * 60_000 / passage) > 5 * error
+
+
+def test_crossings_tell_a_frozen_mode_from_a_free_one(ar1, rng):
+    noise = 0.2 * rng.normal(size=(5000, 4))
+    signs = np.array([1.0, 1.0, 1.0, -1.0])
+    assert count_crossings(noise + signs) == 0  # each chain in its place, three of four in the same
+    assert count_crossings(noise + signs * np.where(np.arange(5000) < 2000, 1, -1)[:, None]) == 4  # one hop each
+    assert count_crossings(noise + np.sign(ar1(5000, 0.98, 4))) > MIN_CHANGES
+    assert count_crossings(noise) > 100 * MIN_CHANGES
+
+
 def correlated(ar1, n):
     common = ar1(n, 0.8, 2)
     return [weight * common + 0.3 * ar1(n, 0.8, 2) for weight in (1.0, -1.0, 0.8, 1.2)]
 
 
-def test_covariance_agrees_with_pyerrors(ar1):
+@pytest.mark.parametrize(("ours", "theirs"), [({}, {"S": 1.5}), ({"tau_exp": 9.0}, {"tau_exp": 9.0})])
+def test_covariance_agrees_with_pyerrors(ours, theirs, ar1):
     series = [x[:, 0] for x in correlated(ar1, 3000)]
     observables = [pyerrors.Obs([x], ["e"]) for x in series]
     for obs in observables:
-        obs.gamma_method(S=1.5)
-    assert covariance_of_means(series) == pytest.approx(pyerrors.covariance(observables), rel=1e-10)
+        obs.gamma_method(**theirs)
+    assert covariance_of_means(series, **ours) == pytest.approx(pyerrors.covariance(observables), rel=1e-10)
 
 
 def test_covariance_has_the_errors_on_its_diagonal(ar1):

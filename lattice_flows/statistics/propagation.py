@@ -1,0 +1,224 @@
+"""Functions of several means, of plain and of weighted chains, by the Gamma method with linear error propagation.
+
+f(<a>, <b>, ...) fluctuates to first order as the mean of g = df/d<a> (a - <a>) + df/d<b> (b - <b>) + ...
+(hep-lat/0306017, section 2), and f(<w a>/<w>, <w b>/<w>, ...) as the mean of w g / <w>, where the means, and those in
+g, are the weighted ones. That series is given to the Gamma method.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lattice_flows.statistics.gamma import Estimate, estimate_mean
+from lattice_flows.statistics.replicas import (
+    Array,
+    Series,
+    as_replicas,
+    largest,
+    pooled_mean,
+    require_equal_lengths,
+    split_replicas,
+)
+from lattice_flows.statistics.windows import WindowRule
+
+Function = Callable[..., float]
+Gradient = Callable[..., Sequence[float]]
+
+_STEPS = (0.1, 0.01, 1e-3, 1e-4, 1e-5)  # of differences, in units of the naive error
+
+
+def derived(
+    function: Function,
+    *series: Series,
+    gradient: Gradient | None = None,
+    s_tau: float = 1.5,
+    tau_exp: float | None = None,
+    n_sigma: float = 1.0,
+) -> Estimate:
+    """The Gamma method for function(<a>, <b>, ...) with linear error propagation (hep-lat/0306017).
+
+    function: takes the means as floats and returns a float.
+    series: one per argument, of equal shapes, as for gamma_method.
+    gradient: takes the means, returns df/d<a>, df/d<b>, ...; if absent, differences on the scale of the errors, or
+        closer where the function ends nearby.
+    s_tau, tau_exp, n_sigma: as for gamma_method.
+
+    Raises what gamma_method raises, and ValueError if series differ in shape or function or gradient are not finite at
+    the means.
+    """
+    rule = WindowRule(s_tau, tau_exp, n_sigma)
+    several = _measured_together(series)
+    ones = [np.ones(1)] * len(several[0])  # (1,), for each replica
+    linear = _linearised(function, gradient, several, ones)
+    return estimate_mean(linear.fluctuation, linear.scale, rule)._replace(value=linear.value)
+
+
+def ratio(
+    numerator: Series,
+    denominator: Series,
+    s_tau: float = 1.5,
+    tau_exp: float | None = None,
+    n_sigma: float = 1.0,
+) -> Estimate:
+    """<numerator> / <denominator> by `derived`; ZeroDivisionError if the denominator's mean is zero."""
+    return derived(
+        lambda a, b: a / b,
+        numerator,
+        denominator,
+        gradient=lambda a, b: (1.0 / b, -a / b**2),
+        s_tau=s_tau,
+        tau_exp=tau_exp,
+        n_sigma=n_sigma,
+    )
+
+
+def derived_reweighted(
+    function: Function,
+    log_w: Series,
+    *series: Series,
+    gradient: Gradient | None = None,
+    s_tau: float = 1.5,
+    tau_exp: float | None = None,
+    n_sigma: float = 1.0,
+) -> Estimate:
+    """function(<w a>/<w>, <w b>/<w>, ...) along weighted chains.
+
+    log_w: the log weights of the configurations on which the series were measured, shaped as they are. It may lack any
+        constant, and -inf is a weight of zero.
+    The other arguments as for derived; function and gradient take the weighted means.
+
+    tau_int is that of the fluctuation w g / <w> (see the head of this file). n_eff = variance / error^2, where the
+    variance is that of g in the target, <w g^2>/<w>: so many independent configurations of the target itself would
+    give this error. It falls with autocorrelation and with the unevenness of the weights.
+
+    Raises what derived raises, and ValueError if a log weight is nan or +inf, or if all are -inf.
+    """
+    rule = WindowRule(s_tau, tau_exp, n_sigma)
+    several = _measured_together(series)
+    weights = _unit_weights(log_w)
+    require_equal_lengths([weights, *several])
+    linear = _linearised(function, gradient, several, weights)
+    weighted = [w * g for w, g in zip(weights, linear.fluctuation)]
+    largest_weight = max(float(w.max()) for w in weights)
+    estimate = estimate_mean(weighted, largest_weight * linear.scale, rule)._replace(value=linear.value)
+    if math.isnan(estimate.tau_int):
+        return estimate
+    variance = pooled_mean([p * g for p, g in zip(weighted, linear.fluctuation)])
+    return estimate._replace(n_eff=variance / estimate.error**2)
+
+
+def reweighted(
+    series: Series,
+    log_w: Series,
+    s_tau: float = 1.5,
+    tau_exp: float | None = None,
+    n_sigma: float = 1.0,
+) -> Estimate:
+    """<w O> / <w> along weighted chains: the series of O, and the log weights of the same configurations.
+
+    `derived_reweighted` with the identity, which tells what n_eff and tau_int are and what is raised.
+    """
+    return derived_reweighted(
+        lambda mean: mean,
+        log_w,
+        series,
+        gradient=lambda mean: (1.0,),
+        s_tau=s_tau,
+        tau_exp=tau_exp,
+        n_sigma=n_sigma,
+    )
+
+
+def slopes_by_differences(function: Function, means: Sequence[float], errors: Sequence[float]) -> list[float]:
+    """df/d<a>, df/d<b>, ... at the means by five-point differences on a tenth of each error: there a function must be
+    smooth for linear propagation to hold, and rounding is no concern.
+
+    Near the edge of its domain, as of sqrt(a/b - 1), it may end within that step or bend. So smaller steps are tried
+    too, and that step counts which agrees best with the next one. nan if no two steps give a number.
+    """
+    slopes = []
+    for i, error in enumerate(errors):
+
+        def along(shift: float, i: int = i) -> float:
+            return _or_nan(function, *means[:i], means[i] + shift, *means[i + 1 :])
+
+        slopes.append(_slope(along, error) if error > 0 else 0.0)
+    return slopes
+
+
+class _Linearised(NamedTuple):
+    """A function at the means, its fluctuation g on every configuration of every replica, and the scale of rounding."""
+
+    value: float
+    fluctuation: list[Array]
+    scale: float
+
+
+def _linearised(
+    function: Function, gradient: Gradient | None, several: list[list[Array]], weights: list[Array]
+) -> _Linearised:
+    """Weights have the mean 1."""
+    means = [pooled_mean([w * values for w, values in zip(weights, replicas)]) for replicas in several]
+    with np.errstate(all="ignore"):
+        value = float(function(*means))
+    if gradient is not None:
+        slopes = list(gradient(*means))
+    else:
+        errors = [_naive_error(replicas, weights, mean) for replicas, mean in zip(several, means)]
+        slopes = slopes_by_differences(function, means, errors)
+    if not math.isfinite(value) or not np.isfinite(slopes).all():
+        raise ValueError(f"the function or its gradient is not finite at the means {means}")
+    fluctuation = [
+        np.sum([slope * (part - mean) for slope, mean, part in zip(slopes, means, parts)], axis=0)
+        for parts in zip(*several)  # the parts of all series in one replica
+    ]
+    scale = sum(abs(slope) * largest(replicas) for slope, replicas in zip(slopes, several))
+    return _Linearised(value, fluctuation, scale)
+
+
+def _measured_together(series: Sequence[Series]) -> list[list[Array]]:
+    if not series:
+        raise ValueError("a function of means needs at least one series")
+    several = [as_replicas(one) for one in series]
+    require_equal_lengths(several)
+    return several
+
+
+def _unit_weights(log_w: Series) -> list[Array]:
+    """The weights, scaled to the mean 1."""
+    log_weights = split_replicas(log_w)
+    top = float(np.max([replica.max() for replica in log_weights]))  # nan if any is nan
+    if not math.isfinite(top):
+        raise ValueError("log weights must be finite or -inf, and not all -inf")
+    weights = [np.exp(replica - top) for replica in log_weights]
+    mean = pooled_mean(weights)
+    return [w / mean for w in weights]
+
+
+def _naive_error(replicas: list[Array], weights: list[Array], mean: float) -> float:
+    """The error of a weighted mean if its configurations were independent."""
+    squares = sum(float(np.sum((w * (values - mean)) ** 2)) for w, values in zip(weights, replicas))
+    return math.sqrt(squares) / sum(values.size for values in replicas)
+
+
+def _slope(along: Callable[[float], float], error: float) -> float:
+    """The derivative of `along` at 0."""
+    slopes = np.array([_five_point(along, step * error) for step in _STEPS])
+    slopes[~np.isfinite(slopes)] = np.nan
+    changes = np.abs(np.diff(slopes))
+    return float(slopes[np.nanargmin(changes)]) if np.isfinite(changes).any() else math.nan
+
+
+def _five_point(along: Callable[[float], float], step: float) -> float:
+    return (along(-2 * step) - 8 * along(-step) + 8 * along(step) - along(2 * step)) / (12 * step)
+
+
+def _or_nan(function: Function, *arguments: float) -> float:
+    """nan where a function is not defined, whether it says so by nan, by a warning of numpy or by an exception."""
+    try:
+        with np.errstate(all="ignore"):
+            return float(function(*arguments))
+    except (ValueError, ArithmeticError):
+        return math.nan
