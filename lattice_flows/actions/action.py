@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -22,10 +22,28 @@ class ActionKernels(NamedTuple):
     """x (N, *event) -> S (N,)"""
     force: Callable[[Array], Array]
     """x (N, *event) -> -dS/dx"""
-    leapfrog: Callable[[Array, Array, float, int], tuple[Array, Array]]
-    """x, momenta, step_size, n_md_steps -> the end of the trajectory"""
-    trajectories: Callable[[Array, Array, Streams, float, int, int], tuple[Array, Array, Streams, Array, Array]]
-    """x, S, streams, step_size, n_md_steps, n_updates -> x, S, streams, accepted fraction, last delta_h"""
+    integrate: Callable[[Array, Array, Array, Array, float, int], tuple[Array, Array]]
+    """x, momenta, drifts, kicks, step_size, n_md_steps -> the end of the trajectory"""
+    trajectories: Callable[
+        [Array, Array, Streams, Array, Array, float, int, int], tuple[Array, Array, Streams, Array, Array]
+    ]
+    """x, S, streams, drifts, kicks, step_size, n_md_steps, n_updates -> x, S, streams, accepted fraction, last
+    delta_h"""
+
+
+class LocalUpdates(NamedTuple):
+    """The compiled sweeps of an action at its couplings."""
+
+    metropolis: Callable[[Array, Streams, float, int], tuple[Array, Streams, Array]]
+    """x, streams, width, n_sweeps -> x, streams, accepted fraction"""
+    heatbath: Callable[[Array, Streams, int], tuple[Array, Streams]]
+    """x, streams, n_sweeps -> x, streams"""
+    overrelaxation: Callable[[Array, Streams, int], tuple[Array, Streams, Array]]
+    """x, streams, n_sweeps -> x, streams, accepted fraction"""
+
+
+DirectSampler = Callable[[tuple[int, ...], Streams], tuple[Array, Streams]]
+"""event shape, streams (B, 2) -> x (B, *event), streams"""
 
 
 class Action(ABC):
@@ -35,13 +53,35 @@ class Action(ABC):
     """
 
     space: ClassVar[Space]
+    dimensions: ClassVar[range]
+    """Of the lattices that a card can ask for."""
+
+    @abstractmethod
+    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one configuration. Raises ValueError for a lattice on which the theory is not defined."""
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """S of each configuration: x (B, *event) -> (B,), float64."""
 
+    def hot(self, u: Tensor) -> Tensor:
+        """A random start from uniform deviates u (B, *event) in [0, 1)."""
+        return self.space.hot(u)
+
     def kernels(self, event: tuple[int, ...]) -> ActionKernels | None:
         """The compiled forms for configurations of shape `event`, where there are any."""
+        return None
+
+    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates | None:
+        """The compiled sweeps for configurations of shape `event`, where there are any."""
+        return None
+
+    def exact(self, lattice_shape: tuple[int, ...]) -> Any:
+        """The closed forms on this lattice (`lattice_flows.exact`), or None."""
+        return None
+
+    def direct_sampler(self) -> DirectSampler | None:
+        """Draws independent configurations, where that is possible."""
         return None
 
     def evaluate(self, x: Array) -> Array:

@@ -1,15 +1,18 @@
 """U(1) gauge actions."""
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lattice_flows.actions.action import Action, ActionKernels
+from lattice_flows.actions.action import Action, ActionKernels, DirectSampler, LocalUpdates
+from lattice_flows.exact import ExactU1, sample_u1
 from lattice_flows.exact.u1 import MAX_BETA
-from lattice_flows.kernels import hmc_u1, u1
+from lattice_flows.kernels import hmc_u1, local_u1, u1
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
 
 
@@ -24,6 +27,7 @@ class WilsonU1(Action):
 
     beta: float
     space: ClassVar[Space] = CIRCLE
+    dimensions: ClassVar[range] = range(2, 3)
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= MAX_BETA:
@@ -46,16 +50,47 @@ class WilsonU1(Action):
             force[:, nu] += sin - shift(sin, mu, -1)
         return self.beta * force
 
+    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """One link per direction and site."""
+        if len(lattice_shape) < 2:
+            raise ValueError(f"a gauge theory needs two dimensions or more, got the shape {list(lattice_shape)}")
+        return (len(lattice_shape), *lattice_shape)
+
     def kernels(self, event: tuple[int, ...]) -> ActionKernels | None:
         """Compiled in two dimensions."""
-        if len(event) != 3 or event[0] != 2:
+        if not _is_2d(event):
             return None
         beta = float(self.beta)
         return ActionKernels(
             action=lambda x: u1.action(x, beta),
             force=lambda x: u1.force(x, beta),
-            leapfrog=lambda x, momenta, step_size, n: hmc_u1.leapfrog(x, momenta, beta, step_size, n),
-            trajectories=lambda x, s, streams, step_size, n, n_updates: hmc_u1.trajectories(
-                x, s, streams, beta, step_size, n, n_updates
+            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc_u1.integrate(
+                x, momenta, beta, drifts, kicks, step_size, n
+            ),
+            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc_u1.trajectories(
+                x, s, streams, beta, drifts, kicks, step_size, n, n_updates
             ),
         )
+
+    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates | None:
+        """Compiled in two dimensions."""
+        if not _is_2d(event):
+            return None
+        beta = float(self.beta)
+        return LocalUpdates(
+            metropolis=lambda x, streams, width, n: local_u1.metropolis(x, streams, beta, width, n),
+            heatbath=lambda x, streams, n: local_u1.heatbath(x, streams, beta, n),
+            overrelaxation=lambda x, streams, n: (local_u1.overrelaxation(x, n), streams, np.ones(len(x))),
+        )
+
+    def exact(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
+        """Closed forms in two dimensions."""
+        return ExactU1(self.beta, math.prod(lattice_shape)) if len(lattice_shape) == 2 else None
+
+    def direct_sampler(self) -> DirectSampler:
+        """Independent plaquettes, in two dimensions."""
+        return lambda event, streams: sample_u1(float(self.beta), *event[1:], streams)
+
+
+def _is_2d(event: tuple[int, ...]) -> bool:
+    return len(event) == 3 and event[0] == 2

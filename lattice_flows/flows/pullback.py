@@ -24,6 +24,10 @@ class Pullback(Action):
     def space(self) -> Space:  # type: ignore[override]
         return self.action.space
 
+    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """That of the target."""
+        return self.action.event_shape(lattice_shape)
+
     def __call__(self, x: Tensor) -> Tensor:
         field, log_det = self.transform.forward(x)
         return self.action(field) - log_det.double()

@@ -119,6 +119,18 @@ def _uniforms(streams: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
         fill_uniforms(streams[b], out[b])
 
 
+_SPLIT = np.uint64(2**63)  # counters that no chain reaches
+
+
+@njit(cache=True)
+def split_streams(streams: NDArray[np.uint64], k: int) -> NDArray[np.uint64]:
+    """The k-th stream of its own of each stream (B, 2): fresh keys, counters at zero."""
+    parts = np.zeros_like(streams)
+    for b in range(len(streams)):
+        parts[b, 0] = philox(streams[b, 0], _SPLIT + np.uint64(k))[0]
+    return parts
+
+
 def normals(streams: NDArray[np.uint64], n: int) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
     """n standard normals per stream, (B, n), and the advanced streams."""
     streams, out = streams.copy(), np.empty((len(streams), n))

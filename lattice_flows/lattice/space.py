@@ -16,6 +16,7 @@ class Space(ABC):
     """The manifold of one field variable, with its reference measure."""
 
     name: str  # of the stored dataset: /fields/NAME
+    diameter: float  # no change of one variable need be larger
 
     @abstractmethod
     def wrap(self, x: Tensor) -> Tensor:
@@ -38,6 +39,7 @@ class Circle(Space):
     """Angles in [-pi, pi) with the measure d theta / 2 pi."""
 
     name = "theta"
+    diameter = math.pi
 
     def wrap(self, x: Tensor) -> Tensor:
         wrapped = x - TWO_PI * torch.floor((x + math.pi) / TWO_PI)
@@ -52,6 +54,7 @@ class Real(Space):
     """Real numbers with the measure d phi; a hot start is a standard normal."""
 
     name = "phi"
+    diameter = math.inf
 
     def wrap(self, x: Tensor) -> Tensor:
         return x

@@ -1,6 +1,9 @@
 """What is measured."""
 
-from lattice_flows.observables.observable import Observable, Quantity
+from collections.abc import Callable
+
+from lattice_flows.observables.observable import Observable, Quantity, Term
+from lattice_flows.observables.phi4 import LinkEnergy, LowestMode, Magnetisation, TwoPoint
 from lattice_flows.observables.u1 import Plaquette, PolyakovCorrelator, TopologicalCharge, WilsonLoop
 
 OBSERVABLES: dict[str, type[Observable]] = {
@@ -8,20 +11,38 @@ OBSERVABLES: dict[str, type[Observable]] = {
     "topological_charge": TopologicalCharge,
     "wilson_loop": WilsonLoop,
     "polyakov_correlator": PolyakovCorrelator,
+    "magnetisation": Magnetisation,
+    "energy": LinkEnergy,
+    "lowest_mode": LowestMode,
+    "two_point": TwoPoint,
 }
 
-STANDARD: dict[str, tuple[Observable, ...]] = {
-    "u1": (Plaquette(), TopologicalCharge(), WilsonLoop(1, 2), WilsonLoop(2, 2)),
-}
-"""What every ensemble of a theory measures, by the theory's card name."""
+_NEAR = 4  # lattice spacings of the two-point function that are always measured
+
+
+def _of_links(shape: tuple[int, ...]) -> tuple[Observable, ...]:
+    return Plaquette(), TopologicalCharge(), WilsonLoop(1, 2), WilsonLoop(2, 2)
+
+
+def _of_scalars(shape: tuple[int, ...]) -> tuple[Observable, ...]:
+    return Magnetisation(), LinkEnergy(), LowestMode(), *map(TwoPoint, range(min(_NEAR, shape[0] // 2) + 1))
+
+
+STANDARD: dict[str, Callable[[tuple[int, ...]], tuple[Observable, ...]]] = {"theta": _of_links, "phi": _of_scalars}
+"""What every ensemble measures, by the name of its theory's space and the shape of its lattice."""
 
 __all__ = [
     "OBSERVABLES",
     "STANDARD",
+    "LinkEnergy",
+    "LowestMode",
+    "Magnetisation",
     "Observable",
     "Plaquette",
     "PolyakovCorrelator",
     "Quantity",
+    "Term",
     "TopologicalCharge",
+    "TwoPoint",
     "WilsonLoop",
 ]

@@ -3,26 +3,47 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.lattice import Space
+
 Array = NDArray[np.float64]
+
+
+def identity(series: Array) -> Array:
+    """The series itself."""
+    return series
+
+
+class Term(NamedTuple):
+    """The mean of transform(series): the series' name and the transform."""
+
+    series: str
+    transform: Callable[[Array], Array] = identity
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """An expectation value <transform(series)>, with its closed form where the theory has one."""
+    """What is estimated: function(<term_1>, <term_2>, ...), with its closed form where the theory has one.
+
+    It takes means of series that were measured on the same configurations. Without a function it is the mean itself.
+    """
 
     name: str
-    transform: Callable[[Array], Array]
+    terms: tuple[Term, ...]
+    function: Callable[..., float] | None = None
     exact: Callable[[Any], float] | None = None
-    """A function of the theory's oracle (`lattice_flows.exact`)."""
+    """A function of the theory's closed forms, `Action.exact`."""
 
 
 class Observable(ABC):
     """One number per configuration. Subclasses are frozen dataclasses of their parameters."""
+
+    space: ClassVar[Space]
+    """Of the fields it is measured on."""
 
     @property
     @abstractmethod
@@ -35,4 +56,4 @@ class Observable(ABC):
 
     @abstractmethod
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        """What is estimated from the series on this lattice."""
+        """What is estimated on this lattice, if all series that it takes are measured."""

@@ -6,13 +6,10 @@ import numpy as np
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.kernels import u1
-from lattice_flows.observables.observable import Array, Observable, Quantity
+from lattice_flows.lattice import CIRCLE
+from lattice_flows.observables.observable import Array, Observable, Quantity, Term
 
 _LONGEST = 1024
-
-
-def _identity(series: Array) -> Array:
-    return series
 
 
 def _square(series: Array) -> Array:
@@ -24,19 +21,21 @@ def _square(series: Array) -> Array:
 class Plaquette(Observable):
     """The mean of cos P over the lattice."""
 
+    space = CIRCLE
     name = "plaquette"
 
     def __call__(self, x: Array) -> Array:
         return u1.mean_plaquette(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        return (Quantity("plaquette", _identity, lambda oracle: oracle.plaquette),)
+        return (Quantity("plaquette", (Term("plaquette"),), exact=lambda oracle: oracle.plaquette),)
 
 
 @dataclass(frozen=True)
 class TopologicalCharge(Observable):
     """Q = (1/2pi) sum_P wrap(P); estimated from it are <Q>, <Q^2> and chi_top = <Q^2>/V."""
 
+    space = CIRCLE
     name = "topological_charge"
 
     def __call__(self, x: Array) -> Array:
@@ -45,12 +44,14 @@ class TopologicalCharge(Observable):
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         volume = int(np.prod(lattice_shape))
         return (
-            Quantity("topological_charge", np.rint, lambda oracle: 0.0),
-            Quantity("topological_charge_squared", _square, lambda oracle: oracle.charge_squared),
+            Quantity("topological_charge", (Term(self.name, np.rint),), exact=lambda oracle: 0.0),
+            Quantity(
+                "topological_charge_squared", (Term(self.name, _square),), exact=lambda oracle: oracle.charge_squared
+            ),
             Quantity(
                 "topological_susceptibility",
-                lambda series: _square(series) / volume,
-                lambda oracle: oracle.susceptibility,
+                (Term(self.name, lambda series: _square(series) / volume),),
+                exact=lambda oracle: oracle.susceptibility,
             ),
         )
 
@@ -62,6 +63,7 @@ class WilsonLoop(Observable):
     Raises ValueError for r or t below 1.
     """
 
+    space = CIRCLE
     r: int
     t: int
 
@@ -89,7 +91,7 @@ class WilsonLoop(Observable):
 
         # Beyond the lattice the loop covers plaquettes twice, and the closed form is another one.
         fits = max(self.r, self.t) <= min(lattice_shape)
-        return (Quantity(self.name, _identity, exact if fits else None),)
+        return (Quantity(self.name, (Term(self.name),), exact=exact if fits else None),)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class PolyakovCorrelator(Observable):
     Raises ValueError for mu outside 0, 1 or a negative distance.
     """
 
+    space = CIRCLE
     mu: int
     distance: int
 
@@ -115,4 +118,4 @@ class PolyakovCorrelator(Observable):
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         area = lattice_shape[self.mu] * (self.distance % lattice_shape[1 - self.mu])
-        return (Quantity(self.name, _identity, lambda oracle: oracle.wilson_loop(area)),)
+        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.wilson_loop(area)),)

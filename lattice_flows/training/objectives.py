@@ -63,5 +63,9 @@ class Scaled(Action):
     def space(self) -> Space:  # type: ignore[override]
         return self.action.space
 
+    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """That of the action."""
+        return self.action.event_shape(lattice_shape)
+
     def __call__(self, x: Tensor) -> Tensor:
         return self.factor * self.action(x)

@@ -2,7 +2,7 @@
 
 One chain on one thread; the kernel called for 10 and for 1000 trajectories at a time, and `lattice-flows sample` as a
 user runs it (n_updates = 10, all standard series, store_fields = false). Medians of alternating repetitions, and ratios
-to C pair by pair. Then 16 chains on one and on two threads.
+to C pair by pair. Then 16 chains on one and on two threads, and what each integrator costs at equal acceptance.
 """
 
 import statistics
@@ -20,6 +20,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.exact import sample_u1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC
+from lattice_flows.samplers.integrators import INTEGRATORS
 
 BETA, REPETITIONS = 2.0, 7
 SIZES = {8: (10, 60_000), 16: (10, 20_000), 64: (20, 800)}  # L: leapfrog steps, trajectories per repetition
@@ -74,6 +75,26 @@ def command_rate(folder: Path, size: int, n_md_steps: int, n: int, repetition: i
         return ensemble.n_configs * 10 / ensemble.seconds
 
 
+def print_integrators(size: int = 16, beta: float = 6.0, acceptance: float = 0.8) -> None:
+    """The cheapest trajectory of length 1 that reaches the acceptance, for each integrator, on one thread.
+
+    Trajectories of equal length and acceptance decorrelate alike: their costs compare the integrators.
+    """
+    print(f"{size}x{size}, beta = {beta}, trajectories of length 1 accepted with {acceptance} or more:")
+    x, streams = sample_u1(beta, size, size, make_streams(1, "bench", range(50)))
+    for name, integrator in INTEGRATORS.items():
+        for n_md_steps in range(1, 100):
+            sampler = HMC(WilsonU1(beta), 1.0, n_md_steps, integrator=name)
+            start = time.perf_counter()
+            _, info = sampler.step(sampler.init(x, streams), 100)
+            seconds = (time.perf_counter() - start) / (100 * len(x))
+            if info.accepted.mean() >= acceptance:
+                break
+        forces, accepted = n_md_steps * len(integrator.kicks), info.accepted.mean()
+        cost = f"{1e6 * seconds:.1f} us, {1e6 * seconds / accepted:.1f} us an accepted one"
+        print(f"  {name:10} {n_md_steps:2} steps, {forces:2} forces, accepted {accepted:.2f}, {cost}")
+
+
 def main() -> None:
     numba.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -106,6 +127,8 @@ def main() -> None:
                 numba.set_num_threads(2)
                 speedups.append(kernel_rate(16, 10, 2000, 100, 16) / one)
             print(f"16 chains, 16x16: two threads are {statistics.median(speedups):.2f} x one")
+    numba.set_num_threads(1)
+    print_integrators()
 
 
 if __name__ == "__main__":
