@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from lattice_flows.actions import ACTIONS, Action, WilsonU1
+from lattice_flows.actions import ACTIONS, Action, Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.flows import (
     FLOWS,
     Chain,
@@ -21,7 +21,27 @@ from lattice_flows.flows import (
     initialise,
     plaquette_coupling,
 )
-from lattice_flows.samplers import HMC, SAMPLERS, Direct, FlowHMC, FlowMetropolis, FlowSamples, Sampler
+from lattice_flows.samplers import (
+    HMC,
+    SAMPLERS,
+    Cluster,
+    Direct,
+    FlowHMC,
+    FlowMetropolis,
+    FlowSamples,
+    FourierHMC,
+    HeatBath,
+    Instanton,
+    Metadynamics,
+    Metropolis,
+    Mixture,
+    Overrelaxation,
+    Part,
+    ReplicaExchange,
+    Sampler,
+    Tempering,
+    WindingHMC,
+)
 from lattice_flows.training import TrainingSettings, train
 
 Shape = tuple[int, ...]
@@ -121,30 +141,56 @@ ACTION_CASES = [
     ActionCase("u1 8x8", WilsonU1(2.0), (2, 8, 8)),
     ActionCase("u1 5x3", WilsonU1(0.7), (2, 5, 3)),
     ActionCase("u1 3x4x3", WilsonU1(1.3), (3, 3, 4, 3)),
+    ActionCase("phi4 6x5", Phi4(-4.0, 8.0), (6, 5)),
+    ActionCase("phi4 7", Phi4(0.5, 1.0), (7,)),
+    ActionCase("phi4 2x3x4", Phi4(-1.0, 0.7), (2, 3, 4)),
+    ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4)),
 ]
 
 assert {type(case.action) for case in ACTION_CASES} == set(ACTIONS.values()), "every catalogued action needs a case"
 
 
+Point = tuple[Shape, Action]
+
+
 @dataclass(frozen=True)
 class SamplerCase:
-    """A sampler of 2D U(1): `build(action, shape)`, and how much of it the tests of expectation values need.
+    """`build(action, shape)` makes the sampler; the numbers are what the tests of expectation values need of it.
 
-    `points` are the lattices and couplings. `compiled` samplers give the same bits for any threads and grouping.
+    `points` are lattices and solvable actions. `compiled` samplers give the same bits for any threads and grouping.
+    One that is not `ergodic` is tested for invariance, from direct starts.
     """
 
     name: str
     catalogue_name: str
-    build: Callable[[WilsonU1, Shape], Sampler]
-    points: tuple[tuple[Shape, float], ...]
+    build: Callable[[Action, Shape], Sampler]
+    points: tuple[Point, ...]
     n_chains: int
     n_configs: int
     n_updates: int
-    compiled: bool
+    compiled: bool = True
 
 
-MANY_POINTS = (((4, 4), 1.0), ((8, 8), 2.0), ((6, 10), 1.5), ((3, 5), 2.5), ((2, 2), 1.0), ((16, 16), 3.0))
-FLOW_POINTS = (((4, 4), 1.0), ((8, 4), 1.0))
+MANY_POINTS: tuple[Point, ...] = tuple(
+    (shape, WilsonU1(beta))
+    for shape, beta in (
+        ((4, 4), 1.0),
+        ((8, 8), 2.0),
+        ((6, 10), 1.5),
+        ((3, 5), 2.5),
+        ((2, 2), 1.0),
+        ((16, 16), 7.0),
+    )
+)
+FREE_POINTS: tuple[Point, ...] = (
+    ((6, 4), Phi4(1.0, 0.0)),
+    ((5, 3), Phi4(0.3, 0.0)),
+    ((8,), Phi4(0.5, 0.0)),
+    ((2, 4, 3), Phi4(0.7, 0.0)),
+    ((8, 8), Phi4(0.2, 0.0)),
+    ((6, 6), Phi4Hopping(0.2, 0.0)),
+)
+FLOW_POINTS: tuple[Point, ...] = (((4, 4), WilsonU1(1.0)), ((8, 4), WilsonU1(1.0)))
 
 
 @cache
@@ -157,20 +203,24 @@ def trained_flow(shape: Shape, beta: float, transform: str, steps: int = 150) ->
     return flow.double().requires_grad_(False)
 
 
-def _flow_metropolis(action: WilsonU1, shape: Shape) -> Sampler:
+def _flow_metropolis(action: Action, shape: Shape) -> Sampler:
     return FlowMetropolis(action, trained_flow(shape, 1.0, "projection"), batch_size=500)
 
 
-def _flow_hmc(action: WilsonU1, shape: Shape) -> Sampler:
+def _flow_hmc(action: Action, shape: Shape) -> Sampler:
     return FlowHMC(action, trained_flow(shape, 1.0, "projection"), 1.0, 4)
 
 
-def _flow_samples(action: WilsonU1, shape: Shape) -> Sampler:
+def _flow_samples(action: Action, shape: Shape) -> Sampler:
     return FlowSamples(action, trained_flow(shape, 1.0, "projection"), batch_size=500)
 
 
-def _torch_hmc(action: WilsonU1, shape: Shape) -> Sampler:
+def _torch_hmc(action: Action, shape: Shape) -> Sampler:
     return HMC(WithoutKernels(action.beta), 1.0, 6)
+
+
+def _mixture(*parts: Sampler) -> Sampler:
+    return Mixture(parts[0].action, tuple(map(Part, parts)))
 
 
 class WithoutKernels(WilsonU1):
@@ -180,13 +230,71 @@ class WithoutKernels(WilsonU1):
         return None
 
 
+def _tempering(action: Action, shape: Shape) -> Sampler:
+    betas = (action.beta, 0.8 * action.beta, 0.6 * action.beta)
+    return Tempering(action, lambda rung: HMC(rung, 1.0, 6), values=betas)
+
+
+def _replica_exchange(action: Action, shape: Shape) -> Sampler:
+    return ReplicaExchange(action, (Part(HMC(action, 1.0, 6)), Part(Metadynamics(action, 1.0, 6, q_max=4.0))))
+
+
 SAMPLER_CASES = [
-    SamplerCase("hmc", "hmc", lambda action, shape: HMC(action, 1.0, 6), MANY_POINTS, 16, 800, 8, True),
-    SamplerCase("hmc in torch", "hmc", _torch_hmc, (((4, 4), 1.0),), 200, 60, 3, False),
-    SamplerCase("direct", "direct", lambda action, shape: Direct(action), MANY_POINTS, 16, 500, 1, True),
-    SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 10, 1000, 2, False),
-    SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, False),
-    SamplerCase("flow_samples", "flow_samples", _flow_samples, FLOW_POINTS, 10, 1000, 1, False),
+    SamplerCase("hmc", "hmc", lambda action, shape: HMC(action, 1.0, 6), MANY_POINTS, 64, 200, 8),
+    SamplerCase("hmc of phi4", "hmc", lambda action, shape: HMC(action, 1.5, 8), FREE_POINTS, 64, 120, 4),
+    SamplerCase("hmc omelyan4", "hmc", lambda a, shape: HMC(a, 1.0, 2, integrator="omelyan4"), MANY_POINTS, 64, 100, 8),
+    SamplerCase("hmc in torch", "hmc", _torch_hmc, MANY_POINTS[:1], 200, 60, 3, compiled=False),
+    SamplerCase("metropolis", "metropolis", lambda action, shape: Metropolis(action, 1.0), MANY_POINTS, 64, 250, 8),
+    SamplerCase("metropolis of phi4", "metropolis", lambda a, shape: Metropolis(a, 1.0), FREE_POINTS, 64, 120, 10),
+    SamplerCase("heatbath", "heatbath", lambda action, shape: HeatBath(action), MANY_POINTS, 64, 250, 4),
+    SamplerCase("heatbath of phi4", "heatbath", lambda action, shape: HeatBath(action), FREE_POINTS, 64, 120, 4),
+    SamplerCase("overrelaxation", "overrelaxation", lambda a, shape: Overrelaxation(a), MANY_POINTS[:4], 4000, 5, 2),
+    SamplerCase("overrelaxation of phi4", "overrelaxation", lambda a, s: Overrelaxation(a), FREE_POINTS, 4000, 5, 2),
+    SamplerCase("instanton", "instanton", lambda action, shape: Instanton(action), MANY_POINTS, 4000, 5, 2),
+    SamplerCase(
+        "mixture of hmc and instanton",
+        "mixture",
+        lambda action, shape: _mixture(HMC(action, 1.0, 6), Instanton(action)),
+        MANY_POINTS,
+        64,
+        120,
+        4,
+    ),
+    SamplerCase(
+        "mixture of heatbath and overrelaxation",
+        "mixture",
+        lambda action, shape: _mixture(HeatBath(action), Overrelaxation(action)),
+        (*MANY_POINTS, *FREE_POINTS),
+        64,
+        120,
+        3,
+    ),
+    SamplerCase("fourier_hmc", "fourier_hmc", lambda a, shape: FourierHMC(a, 0.5), FREE_POINTS, 64, 120, 2),
+    SamplerCase("cluster", "cluster", lambda action, shape: Cluster(action), FREE_POINTS, 4000, 5, 2),
+    SamplerCase(
+        "winding_hmc",
+        "winding_hmc",
+        lambda a, shape: WindingHMC(a, 1.0, 6, size=1 if min(shape) == 2 else None),
+        MANY_POINTS,
+        64,
+        120,
+        4,
+    ),
+    SamplerCase("tempering", "tempering", _tempering, MANY_POINTS, 64, 60, 4),
+    SamplerCase("replica_exchange", "replica_exchange", _replica_exchange, MANY_POINTS, 64, 60, 4),
+    SamplerCase(
+        "metadynamics",
+        "metadynamics",
+        lambda a, shape: Metadynamics(a, 1.0, 6, q_max=4.0),
+        MANY_POINTS,
+        64,
+        120,
+        4,
+    ),
+    SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),
+    SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
+    SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),
+    SamplerCase("flow_samples", "flow_samples", _flow_samples, FLOW_POINTS, 100, 100, 1, compiled=False),
 ]
 
 assert {case.catalogue_name for case in SAMPLER_CASES} == set(SAMPLERS), "every catalogued sampler needs a case"

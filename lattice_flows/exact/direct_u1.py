@@ -10,58 +10,20 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_log, wrap
-from lattice_flows.kernels.random import fill_uniforms, philox, to_unit, uniform_pair
+from lattice_flows.kernels.random import fill_uniforms, uniform_pair
+from lattice_flows.kernels.von_mises import fill_von_mises
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
-
-_SMALL_BETA = 1e-3  # below it the wrapped Cauchy envelope loses its digits and a uniform one accepts all but 0.2 %
-
-
-@njit(inline="always")
-def _envelope(beta: float) -> float:
-    """r of Best and Fisher, Appl. Statist. 28 (1979) 152: the best wrapped-Cauchy envelope of the von Mises law."""
-    t = 1.0 + np.sqrt(1.0 + 4.0 * beta * beta)
-    rho = (t - np.sqrt(2.0 * t)) / (2.0 * beta)
-    return (1.0 + rho * rho) / (2.0 * rho)
-
-
-@njit(fastmath={"contract"}, error_model="numpy")
-def fill_von_mises(beta: float, stream: NDArray[np.uint64], out: Array) -> None:
-    """Fill the 1D array with angles of density exp(beta cos x) / (2 pi I_0(beta)); advances the stream."""
-    if beta < _SMALL_BETA:
-        for k in range(out.size):
-            while True:
-                u, v = uniform_pair(stream)
-                x = TWO_PI * (u - 0.5)
-                if fast_log(v) <= beta * (fast_cos(x) - 1.0):
-                    break
-            out[k] = x
-        return
-    r = _envelope(beta)
-    key, counter = stream[0], stream[1]
-    k = 0
-    while k < out.size:
-        w0, w1 = philox(key, counter)
-        counter += np.uint64(1)
-        # The low 12 bits of each word are not in the uniform deviate: one of them is the sign.
-        z = fast_cos(np.pi * to_unit(w0))
-        f = (1.0 + r * z) / (r + z)
-        c = beta * (r - f)
-        v = to_unit(w1)
-        if c * (2.0 - c) > v or fast_log(c / v) + 1.0 >= c:
-            angle = np.arccos(min(1.0, max(-1.0, f)))
-            out[k] = angle if w0 & np.uint64(1) else -angle
-            k += 1
-    stream[1] = counter
 
 
 @njit(fastmath={"contract"}, error_model="numpy")
 def _closed_plaquettes(beta: float, stream: NDArray[np.uint64], p: Array) -> None:
     """Fill p with the V plaquette angles of one configuration."""
     last = p.size - 1
+    kappa, scratch, pending = np.full(last, beta), np.empty(3 * last), np.empty(last, np.int64)
     while True:
-        fill_von_mises(beta, stream, p[:last])
+        fill_von_mises(kappa, stream, p[:last], scratch, pending)
         total = 0.0
         for k in range(last):
             total += p[k]

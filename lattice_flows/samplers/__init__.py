@@ -1,20 +1,59 @@
 """Markov chains and samplers over actions and flows: `init` and `step`."""
 
-from typing import Any
-
+from lattice_flows.samplers.cluster import Cluster
 from lattice_flows.samplers.direct import Direct
 from lattice_flows.samplers.flow_hmc import FlowHMC
 from lattice_flows.samplers.flow_metropolis import FlowMetropolis
 from lattice_flows.samplers.flow_samples import FlowSamples
+from lattice_flows.samplers.fourier_hmc import FourierHMC
 from lattice_flows.samplers.hmc import HMC
-from lattice_flows.samplers.sampler import Sampler
+from lattice_flows.samplers.instanton import Instanton
+from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
+from lattice_flows.samplers.metadynamics import Metadynamics
+from lattice_flows.samplers.mixture import Mixture, Part
+from lattice_flows.samplers.replica_exchange import ReplicaExchange
+from lattice_flows.samplers.sampler import Sampler, SamplerFactory
+from lattice_flows.samplers.tempering import Tempering
+from lattice_flows.samplers.winding_hmc import WindingHMC
 
-SAMPLERS: dict[str, Any] = {
+SAMPLERS: dict[str, type[Sampler]] = {
     "hmc": HMC,
+    "metropolis": Metropolis,
+    "heatbath": HeatBath,
+    "overrelaxation": Overrelaxation,
+    "fourier_hmc": FourierHMC,
+    "instanton": Instanton,
+    "winding_hmc": WindingHMC,
+    "cluster": Cluster,
+    "mixture": Mixture,
+    "tempering": Tempering,
+    "replica_exchange": ReplicaExchange,
+    "metadynamics": Metadynamics,
     "flow_metropolis": FlowMetropolis,
     "flow_hmc": FlowHMC,
     "flow_samples": FlowSamples,
     "direct": Direct,
 }
 
-__all__ = ["HMC", "SAMPLERS", "Direct", "FlowHMC", "FlowMetropolis", "FlowSamples", "Sampler"]
+__all__ = [
+    "HMC",
+    "SAMPLERS",
+    "Cluster",
+    "Direct",
+    "FlowHMC",
+    "FlowMetropolis",
+    "FlowSamples",
+    "FourierHMC",
+    "HeatBath",
+    "Instanton",
+    "Metadynamics",
+    "Metropolis",
+    "Mixture",
+    "Overrelaxation",
+    "Part",
+    "ReplicaExchange",
+    "Sampler",
+    "SamplerFactory",
+    "Tempering",
+    "WindingHMC",
+]

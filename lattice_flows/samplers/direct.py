@@ -1,29 +1,15 @@
 """Independent configurations of solvable theories, as a sampler like the others."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numpy as np
-
-from lattice_flows.actions import Action, WilsonU1
-from lattice_flows.exact import sample_u1
-from lattice_flows.samplers.sampler import Array, Streams
-
-
-class DirectState(NamedTuple):
-    """x (B, 2, L0, L1), and the random streams (B, 2)."""
-
-    x: Array
-    streams: Streams
-
-
-class DirectInfo(NamedTuple):
-    """Nothing is tested, so nothing is reported."""
+from lattice_flows.actions import Action
+from lattice_flows.samplers.local import ChainState, NoInfo, chain_state
+from lattice_flows.samplers.sampler import Array, Sampler, Streams
 
 
 @dataclass(frozen=True)
-class Direct:
-    """The direct sampler of `lattice_flows.exact` for the 2D U(1) Wilson action.
+class Direct(Sampler):
+    """The direct sampler of a solvable theory: 2D U(1), or a free scalar field.
 
     Raises ValueError for an action that has none.
     """
@@ -31,17 +17,18 @@ class Direct:
     action: Action
 
     def __post_init__(self) -> None:
-        if not isinstance(self.action, WilsonU1):
-            raise ValueError(f"there is a direct sampler for u1 only, not for {type(self.action).__name__}")
+        if self.action.direct_sampler() is None:
+            raise ValueError(f"there is no direct sampler for {self.action}; use a Markov chain")
 
-    def init(self, x: Array, streams: Streams) -> DirectState:
-        """x (B, 2, L0, L1) gives the shape; every step replaces it."""
-        return DirectState(np.array(x, dtype=np.float64), streams.copy())
+    def init(self, x: Array, streams: Streams) -> ChainState:
+        """x (B, *event) gives the shape; every step replaces it."""
+        return chain_state(x, streams)
 
-    def step(self, state: DirectState, n_updates: int = 1) -> tuple[DirectState, DirectInfo]:
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NoInfo]:
         """A fresh configuration for every chain, n_updates times."""
-        assert isinstance(self.action, WilsonU1)
+        draw = self.action.direct_sampler()
+        assert draw is not None
         x, streams = state
         for _ in range(n_updates):
-            x, streams = sample_u1(float(self.action.beta), x.shape[2], x.shape[3], streams)
-        return DirectState(x, streams), DirectInfo()
+            x, streams = draw(x.shape[1:], streams)
+        return ChainState(x, streams), NoInfo()

@@ -1,9 +1,9 @@
 """HMC in the latent space of a flow: the trivialising map of arXiv:0907.5491, learned."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from lattice_flows.actions import Action
 from lattice_flows.flows import Flow, Pullback
 from lattice_flows.samplers.hmc import HMC, HMCInfo, HMCState
 from lattice_flows.samplers.proposals import device_of
-from lattice_flows.samplers.sampler import Array, Streams
+from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 
 
 class FlowHMCState(NamedTuple):
@@ -23,7 +23,7 @@ class FlowHMCState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FlowHMC:
+class FlowHMC(Sampler):
     """HMC on the pulled-back action S(f(z)) - log|det df/dz|, whose configurations are x = f(z).
 
     The arguments after `flow` are those of HMC. delta_h falls like step_size^2 where f is smooth; a rational-quadratic
@@ -35,6 +35,7 @@ class FlowHMC:
     trajectory_length: float = 1.0
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
+    integrator: str = "leapfrog"
 
     def __post_init__(self) -> None:
         self.latent_hmc  # noqa: B018  (checks the arguments)
@@ -48,7 +49,9 @@ class FlowHMC:
     def latent_hmc(self) -> HMC:
         """The chain of z."""
         device = str(device_of(self.flow))
-        return HMC(self.pullback, self.trajectory_length, self.n_md_steps, self.target_acceptance, device)
+        return HMC(
+            self.pullback, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator, device
+        )
 
     def init(self, x: Array, streams: Streams) -> FlowHMCState:
         """The state of chains at x (B, *event)."""
@@ -60,12 +63,35 @@ class FlowHMC:
     def step(self, state: FlowHMCState, n_updates: int = 1) -> tuple[FlowHMCState, HMCInfo]:
         """n_updates trajectories of every chain in the latent space."""
         latent, info = self.latent_hmc.step(state.latent, n_updates)
-        with torch.no_grad():
-            x = self.pullback.push(torch.from_numpy(latent.x).to(self.latent_hmc.device)).cpu().numpy()
-        return FlowHMCState(x, latent), info
+        return FlowHMCState(self._pushed(latent.x), latent), info
 
-    def tune(
-        self, state: FlowHMCState, n_updates: int, report: Callable[[int], None] = lambda n_md_steps: None
-    ) -> "FlowHMC":
+    def thermalise(self, state: FlowHMCState, done: float) -> FlowHMCState:
+        """One trajectory, see `HMC.thermalise`."""
+        latent = self.latent_hmc.thermalise(state.latent, done)
+        return FlowHMCState(self._pushed(latent.x), latent)
+
+    def moved(self, state: FlowHMCState, x: Array) -> FlowHMCState:
+        """The same chains at x (B, *event)."""
+        return self.init(x, state.latent.streams)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether n_md_steps is known."""
+        return self.latent_hmc.tuned
+
+    def tune(self, state: FlowHMCState, n_updates: int, report: Report = silent) -> "FlowHMC":
         """This sampler with n_md_steps set, see `HMC.tune`."""
         return replace(self, n_md_steps=self.latent_hmc.tune(state.latent, n_updates, report).n_md_steps)
+
+    def findings(self) -> dict[str, Any]:
+        """n_md_steps."""
+        return self.latent_hmc.findings()
+
+    def with_findings(self, settings: Mapping[str, Any]) -> "FlowHMC":
+        """This sampler with the stored n_md_steps."""
+        return replace(self, n_md_steps=settings["n_md_steps"])
+
+    def _pushed(self, z: Array) -> Array:
+        """x = f(z)."""
+        with torch.no_grad():
+            return self.pullback.push(torch.from_numpy(z).to(self.latent_hmc.device)).cpu().numpy()

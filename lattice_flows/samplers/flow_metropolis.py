@@ -12,7 +12,7 @@ from lattice_flows.flows import Flow
 from lattice_flows.kernels.accept import independence_metropolis
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.proposals import GeneratorState, device_of, propose, seeded_generator
-from lattice_flows.samplers.sampler import Array, Streams
+from lattice_flows.samplers.sampler import Array, Sampler, Streams
 
 
 class Ahead(NamedTuple):
@@ -57,7 +57,7 @@ class FlowMetropolisInfo(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FlowMetropolis:
+class FlowMetropolis(Sampler):
     """Accept x' from the flow with probability min(1, w(x')/w(x)), w = exp(-S)/q.
 
     action: the target. flow: the source of proposals. batch_size: proposals made at a time, shared by the chains.
@@ -88,6 +88,10 @@ class FlowMetropolis:
             generator=seeded_generator(self.flow, streams),
             ahead=Ahead(np.empty((0, *x.shape)), nothing, nothing.astype(np.bool_), nothing.astype(np.int64), nothing),
         )
+
+    def moved(self, state: FlowMetropolisState, x: Array) -> FlowMetropolisState:
+        """The same chains at x (B, *event). What was decided ahead holds no longer; the generator goes on."""
+        return self.init(x, state.streams)._replace(generator=state.generator)
 
     def step(self, state: FlowMetropolisState, n_updates: int = 1) -> tuple[FlowMetropolisState, FlowMetropolisInfo]:
         """n_updates proposals to every chain."""

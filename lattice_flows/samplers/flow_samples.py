@@ -8,7 +8,7 @@ import numpy as np
 from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.proposals import GeneratorState, Proposals, propose, seeded_generator
-from lattice_flows.samplers.sampler import Array, Streams
+from lattice_flows.samplers.sampler import Array, Sampler, Streams
 
 
 class FlowSamplesState(NamedTuple):
@@ -27,7 +27,7 @@ class FlowSamplesInfo(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FlowSamples:
+class FlowSamples(Sampler):
     """Fresh samples x ~ q with log_w = -S(x) - log q(x); averages are <w O>/<w>.
 
     Raises ValueError for a batch_size below 1.
@@ -47,6 +47,10 @@ class FlowSamples:
         x = np.array(x, dtype=np.float64)
         nothing = Proposals(np.empty((0, *x.shape)), np.empty((0, len(x))))
         return FlowSamplesState(x, seeded_generator(self.flow, streams), nothing)
+
+    def moved(self, state: FlowSamplesState, x: Array) -> FlowSamplesState:
+        """x is replaced by the next step."""
+        return state._replace(x=x)
 
     def step(self, state: FlowSamplesState, n_updates: int = 1) -> tuple[FlowSamplesState, FlowSamplesInfo]:
         """n_updates fresh samples for every chain, of which the last one is kept."""

@@ -3,18 +3,20 @@
 Both paths draw the same momenta from the same streams and make the same trajectory up to rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from lattice_flows.actions import Action
 from lattice_flows.kernels.random import normals, uniforms
-from lattice_flows.samplers.integrators import leapfrog
-from lattice_flows.samplers.sampler import Array, Streams
+from lattice_flows.samplers.integrators import INTEGRATORS, integrate
+from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_n_md_steps
+
+_WARMING = 8  # times as many steps where a chain may come from a hot start
 
 
 class HMCState(NamedTuple):
@@ -33,13 +35,14 @@ class HMCInfo(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HMC:
-    """Leapfrog HMC with unit mass.
+class HMC(Sampler):
+    """HMC with unit mass.
 
     action: the target.
     trajectory_length: molecular-dynamics time of a trajectory.
-    n_md_steps: leapfrog steps per trajectory; None asks `tune` to find it.
+    n_md_steps: integrator steps per trajectory; None asks `tune` to find it.
     target_acceptance: what `tune` aims at.
+    integrator: "leapfrog", "omelyan" (second order, minimum norm) or "omelyan4" (fourth order).
     device: where a torch action computes.
 
     Raises ValueError for values out of range.
@@ -49,6 +52,7 @@ class HMC:
     trajectory_length: float = 1.0
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
+    integrator: str = "leapfrog"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -58,6 +62,8 @@ class HMC:
             raise ValueError(f"n_md_steps must be between 1 and 100000, got {self.n_md_steps}")
         if not 0 < self.target_acceptance < 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
+        if self.integrator not in INTEGRATORS:
+            raise ValueError(f"integrator must be one of {', '.join(INTEGRATORS)}, got {self.integrator!r}")
 
     def init(self, x: Array, streams: Streams) -> HMCState:
         """The state of chains at x (B, *event), float64."""
@@ -76,7 +82,10 @@ class HMC:
         step_size = self.trajectory_length / self.n_md_steps
         kernels = self.action.kernels(state.x.shape[1:])
         if kernels:
-            x, action, streams, accepted, delta_h = kernels.trajectories(*state, step_size, self.n_md_steps, n_updates)
+            drifts, kicks, _ = INTEGRATORS[self.integrator]
+            x, action, streams, accepted, delta_h = kernels.trajectories(
+                *state, drifts, kicks, step_size, self.n_md_steps, n_updates
+            )
             return HMCState(x, action, streams), HMCInfo(accepted, delta_h)
         accepted = np.zeros(len(state.x))
         for _ in range(n_updates):
@@ -84,7 +93,17 @@ class HMC:
             accepted += accept
         return state, HMCInfo(accepted / n_updates, delta_h)
 
-    def tune(self, state: HMCState, n_updates: int, report: Callable[[int], None] = lambda n_md_steps: None) -> "HMC":
+    def thermalise(self, state: HMCState, done: float) -> HMCState:
+        """One trajectory. The first half of them takes small steps: from a hot start others are never accepted."""
+        n_md_steps = _WARMING * self.n_md_steps if self.n_md_steps and done < 0.5 else self.n_md_steps
+        return replace(self, n_md_steps=n_md_steps).step(state)[0]
+
+    @property
+    def tuned(self) -> bool:
+        """Whether n_md_steps is known."""
+        return self.n_md_steps is not None
+
+    def tune(self, state: HMCState, n_updates: int, report: Report = silent) -> "HMC":
         """This sampler with the n_md_steps that reaches the target acceptance, found in about 2 n_updates trajectories.
 
         `report` is called after each of them with the n_md_steps on trial; what it raises ends the tuning.
@@ -99,10 +118,19 @@ class HMC:
             for _ in range(2 * n):
                 state, info = trial.step(state)
                 found.append(info.delta_h)
-                report(n_md_steps)
+                report(f"n_md_steps = {n_md_steps}")
             return np.stack(found[n:])
 
-        return replace(self, n_md_steps=tuned_n_md_steps(delta_h, self.target_acceptance, n_updates))
+        order = INTEGRATORS[self.integrator].order
+        return replace(self, n_md_steps=tuned_n_md_steps(delta_h, self.target_acceptance, n_updates, order))
+
+    def findings(self) -> dict[str, Any]:
+        """n_md_steps."""
+        return {"n_md_steps": self.n_md_steps}
+
+    def with_findings(self, settings: Mapping[str, Any]) -> "HMC":
+        """This sampler with the stored n_md_steps."""
+        return replace(self, n_md_steps=settings["n_md_steps"])
 
     def _torch_action(self, x: Array) -> Array:
         with torch.no_grad():
@@ -114,9 +142,8 @@ class HMC:
         u, streams = uniforms(streams, 1)  # (B, 1)
         x = torch.from_numpy(state.x).to(self.device)
         with torch.no_grad():
-            end, p = leapfrog(
-                self.action, x, torch.from_numpy(momenta).to(self.device).view_as(x), step_size, n_md_steps
-            )
+            p = torch.from_numpy(momenta).to(self.device).view_as(x)
+            end, p = integrate(self.action, x, p, INTEGRATORS[self.integrator], step_size, n_md_steps)
             end = self.action.space.wrap(end)
             action = self.action(end).cpu().numpy()
         kinetic = 0.5 * p.square().flatten(1).sum(1).cpu().numpy()

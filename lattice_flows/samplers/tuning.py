@@ -1,4 +1,4 @@
-"""The number of leapfrog steps at a fixed trajectory length."""
+"""The number of integrator steps at a fixed trajectory length."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,15 @@ _ROUNDS = 16
 _N_MAX = 256  # a flow or an action that needs more is not worth sampling this way
 
 
-def tuned_n_md_steps(delta_h: Callable[[int, int], Array], target_acceptance: float, n_updates: int) -> int:
+def tuned_n_md_steps(
+    delta_h: Callable[[int, int], Array], target_acceptance: float, n_updates: int, order: int = 2
+) -> int:
     """The smallest n_md_steps up to 256 that reaches the target acceptance, as far as 2 n_updates trajectories tell.
 
     delta_h(n_md_steps, n) makes n trajectories that only thermalise the chains and n more, whose delta_h it returns.
-    The mean acceptance is erfc(sqrt(<delta_h>)/2) and <delta_h> falls like step_size^4 (Creutz 1988; Gupta et al.,
-    Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured. The chains may come from a hot
-    start, where delta_h is far below zero and every trajectory is accepted although the integrator fails: the first
+    The mean acceptance is erfc(sqrt(<delta_h>)/2) and <delta_h> falls like step_size^(2 order) (Creutz 1988; Gupta et
+    al., Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured. The chains may come from a
+    hot start, where delta_h is far below zero and every trajectory is accepted although the integrator fails: the first
     rounds then raise n_md_steps by the size of delta_h, the chains thermalise, and later rounds lower it again.
     """
     n_md_steps = 10
@@ -25,7 +27,7 @@ def tuned_n_md_steps(delta_h: Callable[[int, int], Array], target_acceptance: fl
     target = erfcinv(target_acceptance)
     for _ in range(_ROUNDS):
         errors = np.nan_to_num(delta_h(n_md_steps, per_round), nan=np.inf)
-        ratio = np.sqrt(erfcinv(np.clip(_acceptance(errors), 0.02, 0.998)) / target)
+        ratio = (erfcinv(np.clip(_acceptance(errors), 0.02, 0.998)) / target) ** (1.0 / order)
         # Rounding up by more than 0.05 of a step only: 4.02 is 4.
         n_md_steps = int(np.clip(np.ceil(n_md_steps * np.clip(ratio, 0.5, 2.0) - 0.05), 1, _N_MAX))
     return n_md_steps

@@ -11,33 +11,27 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.statistics import (
-    Estimate,
+    MIN_CHANGES,
     count_changes,
     effective_sample_size,
-    gamma_method,
     is_reliable,
     largest_weight_share,
     log_partition,
     pareto_k,
-    pull,
-    r_hat,
-    reweighted,
 )
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.estimates import observables_summary
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.replicas import Replicas, open_replicas, transformed
+from lattice_flows.workflows.replicas import Replicas, open_replicas
 
-_FROZEN_CHANGES = 20
-_R_HAT_LIMIT = 1.05
-_LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
-_CHAIN_LENGTH_IN_TAU = 25  # fluctuations are taken about each chain's own mean
 _LOW_ACCEPTANCE = 0.1
 _LONG_RUN = 0.05  # a run of rejections over so much of a chain says that the flow misses a region
 _CHARGE = "topological_charge"
 _CHARGE_SQUARED = "topological_charge_squared"
+_OF_CHARGE = {_CHARGE, _CHARGE_SQUARED, "topological_susceptibility"}
 
 Summary = dict[str, Any]
 
@@ -98,7 +92,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
         (samples,) = open_replicas([folder.evaluation], stack)
         _check_theory(samples, card)
         weights = weights_summary(np.concatenate(samples.series("log_w")))
-        observables, warnings = _observables(samples)
+        observables, warnings = observables_summary(samples)
     exact = oracle(card.theory.as_dict())
     return {
         **weights,
@@ -133,7 +127,7 @@ def weights_summary(log_w: np.ndarray) -> Summary:
 
 def ensemble_summary(group: Replicas) -> Summary:
     """The figures of one ensemble."""
-    observables, warnings = _observables(group)
+    observables, warnings = observables_summary(group)
     seconds = sum(file.seconds for file in group.files)
     core_seconds = sum(file.seconds * int(file.attributes["threads"]) for file in group.files)
     frozen, changes = _frozen(group)
@@ -146,14 +140,18 @@ def ensemble_summary(group: Replicas) -> Summary:
         "threads": int(group.files[0].attributes["threads"]),
         "frozen": frozen,
         "seconds_per_independent_config": None,
+        "cost_observable": _cost_observable(observables),
         "settings": group.sampler,
         "observables": observables,
     }
     if frozen:
         summary["seconds_per_independent_config_at_least"] = core_seconds / max(1, changes or 0)
+        for name in _OF_CHARGE & observables.keys():
+            observables[name]["trusted"] = False
         warnings.insert(0, f"frozen: the topological charge changed {changes} times; its errors cannot be trusted")
     else:
-        summary["seconds_per_independent_config"] = _per_independent_config(core_seconds, observables)
+        cost = observables.get(summary["cost_observable"])
+        summary["seconds_per_independent_config"] = core_seconds / cost["n_eff"] if cost else None
     if group.has("rejection_run"):
         summary["longest_rejection_run"] = int(max(chain.max() for chain in group.series("rejection_run")))
         n_proposals = group.n_configs * group.sampler["n_updates"]
@@ -173,70 +171,33 @@ def _acceptance_rate(group: Replicas) -> float | None:
     return float(np.mean(np.concatenate(group.series("accepted")))) if group.has("accepted") else None
 
 
-def _observables(group: Replicas) -> tuple[Summary, list[str]]:
-    """The estimate of every quantity, and what is suspicious about them."""
-    exact = oracle(group.theory)
-    log_w = _weights(group)
-    observables: Summary = {}
-    warnings: list[str] = []
-    suspicious: dict[str, list[str]] = {}
-    for series_name, quantity in group.quantities():
-        series = transformed(group.series(series_name), quantity)
-        if min(len(chain) for chain in series) < 4:
-            warnings.append(f"{quantity.name}: too few configurations for an error")
-            continue
-        if log_w is None:
-            estimate = gamma_method(series)
-        else:
-            rows = group.rows(series_name)
-            # n_eff counts chains' independent configurations; what weights leave of a sample is its ESS
-            estimate = reweighted(series, [w[r] for w, r in zip(log_w, rows)])._replace(n_eff=math.nan)
-        n = min(len(chain) for chain in series)
-        agreement = r_hat(np.stack([chain[:n] for chain in series], axis=1)) if log_w is None else math.nan
-        truth = quantity.exact(exact) if exact and quantity.exact else None
-        observables[quantity.name] = {
-            **estimate._asdict(),
-            "r_hat": agreement,
-            "exact": truth,
-            "pull": None if truth is None else pull(estimate.value, estimate.error, truth),
-        }
-        for text in _suspicions(estimate, agreement, [len(chain) for chain in series]):
-            suspicious.setdefault(text, []).append(quantity.name)
-    return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
-
-
-def _weights(group: Replicas) -> list[np.ndarray] | None:
-    return group.series("log_w") if group.weighted else None
-
-
-def _suspicions(estimate: Estimate, agreement: float, lengths: list[int]) -> list[str]:
-    """What makes an estimate's error doubtful."""
-    found = []
-    if math.isnan(estimate.tau_int):
-        return ["did not move at all, so the error is not known"]
-    if sum(lengths) < _LENGTH_IN_TAU * estimate.tau_int:
-        found.append(f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known")
-    elif min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
-        found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, so the error is too small")
-    if agreement > _R_HAT_LIMIT:
-        found.append(f"the chains disagree, R-hat > {_R_HAT_LIMIT}")
-    return found
-
-
 def _frozen(group: Replicas) -> tuple[bool, int | None]:
-    """Whether Q changed fewer than 20 times, and how often it did; weighted samples cannot freeze."""
-    if not group.has(_CHARGE) or group.weighted:
+    """Whether Q changed fewer than 20 times, and how often it did."""
+    if not group.has(_CHARGE):
         return False, None
     changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
-    return changes < _FROZEN_CHANGES, changes
+    return changes < MIN_CHANGES, changes
 
 
-def _per_independent_config(core_seconds: float, observables: Summary) -> float | None:
-    """Core seconds per independent configuration of Q^2, or of the slowest observable where there is no Q."""
-    n_eff = [figures["n_eff"] for figures in observables.values() if not math.isnan(figures["n_eff"])]
+def _round_trips(group: Replicas) -> Summary:
+    """How often replicas went from the target to the end of the ladder and back, and after how many updates each."""
+    chains = group.series("round_trips")
+    trips = int(sum(chain.sum() for chain in chains))
+    n_updates = sum(len(chain) for chain in chains) * group.sampler["n_updates"]
+    return {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
+
+
+def _distrust_charge(observables: Summary) -> None:
+    for name in _OF_CHARGE & observables.keys():
+        observables[name]["trusted"] = False
+
+
+def _cost_observable(observables: Summary) -> str | None:
+    """What an independent configuration is counted by: Q^2, or the slowest observable where there is no Q."""
+    n_eff = {name: figures["n_eff"] for name, figures in observables.items() if figures["n_eff"] > 0}
     if _CHARGE_SQUARED in observables:
-        n_eff = [observables[_CHARGE_SQUARED]["n_eff"]]
-    return core_seconds / min(n_eff) if n_eff and not math.isnan(min(n_eff)) else None
+        return _CHARGE_SQUARED if _CHARGE_SQUARED in n_eff else None
+    return min(n_eff, key=n_eff.__getitem__) if n_eff else None
 
 
 def write_summary(summary: Summary, path: Path) -> None:

@@ -7,36 +7,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lattice_flows.actions import ACTIONS
 from lattice_flows.ensembles import Ensemble, FieldSpec
-from lattice_flows.exact import ExactU1, sample_u1
 from lattice_flows.flows import FLOWS, Flow, initialise
 from lattice_flows.kernels.random import uniforms
-from lattice_flows.samplers import SAMPLERS
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.training import load_flow_weights
-from lattice_flows.workflows.card import Card, EnsembleTable, TheoryTable
+from lattice_flows.workflows.card import Card, TheoryTable
 from lattice_flows.workflows.errors import InputError
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
 
 
-def event_shape(theory: TheoryTable) -> tuple[int, ...]:
-    """The shape of one configuration: links (D, *lattice_shape)."""
-    return (len(theory.shape), *theory.shape)
-
-
 def field_spec(theory: TheoryTable) -> FieldSpec:
     """How configurations of the theory are stored."""
-    axes = tuple(f"x{axis}" for axis in range(len(theory.shape)))
-    return FieldSpec(theory.action.space.name, ("mu", *axes), event_shape(theory), "float64")
+    event = theory.action.event_shape(theory.shape)
+    axes = [f"x{axis}" for axis in range(len(theory.shape))]
+    return FieldSpec(theory.action.space.name, tuple((["mu", *axes])[-len(event) :]), event, "float64")
 
 
-def oracle(theory: dict[str, Any]) -> ExactU1 | None:
-    """The closed forms of a [theory] table, where there are any."""
-    if theory["name"] == "u1":
-        return ExactU1(theory["beta"], int(np.prod(theory["shape"])))
-    return None
+def oracle(theory: dict[str, Any]) -> Any:
+    """The closed forms of a [theory] table, or None."""
+    couplings = {key: value for key, value in theory.items() if key not in ("name", "shape", "boundary")}
+    return ACTIONS[theory["name"]](**couplings).exact(tuple(theory["shape"]))
 
 
 def build_flow(card: Card, device: torch.device) -> Flow:
@@ -70,29 +64,25 @@ def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow,
     return flow.requires_grad_(False), trained.sha256
 
 
-def build_sampler(card: Card, table: EnsembleTable, flow: Flow | None) -> Any:
-    """The ensemble's sampler; `flow` for those that take one."""
-    parts = [flow] if table.needs_flow else []
-    return SAMPLERS[table.sampler](card.theory.action, *parts, **table.options)
-
-
 def start_configurations(theory: TheoryTable, start: str, streams: Streams, flow: Flow | None) -> tuple[Array, Streams]:
     """The first configuration of every chain, (B, *event), and the advanced streams.
 
     start: "hot", "cold", "direct", "flow" (samples of the trained flow), or the path of an ensemble file, whose last
     configurations are dealt out in turn. Raises InputError for anything else and for a file that does not fit.
     """
-    event = event_shape(theory)
+    event = theory.action.event_shape(theory.shape)
     if start == "flow":
         return _flow_samples(flow, streams)
     if start == "direct":
-        l0, l1 = theory.shape
-        return sample_u1(theory.couplings["beta"], l0, l1, streams)
+        draw = theory.action.direct_sampler()
+        if draw is None:
+            raise InputError("start = 'direct': there is no direct sampler for this theory; use 'hot' or 'cold'")
+        return draw(event, streams)
     if start in ("hot", "cold"):
         u, streams = uniforms(streams, int(np.prod(event)))
         deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
         space = theory.action.space
-        return (space.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
+        return (theory.action.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
     return _last_configurations(Path(start), event, len(streams)), streams
 
 

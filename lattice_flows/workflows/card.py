@@ -1,6 +1,5 @@
 """The run card: a TOML file, read and checked whole before anything runs."""
 
-import inspect
 import json
 import re
 import tomllib
@@ -13,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.actions import ACTIONS, Action
 from lattice_flows.flows import FLOWS, Flow
+from lattice_flows.lattice import CIRCLE
 from lattice_flows.observables import OBSERVABLES, STANDARD, Observable
-from lattice_flows.samplers import SAMPLERS
 from lattice_flows.training import TrainingSettings
 from lattice_flows.workflows.errors import InputError
-from lattice_flows.workflows.tables import arguments, checked, lookup, unknown_key
+from lattice_flows.workflows.sampler_tables import build_sampler, needs_flow, sampler_options
+from lattice_flows.workflows.tables import arguments, built, checked, lookup, unknown_key
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -31,7 +31,7 @@ class _Lattice(BaseModel):
     """What every [theory] holds beside its couplings."""
 
     model_config = _STRICT
-    shape: tuple[Extent, Extent]
+    shape: tuple[Extent, ...]
     boundary: Literal["periodic"] = "periodic"
 
 
@@ -106,7 +106,7 @@ class EnsembleTable:
     @property
     def needs_flow(self) -> bool:
         """Whether its sampler takes a flow."""
-        return needs_flow(self.sampler)
+        return needs_flow(self.sampler, self.options)
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,6 @@ class Card:
         """The ensemble of this name; raises InputError where there is none."""
         by_name = {table.name: table for table in self.ensembles}
         return lookup(by_name, name, "[[ensemble]]")
-
-
-def needs_flow(sampler: str) -> bool:
-    """Whether the sampler of this card name takes a flow."""
-    return "flow" in inspect.signature(SAMPLERS[sampler]).parameters
 
 
 def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
@@ -196,7 +191,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
         raise InputError("the table [theory] is missing")
     run = checked(_Run, {k: v for k, v in table.items() if k not in tables}, "top level", tables)
     theory = _theory(table["theory"])
-    flow, built = _flow(table["flow"], theory.shape) if "flow" in table else (None, None)
+    flow, built = _flow(table["flow"], theory) if "flow" in table else (None, None)
     ensembles = tuple(_ensemble(entry, theory, built) for entry in table.get("ensemble", []))
     names = [entry.name for entry in ensembles]
     for name in names:
@@ -216,15 +211,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
 
 def _constructed(constructor: Any, table: dict[str, Any], where: str) -> Any:
     """What the table describes."""
-    return _built(constructor, where, **checked(arguments(constructor), table, where))
-
-
-def _built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
-    """The constructed object; a ValueError of its constructor is the user's to mend."""
-    try:
-        return constructor(*parts, **values)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+    return built(constructor, where, **checked(arguments(constructor), table, where))
 
 
 def _split(table: dict[str, Any], model: type[BaseModel], *also: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -240,15 +227,22 @@ def _theory(table: dict[str, Any]) -> TheoryTable:
     values = checked(arguments(constructor), couplings, where, [*_Lattice.model_fields, "name"])
     lattice = checked(_Lattice, common, where)
     action = _constructed(constructor, values, where)
+    sides, allowed = len(lattice["shape"]), action.dimensions
+    if sides not in allowed:
+        wanted = str(allowed[0]) if len(allowed) == 1 else f"{allowed[0]} to {allowed[-1]}"
+        raise InputError(f"{where}: shape has {sides} sides, and ensembles of {table['name']} need {wanted}")
+    built(action.event_shape, where, lattice["shape"])
     return TheoryTable(name=table["name"], action=action, couplings=values, **lattice)
 
 
-def _flow(table: dict[str, Any], shape: tuple[int, ...]) -> tuple[FlowTable, Flow]:
+def _flow(table: dict[str, Any], theory: TheoryTable) -> tuple[FlowTable, Flow]:
     where = "[flow]"
     builder = lookup(FLOWS, table.get("name"), f"{where}: name")
+    if theory.action.space is not CIRCLE:
+        raise InputError(f"{where}: {table['name']} is a flow of gauge fields, and the theory is {theory.name}")
     options = {k: v for k, v in table.items() if k != "name"}
     values = checked(arguments(builder, given=("shape",)), options, where, ["name"])
-    return FlowTable(table["name"], values), _built(builder, where, shape, **values)
+    return FlowTable(table["name"], values), built(builder, where, theory.shape, **values)
 
 
 def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> EnsembleTable:
@@ -256,30 +250,38 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> 
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(f"[[ensemble]]: name = {name!r}: must be a word of letters, digits, '_' and '-'")
     where = f"[[ensemble]] {name}"
-    constructor = lookup(SAMPLERS, table.get("sampler"), f"{where}: sampler")
     common, options = _split(table, _Production, "name", "sampler")
-    model = arguments(constructor, given=("action", "flow", "device"))
-    values = checked(model, options, where, [*_Production.model_fields, "name", "sampler"])
+    options = sampler_options(table.get("sampler"), options, where, [*_Production.model_fields, "name", "sampler"])
     production = checked(_Production, common, where)
-    _check_start(production["start"], flow if needs_flow(table["sampler"]) else None, where)
-    if needs_flow(table["sampler"]) and flow is None:
-        raise InputError(f"{where}: the sampler {table['sampler']!r} needs a flow; add a table [flow]")
-    _built(constructor, where, theory.action, *([flow] if needs_flow(table["sampler"]) else []), **values)
-    return EnsembleTable(name=name, sampler=table["sampler"], options=values, **production)
+    entry = EnsembleTable(name=name, sampler=table["sampler"], options=options, **production)
+    if entry.needs_flow and flow is None:
+        raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a table [flow]")
+    sampler = build_sampler(entry.sampler, options, theory.action, flow, where)
+    if not sampler.ergodic:
+        raise InputError(
+            f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
+            "heatbath or metropolis"
+        )
+    _check_start(entry, theory, where)
+    return entry
 
 
-def _check_start(start: str, flow: Flow | None, where: str) -> None:
+def _check_start(table: EnsembleTable, theory: TheoryTable, where: str) -> None:
+    start = table.start
     if start not in ("hot", "cold", "direct", "flow") and not start.endswith(".h5"):
         raise InputError(
             f"{where}: start = {start!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5)"
         )
-    if start == "flow" and flow is None:
+    if start == "flow" and not table.needs_flow:
         raise InputError(f"{where}: start = 'flow': is for samplers with a flow")
+    if start == "direct" and theory.action.direct_sampler() is None:
+        raise InputError(f"{where}: start = 'direct': there is no direct sampler for this theory; use 'hot' or 'cold'")
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
     """The theory's standard observables and the card's, one series each; the card may say how often for both."""
-    measurements = {observable.name: Measurement(observable, 1) for observable in STANDARD[theory.name]}
+    standard = STANDARD[theory.action.space.name](theory.shape)
+    measurements = {observable.name: Measurement(observable, 1) for observable in standard}
     given = set()
     for table in tables:
         where = f"[[observable]] {table.get('name')}"
@@ -288,6 +290,8 @@ def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Me
         known = [*_Measurement.model_fields, "name"]
         if unknown := [k for k in parameters if k not in arguments(constructor).model_fields]:
             raise InputError(unknown_key(unknown[0], where, [*known, *arguments(constructor).model_fields]))
+        if constructor.space is not theory.action.space:
+            raise InputError(f"{where}: is not an observable of {theory.name}")
         observable = _constructed(constructor, parameters, where)
         every = checked(_Measurement, common, where)["every"]
         if observable.name in given:

@@ -27,6 +27,14 @@ _LABELS = {
     "topological_charge": Label("Q", "Q", r"$Q$"),
     "topological_charge_squared": Label("Q^2", "Q²", r"$Q^2$"),
     "topological_susceptibility": Label("chi_top", "χ_top", r"$\chi_\mathrm{top}$"),
+    "magnetisation": Label("M", "M", r"$M$"),
+    "abs_magnetisation": Label("|M|", "|M|", r"$|M|$"),
+    "susceptibility": Label("chi", "χ", r"$\chi$"),
+    "connected_susceptibility": Label("chi_c", "χ_c", r"$\chi_\mathrm{c}$"),
+    "binder_cumulant": Label("U", "U", r"$U$"),
+    "energy": Label("E", "E", r"$E$"),
+    "lowest_mode_squared": Label("F", "F", r"$F$"),
+    "second_moment_correlation_length": Label("xi", "ξ", r"$\xi$"),
 }
 
 
@@ -40,6 +48,12 @@ def label(observable: str) -> Label:
     if correlator := re.fullmatch(r"polyakov_correlator_(\d+)_(\d+)", observable):
         mu, distance = correlator.groups()
         return Label(f"P_{mu}({distance})", f"P_{mu}({distance})", rf"$P_{mu}({distance})$")
+    if two_point := re.fullmatch(r"two_point_(\d+)", observable):
+        (t,) = two_point.groups()
+        return Label(f"C({t})", f"C({t})", rf"$C({t})$")
+    if mass := re.fullmatch(r"effective_mass_(\d+)", observable):
+        (t,) = mass.groups()
+        return Label(f"m_eff({t})", f"m_eff({t})", rf"$m_\mathrm{{eff}}({t})$")
     return Label(observable, observable, observable.replace("_", " "))
 
 
@@ -120,15 +134,18 @@ def observables_table(ensembles: Summary) -> Table:
         for row in observable_rows(ensemble):
             table.add_row(name, *row)
         table.add_section()
+    if any(not row["trusted"] for ensemble in ensembles.values() for row in ensemble["observables"].values()):
+        table.caption = "! this error is not to be trusted; see the warnings"
+        table.caption_justify = "left"
     return table
 
 
 def observable_rows(figures: Summary) -> Iterable[tuple[str, ...]]:
-    """Observable, value(error), exact, pull, tau_int(error), n_eff, R-hat."""
+    """Observable, value(error), exact, pull, tau_int(error), n_eff, R-hat; '!' where the error is not to be trusted."""
     for observable, row in figures["observables"].items():
         yield (
             label(observable).plain,
-            with_error(row["value"], row["error"]),
+            with_error(row["value"], row["error"]) + ("" if row["trusted"] else " !"),
             number(row["exact"], 6),
             pull(row["pull"]),
             with_error(row["tau_int"], row["tau_int_error"]),
@@ -139,21 +156,28 @@ def observable_rows(figures: Summary) -> Iterable[tuple[str, ...]]:
 
 def samplers_table(ensembles: Summary) -> Table:
     """One row per ensemble, the cheapest first: what it cost."""
-    headings = ("sampler", "chains x\nconfigs", "accep-\ntance", "tau_int(Q^2)", "seconds", "s / indep.\nconfig")
+    tau_int = f"tau_int({cost_label(ensembles).plain})"
+    headings = ("sampler", "chains x\nconfigs", "accep-\ntance", tau_int, "seconds", "s / indep.\nconfig")
     table = _table("Samplers", ("ensemble", *headings), n_names=2)
     for name, ensemble in cheapest_first(ensembles):
         table.add_row(name, *sampler_row(ensemble))
     return table
 
 
+def cost_label(ensembles: Summary) -> Label:
+    """What independent configurations are counted by, where all ensembles agree on it."""
+    names = {entry["cost_observable"] for entry in ensembles.values()} - {None}
+    return label(names.pop()) if len(names) == 1 else Label("slowest", "slowest", "slowest")
+
+
 def sampler_row(ensemble: Summary) -> tuple[str, ...]:
-    """Sampler, size, acceptance, tau_int(Q^2), seconds, seconds per independent configuration."""
-    charge = ensemble["observables"].get("topological_charge_squared", {"tau_int": None, "tau_int_error": None})
+    """Sampler, size, acceptance, tau_int of what the cost counts, seconds, seconds per independent configuration."""
+    slowest = ensemble["observables"].get(ensemble["cost_observable"], {"tau_int": None, "tau_int_error": None})
     return (
         ensemble["sampler"],
         f"{ensemble['n_chains']} x {ensemble['n_configs']}",
         number(ensemble["acceptance_rate"]),
-        "frozen" if ensemble["frozen"] else with_error(charge["tau_int"], charge["tau_int_error"]),
+        "frozen" if ensemble["frozen"] else with_error(slowest["tau_int"], slowest["tau_int_error"]),
         number(ensemble["seconds"]),
         seconds_per_config(ensemble),
     )

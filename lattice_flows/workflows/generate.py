@@ -2,7 +2,8 @@
 
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from rich.console import Console
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.samplers import Sampler
 from lattice_flows.training import CHECKPOINT_NAME
-from lattice_flows.workflows.assemble import build_sampler, field_spec, load_flow, start_configurations
+from lattice_flows.workflows.assemble import field_spec, load_flow, start_configurations
 from lattice_flows.workflows.card import Card, EnsembleTable, Measurement
 from lattice_flows.workflows.compute import (
     kernel_threads,
@@ -28,6 +30,7 @@ from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.interrupt import StopRequest
 from lattice_flows.workflows.progress import Meter, meter
 from lattice_flows.workflows.provenance import git_commit, software
+from lattice_flows.workflows.sampler_tables import build_sampler
 from lattice_flows.workflows.states import flatten, restore
 
 _COMMIT_SECONDS = 5.0  # of work in one segment, or 1 % of the run so far if that is more
@@ -35,7 +38,6 @@ _BLOCK_SECONDS = 0.2  # of work measured as one batch
 _BLOCK_BYTES = 16 << 20
 _PENDING_BYTES = 64 << 20  # of fields that wait for a commit, which holds them twice
 _PILOT_CHAINS = 8
-_WARMING = 8  # times the tuned n_md_steps
 _PILOT_UPDATES = 64
 
 
@@ -62,9 +64,9 @@ def generate_at(
         threads = resumed_threads(int(attributes["threads"]), str(path))
     use_threads(threads)
     flow, checksum = _flow(card, table, checkpoint)
-    sampler = build_sampler(card, table, flow)
+    sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     if resuming:
-        sampler = _with_tuned_steps(sampler, json.loads(attributes["sampler"]))
+        sampler = _with_findings(sampler, path, json.loads(attributes["sampler"]))
         _check_same(path, attributes, _header(card, table, sampler, checksum), table)
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
@@ -82,7 +84,7 @@ class _Production:
 
     card: Card
     table: EnsembleTable
-    sampler: Any
+    sampler: Sampler
     writer: EnsembleWriter
     state: Any
     n_thermalised: int
@@ -92,14 +94,14 @@ class _Production:
 
     @classmethod
     def begin(
-        cls, card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, writer: EnsembleWriter
+        cls, card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, writer: EnsembleWriter
     ) -> "_Production":
         streams = make_streams(card.seed, _identity(card, table), writer.chains)
         x, streams = start_configurations(card.theory, table.start, streams, flow)
         return cls(card, table, sampler, writer, sampler.init(x, streams), 0)
 
     @classmethod
-    def resume(cls, card: Card, table: EnsembleTable, sampler: Any, writer: EnsembleWriter) -> "_Production":
+    def resume(cls, card: Card, table: EnsembleTable, sampler: Sampler, writer: EnsembleWriter) -> "_Production":
         arrays = writer.state()
         template = sampler.init(arrays["sampler/x"], make_streams(card.seed, table.name, writer.chains))
         state = restore(template, arrays, "sampler/")
@@ -124,22 +126,14 @@ class _Production:
 
     def _thermalise(self, stop: StopRequest, progress: Meter) -> None:
         last = time.monotonic()
-        warming = self._warming_sampler()
         while self.n_thermalised < self.table.n_thermalisation:
-            sampler = warming if 2 * self.n_thermalised < self.table.n_thermalisation else self.sampler
-            self.state, _ = sampler.step(self.state)
+            self.state = self.sampler.thermalise(self.state, self.n_thermalised / self.table.n_thermalisation)
             self.n_thermalised += 1
             progress.update(self.n_thermalised, "")
             if stop() or time.monotonic() - last > self._commit_interval():
                 self._commit()
                 last = time.monotonic()
             stop.raise_if_set()
-
-    def _warming_sampler(self) -> Any:
-        """For the first half of the thermalisation: from a hot start the tuned step size may never be accepted."""
-        if self.table.start != "hot" or self.table.options.get("n_md_steps", 1) is not None:
-            return self.sampler
-        return replace(self.sampler, n_md_steps=_WARMING * self.sampler.n_md_steps)
 
     def _produce(self, stop: StopRequest, progress: Meter) -> None:
         last, pending = time.monotonic(), 0
@@ -243,17 +237,16 @@ def _check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any], table:
         raise InputError(f"{path}: holds {held['n_chains']} chains and the card asks for {table.n_chains}")
 
 
-def _header(card: Card, table: EnsembleTable, sampler: Any, checksum: str) -> dict[str, str | int]:
+def _header(card: Card, table: EnsembleTable, sampler: Sampler, checksum: str) -> dict[str, str | int]:
     """The root attributes that say how the ensemble was made."""
-    settings = {**table.options, "name": table.sampler, "n_updates": table.n_updates, "start": table.start}
+    settings = merged(table.options, sampler.findings())
+    settings |= {"name": table.sampler, "n_updates": table.n_updates, "start": table.start}
     settings["n_thermalisation"] = table.n_thermalisation
-    if "n_md_steps" in settings:
-        settings["n_md_steps"] = sampler.n_md_steps
     return {
         "name": table.name,
         "theory": json.dumps(card.theory.as_dict()),
         "sampler": json.dumps(settings),
-        "weighted": int(getattr(sampler, "weighted", False)),
+        "weighted": int(sampler.weighted),
         "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
         "seed": card.seed,
         "threads": _threads(table),
@@ -276,34 +269,55 @@ def _threads(table: EnsembleTable) -> int:
 
 
 def _tuned(
-    card: Card, table: EnsembleTable, sampler: Any, flow: Flow | None, stop: StopRequest, console: Console
-) -> Any:
-    """The sampler with n_md_steps found by pilot chains, where the card leaves it open.
+    card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, stop: StopRequest, console: Console
+) -> Sampler:
+    """The sampler with what the card leaves open found by pilot chains.
 
     The pilots are thermalising chains with random streams of their own, the same however the ensemble's chains are
     grouped into jobs.
     """
-    if getattr(sampler, "n_md_steps", 1) is not None:
+    if sampler.tuned:
         return sampler
     streams = make_streams(card.seed, f"tuning of {_identity(card, table)}", range(_PILOT_CHAINS))
     x, streams = start_configurations(card.theory, table.start, streams, flow)
     n_updates = max(table.n_thermalisation, _PILOT_UPDATES)
-    with meter(console, table.name, 2 * n_updates, "pilot trajectories") as progress:
+    with meter(console, table.name, 2 * n_updates, "pilot updates") as progress:
         done = 0
 
-        def report(n_md_steps: int) -> None:
+        def report(text: str) -> None:
             nonlocal done
             done += 1
-            progress.update(min(done, 2 * n_updates - 1), f"n_md_steps = {n_md_steps}")
+            progress.update(min(done, 2 * n_updates - 1), text)
             stop.raise_if_set()
 
         sampler = sampler.tune(sampler.init(x, streams), n_updates, report)
-        progress.line(f"n_md_steps = {sampler.n_md_steps} found for a target acceptance of {sampler.target_acceptance}")
+        progress.line(f"tuned: {_settings_line(sampler.findings())}")
     return sampler
 
 
-def _with_tuned_steps(sampler: Any, settings: dict[str, Any]) -> Any:
-    """The sampler with the n_md_steps that the file records."""
-    if getattr(sampler, "n_md_steps", 1) is not None:
+def _with_findings(sampler: Sampler, path: Path, settings: dict[str, Any]) -> Sampler:
+    """The sampler as it was tuned when the file was begun. Raises InputError for a file of another sampler."""
+    if sampler.tuned:
         return sampler
-    return replace(sampler, n_md_steps=settings.get("n_md_steps"))
+    try:
+        return sampler.with_findings(settings)
+    except (KeyError, TypeError, IndexError):
+        raise InputError(f"{path}: holds chains of another sampler than the card asks for ({settings})") from None
+
+
+def merged(options: Any, findings: Any) -> Any:
+    """The options of a card with what tuning found put in its place, at any depth."""
+    if isinstance(options, Mapping) and isinstance(findings, Mapping):
+        return {**options, **{key: merged(options.get(key), value) for key, value in findings.items()}}
+    if isinstance(options, (list, tuple)) and isinstance(findings, (list, tuple)) and len(options) == len(findings):
+        return [merged(option, found) for option, found in zip(options, findings)]
+    return findings
+
+
+def _settings_line(findings: Any) -> str:
+    """width = 1.2 or the like, in one line."""
+    if isinstance(findings, Mapping):
+        return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if value != {})
+    if isinstance(findings, (list, tuple)):
+        return f"[{'; '.join(_settings_line(value) for value in findings if value != {})}]"
+    return f"{findings:.4g}" if isinstance(findings, float) else str(findings)

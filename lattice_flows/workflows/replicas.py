@@ -65,12 +65,13 @@ class Replicas:
             return None
         return np.concatenate([file.proposals(name).ravel() for file in self.files])
 
-    def quantities(self) -> list[tuple[str, Quantity]]:
-        """What can be estimated: the series' name and the quantity."""
+    def quantities(self) -> list[Quantity]:
+        """What can be estimated from the series that were measured."""
         shape = tuple(self.theory["shape"])
         tables = json.loads(self.files[0].attributes["observables"])
         measured = [Measurement.from_dict(table).observable for table in tables]
-        return [(observable.name, quantity) for observable in measured for quantity in observable.quantities(shape)]
+        every = [quantity for observable in measured for quantity in observable.quantities(shape)]
+        return [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
 
 
 def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
@@ -115,8 +116,3 @@ def _labels(found: list[tuple[str, Path]]) -> list[str]:
                 folders = path.resolve().parent.parent.parts[-depth:]  # above the folder "ensembles"
                 labels[index] = "/".join([*(part.strip("/") for part in folders), name])
     return labels
-
-
-def transformed(series: list[np.ndarray], quantity: Quantity) -> list[np.ndarray]:
-    """The quantity's values along every chain."""
-    return [quantity.transform(chain) for chain in series]

@@ -13,17 +13,18 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows import format
 from lattice_flows.workflows.assemble import oracle
-from lattice_flows.workflows.card import Card, needs_flow
+from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.figures import all_plots
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.house_style import Plot
 from lattice_flows.workflows.replicas import Replicas, open_replicas
+from lattice_flows.workflows.sampler_tables import needs_flow
 
 Summary = dict[str, Any]
 Row = tuple[str, ...]
 
-_SYMBOLS = {"u1": "U(1)", "beta": "β"}
+_SYMBOLS = {"u1": "U(1)", "phi4": "φ⁴", "phi4_hopping": "φ⁴", "beta": "β", "kappa": "κ", "lam": "λ", "m2": "m²"}
 _POINT = 96 / 72  # pixels of a page
 
 
@@ -108,6 +109,7 @@ def _date(made: Sequence[Replicas]) -> str:
 
 
 def _samplers(summary: Summary) -> PageTable:
+    counted = format.cost_label(summary["ensembles"]).page
     headings = (
         "ensemble",
         "s / indep. config",
@@ -115,16 +117,16 @@ def _samplers(summary: Summary) -> PageTable:
         "sampler",
         "chains × configs",
         "acceptance",
-        "τ_int(Q²)",
+        f"τ_int({counted})",
         "seconds",
     )
     rows = []
     for name, ensemble in format.cheapest_first(summary["ensembles"]):
         sampler, size, acceptance, tau_int, seconds, cost = format.sampler_row(ensemble)
-        trained = summary["flow"] is not None and needs_flow(ensemble["sampler"])
+        trained = summary["flow"] is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
         training = format.number(summary["flow"]["train_seconds"]) if trained else "-"
         rows.append((name, cost, training, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
-    return PageTable("Cost of an independent configuration of Q²", headings, rows)
+    return PageTable(f"Cost of an independent configuration ({counted})", headings, rows)
 
 
 def _caption(name: str, ensemble: Summary) -> str:

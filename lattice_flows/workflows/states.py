@@ -7,18 +7,24 @@ import numpy as np
 
 
 def flatten(state: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """A (nested) NamedTuple of arrays as name -> array, levels joined by '/'."""
+    """A (nested) tuple or NamedTuple of arrays as name -> array, levels joined by '/'."""
     flat: dict[str, np.ndarray] = {}
-    for name, value in state._asdict().items():
+    for name, value in _entries(state):
         path = f"{prefix}{name}"
-        flat |= flatten(value, f"{path}/") if hasattr(value, "_asdict") else {path: value}
+        flat |= flatten(value, f"{path}/") if isinstance(value, tuple) else {path: value}
     return flat
 
 
 def restore(template: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
     """A state of the template's type holding the arrays of `flatten`. Raises KeyError for a missing one."""
-    fields = {
-        name: restore(value, arrays, f"{prefix}{name}/") if hasattr(value, "_asdict") else arrays[f"{prefix}{name}"]
-        for name, value in template._asdict().items()
-    }
-    return type(template)(**fields)
+    fields = [
+        restore(value, arrays, f"{prefix}{name}/") if isinstance(value, tuple) else arrays[f"{prefix}{name}"]
+        for name, value in _entries(template)
+    ]
+    return type(template)(*fields) if hasattr(template, "_fields") else tuple(fields)
+
+
+def _entries(state: Any) -> list[tuple[str, Any]]:
+    """The names and values of one level: fields of a NamedTuple, positions of a tuple."""
+    names = state._fields if hasattr(state, "_fields") else map(str, range(len(state)))
+    return list(zip(names, state))

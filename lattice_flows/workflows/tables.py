@@ -40,6 +40,14 @@ def checked(
     return {name: getattr(parsed, name) for name in type(parsed).model_fields}
 
 
+def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
+    """The constructed object; a ValueError of its constructor is the user's to mend."""
+    try:
+        return constructor(*parts, **values)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
 def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:
     """The first of pydantic's complaints in one line."""
     first, *others = error.errors(include_url=False)

@@ -132,7 +132,8 @@ def test_labels_are_distinct():
 
 def _row(value: float, error: float | None, tau_int: float | None = 57.3) -> dict:
     return {"value": value, "error": error, "exact": 0.0193640, "pull": -123.4, "tau_int": tau_int,
-            "tau_int_error": tau_int and 12.1, "window": 5, "n_eff": 1234567.0, "r_hat": 1.0791}  # fmt: skip
+            "tau_int_error": tau_int and 12.1, "window": 5, "n_eff": 1234567.0, "r_hat": 1.0791,
+            "trusted": False}  # fmt: skip
 
 
 def _ensemble(cost: float | None, bound: float | None = None, **changes: object) -> dict:
@@ -140,6 +141,7 @@ def _ensemble(cost: float | None, bound: float | None = None, **changes: object)
     ensemble = {"sampler": "flow_metropolis", "n_chains": 128, "n_configs": 1000000, "acceptance_rate": 0.01923,
                 "seconds": 12345.6, "frozen": bound is not None, "seconds_per_independent_config": cost,
                 "seconds_per_independent_config_at_least": bound, "warnings": [],
+                "cost_observable": "topological_charge_squared",
                 "observables": {name: _row(-0.0212742, 0.0021366) for name in names}}  # fmt: skip
     return ensemble | changes
 

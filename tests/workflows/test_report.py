@@ -201,7 +201,7 @@ def test_every_number_stands_in_its_table(run: Run):
         for name, row in figures["observables"].items():
             r_hat = "-" if row["r_hat"] is None else f"{row['r_hat']:.3f}"
             assert shown[format.label(name).page] == [
-                format.with_error(row["value"], row["error"]),
+                format.with_error(row["value"], row["error"]) + ("" if row["trusted"] else " !"),
                 format.number(row["exact"], 6),
                 format.pull(row["pull"]),
                 format.with_error(row["tau_int"], row["tau_int_error"]),
@@ -210,8 +210,19 @@ def test_every_number_stands_in_its_table(run: Run):
             ]
 
 
+def test_no_error_of_a_frozen_charge_is_trusted(run: Run):
+    stuck = run.summary["ensembles"]["stuck"]
+    assert stuck["frozen"]
+    for name in ("topological_charge", "topological_charge_squared", "topological_susceptibility"):
+        assert not stuck["observables"][name]["trusted"]
+    (rows,) = [rows for caption, rows in run.page.tables.items() if caption.startswith("stuck (")]
+    assert any(row[1].endswith(" !") for row in rows[1:])
+    moving = run.summary["ensembles"]["direct"]["observables"]
+    assert all(row["trusted"] for row in moving.values())
+
+
 def test_samplers_are_sorted_by_cost_with_training_beside(run: Run):
-    heading, *rows = run.page.tables["Cost of an independent configuration of Q²"]
+    heading, *rows = run.page.tables["Cost of an independent configuration (Q²)"]
     ensembles = run.summary["ensembles"]
     moving = [name for name in ensembles if name != "stuck"]
     by_cost = sorted(moving, key=lambda name: ensembles[name]["seconds_per_independent_config"])

@@ -1,0 +1,77 @@
+"""The instanton hop of 2D U(1): add or take away one uniform unit of flux, and ask Metropolis.
+
+The field A with A_1(i, j) = 2 pi i / V and A_0(L0 - 1, j) = -2 pi j / L1 shifts every plaquette by c = 2 pi / V modulo
+2 pi. After k hops upward sum_P cos(P + k c) = C cos kc - S sin kc with C = sum cos P and S = sum sin P, so that a hop
+costs a few operations whatever the volume; the links are changed once, at the end.
+"""
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_log, fast_sin, wrap
+from lattice_flows.kernels.random import uniform_pair
+from lattice_flows.kernels.u1 import plaquettes
+
+Array = NDArray[np.float64]
+Streams = NDArray[np.uint64]
+
+
+@njit(fastmath=True)
+def _flux_sums(p: Array) -> tuple[float, float]:
+    """sum cos P and sum sin P."""
+    cosines, sines = 0.0, 0.0
+    for k in range(p.size):
+        cosines += fast_cos(p[k])
+        sines += fast_sin(p[k])
+    return cosines, sines
+
+
+@njit(fastmath={"contract"})
+def _add_flux(t0: Array, t1: Array, hops: int) -> None:
+    """Links + hops * A, wrapped."""
+    l0, l1 = t1.shape
+    if hops == 0:
+        return
+    for i in range(l0):
+        angle = TWO_PI * (i * hops) / (l0 * l1)
+        for j in range(l1):
+            t1[i, j] = wrap(t1[i, j] + angle)
+    for j in range(l1):
+        t0[l0 - 1, j] = wrap(t0[l0 - 1, j] - TWO_PI * (j * hops) / l1)
+
+
+@njit(fastmath={"contract"})
+def _hops(cosines: float, sines: float, v: int, stream: NDArray[np.uint64], beta: float, n: int) -> tuple[int, int]:
+    """The net number of hops upward after n proposals, and how many were accepted."""
+    step = TWO_PI / v
+    net, n_accepted = 0, 0
+    for _ in range(n):
+        u, w = uniform_pair(stream)
+        sign = 1 if u < 0.5 else -1
+        middle = (net + 0.5 * sign) * step
+        # dS = 2 beta sin(c/2) sum_P sin(P + k c + c/2), c = sign 2 pi / V
+        slope = cosines * fast_sin(middle) + sines * fast_cos(middle)
+        if fast_log(w) < -2.0 * beta * fast_sin(0.5 * sign * step) * slope:
+            net = (net + sign) % v  # V hops are a gauge transformation
+            n_accepted += 1
+    return net, n_accepted
+
+
+@njit(parallel=True, cache=True)
+def instanton(links: Array, streams: Streams, beta: float, n_updates: int) -> tuple[Array, Streams, Array]:
+    """n_updates hops by +A or -A, equally likely, each with a Metropolis test.
+
+    Returns the new links (wrapped), the advanced streams and the accepted fraction (B,). The charge need not change by
+    exactly one. The arguments are not changed.
+    """
+    n, _, l0, l1 = links.shape
+    links, streams, accepted = links.copy(), streams.copy(), np.zeros(n)
+    for b in prange(n):
+        p = np.empty(l0 * l1)
+        plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
+        cosines, sines = _flux_sums(p)
+        net, n_accepted = _hops(cosines, sines, p.size, streams[b], beta, n_updates)
+        _add_flux(links[b, 0], links[b, 1], net)
+        accepted[b] = n_accepted / n_updates
+    return links, streams, accepted

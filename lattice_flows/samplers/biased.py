@@ -1,0 +1,75 @@
+"""What the samplers with a bias of the smooth charge share: chains of exp(-S - V(Q_s)) with V on a grid.
+
+Q_s = (1/2 pi) sum_P sin P of 2D U(1), see `kernels.biased_hmc_u1`. V is linear between the points of the grid and
+constant outside; the chain, its weights exp(+V) and its target all use this same V, so they are exact on any grid.
+"""
+
+import math
+
+import numpy as np
+
+from lattice_flows.actions import Action, WilsonU1
+from lattice_flows.kernels import biased_hmc_u1
+from lattice_flows.samplers.hmc import HMC, HMCState
+from lattice_flows.samplers.integrators import INTEGRATORS
+from lattice_flows.samplers.sampler import Array, Report, Streams
+
+Chains = tuple[Array, Array, Array, Streams]
+"""x (B, 2, L0, L1), its unbiased action (B,), its smooth charge (B,), and the random streams (B, 2)."""
+
+_WARMING = 8  # times as many steps where a chain may come from a hot start
+_REACH = 3.5  # standard deviations of the charge
+
+
+def require_u1(action: Action) -> WilsonU1:
+    """The action. Raises ValueError for one other than that of 2D U(1)."""
+    if not isinstance(action, WilsonU1):
+        raise ValueError(f"the smooth charge is one of u1, not of {type(action).__name__}")
+    return action
+
+
+def begun(action: Action, x: Array, streams: Streams) -> Chains:
+    """Chains at x (B, 2, L0, L1), with copies of both. Raises ValueError for links of another dimension."""
+    x = np.array(x, dtype=np.float64, order="C")
+    if x.ndim != 4 or x.shape[1] != 2:
+        raise ValueError(f"the smooth charge is one of two dimensions, got configurations of shape {list(x.shape[1:])}")
+    return x, action.evaluate(x), biased_hmc_u1.smooth_charge(x), streams.copy()
+
+
+def biased_trajectories(
+    hmc: HMC, chains: Chains, bias: Array, q_max: float, n_updates: int
+) -> tuple[Chains, Array, Array]:
+    """n_updates trajectories of every chain under its own bias (B, n_grid): chains, accepted fraction, last delta_h.
+
+    Raises ValueError when n_md_steps was neither given nor tuned.
+    """
+    if hmc.n_md_steps is None:
+        raise ValueError("n_md_steps is not set: give it, or call tune() first")
+    drifts, kicks, _ = INTEGRATORS[hmc.integrator]
+    step_size, beta = hmc.trajectory_length / hmc.n_md_steps, float(require_u1(hmc.action).beta)
+    *new, accepted, delta_h = biased_hmc_u1.trajectories(
+        *chains, beta, bias, q_max, drifts, kicks, step_size, hmc.n_md_steps, n_updates
+    )
+    return tuple(new), accepted, delta_h  # type: ignore[return-value]
+
+
+def warming(n_md_steps: int | None) -> int | None:
+    """Of the steps that are accepted from a hot start, too."""
+    return None if n_md_steps is None else _WARMING * n_md_steps
+
+
+def tuned_n_md_steps(hmc: HMC, chains: Chains, n_updates: int, report: Report) -> int | None:
+    """As many as HMC without a bias needs: the bias adds little to the stiffness."""
+    x, action, _, streams = chains
+    return hmc.tune(HMCState(x, action, streams), n_updates, report).n_md_steps
+
+
+def charge_reach(action: Action, lattice_shape: tuple[int, ...]) -> float:
+    """The mean Q_s of the sector 3.5 standard deviations of the charge away, at the least.
+
+    Sector Q has its Q_s about Q <cos P>. The grid must end in the middle of a sector: outside of it V is constant, so a
+    grid that ended on a barrier would leave a deep valley beyond it.
+    """
+    exact = require_u1(action).exact(lattice_shape)
+    assert exact is not None
+    return math.ceil(_REACH * math.sqrt(exact.charge_squared)) * exact.plaquette

@@ -1,0 +1,45 @@
+"""Wolff's cluster update of scalar theories: the signs of a whole domain flip at once."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from lattice_flows.actions import Action
+from lattice_flows.actions.phi4 import LocalScalar
+from lattice_flows.kernels import cluster_phi4
+from lattice_flows.samplers.local import ChainState, chain_state
+from lattice_flows.samplers.sampler import Array, Sampler, Streams
+
+
+class ClusterInfo(NamedTuple):
+    """The mean fraction of the sites that an update flipped, (B,)."""
+
+    cluster_size: Array
+
+
+@dataclass(frozen=True)
+class Cluster(Sampler):
+    """One update grows a cluster from a random site and flips its sign (Wolff, Phys. Rev. Lett. 62 (1989) 361).
+
+    At fixed |phi| the signs are an Ising model (Brower and Tamayo, Phys. Rev. Lett. 62 (1989) 1087). |phi| stays as it
+    is: mix it with hmc, heatbath or metropolis.
+
+    Raises ValueError for an action that is not a local one of a scalar field.
+    """
+
+    action: Action
+    ergodic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.action, LocalScalar):
+            raise ValueError(f"clusters are those of phi4 and phi4_hopping, not of {type(self.action).__name__}")
+
+    def init(self, x: Array, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *lattice_shape)."""
+        return chain_state(x, streams)
+
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, ClusterInfo]:
+        """n_updates cluster flips."""
+        assert isinstance(self.action, LocalScalar)
+        couplings = self.action.couplings(state.x.ndim - 1)
+        x, streams, flipped = cluster_phi4.cluster(state.x, state.streams, *couplings, n_updates)
+        return ChainState(x, streams), ClusterInfo(flipped)

@@ -1,0 +1,36 @@
+"""The instanton hop of 2D U(1): a step from one topological sector to the next."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lattice_flows.actions import Action, WilsonU1
+from lattice_flows.kernels import instanton_u1
+from lattice_flows.samplers.local import AcceptInfo, ChainState, chain_state
+from lattice_flows.samplers.sampler import Array, Sampler, Streams
+
+
+@dataclass(frozen=True)
+class Instanton(Sampler):
+    """Adds or takes away a uniform flux of 2 pi, every plaquette by 2 pi / V, with a Metropolis test.
+
+    The charge is measured anew: it need not change by exactly one.
+
+    Raises ValueError for an action other than that of 2D U(1).
+    """
+
+    action: Action
+    ergodic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.action, WilsonU1):
+            raise ValueError(f"instantons are those of u1, not of {type(self.action).__name__}")
+
+    def init(self, x: Array, streams: Streams) -> ChainState:
+        """The state of chains at x (B, 2, L0, L1)."""
+        return chain_state(x, streams)
+
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
+        """n_updates hops."""
+        assert isinstance(self.action, WilsonU1)
+        x, streams, accepted = instanton_u1.instanton(state.x, state.streams, float(self.action.beta), n_updates)
+        return ChainState(x, streams), AcceptInfo(accepted)

@@ -1,0 +1,140 @@
+"""Local updates of single variables: Metropolis, heat bath, overrelaxation. An update is a sweep over the lattice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from lattice_flows.actions import Action, LocalUpdates
+from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+
+_ROUNDS = 16
+
+
+class ChainState(NamedTuple):
+    """x (B, *event), and the random streams (B, 2)."""
+
+    x: Array
+    streams: Streams
+
+
+class AcceptInfo(NamedTuple):
+    """The accepted fraction of the updates, (B,)."""
+
+    accepted: Array
+
+
+class NoInfo(NamedTuple):
+    """Nothing is tested, so nothing is reported."""
+
+
+def chain_state(x: Array, streams: Streams) -> ChainState:
+    """The state of chains at x (B, *event), with copies of both."""
+    return ChainState(np.array(x, dtype=np.float64, order="C"), streams.copy())
+
+
+def _updates(action: Action, event: tuple[int, ...]) -> LocalUpdates:
+    updates = action.local_updates(event)
+    if updates is None:
+        raise ValueError(f"{type(action).__name__} has no compiled local updates for configurations of shape {event}")
+    return updates
+
+
+@dataclass(frozen=True)
+class Metropolis(Sampler):
+    """Each variable in turn gets a change uniform in (-width, width), and a Metropolis test.
+
+    width: of the change, in the field's units; None asks `tune` to find it.
+    target_acceptance: what `tune` aims at.
+
+    Raises ValueError for values out of range.
+    """
+
+    action: Action
+    width: float | None = None
+    target_acceptance: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.width is not None and not 0 < self.width < float("inf"):
+            raise ValueError(f"width must be > 0, got {self.width}")
+        if not 0 < self.target_acceptance < 1:
+            raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
+
+    def init(self, x: Array, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event)."""
+        return chain_state(x, streams)
+
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
+        """n_updates sweeps. Raises ValueError when the width was neither given nor tuned."""
+        if self.width is None:
+            raise ValueError("width is not set: give it, or call tune() first")
+        update = _updates(self.action, state.x.shape[1:]).metropolis
+        x, streams, accepted = update(state.x, state.streams, self.width, n_updates)
+        return ChainState(x, streams), AcceptInfo(accepted)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the width is known."""
+        return self.width is not None
+
+    def tune(self, state: ChainState, n_updates: int, report: Report = silent) -> "Metropolis":
+        """This sampler with the width that reaches the target acceptance."""
+        if self.tuned:
+            return self
+        widest = self.action.space.diameter
+        width = min(1.0, widest)
+        for _ in range(_ROUNDS):
+            report(f"width = {width:.3g}")
+            trial = replace(self, width=width)
+            state, info = trial.step(state, max(1, n_updates // _ROUNDS))
+            width = float(min(widest, width * np.clip(info.accepted.mean() / self.target_acceptance, 0.5, 2.0)))
+        return replace(self, width=width)
+
+    def findings(self) -> dict[str, Any]:
+        """The width."""
+        return {"width": self.width}
+
+    def with_findings(self, settings: Mapping[str, Any]) -> "Metropolis":
+        """This sampler with the stored width."""
+        return replace(self, width=settings["width"])
+
+
+@dataclass(frozen=True)
+class HeatBath(Sampler):
+    """Each variable in turn is drawn from its distribution at fixed neighbours.
+
+    Raises ValueError for an action without it when chains begin.
+    """
+
+    action: Action
+
+    def init(self, x: Array, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event)."""
+        return chain_state(x, streams)
+
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NoInfo]:
+        """n_updates sweeps."""
+        x, streams = _updates(self.action, state.x.shape[1:]).heatbath(state.x, state.streams, n_updates)
+        return ChainState(x, streams), NoInfo()
+
+
+@dataclass(frozen=True)
+class Overrelaxation(Sampler):
+    """Each variable in turn is reflected about the centre of its distribution at fixed neighbours.
+
+    The action of a gauge field stays as it is; that of a scalar field changes by the quartic term, which is tested.
+    """
+
+    action: Action
+    ergodic: ClassVar[bool] = False
+
+    def init(self, x: Array, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event)."""
+        return chain_state(x, streams)
+
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
+        """n_updates sweeps."""
+        update = _updates(self.action, state.x.shape[1:]).overrelaxation
+        x, streams, accepted = update(state.x, state.streams, n_updates)
+        return ChainState(x, streams), AcceptInfo(accepted)

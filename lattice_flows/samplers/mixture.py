@@ -1,0 +1,132 @@
+"""Several samplers of one target in turn: so many updates of one, then of another."""
+
+from collections import namedtuple
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lattice_flows.actions import Action
+from lattice_flows.kernels.random import split_streams
+from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+
+
+class Part(NamedTuple):
+    """A sampler, and how many of its updates belong to one update of the mixture."""
+
+    sampler: Sampler
+    n_updates: int = 1
+
+
+class MixtureState(NamedTuple):
+    """x (B, *event), and the states of the parts, each with random streams of its own."""
+
+    x: Array
+    parts: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Mixture(Sampler):
+    """One update makes the updates of every part, in their order. Each of them keeps the target, so all do.
+
+    parts: samplers of this action, of which at least one is ergodic.
+
+    Raises ValueError for parts that do not make a sampler of the target.
+    """
+
+    action: Action
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("parts must name at least one sampler")
+        if not any(part.sampler.ergodic for part in self.parts):
+            raise ValueError("none of the parts reaches every configuration; add hmc, heatbath or metropolis")
+        if any(part.sampler.weighted for part in self.parts):
+            raise ValueError("a part whose averages need weights does not keep the target")
+        if any(part.n_updates < 1 for part in self.parts):
+            raise ValueError("n_updates of a part must be >= 1")
+
+    def init(self, x: Array, streams: Streams) -> MixtureState:
+        """The state of chains at x (B, *event)."""
+        states = tuple(part.sampler.init(x, split_streams(streams, k)) for k, part in enumerate(self.parts))
+        return MixtureState(states[0].x, states)
+
+    def step(self, state: MixtureState, n_updates: int = 1) -> tuple[MixtureState, NamedTuple]:
+        """n_updates rounds. Reported is what the parts report of the last one, see `_info`."""
+        x, states = state.x, list(state.parts)
+        infos: list[Any] = []
+        for _ in range(n_updates):
+            infos.append([])
+            for k, (sampler, n) in enumerate(self.parts):
+                states[k], info = sampler.step(self._at(k, states[k], x), n)
+                x = states[k].x
+                infos[-1].append(info)
+        return MixtureState(x, tuple(states)), _info(infos)
+
+    def thermalise(self, state: MixtureState, done: float) -> MixtureState:
+        """One round, as every part thermalises."""
+        x, states = state.x, list(state.parts)
+        for k, (sampler, n) in enumerate(self.parts):
+            states[k] = self._at(k, states[k], x)
+            for _ in range(n):
+                states[k] = sampler.thermalise(states[k], done)
+            x = states[k].x
+        return MixtureState(x, tuple(states))
+
+    def moved(self, state: MixtureState, x: Array) -> MixtureState:
+        """The same chains at x (B, *event)."""
+        return state._replace(x=np.array(x, dtype=np.float64))
+
+    def _at(self, k: int, state: Any, x: Array) -> Any:
+        """The state of part k at x, where the part before has left the chains."""
+        # Moved even where nothing changed: the bits of a chain must not depend on the chains beside it.
+        return self.parts[k].sampler.moved(state, x)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether every part is."""
+        return all(part.sampler.tuned for part in self.parts)
+
+    def tune(self, state: MixtureState, n_updates: int, report: Report = silent) -> "Mixture":
+        """This mixture with every part tuned by itself."""
+        tuned = [
+            part._replace(sampler=part.sampler.tune(one, n_updates, report))
+            for part, one in zip(self.parts, state.parts)
+        ]
+        return replace(self, parts=tuple(tuned))
+
+    def findings(self) -> dict[str, Any]:
+        """Those of the parts."""
+        return {"parts": [part.sampler.findings() for part in self.parts]}
+
+    def with_findings(self, settings: Mapping[str, Any]) -> "Mixture":
+        """This mixture with the parts as they were tuned."""
+        parts = [
+            part._replace(sampler=part.sampler.with_findings(stored))
+            for part, stored in zip(self.parts, settings["parts"])
+        ]
+        return replace(self, parts=tuple(parts))
+
+
+def _info(rounds: list[list[Any]]) -> NamedTuple:
+    """`accepted_k`, the accepted fraction of part k in all rounds, and `accepted`, that of the first part that tests.
+
+    What else a part reports, of the last round, gets its number too.
+    """
+    columns: dict[str, Array] = {}
+    for k, info in enumerate(rounds[-1]):
+        for name in info._fields:
+            kept = [getattr(each[k], name) for each in (rounds if name == "accepted" else rounds[-1:])]
+            columns[f"{name}_{k}"] = np.mean(kept, axis=0)
+    tested = [name for name in columns if name.startswith("accepted_")]
+    if tested:
+        columns = {"accepted": columns[tested[0]], **columns}
+    return _info_type(tuple(columns))(*columns.values())
+
+
+@cache
+def _info_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("MixtureInfo", names)

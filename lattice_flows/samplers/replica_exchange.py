@@ -1,0 +1,156 @@
+"""Replica exchange: chains with different targets of one theory, which swap their configurations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lattice_flows.actions import Action
+from lattice_flows.kernels.random import split_streams, uniforms
+from lattice_flows.samplers.exchange import Trips, acceptance, exchanged, first_trips, swap_gain, travelled, tried_pairs
+from lattice_flows.samplers.mixture import Part
+from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+
+
+class ExchangeState(NamedTuple):
+    """x (B, *event) of rung 0, the states of all rungs, the random streams of the swaps (B, 2), the number of rounds
+    made (), and the trips of the replicas."""
+
+    x: Array
+    rungs: tuple[Any, ...]
+    streams: Streams
+    n_rounds: NDArray[np.int64]
+    trips: Trips
+
+
+class ExchangeInfo(NamedTuple):
+    """The mean of min(1, exp(...)) over the pairs that were tried, and the round trips completed, each (B,)."""
+
+    swap_acceptance: Array
+    round_trips: NDArray[np.int64]
+
+
+class AcceptExchangeInfo(NamedTuple):
+    """The accepted fraction of the updates of rung 0, and the fields of `ExchangeInfo`, each (B,)."""
+
+    accepted: Array
+    swap_acceptance: Array
+    round_trips: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ReplicaExchange(Sampler):
+    """One update makes the updates of every part, then tries to swap the configurations of neighbouring ones.
+
+    A swap has the acceptance min(1, exp(S_r(x_r) + S_s(x_s) - S_r(x_s) - S_s(x_r))), with the targets of the parts as
+    they stand at that moment, so the chains of every part keep their target. Even and odd pairs swap in turn
+    (arXiv:1905.02939). With HMC as the first part and metadynamics as the second it is parallel-tempered metadynamics
+    (arXiv:2307.04742).
+
+    action: the target.
+    parts: two samplers or more, in the order of the ladder; the first one has the target, the others need not.
+
+    Raises ValueError for parts that do not make a sampler of the target.
+    """
+
+    action: Action
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.parts) < 2:
+            raise ValueError(f"parts must name at least two samplers, got {len(self.parts)}")
+        if self.parts[0].sampler.weighted:
+            raise ValueError("the first of the parts must have the target itself, and its averages need weights")
+        if not any(part.sampler.ergodic for part in self.parts):
+            raise ValueError("none of the parts reaches every configuration; add hmc, heatbath or metropolis")
+        if any(part.sampler.weighted and type(part.sampler).target is Sampler.target for part in self.parts):
+            raise ValueError("a part whose averages need weights can only swap if it knows its own target")
+        if any(part.n_updates < 1 for part in self.parts):
+            raise ValueError("n_updates of a part must be >= 1")
+
+    def init(self, x: Array, streams: Streams) -> ExchangeState:
+        """The state of chains that have all their replicas at x (B, *event)."""
+        rungs = tuple(part.sampler.init(x, split_streams(streams, k)) for k, part in enumerate(self.parts))
+        swaps = split_streams(streams, len(rungs))
+        return ExchangeState(rungs[0].x, rungs, swaps, np.array(0), first_trips(len(x), len(rungs)))
+
+    def step(self, state: ExchangeState, n_updates: int = 1) -> tuple[ExchangeState, ExchangeInfo | AcceptExchangeInfo]:
+        """n_updates rounds. `accepted` is reported where the first part does."""
+        infos, swaps, before = [], [], state.trips.round_trips
+        for _ in range(n_updates):
+            state, info = self.update(state)
+            state, probabilities = self.swap(state)
+            infos.append(info)
+            swaps.append(probabilities)
+        of_swaps = ExchangeInfo(np.hstack(swaps).mean(axis=1), state.trips.round_trips - before)
+        accepted = [info.accepted for info in infos if hasattr(info, "accepted")]
+        return state, AcceptExchangeInfo(np.mean(accepted, axis=0), *of_swaps) if accepted else of_swaps
+
+    def update(self, state: ExchangeState) -> tuple[ExchangeState, Any]:
+        """The updates of every part, without swaps, and what the first part reports."""
+        stepped = [part.sampler.step(rung, part.n_updates) for part, rung in zip(self.parts, state.rungs)]
+        return _on_rungs(state, tuple(rung for rung, _ in stepped)), stepped[0][1]
+
+    def swap(self, state: ExchangeState) -> tuple[ExchangeState, Array]:
+        """The swaps of one round, and their acceptance probabilities (B, number of pairs tried)."""
+        pairs = tried_pairs(int(state.n_rounds), len(self.parts))
+        probabilities = acceptance(np.stack([self._gain(state, k) for k in pairs], axis=1))  # (B, pairs)
+        u, streams = uniforms(state.streams, len(pairs))
+        rungs, order = list(state.rungs), np.tile(np.arange(len(self.parts)), (len(u), 1))
+        for k, swap in zip(pairs, (u < probabilities).T):
+            x, y = exchanged(rungs[k].x, rungs[k + 1].x, swap)
+            # Moved even where nothing swaps: the bits of a chain must not depend on the chains beside it.
+            rungs[k] = self.parts[k].sampler.moved(rungs[k], x)
+            rungs[k + 1] = self.parts[k + 1].sampler.moved(rungs[k + 1], y)
+            order[swap, k], order[swap, k + 1] = k + 1, k
+        trips = travelled(state.trips, order)
+        state = state._replace(streams=streams, n_rounds=np.asarray(state.n_rounds + 1), trips=trips)
+        return _on_rungs(state, tuple(rungs)), probabilities
+
+    def _gain(self, state: ExchangeState, k: int) -> Array:
+        """Of swapping rungs k and k + 1, (B,)."""
+        return swap_gain(self.parts[k].sampler, self.parts[k + 1].sampler, state.rungs[k], state.rungs[k + 1])
+
+    def thermalise(self, state: ExchangeState, done: float) -> ExchangeState:
+        """One round, as every part thermalises."""
+        rungs = []
+        for (sampler, n), rung in zip(self.parts, state.rungs):
+            for _ in range(n):
+                rung = sampler.thermalise(rung, done)
+            rungs.append(rung)
+        return self.swap(_on_rungs(state, tuple(rungs)))[0]
+
+    def moved(self, state: ExchangeState, x: Array) -> ExchangeState:
+        """The same chains with the first part at x (B, *event)."""
+        return _on_rungs(state, (self.parts[0].sampler.moved(state.rungs[0], x), *state.rungs[1:]))
+
+    @property
+    def tuned(self) -> bool:
+        """Whether every part is."""
+        return all(part.sampler.tuned for part in self.parts)
+
+    def tune(self, state: ExchangeState, n_updates: int, report: Report = silent) -> "ReplicaExchange":
+        """This sampler with every part tuned by itself."""
+        tuned = [
+            part._replace(sampler=part.sampler.tune(rung, n_updates, report))
+            for part, rung in zip(self.parts, state.rungs)
+        ]
+        return replace(self, parts=tuple(tuned))
+
+    def findings(self) -> dict[str, Any]:
+        """Those of the parts."""
+        return {"parts": [part.sampler.findings() for part in self.parts]}
+
+    def with_findings(self, settings: Mapping[str, Any]) -> "ReplicaExchange":
+        """This sampler with the parts as they were tuned."""
+        parts = [
+            part._replace(sampler=part.sampler.with_findings(stored))
+            for part, stored in zip(self.parts, settings["parts"])
+        ]
+        return replace(self, parts=tuple(parts))
+
+
+def _on_rungs(state: ExchangeState, rungs: tuple[Any, ...]) -> ExchangeState:
+    return state._replace(x=rungs[0].x, rungs=rungs)

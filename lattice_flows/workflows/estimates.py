@@ -1,0 +1,116 @@
+"""From the series of an ensemble to estimates, and what is suspicious about them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lattice_flows.observables import Quantity
+from lattice_flows.statistics import (
+    MIN_CHANGES,
+    Estimate,
+    count_crossings,
+    derived,
+    derived_reweighted,
+    gamma_method,
+    pull,
+    r_hat,
+)
+from lattice_flows.workflows.assemble import oracle
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.umbrella import joined_windows
+
+Summary = dict[str, Any]
+Chains = list[np.ndarray]
+
+_R_HAT_LIMIT = 1.05
+_LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
+_CHAIN_LENGTH_IN_TAU = 25  # fluctuations are taken about each chain's own mean
+_FEWEST_CONFIGS = 4
+
+
+def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
+    """The estimate of every quantity whose series are measured, and warnings about them."""
+    exact = oracle(group.theory)
+    estimate = _estimator(group)
+    observables: Summary = {}
+    warnings: list[str] = []
+    suspicious: dict[str, list[str]] = {}
+    for quantity in group.quantities():
+        terms = [[term.transform(chain) for chain in group.series(term.series)] for term in quantity.terms]
+        if refused := _refused(group, quantity, terms):
+            warnings.append(f"{quantity.name}: {refused}")
+            continue
+        try:
+            found = estimate(quantity, terms)
+        except (ValueError, ZeroDivisionError):
+            warnings.append(f"{quantity.name}: not defined at the means, which are too noisy")
+            continue
+        agreement = _agreement(terms) if not group.weighted else math.nan
+        doubts = _doubts(found, agreement, terms, group.weighted)
+        truth = quantity.exact(exact) if exact and quantity.exact else None
+        observables[quantity.name] = {
+            **found._asdict(),
+            "r_hat": agreement,
+            "exact": truth,
+            "pull": None if truth is None else pull(found.value, found.error, truth),
+            "trusted": not doubts,
+        }
+        for text in doubts:
+            suspicious.setdefault(text, []).append(quantity.name)
+    return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
+
+
+def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
+    """How the ensemble's averages are taken: as they are, with weights, or joined over windows."""
+    if (joined := joined_windows(group)) is not None:
+        return lambda quantity, terms: joined.estimate(*terms, function=quantity.function)
+    if group.weighted:
+        log_w = group.series("log_w")
+
+        def weighted(quantity: Quantity, terms: list[Chains]) -> Estimate:
+            rows = group.rows(quantity.terms[0].series)
+            weights = [chain[row] for chain, row in zip(log_w, rows)]
+            return derived_reweighted(quantity.function or _itself, weights, *terms)
+
+        return weighted
+    return lambda quantity, terms: derived(quantity.function, *terms) if quantity.function else gamma_method(terms[0])
+
+
+def _itself(mean: float) -> float:
+    return mean
+
+
+def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
+    """Why there can be no estimate, or nothing."""
+    if min(len(chain) for chain in terms[0]) < _FEWEST_CONFIGS:
+        return "too few configurations for an error"
+    rows = [group.rows(term.series) for term in quantity.terms]
+    if any(not np.array_equal(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
+        return "takes series that were not measured on the same configurations"
+    return ""
+
+
+def _agreement(terms: list[Chains]) -> float:
+    """The largest R-hat of the series; nan where none is defined."""
+    n = min(len(chain) for chain in terms[0])
+    found = [r_hat(np.stack([chain[:n] for chain in chains], axis=1)) for chains in terms]
+    return float(np.nanmax(found)) if not np.isnan(found).all() else math.nan
+
+
+def _doubts(estimate: Estimate, agreement: float, terms: list[Chains], weighted: bool) -> list[str]:
+    """What makes an estimate's error doubtful."""
+    if math.isnan(estimate.tau_int) and not estimate.n_eff > 0:
+        return ["did not move at all, so the error is not known"]
+    found = []
+    lengths = [len(chain) for chain in terms[0]]
+    if sum(lengths) < _LENGTH_IN_TAU * estimate.tau_int:
+        found.append(f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known")
+    elif min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
+        found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, so the error is too small")
+    elif not weighted and min(count_crossings(chains) for chains in terms) < MIN_CHANGES:
+        found.append(f"went through its range fewer than {MIN_CHANGES} times, so the error is not known")
+    if agreement > _R_HAT_LIMIT:
+        found.append(f"the chains disagree, R-hat > {_R_HAT_LIMIT}")
+    return found

@@ -1,0 +1,55 @@
+"""The estimates of umbrella sampling: the chains of all windows joined by MBAR."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lattice_flows.observables import Quantity
+from lattice_flows.samplers.umbrella import window_potentials
+from lattice_flows.statistics import Estimate, JoinedWindows
+from lattice_flows.workflows.replicas import Replicas
+
+Chains = list[np.ndarray]
+
+_MOST_CONFIGS = 50_000  # of all chains; MBAR is solved 21 times
+
+
+def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate] | None:
+    """How averages of an umbrella ensemble are taken, from a quantity and its terms; None for another sampler.
+
+    A series that is measured every n-th configuration is joined on these configurations. Of more than 50,000
+    configurations, over all chains, only every k-th counts, with the smallest k that leaves no more. Windows are joined
+    once for all series that are measured equally often.
+
+    The estimator raises ValueError where the windows cannot be joined.
+    """
+    if group.sampler["name"] != "umbrella":
+        return None
+    known: dict[tuple[int, int], JoinedWindows] = {}
+
+    def estimate(quantity: Quantity, terms: list[Chains]) -> Estimate:
+        rows = group.rows(quantity.terms[0].series)
+        stride = -(-sum(map(len, rows)) // _MOST_CONFIGS)
+        key = max((len(row), int(row[1]) if len(row) > 1 else 0) for row in rows)
+        if key not in known:
+            known[key] = joined_windows(group, [row[::stride] for row in rows])
+        return known[key].estimate(*[_thinned(term, stride) for term in terms], function=quantity.function)
+
+    return estimate
+
+
+def joined_windows(group: Replicas, rows: Sequence[np.ndarray]) -> JoinedWindows:
+    """The chains of an umbrella ensemble as one sample, on these rows (configurations) of each.
+
+    Raises ValueError where the windows cannot be joined: chains too short, or windows that do not overlap.
+    """
+    charges = [chain[row] for chain, row in zip(group.series("smooth_charge"), rows)]
+    windows = [int(chain[0]) for chain in group.series("window")]
+    try:
+        return JoinedWindows([window_potentials(group.sampler, charge) for charge in charges], windows)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _thinned(term: Chains, stride: int) -> Chains:
+    return [chain[::stride] for chain in term]
