@@ -1,10 +1,14 @@
 """Small cards, and what must be equal of two runs of one."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
+
+from lattice_flows.workflows.interrupt import Stopped, StopRequest
+from lattice_flows.workflows.stages import run
 
 CLASSICAL = """
 seed = 5
@@ -92,3 +96,75 @@ def assert_same_ensemble(one: Path, other: Path) -> None:
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=f"{one} {name}")
+
+
+ARSENAL = """
+seed = 6
+[theory]
+name = "u1"
+shape = [4, 6]
+beta = 2.0
+"""
+
+ARSENAL_SAMPLERS = {
+    "heatbath": 'sampler = "heatbath"',
+    "metropolis": 'sampler = "metropolis"',
+    "omelyan": 'sampler = "hmc"\nintegrator = "omelyan"',
+    "winding": 'sampler = "winding_hmc"\nn_windings = 2',
+    "mixture": 'sampler = "mixture"\nparts = [{sampler = "hmc"}, {sampler = "instanton", n_updates = 3}]',
+    "tempering": 'sampler = "tempering"\nlast = 0.5\nn_replicas = 3\nreplica = {sampler = "hmc"}',
+    "metadynamics": 'sampler = "metadynamics"',
+    "parallel": 'sampler = "replica_exchange"\nparts = [{sampler = "hmc"}, {sampler = "metadynamics"}]',
+    "umbrella": 'sampler = "umbrella"\nn_windows = 2\nq_max = 0.5\nspring = 4.0',
+}
+
+SCALAR = """
+seed = 7
+[theory]
+name = "phi4"
+shape = [4, 3, 2]
+m2 = -1.0
+lam = 1.0
+"""
+
+SCALAR_SAMPLERS = {
+    "hmc": 'sampler = "hmc"',
+    "fourier": 'sampler = "fourier_hmc"\nmass_squared = 0.5\nstart = "cold"',
+    "local": 'sampler = "mixture"\nparts = [{sampler = "heatbath"}, {sampler = "overrelaxation"}, {sampler = "cluster"}]',
+    "tempering": 'sampler = "tempering"\ncoupling = "m2"\nvalues = [-1.0, 0.0]\nreplica = {sampler = "heatbath"}',
+}
+
+
+def with_ensembles(theory: str, samplers: dict[str, str], n_configs: int) -> str:
+    """The card of these ensembles, two chains each."""
+    tables = [
+        f'\n[[ensemble]]\nname = "{name}"\nn_chains = 2\nn_configs = {n_configs}\nn_thermalisation = 40\n{text}\n'
+        for name, text in samplers.items()
+    ]
+    return theory + "".join(tables)
+
+
+def interrupted_runs(card, out, patch, rng, most_looks=60):
+    """Run until finished, each time stopped after a random number of looks at the stop request."""
+    stops = 0
+    while True:
+        looks = rng.randint(1, most_looks)
+
+        class After(StopRequest):
+            def __call__(self):
+                nonlocal looks
+                looks -= 1
+                if looks <= 0:
+                    self.signal = "TEST"
+                return looks <= 0
+
+        @contextmanager
+        def stop_after():
+            yield After()
+
+        patch.setattr("lattice_flows.workflows.stages.stop_on_signals", stop_after)
+        try:
+            run(card, out)
+            return stops
+        except Stopped:
+            stops += 1

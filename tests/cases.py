@@ -40,6 +40,7 @@ from lattice_flows.samplers import (
     ReplicaExchange,
     Sampler,
     Tempering,
+    Umbrella,
     WindingHMC,
 )
 from lattice_flows.training import TrainingSettings, train
@@ -286,6 +287,16 @@ SAMPLER_CASES = [
         "metadynamics",
         "metadynamics",
         lambda a, shape: Metadynamics(a, 1.0, 6, q_max=4.0),
+        MANY_POINTS,
+        64,
+        120,
+        4,
+    ),
+    # Windows so wide that a direct start is in equilibrium in them; narrow ones are joined in test_umbrella.py.
+    SamplerCase(
+        "umbrella",
+        "umbrella",
+        lambda a, shape: Umbrella(a, 3, spring=1e-9, q_max=1.0, n_md_steps=6),
         MANY_POINTS,
         64,
         120,

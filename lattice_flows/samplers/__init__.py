@@ -14,6 +14,7 @@ from lattice_flows.samplers.mixture import Mixture, Part
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.sampler import Sampler, SamplerFactory
 from lattice_flows.samplers.tempering import Tempering
+from lattice_flows.samplers.umbrella import Umbrella
 from lattice_flows.samplers.winding_hmc import WindingHMC
 
 SAMPLERS: dict[str, type[Sampler]] = {
@@ -29,6 +30,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "tempering": Tempering,
     "replica_exchange": ReplicaExchange,
     "metadynamics": Metadynamics,
+    "umbrella": Umbrella,
     "flow_metropolis": FlowMetropolis,
     "flow_hmc": FlowHMC,
     "flow_samples": FlowSamples,
@@ -55,5 +57,6 @@ __all__ = [
     "Sampler",
     "SamplerFactory",
     "Tempering",
+    "Umbrella",
     "WindingHMC",
 ]

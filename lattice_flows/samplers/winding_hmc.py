@@ -8,7 +8,7 @@ import numpy as np
 
 from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.kernels import winding_u1
-from lattice_flows.samplers.hmc import HMC, HMCInfo, HMCState
+from lattice_flows.samplers.hmc import HMC, HMCState
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 
 
@@ -32,7 +32,8 @@ class WindingHMC(Sampler):
     trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC.
     size: plaquettes along a side of the square, 1 to min(L0, L1) - 1; None takes min(L0, L1) - 2, which is accepted
     most: the price falls like 1/size, and the largest square meets one row of plaquettes from both of its sides.
-    n_windings: steps after each trajectory.
+    n_windings: steps after each trajectory. Ten cost a quarter of a trajectory on 16 x 16 and leave tau_int of Q^2 at
+    0.5 to 0.6 of an update (beta = 6 ... 10); one leaves 4.
 
     Raises ValueError for values out of range, an action other than that of 2D U(1), and, when chains begin, for a size
     that does not fit the lattice.
@@ -44,7 +45,7 @@ class WindingHMC(Sampler):
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
     size: int | None = None
-    n_windings: int = 1
+    n_windings: int = 10
 
     def __post_init__(self) -> None:
         if not isinstance(self.action, WilsonU1):

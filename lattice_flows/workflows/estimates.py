@@ -19,7 +19,7 @@ from lattice_flows.statistics import (
 )
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.umbrella import joined_windows
+from lattice_flows.workflows.umbrella import joined_estimator
 
 Summary = dict[str, Any]
 Chains = list[np.ndarray]
@@ -64,8 +64,8 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
 
 def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
     """How the ensemble's averages are taken: as they are, with weights, or joined over windows."""
-    if (joined := joined_windows(group)) is not None:
-        return lambda quantity, terms: joined.estimate(*terms, function=quantity.function)
+    if (joined := joined_estimator(group)) is not None:
+        return joined
     if group.weighted:
         log_w = group.series("log_w")
 

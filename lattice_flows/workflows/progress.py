@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _LINE_SECONDS = 10.0  # between two log lines
@@ -31,14 +32,13 @@ class Meter:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, rate=f"{rate:.4g} {self._unit}/s", figure=figure)
             return
+        speed = f", {rate:.4g}/s" if rate > 0 else ""  # not known where the first look is the last one
         eta = f", {(self._total - done) / rate:.0f} s to go" if rate > 0 and done < self._total else ""
-        self.line(
-            f"{done:.0f} of {self._total:.0f} {self._unit}, {rate:.4g}/s{eta}" + (f"; {figure}" if figure else "")
-        )
+        self.line(f"{done:.0f} of {self._total:.0f} {self._unit}{speed}{eta}" + (f"; {figure}" if figure else ""))
 
     def line(self, text: str) -> None:
         """A plain line, above the bar where there is one."""
-        self._console.print(f"[bold]{self._title}[/bold]  {text}", highlight=False, soft_wrap=True)
+        self._console.print(f"[bold]{escape(self._title)}[/bold]  {escape(text)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def meter(console: Console, title: str, total: float, unit: str) -> Iterator[Met
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[figure]}"),
+        TextColumn("{task.fields[figure]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield Meter(console, title, total, unit, bar)

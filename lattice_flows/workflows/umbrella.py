@@ -11,15 +11,15 @@ from lattice_flows.workflows.replicas import Replicas
 
 Chains = list[np.ndarray]
 
-_MOST_CONFIGS = 50_000  # of all chains; MBAR is solved 21 times
+_MOST_POTENTIALS = 500_000  # configurations of all chains times windows; MBAR is solved 21 times
 
 
 def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate] | None:
     """How averages of an umbrella ensemble are taken, from a quantity and its terms; None for another sampler.
 
-    A series that is measured every n-th configuration is joined on these configurations. Of more than 50,000
-    configurations, over all chains, only every k-th counts, with the smallest k that leaves no more. Windows are joined
-    once for all series that are measured equally often.
+    A series that is measured every n-th configuration is joined on these configurations. Where there are more than
+    500,000 / n_windows of them over all chains, only every k-th counts, with the smallest k that leaves no more. The
+    windows are joined once for all series that are measured equally often.
 
     The estimator raises ValueError where the windows cannot be joined.
     """
@@ -29,20 +29,25 @@ def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Esti
 
     def estimate(quantity: Quantity, terms: list[Chains]) -> Estimate:
         rows = group.rows(quantity.terms[0].series)
-        stride = -(-sum(map(len, rows)) // _MOST_CONFIGS)
+        stride = -(-sum(map(len, rows)) * group.sampler["n_windows"] // _MOST_POTENTIALS)
         key = max((len(row), int(row[1]) if len(row) > 1 else 0) for row in rows)
         if key not in known:
-            known[key] = joined_windows(group, [row[::stride] for row in rows])
+            known[key] = _joined(group, [row[::stride] for row in rows])
         return known[key].estimate(*[_thinned(term, stride) for term in terms], function=quantity.function)
 
     return estimate
 
 
-def joined_windows(group: Replicas, rows: Sequence[np.ndarray]) -> JoinedWindows:
-    """The chains of an umbrella ensemble as one sample, on these rows (configurations) of each.
+def joined_windows(group: Replicas) -> JoinedWindows | None:
+    """The chains of an umbrella ensemble as one sample, every configuration of them; None for another sampler.
 
     Raises ValueError where the windows cannot be joined: chains too short, or windows that do not overlap.
     """
+    return _joined(group, group.rows("smooth_charge")) if group.sampler["name"] == "umbrella" else None
+
+
+def _joined(group: Replicas, rows: Sequence[np.ndarray]) -> JoinedWindows:
+    """The chains on these rows (configurations) of each."""
     charges = [chain[row] for chain, row in zip(group.series("smooth_charge"), rows)]
     windows = [int(chain[0]) for chain in group.series("window")]
     try:

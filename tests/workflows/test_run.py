@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, environment
+from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, environment, interrupted_runs
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_history
@@ -83,32 +82,6 @@ def test_a_finished_run_is_left_alone(finished):
     again = run(out)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.h5")} == before
     assert again["ensembles"] == summary["ensembles"]
-
-
-def interrupted_runs(card, out, patch, rng):
-    """Run until finished, each time stopped after a random number of looks at the stop request."""
-    stops = 0
-    while True:
-        looks = rng.randint(1, 60)
-
-        class After(StopRequest):
-            def __call__(self):
-                nonlocal looks
-                looks -= 1
-                if looks <= 0:
-                    self.signal = "TEST"
-                return looks <= 0
-
-        @contextmanager
-        def stop_after():
-            yield After()
-
-        patch.setattr("lattice_flows.workflows.stages.stop_on_signals", stop_after)
-        try:
-            run(card, out)
-            return stops
-        except Stopped:
-            stops += 1
 
 
 def test_interruptions_change_no_bit(finished, card, tmp_path, monkeypatch, seed):
