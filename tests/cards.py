@@ -130,7 +130,8 @@ lam = 1.0
 SCALAR_SAMPLERS = {
     "hmc": 'sampler = "hmc"',
     "fourier": 'sampler = "fourier_hmc"\nmass_squared = 0.5\nstart = "cold"',
-    "local": 'sampler = "mixture"\nparts = [{sampler = "heatbath"}, {sampler = "overrelaxation"}, {sampler = "cluster"}]',
+    "local": 'sampler = "mixture"\nparts = [{sampler = "heatbath"}, {sampler = "cluster", n_updates = 2}]',
+    "reflections": 'sampler = "mixture"\nparts = [{sampler = "overrelaxation"}, {sampler = "metropolis"}]',
     "tempering": 'sampler = "tempering"\ncoupling = "m2"\nvalues = [-1.0, 0.0]\nreplica = {sampler = "heatbath"}',
 }
 

@@ -37,6 +37,8 @@ class Quantity:
     function: Callable[..., float] | None = None
     exact: Callable[[Any], float] | None = None
     """A function of the theory's closed forms, `Action.exact`."""
+    by_symmetry: bool = False
+    """The exact value follows from a symmetry: `exact` takes None where there are no closed forms."""
 
 
 class Observable(ABC):
@@ -44,6 +46,9 @@ class Observable(ABC):
 
     space: ClassVar[Space]
     """Of the fields it is measured on."""
+
+    odd: ClassVar[bool] = False
+    """Its sign changes under a symmetry of the theory."""
 
     @property
     @abstractmethod

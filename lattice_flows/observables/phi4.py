@@ -29,6 +29,7 @@ class Magnetisation(Observable):
     """
 
     space = REAL
+    odd = True
     name = "magnetisation"
 
     def __call__(self, x: Array) -> Array:
@@ -38,7 +39,7 @@ class Magnetisation(Observable):
         volume = math.prod(lattice_shape)
         mean, modulus, square = Term(self.name), Term(self.name, np.abs), Term(self.name, _square)
         return (
-            Quantity("magnetisation", (mean,), exact=lambda oracle: 0.0),
+            Quantity("magnetisation", (mean,), exact=lambda oracle: 0.0, by_symmetry=True),
             Quantity("abs_magnetisation", (modulus,), exact=lambda oracle: oracle.abs_magnetisation),
             Quantity(
                 "susceptibility",

@@ -36,6 +36,7 @@ class TopologicalCharge(Observable):
     """Q = (1/2pi) sum_P wrap(P); estimated from it are <Q>, <Q^2> and chi_top = <Q^2>/V."""
 
     space = CIRCLE
+    odd = True
     name = "topological_charge"
 
     def __call__(self, x: Array) -> Array:
@@ -44,7 +45,7 @@ class TopologicalCharge(Observable):
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         volume = int(np.prod(lattice_shape))
         return (
-            Quantity("topological_charge", (Term(self.name, np.rint),), exact=lambda oracle: 0.0),
+            Quantity("topological_charge", (Term(self.name, np.rint),), exact=lambda oracle: 0.0, by_symmetry=True),
             Quantity(
                 "topological_charge_squared", (Term(self.name, _square),), exact=lambda oracle: oracle.charge_squared
             ),

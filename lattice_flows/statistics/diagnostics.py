@@ -58,10 +58,13 @@ def count_changes(charge: ArrayLike) -> int:
     return int(np.count_nonzero(np.diff(np.rint(charges), axis=0)))
 
 
-def count_crossings(series: Series) -> int:
+def count_crossings(series: Series, odd: bool = False) -> int:
     """How often chains passed from the low to the high end of a series or back: the alarm for a slow mode of any kind.
 
     series: as for gamma_method, finite; ValueError otherwise.
+    odd: the series changes its sign under a symmetry of the target (the magnetisation of a scalar field, a topological
+        charge), so it has both ends although the chains may have seen one: the range is then plus and minus the 95 %
+        quantile of its modulus.
 
     The range from the 5 % to the 95 % quantile of all values of all chains is cut into three equal parts. A crossing
     leads from the lowest part (or below) to the highest (or above), or back, however long it dwells between: noise
@@ -72,11 +75,15 @@ def count_crossings(series: Series) -> int:
     A Gaussian series with an exponential autocorrelation makes 0.5 (at 20) to 0.7 (at large tau_int) crossings in
     tau_int configurations. With fewer than MIN_CHANGES (20) in all chains its tau_int, and so its error, rest on fewer
     than ten visits of either end and deserve no trust; with none the chains may each sit in one place for ever.
-    One chain that never leaves one end cannot be told from one that knows no other: start chains in different places.
+    Chains that never leave one end cannot be told from those that know no other, unless the series is odd: start them
+    in different places.
     """
     replicas = as_replicas(series)
     values = np.concatenate(replicas)
     bottom, top = np.quantile(values, _EDGES)
+    if odd:
+        top = np.quantile(np.abs(values), _EDGES[1])
+        bottom = -top
     if bottom == top:
         bottom, top = values.min(), values.max()
     if bottom == top:

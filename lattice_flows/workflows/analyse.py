@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.statistics import (
     MIN_CHANGES,
     count_changes,
+    count_crossings,
     effective_sample_size,
     is_reliable,
     largest_weight_share,
@@ -130,7 +131,8 @@ def ensemble_summary(group: Replicas) -> Summary:
     observables, warnings = observables_summary(group)
     seconds = sum(file.seconds for file in group.files)
     core_seconds = sum(file.seconds * int(file.attributes["threads"]) for file in group.files)
-    frozen, changes = _frozen(group)
+    motion = _slowest_motion(group)
+    frozen = motion.changes < MIN_CHANGES
     summary: Summary = {
         "sampler": group.sampler["name"],
         "n_chains": group.n_chains,
@@ -144,11 +146,15 @@ def ensemble_summary(group: Replicas) -> Summary:
         "settings": group.sampler,
         "observables": observables,
     }
+    if group.has("round_trips"):
+        summary |= _round_trips(group)
+        if summary["round_trips"] < MIN_CHANGES:
+            warnings.insert(0, f"only {summary['round_trips']} round trips: replicas bring back where they were before")
+            _distrust_slow(group, observables)
     if frozen:
-        summary["seconds_per_independent_config_at_least"] = core_seconds / max(1, changes or 0)
-        for name in _OF_CHARGE & observables.keys():
-            observables[name]["trusted"] = False
-        warnings.insert(0, f"frozen: the topological charge changed {changes} times; its errors cannot be trusted")
+        summary["seconds_per_independent_config_at_least"] = core_seconds / max(1, motion.changes)
+        _distrust_slow(group, observables)
+        warnings.insert(0, f"frozen: {motion.text}; errors cannot be trusted")
     else:
         cost = observables.get(summary["cost_observable"])
         summary["seconds_per_independent_config"] = core_seconds / cost["n_eff"] if cost else None
@@ -171,12 +177,21 @@ def _acceptance_rate(group: Replicas) -> float | None:
     return float(np.mean(np.concatenate(group.series("accepted")))) if group.has("accepted") else None
 
 
-def _frozen(group: Replicas) -> tuple[bool, int | None]:
-    """Whether Q changed fewer than 20 times, and how often it did."""
-    if not group.has(_CHARGE):
-        return False, None
-    changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
-    return changes < MIN_CHANGES, changes
+class _Motion(NamedTuple):
+    """How often the slowest series moved, and in words."""
+
+    changes: int
+    text: str
+
+
+def _slowest_motion(group: Replicas) -> _Motion:
+    """The changes of the topological charge; where there is none, the fewest passages of any series."""
+    if group.has(_CHARGE):
+        changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
+        return _Motion(changes, f"the topological charge changed {changes} times")
+    passages = {one.name: count_crossings(group.series(one.name), one.odd) for one in group.observables()}
+    slowest = min(passages, key=passages.__getitem__)
+    return _Motion(passages[slowest], f"{slowest} went through its range {passages[slowest]} times")
 
 
 def _round_trips(group: Replicas) -> Summary:
@@ -187,8 +202,10 @@ def _round_trips(group: Replicas) -> Summary:
     return {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
 
 
-def _distrust_charge(observables: Summary) -> None:
-    for name in _OF_CHARGE & observables.keys():
+def _distrust_slow(group: Replicas, observables: Summary) -> None:
+    """What follows the charge, and whatever should vanish by a symmetry that the chains did not see."""
+    odd = {quantity.name for quantity in group.quantities() if quantity.by_symmetry}
+    for name in (_OF_CHARGE | odd) & observables.keys():
         observables[name]["trusted"] = False
 
 

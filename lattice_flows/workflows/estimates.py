@@ -49,7 +49,7 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
             continue
         agreement = _agreement(terms) if not group.weighted else math.nan
         doubts = _doubts(found, agreement, terms, group.weighted)
-        truth = quantity.exact(exact) if exact and quantity.exact else None
+        truth = quantity.exact(exact) if quantity.exact and (exact or quantity.by_symmetry) else None
         observables[quantity.name] = {
             **found._asdict(),
             "r_hat": agreement,

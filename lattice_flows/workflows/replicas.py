@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.observables import Quantity
+from lattice_flows.observables import Observable, Quantity
 from lattice_flows.workflows.card import Measurement
 from lattice_flows.workflows.errors import InputError
 
@@ -65,12 +65,15 @@ class Replicas:
             return None
         return np.concatenate([file.proposals(name).ravel() for file in self.files])
 
+    def observables(self) -> list[Observable]:
+        """What was measured."""
+        tables = json.loads(self.files[0].attributes["observables"])
+        return [Measurement.from_dict(table).observable for table in tables]
+
     def quantities(self) -> list[Quantity]:
         """What can be estimated from the series that were measured."""
         shape = tuple(self.theory["shape"])
-        tables = json.loads(self.files[0].attributes["observables"])
-        measured = [Measurement.from_dict(table).observable for table in tables]
-        every = [quantity for observable in measured for quantity in observable.quantities(shape)]
+        every = [quantity for observable in self.observables() for quantity in observable.quantities(shape)]
         return [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
 
 

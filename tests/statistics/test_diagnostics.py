@@ -174,3 +174,10 @@ def test_pull_needs_an_error():
     assert pull(3.0, 0.5, 2.0) == 2.0
     assert math.isnan(pull(3.0, 0.0, 3.0))
     assert math.isnan(pull(3.0, math.nan, 3.0))
+
+
+def test_crossings_of_an_odd_series_know_the_end_that_no_chain_has_seen(rng):
+    one_sign = 0.5 + 0.05 * rng.standard_normal((4, 1000))
+    assert count_crossings(list(one_sign)) > 100, "noise passes for motion where the symmetry is not known"
+    assert count_crossings(list(one_sign), odd=True) == 0
+    assert count_crossings(list(np.where(np.arange(1000) % 100 < 50, one_sign, -one_sign)), odd=True) == 4 * 19

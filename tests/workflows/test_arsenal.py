@@ -53,3 +53,56 @@ def test_interruptions_change_no_bit(job, tmp_path, monkeypatch, seed):
     assert interrupted_runs(card, out, monkeypatch, random.Random(seed), 100) >= len(samplers)
     for name in samplers:
         assert_same_ensemble(RunFolder(reference).ensemble(name), RunFolder(out).ensemble(name))
+
+
+BROKEN = """
+seed = 1
+[theory]
+name = "phi4"
+shape = [8, 8]
+m2 = -9.0
+lam = 8.0
+
+[[ensemble]]
+name = "one_vacuum"
+sampler = "hmc"
+n_chains = 1
+n_configs = 500
+
+[[ensemble]]
+name = "both"
+sampler = "mixture"
+parts = [{sampler = "heatbath"}, {sampler = "cluster"}]
+n_chains = 2
+n_configs = 500
+"""
+
+
+def test_a_chain_that_never_leaves_its_vacuum_is_frozen(tmp_path, monkeypatch):
+    """Its magnetisation fluctuates about the wrong value, and nothing in the series but the symmetry says so."""
+    card = tmp_path / "broken.toml"
+    card.write_text(BROKEN)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ensembles = run(card, tmp_path / "run")["ensembles"]
+    frozen, moving = ensembles["one_vacuum"], ensembles["both"]
+    assert frozen["frozen"]
+    assert not frozen["observables"]["magnetisation"]["trusted"]
+    assert frozen["seconds_per_independent_config"] is None
+    assert frozen["seconds_per_independent_config_at_least"] > 0
+    assert any("magnetisation went through its range 0 times" in text for text in frozen["warnings"])
+    assert not moving["frozen"]
+    assert abs(moving["observables"]["magnetisation"]["pull"]) < 4.5
+    assert moving["seconds_per_independent_config"] > 0
+
+
+def test_few_round_trips_are_told(tmp_path, monkeypatch):
+    """A ladder with too few rungs: its replicas do not travel, so tempering has brought nothing."""
+    card = tmp_path / "ladder.toml"
+    samplers = {"ladder": 'sampler = "tempering"\nlast = 1.0\nn_replicas = 3\nreplica = {sampler = "hmc"}'}
+    text = with_ensembles(ARSENAL.replace("beta = 2.0", "beta = 12.0").replace("[4, 6]", "[8, 8]"), samplers, 60)
+    card.write_text(text)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ladder = run(card, tmp_path / "run")["ensembles"]["ladder"]
+    assert ladder["round_trips"] < 20
+    assert any("round trips" in text for text in ladder["warnings"])
+    assert not ladder["observables"]["topological_charge_squared"]["trusted"]

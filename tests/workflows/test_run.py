@@ -15,7 +15,6 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_history
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.stages import run
 
 
