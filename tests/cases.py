@@ -296,7 +296,7 @@ SAMPLER_CASES = [
     SamplerCase(
         "umbrella",
         "umbrella",
-        lambda a, shape: Umbrella(a, 3, spring=1e-9, q_max=1.0, n_md_steps=6),
+        lambda a, shape: Umbrella(a, 2, spring=1e-9, q_max=1.0, n_md_steps=6),
         MANY_POINTS,
         64,
         120,

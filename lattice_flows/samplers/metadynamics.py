@@ -49,14 +49,14 @@ class Metadynamics(Sampler):
 
     Thermalisation builds V by well-tempered deposits (arXiv:0803.3861), one a trajectory, with a V of its own for each
     chain. Production leaves V as it is. Averages have the weights exp(+V), see `log_weights`: exact for any V, but a V
-    that is not finished leaves the charge as frozen as it was. n_thermalisation should be 2000 or more; the 100 of a
-    card that does not say are far too few.
+    that is not finished leaves the charge as frozen as it was, and no error tells. n_thermalisation should be 2000 or
+    more on 16 x 16, and grow at least like q_max; the 100 of a card that does not say are far too few.
 
     action: that of 2D U(1).
     trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC; n_md_steps is tuned without the bias.
     height: of the first Gaussian, in units of the action.
-    width: of the Gaussians, in units of Q_s; no wider than the valleys, whose standard deviation is 0.1 at beta = 6 and
-    0.04 at beta = 10 on 16 x 16.
+    width: of the Gaussians, in units of Q_s. 0.1 does for beta = 6 ... 10 on 16 x 16; half of it makes V rough, which
+    costs acceptance.
     bias_factor: V tends to -(1 - 1/bias_factor) times the free energy; inf flattens all, with noise.
     q_max: the grid reaches from -q_max to q_max, and V is constant outside; None asks `tune` for the middle of the
     sector 3.5 standard deviations of the charge away.

@@ -12,7 +12,13 @@ from lattice_flows.statistics.diagnostics import (
 )
 from lattice_flows.statistics.gamma import AutocorrelationFunction, Estimate, autocorrelation, gamma_method
 from lattice_flows.statistics.mbar import JoinedWindows, Mbar, mbar
-from lattice_flows.statistics.propagation import derived, derived_reweighted, ratio, reweighted
+from lattice_flows.statistics.propagation import (
+    derived,
+    derived_reweighted,
+    jackknife_over_chains,
+    ratio,
+    reweighted,
+)
 from lattice_flows.statistics.weights import (
     ValueWithError,
     effective_sample_size,
@@ -41,6 +47,7 @@ __all__ = [
     "effective_sample_size",
     "gamma_method",
     "is_reliable",
+    "jackknife_over_chains",
     "largest_weight_share",
     "log_partition",
     "mbar",

@@ -131,6 +131,24 @@ def reweighted(
     )
 
 
+def jackknife_over_chains(function: Function, log_w: Series, *series: Series) -> float:
+    """The error of function(<w a>/<w>, <w b>/<w>, ...) from leaving out one chain at a time.
+
+    The arguments are those of derived_reweighted, of two chains or more. It takes nothing but the independence of the
+    chains: with few of them it is not well known, by 1 / sqrt(2 (n_chains - 1)) of itself. nan where the function is
+    not defined without one of them. Raises ValueError if shapes do not fit, and for a single chain.
+    """
+    several, weights = _measured_together(series), _unit_weights(log_w)
+    require_equal_lengths([weights, *several])
+    if len(weights) < 2:
+        raise ValueError("the jackknife over chains needs two of them")
+    norms = np.array([w.sum() for w in weights])  # (n_chains,)
+    sums = np.array([[w @ values for w, values in zip(weights, replicas)] for replicas in several])
+    without = (sums.sum(axis=1, keepdims=True) - sums) / (norms.sum() - norms)  # (n_series, n_chains)
+    values = np.array([_or_nan(function, *map(float, means)) for means in without.T])
+    return math.sqrt((values.size - 1) * float(values.var()))
+
+
 def slopes_by_differences(function: Function, means: Sequence[float], errors: Sequence[float]) -> list[float]:
     """df/d<a>, df/d<b>, ... at the means by five-point differences on a tenth of each error: there a function must be
     smooth for linear propagation to hold, and rounding is no concern.

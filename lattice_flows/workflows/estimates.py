@@ -14,6 +14,7 @@ from lattice_flows.statistics import (
     derived,
     derived_reweighted,
     gamma_method,
+    jackknife_over_chains,
     pull,
     r_hat,
 )
@@ -28,12 +29,14 @@ _R_HAT_LIMIT = 1.05
 _LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
 _CHAIN_LENGTH_IN_TAU = 25  # fluctuations are taken about each chain's own mean
 _FEWEST_CONFIGS = 4
+_FEWEST_CHAINS = 4  # that tell a spread
 
 
 def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
     """The estimate of every quantity whose series are measured, and warnings about them."""
     exact = oracle(group.theory)
-    estimate = _estimator(group)
+    joined = joined_estimator(group)
+    estimate = joined or _estimator(group)
     observables: Summary = {}
     warnings: list[str] = []
     suspicious: dict[str, list[str]] = {}
@@ -49,6 +52,8 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
             continue
         agreement = _agreement(terms) if not group.weighted else math.nan
         doubts = _doubts(found, agreement, terms, group.weighted)
+        if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):
+            doubts.append("the chains disagree: their spread is larger than the error of each")
         truth = quantity.exact(exact) if quantity.exact and (exact or quantity.by_symmetry) else None
         observables[quantity.name] = {
             **found._asdict(),
@@ -63,19 +68,33 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
 
 
 def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
-    """How the ensemble's averages are taken: as they are, with weights, or joined over windows."""
-    if (joined := joined_estimator(group)) is not None:
-        return joined
+    """How the ensemble's averages are taken: as they are, or with weights."""
     if group.weighted:
-        log_w = group.series("log_w")
-
-        def weighted(quantity: Quantity, terms: list[Chains]) -> Estimate:
-            rows = group.rows(quantity.terms[0].series)
-            weights = [chain[row] for chain, row in zip(log_w, rows)]
-            return derived_reweighted(quantity.function or _itself, weights, *terms)
-
-        return weighted
+        return lambda quantity, terms: derived_reweighted(
+            quantity.function or _itself, _log_weights(group, quantity), *terms
+        )
     return lambda quantity, terms: derived(quantity.function, *terms) if quantity.function else gamma_method(terms[0])
+
+
+def _log_weights(group: Replicas, quantity: Quantity) -> Chains:
+    """log w of the configurations on which the quantity was measured."""
+    rows = group.rows(quantity.terms[0].series)
+    return [chain[row] for chain, row in zip(group.series("log_w"), rows)]
+
+
+def _weighted_chains_disagree(group: Replicas, quantity: Quantity, terms: list[Chains], error: float) -> bool:
+    """Whether leaving out one chain at a time changes the figure more than its error allows, by three deviations.
+
+    Chains with a bias of their own that is not finished sit in different places with weights to match, and the
+    fluctuations within each do not know it.
+    """
+    n_chains = len(terms[0])
+    if n_chains < _FEWEST_CHAINS:
+        return False
+    log_w = _log_weights(group, quantity)
+    function = quantity.function or _itself
+    spread = jackknife_over_chains(function, log_w, *terms)
+    return spread > error * (1.0 + 3.0 / math.sqrt(2.0 * (n_chains - 1)))
 
 
 def _itself(mean: float) -> float:

@@ -32,21 +32,13 @@ def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Esti
         stride = -(-sum(map(len, rows)) * group.sampler["n_windows"] // _MOST_POTENTIALS)
         key = max((len(row), int(row[1]) if len(row) > 1 else 0) for row in rows)
         if key not in known:
-            known[key] = _joined(group, [row[::stride] for row in rows])
+            known[key] = joined_windows(group, [row[::stride] for row in rows])
         return known[key].estimate(*[_thinned(term, stride) for term in terms], function=quantity.function)
 
     return estimate
 
 
-def joined_windows(group: Replicas) -> JoinedWindows | None:
-    """The chains of an umbrella ensemble as one sample, every configuration of them; None for another sampler.
-
-    Raises ValueError where the windows cannot be joined: chains too short, or windows that do not overlap.
-    """
-    return _joined(group, group.rows("smooth_charge")) if group.sampler["name"] == "umbrella" else None
-
-
-def _joined(group: Replicas, rows: Sequence[np.ndarray]) -> JoinedWindows:
+def joined_windows(group: Replicas, rows: Sequence[np.ndarray]) -> JoinedWindows:
     """The chains on these rows (configurations) of each."""
     charges = [chain[row] for chain, row in zip(group.series("smooth_charge"), rows)]
     windows = [int(chain[0]) for chain in group.series("window")]

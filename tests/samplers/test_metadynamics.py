@@ -40,14 +40,26 @@ def produced(sampler, state, n_configs, n_updates):
     return state, {name: np.array(values) for name, values in series.items()}
 
 
+def weighted_mean(values, log_w):
+    """<w O> / <w> and its error by the jackknife over the chains, which are independent, each with its own bias.
+
+    The automatic window of the Gamma method ends too early for the charge: weights hide its slowest mode.
+    """
+    w = np.exp(log_w - log_w.max())
+    sums, weights = (w * values).sum(0), w.sum(0)
+    without = (sums.sum() - sums) / (weights.sum() - weights)
+    return sums.sum() / weights.sum(), float(np.sqrt((without.size - 1) * without.var()))
+
+
 def pulls(series, exact, log_w=None):
     log_w = series["log_w"] if log_w is None else log_w
-    estimates = {
-        "plaquette": (reweighted(series["plaquette"], log_w), exact.plaquette),
-        "charge": (reweighted(series["charge"], log_w), 0.0),
-        "charge squared": (reweighted(series["charge"] ** 2, log_w), exact.charge_squared),
+    truth = {
+        "plaquette": (series["plaquette"], exact.plaquette),
+        "charge": (series["charge"], 0.0),
+        "charge squared": (series["charge"] ** 2, exact.charge_squared),
     }
-    return {name: (estimate.value - truth) / estimate.error for name, (estimate, truth) in estimates.items()}
+    found = {name: (*weighted_mean(values, log_w), value) for name, (values, value) in truth.items()}
+    return {name: (mean - value) / error for name, (mean, error, value) in found.items()}
 
 
 POINTS = [
@@ -64,8 +76,8 @@ POINTS = [
 def test_exact_expectation_values(shape, beta, n_md_steps, n_thermalisation, seed):
     """The bias is frozen in production; V of the 2x2 lattice ends in the middle of what the charge can be."""
     sampler = Metadynamics(WilsonU1(beta), 1.0, n_md_steps, q_max=0.4 if shape == (2, 2) else 2.6)
-    state = built(sampler, shape, 24, n_thermalisation, seed)
-    later, series = produced(sampler, state, 800, 2)
+    state = built(sampler, shape, 60, n_thermalisation, seed)
+    later, series = produced(sampler, state, 300, 2)
     np.testing.assert_array_equal(later.bias, state.bias)
     assert state.bias.max() > 1.0
     found = pulls(series, ExactU1(beta, shape[0] * shape[1]))

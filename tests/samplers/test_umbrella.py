@@ -214,13 +214,13 @@ def test_an_ensemble_is_joined_on_the_rows_of_each_series(group, most, monkeypat
             found = estimate(quantity, terms(group, quantity))
             assert abs(found.value - quantity.exact(exact)) < 6.0 * found.error, quantity.name
     charge = TopologicalCharge().quantities((6, 6))[1]
-    direct = workflow.joined_windows(group).estimate(*terms(group, charge))
+    direct = workflow.joined_windows(group, group.rows("smooth_charge")).estimate(*terms(group, charge))
     assert (estimate(charge, terms(group, charge)) == pytest.approx(direct, nan_ok=True)) is (most == 10**9)
 
 
 def test_what_cannot_be_joined_is_a_value_error(group):
     assert workflow.joined_estimator(Group(sampler={"name": "hmc"})) is None
-    assert workflow.joined_windows(Group(sampler={"name": "hmc"})) is None
+    assert workflow.joined_estimator(Group(sampler={"name": "hmc"})) is None
     quantity = TopologicalCharge().quantities((6, 6))[0]
     group.table = {name: values[:5] for name, values in group.table.items()}
     with pytest.raises(ValueError, match="blocks"):

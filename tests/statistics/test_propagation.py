@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from lattice_flows.statistics import derived, derived_reweighted, gamma_method, ratio, reweighted
+from lattice_flows.statistics import (
+    derived,
+    derived_reweighted,
+    gamma_method,
+    jackknife_over_chains,
+    ratio,
+    reweighted,
+)
 
 N_SERIES = 400
 SHIFT = 0.5  # log_w = SHIFT x takes N(0, 1) to N(SHIFT, 1)
@@ -156,3 +163,27 @@ def test_functions_need_series():
         derived(lambda: 0.0)
     with pytest.raises(ValueError, match="equal lengths"):
         derived_reweighted(lambda x: x, np.zeros(9), np.zeros(10))
+
+
+def test_the_jackknife_over_chains_is_the_error_of_independent_chains(rng):
+    """Pulls with it have unit variance, weighted and not; a spread of the chains that it does not see would show."""
+    pulls = []
+    for _ in range(400):
+        log_w = 0.5 * rng.standard_normal((50, 40)) + 0.3 * rng.standard_normal(40)
+        a = 1.0 + rng.standard_normal((50, 40)) + 0.5 * rng.standard_normal(40)
+        estimate = derived_reweighted(lambda mean: mean**2, log_w, a)
+        error = jackknife_over_chains(lambda mean: mean**2, log_w, a)
+        pulls.append([(estimate.value - 1.0) / error, (estimate.value - 1.0) / estimate.error])
+    own, gamma = np.var(pulls, axis=0)
+    # The variance of 400 pulls is known to sqrt(2/400) = 7 %; a bias of order error^2 adds a few per cent.
+    assert abs(own - 1.0) < 0.35
+    assert gamma > 2.0, "the Gamma method sees within chains alone, and here they differ"
+
+
+def test_the_jackknife_over_chains_is_exact_for_plain_means(rng):
+    a = rng.standard_normal((30, 7))
+    means = a.mean(axis=0)
+    error = jackknife_over_chains(lambda mean: mean, np.zeros_like(a), a)
+    assert error == pytest.approx(means.std(ddof=1) / np.sqrt(7), rel=1e-12)
+    with pytest.raises(ValueError, match="two of them"):
+        jackknife_over_chains(lambda mean: mean, np.zeros(30), a[:, 0])
