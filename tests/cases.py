@@ -249,7 +249,7 @@ SAMPLER_CASES = [
     SamplerCase("metropolis of phi4", "metropolis", lambda a, shape: Metropolis(a, 1.0), FREE_POINTS, 64, 120, 10),
     SamplerCase("heatbath", "heatbath", lambda action, shape: HeatBath(action), MANY_POINTS, 64, 250, 4),
     SamplerCase("heatbath of phi4", "heatbath", lambda action, shape: HeatBath(action), FREE_POINTS, 64, 120, 4),
-    SamplerCase("overrelaxation", "overrelaxation", lambda a, shape: Overrelaxation(a), MANY_POINTS[:4], 4000, 5, 2),
+    SamplerCase("overrelaxation", "overrelaxation", lambda a, shape: Overrelaxation(a), MANY_POINTS, 4000, 5, 2),
     SamplerCase("overrelaxation of phi4", "overrelaxation", lambda a, s: Overrelaxation(a), FREE_POINTS, 4000, 5, 2),
     SamplerCase("instanton", "instanton", lambda action, shape: Instanton(action), MANY_POINTS, 4000, 5, 2),
     SamplerCase(

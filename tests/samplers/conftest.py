@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.observables import STANDARD, Quantity
+
+_MOST_CHARGE = 8
 
 
 def started(sampler, action, shape, n_chains, seed, name="test"):
@@ -16,12 +19,8 @@ def started(sampler, action, shape, n_chains, seed, name="test"):
     return sampler.init(x, streams)
 
 
-def measured(sampler, action, state, n_configs, n_updates, shape) -> Iterator[tuple[Quantity, float, float]]:
-    """Every standard quantity that has a closed form, with its value and error.
-
-    The error is the jackknife's over the chains, which start independently and in equilibrium: it is right however
-    slowly a chain moves, where the Gamma method would not know the error of a frozen charge.
-    """
+def produced(sampler, action, state, n_configs, n_updates, shape):
+    """The standard series of a run and its weights, each (n, B)."""
     x, log_w = [], []
     for _ in range(n_configs):
         state, info = sampler.step(state, n_updates)
@@ -30,11 +29,43 @@ def measured(sampler, action, state, n_configs, n_updates, shape) -> Iterator[tu
     fields, weights = np.stack(x), np.exp(np.stack(log_w) - np.max(log_w))  # (n, B, *event), (n, B)
     flat = fields.reshape(-1, *fields.shape[2:])
     observables = STANDARD[action.space.name](shape)
-    series = {observable.name: observable(flat).reshape(fields.shape[:2]) for observable in observables}
+    return {observable.name: observable(flat).reshape(fields.shape[:2]) for observable in observables}, weights
+
+
+def measured(series, weights, action, shape) -> Iterator[tuple[Quantity, float, float]]:
+    """Every standard quantity that has a closed form, with its value and error.
+
+    The error is the jackknife's over the chains, which start independently and in equilibrium: it is right however
+    slowly a chain moves, where the Gamma method would not know the error of a frozen charge.
+    """
+    observables = STANDARD[action.space.name](shape)
     for quantity in [quantity for observable in observables for quantity in observable.quantities(shape)]:
         if quantity.exact is not None and all(term.series in series for term in quantity.terms):
             terms = np.stack([weights * term.transform(series[term.series]) for term in quantity.terms])
             yield quantity, *jackknife(quantity.function or (lambda mean: mean), terms.sum(1), weights.sum(0))
+
+
+def deviate_of_charges(charge, weights, exact) -> float:
+    """How far P(Q) is from the closed form, as the normal deviate of its p-value: Hotelling's T^2 over the chains.
+
+    charge and weights (n, B), exact the oracle. For each Q that some five chains would start in, w (1_Q - P(Q)) has the
+    mean zero in every chain; the chains are independent, and the spread of their sums knows the autocorrelation.
+    """
+    n_chains = charge.shape[1]
+    values = np.arange(-_MOST_CHARGE, _MOST_CHARGE + 1)
+    known = exact.charge_distribution(_MOST_CHARGE)
+    seen = known * n_chains > 5.0
+    if (1.0 - known[seen].sum()) * n_chains < 5.0:  # the bins almost determine one another
+        seen[np.flatnonzero(seen)[-1]] = False
+    hits = np.rint(charge)[..., None] == values[seen]  # (n, B, bins)
+    sums = (weights[..., None] * (hits - known[seen])).sum(axis=0)  # (B, bins)
+    n_bins = sums.shape[1]
+    if n_bins == 0:
+        return 0.0
+    covariance = np.atleast_2d(np.cov(sums.T))
+    t_squared = n_chains * sums.mean(axis=0) @ np.linalg.solve(covariance, sums.mean(axis=0))
+    p = scipy.stats.f.sf(t_squared * (n_chains - n_bins) / (n_bins * (n_chains - 1)), n_bins, n_chains - n_bins)
+    return float(scipy.stats.norm.isf(max(p, 1e-300)))
 
 
 def jackknife(function, sums, weights) -> tuple[float, float]:
@@ -54,12 +85,15 @@ def pulls():
         state = started(sampler, start or action, shape, n_chains, seed)
         oracle = action.exact(shape)
         found = {}
-        for quantity, value, error in measured(sampler, action, state, n_configs, n_updates, shape):
+        series, weights = produced(sampler, action, state, n_configs, n_updates, shape)
+        for quantity, value, error in measured(series, weights, action, shape):
             difference = value - quantity.exact(oracle)
             if error < 1e-12:  # the charge of a 2x2 lattice at large beta, a loop that covers it all
                 assert abs(difference) < 1e-9, quantity.name
                 continue
             found[quantity.name] = difference / error
+        if "topological_charge" in series:
+            found["P(Q)"] = deviate_of_charges(series["topological_charge"], weights, oracle)
         return found
 
     return measure

@@ -8,7 +8,9 @@ import pytest
 import torch
 from cases import SAMPLER_CASES
 
+from lattice_flows.actions import WilsonU1
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.samplers import Direct
 from lattice_flows.workflows.generate import merged
 from lattice_flows.workflows.states import flatten, restore
 
@@ -24,6 +26,15 @@ def test_exact_expectation_values(case, shape, action, pulls, seed):
     sampler = case.build(action, shape)
     found = pulls(sampler, shape, case.n_chains, case.n_configs, case.n_updates, seed)
     assert max(map(abs, found.values())) < 4.5, found
+
+
+@pytest.mark.parametrize(("off", "caught"), [(0.0, False), (0.05, True)])
+def test_a_distribution_of_charges_five_per_cent_off_in_beta_is_caught(off, caught, pulls, seed):
+    """And the same sample is right for its own beta."""
+    found = pulls(
+        Direct(WilsonU1(2.0)), (8, 8), 20_000, 2, 1, seed, action=WilsonU1(2.0 * (1.0 + off)), start=WilsonU1(2.0)
+    )
+    assert (abs(found["P(Q)"]) > 4.5) == caught, found
 
 
 @pytest.fixture(params=SAMPLER_CASES, ids=lambda case: case.name)
