@@ -10,7 +10,8 @@ from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.instanton import Instanton
 from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
 from lattice_flows.samplers.metadynamics import Metadynamics
-from lattice_flows.samplers.mixture import Mixture, Part
+from lattice_flows.samplers.mixture import Mixture
+from lattice_flows.samplers.parts import Part
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.sampler import Sampler, SamplerFactory
 from lattice_flows.samplers.tempering import Tempering

@@ -10,14 +10,15 @@ import numpy as np
 
 from lattice_flows.actions import Action
 from lattice_flows.kernels.random import split_streams
+from lattice_flows.samplers.parts import (
+    Part,
+    are_tuned,
+    check_counts,
+    findings_of,
+    parts_with_findings,
+    tuned_parts,
+)
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
-
-
-class Part(NamedTuple):
-    """A sampler, and how many of its updates belong to one update of the mixture."""
-
-    sampler: Sampler
-    n_updates: int = 1
 
 
 class MixtureState(NamedTuple):
@@ -46,8 +47,7 @@ class Mixture(Sampler):
             raise ValueError("none of the parts reaches every configuration; add hmc, heatbath or metropolis")
         if any(part.sampler.weighted for part in self.parts):
             raise ValueError("a part whose averages need weights does not keep the target")
-        if any(part.n_updates < 1 for part in self.parts):
-            raise ValueError("n_updates of a part must be >= 1")
+        check_counts(self.parts)
 
     def init(self, x: Array, streams: Streams) -> MixtureState:
         """The state of chains at x (B, *event)."""
@@ -88,27 +88,19 @@ class Mixture(Sampler):
     @property
     def tuned(self) -> bool:
         """Whether every part is."""
-        return all(part.sampler.tuned for part in self.parts)
+        return are_tuned(self.parts)
 
     def tune(self, state: MixtureState, n_updates: int, report: Report = silent) -> "Mixture":
-        """This mixture with every part tuned by itself."""
-        tuned = [
-            part._replace(sampler=part.sampler.tune(one, n_updates, report))
-            for part, one in zip(self.parts, state.parts)
-        ]
-        return replace(self, parts=tuple(tuned))
+        """This sampler with every part tuned by itself."""
+        return replace(self, parts=tuned_parts(self.parts, state.parts, n_updates, report))
 
     def findings(self) -> dict[str, Any]:
         """Those of the parts."""
-        return {"parts": [part.sampler.findings() for part in self.parts]}
+        return findings_of(self.parts)
 
     def with_findings(self, settings: Mapping[str, Any]) -> "Mixture":
-        """This mixture with the parts as they were tuned."""
-        parts = [
-            part._replace(sampler=part.sampler.with_findings(stored))
-            for part, stored in zip(self.parts, settings["parts"])
-        ]
-        return replace(self, parts=tuple(parts))
+        """This sampler with the parts as they were tuned."""
+        return replace(self, parts=parts_with_findings(self.parts, settings))
 
 
 def _info(rounds: list[list[Any]]) -> NamedTuple:

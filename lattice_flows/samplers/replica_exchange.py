@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from lattice_flows.actions import Action
 from lattice_flows.kernels.random import split_streams, uniforms
 from lattice_flows.samplers.exchange import Trips, acceptance, exchanged, first_trips, swap_gain, travelled, tried_pairs
-from lattice_flows.samplers.mixture import Part
+from lattice_flows.samplers.parts import (
+    Part,
+    are_tuned,
+    check_counts,
+    findings_of,
+    parts_with_findings,
+    tuned_parts,
+)
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 
 
@@ -67,8 +74,7 @@ class ReplicaExchange(Sampler):
             raise ValueError("none of the parts reaches every configuration; add hmc, heatbath or metropolis")
         if any(part.sampler.weighted and type(part.sampler).target is Sampler.target for part in self.parts):
             raise ValueError("a part whose averages need weights can only swap if it knows its own target")
-        if any(part.n_updates < 1 for part in self.parts):
-            raise ValueError("n_updates of a part must be >= 1")
+        check_counts(self.parts)
 
     def init(self, x: Array, streams: Streams) -> ExchangeState:
         """The state of chains that have all their replicas at x (B, *event)."""
@@ -129,27 +135,19 @@ class ReplicaExchange(Sampler):
     @property
     def tuned(self) -> bool:
         """Whether every part is."""
-        return all(part.sampler.tuned for part in self.parts)
+        return are_tuned(self.parts)
 
     def tune(self, state: ExchangeState, n_updates: int, report: Report = silent) -> "ReplicaExchange":
         """This sampler with every part tuned by itself."""
-        tuned = [
-            part._replace(sampler=part.sampler.tune(rung, n_updates, report))
-            for part, rung in zip(self.parts, state.rungs)
-        ]
-        return replace(self, parts=tuple(tuned))
+        return replace(self, parts=tuned_parts(self.parts, state.rungs, n_updates, report))
 
     def findings(self) -> dict[str, Any]:
         """Those of the parts."""
-        return {"parts": [part.sampler.findings() for part in self.parts]}
+        return findings_of(self.parts)
 
     def with_findings(self, settings: Mapping[str, Any]) -> "ReplicaExchange":
         """This sampler with the parts as they were tuned."""
-        parts = [
-            part._replace(sampler=part.sampler.with_findings(stored))
-            for part, stored in zip(self.parts, settings["parts"])
-        ]
-        return replace(self, parts=tuple(parts))
+        return replace(self, parts=parts_with_findings(self.parts, settings))
 
 
 def _on_rungs(state: ExchangeState, rungs: tuple[Any, ...]) -> ExchangeState:

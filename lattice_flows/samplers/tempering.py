@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from lattice_flows.actions import Action
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.exchange import tried_pairs
-from lattice_flows.samplers.mixture import Part
+from lattice_flows.samplers.parts import Part
 from lattice_flows.samplers.replica_exchange import AcceptExchangeInfo, ExchangeInfo, ExchangeState, ReplicaExchange
 from lattice_flows.samplers.sampler import Array, Report, Sampler, SamplerFactory, Streams, silent
 
