@@ -15,6 +15,7 @@ from lattice_flows.workflows.charge_figures import charge_plots
 from lattice_flows.workflows.format import label
 from lattice_flows.workflows.house_style import GREY, STYLE, WIDTH, Plot, colour, legend_above, marker, single
 from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.scalar_figures import magnetisation_plots
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]
@@ -39,6 +40,7 @@ def all_plots(
         return [
             *pulls(summary),
             *charge_plots(groups, summary, exact),
+            *magnetisation_plots(groups, summary),
             *weights(groups, samples, summary, exact),
             *training(history, exact),
         ]
