@@ -24,7 +24,7 @@ def freezing() -> ModuleType:
 
 def ensemble(**changes: Any) -> dict[str, Any]:
     """The summary of 8 chains of 500 configurations of 4 updates with tau_int = 10 configurations, in 60 s."""
-    charge = {"tau_int": 10.0, "tau_int_error": 1.0, "n_eff": 200.0, "pull": 1.5, "trusted": True}
+    charge = {"tau_int": 10.0, "tau_int_error": 1.0, "n_eff": 200.0, "pull": 1.5, "r_hat": 1.01, "trusted": True}
     charge |= {key: changes.pop(key) for key in list(changes) if key in charge}
     made = {"n_chains": 8, "n_configs": 500, "seconds": 60.0, "threads": 1, "frozen": False, "warnings": []}
     return {**made, "settings": {"n_updates": 4}, "observables": {"topological_charge_squared": charge}, **changes}
@@ -45,7 +45,9 @@ SHORT = "topological_charge, topological_charge_squared: chains shorter than 25 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"frozen": True, "trusted": False}, {"trusted": False, "warnings": [SHORT]}], ids=["frozen", "short"]
+    "changes",
+    [{"frozen": True, "trusted": False}, {"trusted": False, "warnings": [SHORT]}, {"trusted": False, "r_hat": 2.0}],
+    ids=["frozen", "short", "apart"],
 )
 def test_bound_is_one_tunnelling_for_each_configuration(freezing, changes):
     found = freezing.point("hmc", THEORY, ensemble(**changes), changes=16)
