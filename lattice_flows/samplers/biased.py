@@ -18,6 +18,7 @@ Chains = tuple[Array, Array, Array, Streams]
 """x (B, 2, L0, L1), its unbiased action (B,), its smooth charge (B,), and the random streams (B, 2)."""
 
 _WARMING = 8  # times as many steps where a chain may come from a hot start
+_LEAST_PLAQUETTE = 0.2  # near beta = 0 there are no sectors, and Q_s is of order one all the same
 _REACH = 3.5  # standard deviations of the charge
 
 
@@ -72,4 +73,4 @@ def charge_reach(action: Action, lattice_shape: tuple[int, ...]) -> float:
     """
     exact = require_u1(action).exact(lattice_shape)
     assert exact is not None
-    return math.ceil(_REACH * math.sqrt(exact.charge_squared)) * exact.plaquette
+    return max(1, math.ceil(_REACH * math.sqrt(exact.charge_squared))) * max(exact.plaquette, _LEAST_PLAQUETTE)

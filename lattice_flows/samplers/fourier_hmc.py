@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lattice_flows.actions import Action
+from lattice_flows.actions.phi4 import LocalScalar
 from lattice_flows.exact import FreeField
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.lattice import REAL
@@ -22,9 +23,9 @@ from lattice_flows.samplers.sampler import Array, Sampler, Streams
 
 @dataclass(frozen=True)
 class FourierHMC(Sampler):
-    """Leapfrog HMC with the kinetic term sum_k |p(k)|^2 / (2 V M(k)), M(k) = 2 (phat^2 + mass_squared).
+    """Leapfrog HMC with the kinetic term sum_k |p(k)|^2 / (2 V M(k)), M(k) = 2 hop (phat^2 + mass_squared).
 
-    action: the target, of fields on the real line.
+    action: the target, of fields on the real line; hop is 1 for phi4 and kappa for phi4_hopping.
     mass_squared: in lattice units. At lam = 0 and m2 = mass_squared all modes have the period 2 pi; with interaction
     the inverse square of the correlation length is a good choice.
     trajectory_length: the mean molecular-dynamics time of a trajectory. The time of each one is uniform in 0.5 to 1.5
@@ -63,7 +64,7 @@ class FourierHMC(Sampler):
 
     def _trajectory(self, state: HMCState) -> tuple[HMCState, Array, Array]:
         shape = state.x.shape
-        inverse_mass = FreeField(self.mass_squared, shape[1:]).propagator  # 1 / M(k)
+        inverse_mass = FreeField(self.mass_squared, shape[1:], self._hop(len(shape) - 1)).propagator  # 1 / M(k)
         noise, streams = normals(state.streams, state.x[0].size)
         u, streams = uniforms(streams, 2)  # (B, 2): the trajectory's length, and its test
         step_size = _per_chain((0.5 + u[:, 0]) * self.trajectory_length / self.n_md_steps, shape)
@@ -78,6 +79,10 @@ class FourierHMC(Sampler):
         accept = np.log(u[:, 1]) < -delta_h  # False for a delta_h that is not a number
         new_x = np.where(_per_chain(accept, shape), x, state.x)
         return HMCState(new_x, np.where(accept, action, state.action), streams), accept.astype(np.float64), delta_h
+
+    def _hop(self, dimension: int) -> float:
+        """The action's coupling of neighbours, which scales all frequencies; 1 where it has none."""
+        return self.action.couplings(dimension).hop if isinstance(self.action, LocalScalar) else 1.0
 
     def _integrate(
         self, x: Array, momenta: Array, velocity: Array, inverse_mass: Array, step_size: Array

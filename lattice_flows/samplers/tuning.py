@@ -21,15 +21,23 @@ def tuned_n_md_steps(
     al., Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured. The chains may come from a
     hot start, where delta_h is far below zero and every trajectory is accepted although the integrator fails: the first
     rounds then raise n_md_steps by the size of delta_h, the chains thermalise, and later rounds lower it again.
+
+    Near the limit of stability delta_h falls much faster than its power, and the rule alone would jump to and fro over
+    the answer: the second half of the rounds keeps between the largest number that failed and the smallest that passed.
     """
-    n_md_steps = 10
+    n_md_steps, failed, passed = 10, 0, _N_MAX
     per_round = max(1, n_updates // _ROUNDS)
     target = erfcinv(target_acceptance)
-    for _ in range(_ROUNDS):
-        errors = np.nan_to_num(delta_h(n_md_steps, per_round), nan=np.inf)
-        ratio = (erfcinv(np.clip(_acceptance(errors), 0.02, 0.998)) / target) ** (1.0 / order)
+    for k in range(_ROUNDS):
+        acceptance = _acceptance(np.nan_to_num(delta_h(n_md_steps, per_round), nan=np.inf))
+        ratio = (erfcinv(np.clip(acceptance, 0.02, 0.998)) / target) ** (1.0 / order)
         # Rounding up by more than 0.05 of a step only: 4.02 is 4.
-        n_md_steps = int(np.clip(np.ceil(n_md_steps * np.clip(ratio, 0.5, 2.0) - 0.05), 1, _N_MAX))
+        wanted = int(np.clip(np.ceil(n_md_steps * np.clip(ratio, 0.5, 2.0) - 0.05), 1, _N_MAX))
+        if k >= _ROUNDS // 2:
+            failed = max(failed, n_md_steps) if wanted > n_md_steps else failed
+            passed = min(passed, n_md_steps) if wanted <= n_md_steps else passed
+            wanted = min(max(wanted, failed + 1), max(passed, failed + 1), _N_MAX)
+        n_md_steps = wanted
     return n_md_steps
 
 

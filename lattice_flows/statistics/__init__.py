@@ -11,7 +11,7 @@ from lattice_flows.statistics.diagnostics import (
     r_hat,
 )
 from lattice_flows.statistics.gamma import AutocorrelationFunction, Estimate, autocorrelation, gamma_method
-from lattice_flows.statistics.mbar import JoinedWindows, Mbar, mbar
+from lattice_flows.statistics.mbar import N_BLOCKS, JoinedWindows, Mbar, mbar
 from lattice_flows.statistics.propagation import (
     derived,
     derived_reweighted,
@@ -31,6 +31,7 @@ from lattice_flows.statistics.weights import (
 
 __all__ = [
     "MIN_CHANGES",
+    "N_BLOCKS",
     "AutocorrelationFunction",
     "ChiSquared",
     "Estimate",

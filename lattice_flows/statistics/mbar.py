@@ -19,6 +19,7 @@ from lattice_flows.statistics.propagation import Function, slopes_by_differences
 from lattice_flows.statistics.replicas import Array, Series, as_replicas, require_equal_lengths
 from lattice_flows.statistics.weights import ValueWithError
 
+N_BLOCKS = 20  # of the jackknife
 _UNSOLVED = 1e-6  # in the sum of weights of a window, which is 1
 
 
@@ -79,7 +80,7 @@ class JoinedWindows:
     free_energies: Array  # (K,), relative to the target
     log_w: list[Array]  # for each chain (n_configs,); the weights of all chains sum to 1
 
-    def __init__(self, biases: Sequence[ArrayLike], windows: Sequence[int], n_blocks: int = 20) -> None:
+    def __init__(self, biases: Sequence[ArrayLike], windows: Sequence[int], n_blocks: int = N_BLOCKS) -> None:
         potentials = [np.asarray(bias, dtype=np.float64) for bias in biases]
         lengths = _checked_lengths(potentials, windows, n_blocks)
         self._lengths = lengths

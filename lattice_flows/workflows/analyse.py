@@ -29,10 +29,11 @@ from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas, open_replicas
 
 _LOW_ACCEPTANCE = 0.1
+_FEWEST_DEPOSITS = 1000
+_FEWEST_CONFIGS = 4
 _LONG_RUN = 0.05  # a run of rejections over so much of a chain says that the flow misses a region
 _CHARGE = "topological_charge"
 _CHARGE_SQUARED = "topological_charge_squared"
-_OF_CHARGE = {_CHARGE, _CHARGE_SQUARED, "topological_susceptibility"}
 
 Summary = dict[str, Any]
 
@@ -150,10 +151,10 @@ def ensemble_summary(group: Replicas) -> Summary:
         summary |= _round_trips(group)
         if summary["round_trips"] < MIN_CHANGES:
             warnings.insert(0, f"only {summary['round_trips']} round trips: replicas bring back where they were before")
-            _distrust_slow(group, observables)
+            _distrust(observables)
     if frozen:
         summary["seconds_per_independent_config_at_least"] = core_seconds / max(1, motion.changes)
-        _distrust_slow(group, observables)
+        _distrust(observables)
         warnings.insert(0, f"frozen: {motion.text}; errors cannot be trusted")
     else:
         cost = observables.get(summary["cost_observable"])
@@ -165,6 +166,12 @@ def ensemble_summary(group: Replicas) -> Summary:
             warnings.append(f"a chain rejected {summary['longest_rejection_run']} proposals in a row")
     if summary["acceptance_rate"] is not None and summary["acceptance_rate"] < _LOW_ACCEPTANCE:
         warnings.append(f"acceptance rate {summary['acceptance_rate']:.2g}: the chains hardly move")
+    for name in [name for name in group.files[0].series_names if name.startswith("accepted_")]:
+        if (rate := float(np.mean(np.concatenate(group.series(name))))) < _LOW_ACCEPTANCE:
+            warnings.append(f"acceptance rate {rate:.2g} of part {name.removeprefix('accepted_')}: it hardly moves")
+    if _short_build(group.sampler):
+        warnings.append(f"n_thermalisation below {_FEWEST_DEPOSITS}: the bias of metadynamics is hardly built")
+        _distrust(observables)
     log_w = group.proposals("log_w")
     if log_w is not None and np.isfinite(log_w).sum() > 1:
         summary["proposals"] = weights_summary(log_w)
@@ -189,7 +196,10 @@ def _slowest_motion(group: Replicas) -> _Motion:
     if group.has(_CHARGE):
         changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
         return _Motion(changes, f"the topological charge changed {changes} times")
-    passages = {one.name: count_crossings(group.series(one.name), one.odd) for one in group.observables()}
+    long = [one for one in group.observables() if min(map(len, group.series(one.name))) >= _FEWEST_CONFIGS]
+    passages = {one.name: count_crossings(group.series(one.name), one.odd) for one in long}
+    if not passages:
+        return _Motion(0, "there are too few configurations to say whether anything moves")
     slowest = min(passages, key=passages.__getitem__)
     return _Motion(passages[slowest], f"{slowest} went through its range {passages[slowest]} times")
 
@@ -202,11 +212,17 @@ def _round_trips(group: Replicas) -> Summary:
     return {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
 
 
-def _distrust_slow(group: Replicas, observables: Summary) -> None:
-    """What follows the charge, and whatever should vanish by a symmetry that the chains did not see."""
-    odd = {quantity.name for quantity in group.quantities() if quantity.by_symmetry}
-    for name in (_OF_CHARGE | odd) & observables.keys():
-        observables[name]["trusted"] = False
+def _distrust(observables: Summary) -> None:
+    """No row of an ensemble that did not move is above doubt: every observable knows the charge to some degree."""
+    for row in observables.values():
+        row["trusted"] = False
+
+
+def _short_build(settings: Summary) -> bool:
+    """Whether metadynamics, at any depth, had too few deposits to build its bias."""
+    inside = [settings, *settings.get("parts", ()), settings.get("replica", {})]
+    names = {part.get("name") if part is settings else part.get("sampler") for part in inside}
+    return "metadynamics" in names and settings["n_thermalisation"] < _FEWEST_DEPOSITS
 
 
 def _cost_observable(observables: Summary) -> str | None:

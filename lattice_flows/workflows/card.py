@@ -262,6 +262,11 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> 
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
             "heatbath or metropolis"
         )
+    if entry.sampler == "umbrella" and entry.n_chains % options["n_windows"]:
+        raise InputError(
+            f"{where}: n_chains = {entry.n_chains}: must be a multiple of n_windows = {options['n_windows']}; "
+            "every window needs its chains"
+        )
     _check_start(entry, theory, where)
     return entry
 

@@ -20,7 +20,7 @@ from lattice_flows.statistics import (
 )
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.umbrella import joined_estimator
+from lattice_flows.workflows.umbrella import block_doubt, joined_estimator
 
 Summary = dict[str, Any]
 Chains = list[np.ndarray]
@@ -40,6 +40,7 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
     observables: Summary = {}
     warnings: list[str] = []
     suspicious: dict[str, list[str]] = {}
+    of_blocks = block_doubt(group) if joined else ""
     for quantity in group.quantities():
         terms = [[term.transform(chain) for chain in group.series(term.series)] for term in quantity.terms]
         if refused := _refused(group, quantity, terms):
@@ -47,13 +48,15 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
             continue
         try:
             found = estimate(quantity, terms)
-        except (ValueError, ZeroDivisionError):
-            warnings.append(f"{quantity.name}: not defined at the means, which are too noisy")
+        except (ValueError, ZeroDivisionError) as error:
+            suspicious.setdefault(f"no estimate: {error}", []).append(quantity.name)
             continue
         agreement = _agreement(terms) if not group.weighted else math.nan
         doubts = _doubts(found, agreement, terms, group.weighted)
         if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):
             doubts.append("the chains disagree: their spread is larger than the error of each")
+        if of_blocks:
+            doubts.append(of_blocks)
         truth = quantity.exact(exact) if quantity.exact and (exact or quantity.by_symmetry) else None
         observables[quantity.name] = {
             **found._asdict(),

@@ -71,11 +71,17 @@ def generate_at(
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
         return
-    sampler = _tuned(card, table, sampler, flow, stop, console)
+    try:
+        sampler = _tuned(card, table, sampler, flow, stop, console)
+        state = _begun(card, table, sampler, flow)
+    except InputError:
+        raise
+    except ValueError as error:  # what a sampler cannot do on this lattice, it says when chains begin
+        raise InputError(f"[[ensemble]] {table.name}: {error}") from None
     header = _header(card, table, sampler, checksum)
     chains, spec = range(table.n_chains), field_spec(card.theory)
     with Ensemble.create(path, header=header, chains=chains, field=spec, store_fields=table.store_fields) as writer:
-        _Production.begin(card, table, sampler, flow, writer).run(stop, console)
+        _Production(card, table, sampler, writer, state, 0).run(stop, console)
 
 
 @dataclass
@@ -91,14 +97,6 @@ class _Production:
     seconds: float = 0.0  # of production since the last commit
     accepted: float = 0.0  # sum over the configurations since the start or resume
     n_tested: int = 0
-
-    @classmethod
-    def begin(
-        cls, card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, writer: EnsembleWriter
-    ) -> "_Production":
-        streams = make_streams(card.seed, _identity(card, table), writer.chains)
-        x, streams = start_configurations(card.theory, table.start, streams, flow)
-        return cls(card, table, sampler, writer, sampler.init(x, streams), 0)
 
     @classmethod
     def resume(cls, card: Card, table: EnsembleTable, sampler: Sampler, writer: EnsembleWriter) -> "_Production":
@@ -259,9 +257,19 @@ def _header(card: Card, table: EnsembleTable, sampler: Sampler, checksum: str) -
     }
 
 
+def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None) -> Any:
+    """The state of the ensemble's chains at their start."""
+    streams = make_streams(card.seed, _identity(card, table), range(table.n_chains))
+    x, streams = start_configurations(card.theory, table.start, streams, flow)
+    return sampler.init(x, streams)
+
+
 def _identity(card: Card, table: EnsembleTable) -> str:
-    """What names the random numbers of an ensemble: a scan in beta or a continuation from a file has its own."""
-    return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.start])
+    """What names the random numbers of an ensemble: the points of a scan and a continuation from a file have their own.
+
+    The sampler's options count as they are given, not what tuning makes of them.
+    """
+    return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.options, table.start])
 
 
 def _threads(table: EnsembleTable) -> int:

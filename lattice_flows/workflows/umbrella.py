@@ -6,11 +6,12 @@ import numpy as np
 
 from lattice_flows.observables import Quantity
 from lattice_flows.samplers.umbrella import window_potentials
-from lattice_flows.statistics import Estimate, JoinedWindows
+from lattice_flows.statistics import N_BLOCKS, Estimate, JoinedWindows, gamma_method
 from lattice_flows.workflows.replicas import Replicas
 
 Chains = list[np.ndarray]
 
+_BLOCK_IN_TAU = 10
 _MOST_POTENTIALS = 500_000  # configurations of all chains times windows; MBAR is solved 21 times
 
 
@@ -42,10 +43,23 @@ def joined_windows(group: Replicas, rows: Sequence[np.ndarray]) -> JoinedWindows
     """The chains on these rows (configurations) of each."""
     charges = [chain[row] for chain, row in zip(group.series("smooth_charge"), rows)]
     windows = [int(chain[0]) for chain in group.series("window")]
+    if empty := set(range(group.sampler["n_windows"])) - set(windows):
+        raise ValueError(f"{len(empty)} of the {group.sampler['n_windows']} windows have no chain")
     try:
         return JoinedWindows([window_potentials(group.sampler, charge) for charge in charges], windows)
     except RuntimeError as error:
         raise ValueError(str(error)) from None
+
+
+def block_doubt(group: Replicas) -> str:
+    """What makes the jackknife's blocks too short, or nothing: the slowest window's tau_int of Q_s."""
+    chains = group.series("smooth_charge")
+    if min(map(len, chains)) < N_BLOCKS:
+        return ""
+    slowest = max(np.nan_to_num(gamma_method(chain).tau_int, nan=np.inf) for chain in chains)
+    if min(map(len, chains)) / N_BLOCKS > _BLOCK_IN_TAU * slowest:
+        return ""
+    return f"jackknife blocks shorter than {_BLOCK_IN_TAU} tau_int of Q_s in some window, so the error is too small"
 
 
 def _thinned(term: Chains, stride: int) -> Chains:

@@ -1,5 +1,7 @@
 """Hybrid Monte Carlo: both paths, acceptance, tuning, and planted errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,16 @@ def test_tuning_reaches_its_target(shape, beta, target, seed):
     assert fewer.step(state, 500)[1].accepted.mean() < target + 0.05
     assert sampler.tune(state, 400) == tuned
     assert tuned.tune(state, 400) is tuned
+
+
+def test_tuning_near_the_limit_of_stability(seed):
+    """Where one step fewer is hardly ever accepted, the power law of delta_h would jump over the answer for ever."""
+    sampler = HMC(WilsonU1(6.0), 1.0, integrator="omelyan")
+    state = begin(sampler, (16, 16), 6.0, 8, seed)
+    tuned = sampler.tune(state, 200)
+    assert tuned.step(state, 500)[1].accepted.mean() > 0.75
+    # Four steps are accepted with 0.80, just the target, so the answer is 4 or 5; three with 0.28.
+    assert replace(tuned, n_md_steps=tuned.n_md_steps - 2).step(state, 500)[1].accepted.mean() < 0.5
 
 
 @pytest.mark.parametrize(("m2", "lam"), [(-4.0, 8.0), (-4.0, 1000.0), (-8.0, 1.0), (1.0, 0.0)])

@@ -162,6 +162,9 @@ class Spoiled(Action):
     count: list[int]
     space = CIRCLE
 
+    def event_shape(self, lattice_shape):
+        return (len(lattice_shape), *lattice_shape)
+
     def __call__(self, x: Tensor) -> Tensor:
         self.count.append(1)
         return ACTION(x) * (self.factor if len(self.count) > self.calls else 1.0)

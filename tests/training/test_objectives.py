@@ -25,6 +25,9 @@ class OwnDensity(Action):
     flow: Flow
     space = CIRCLE
 
+    def event_shape(self, lattice_shape):
+        return (len(lattice_shape), *lattice_shape)
+
     def __call__(self, x: Tensor) -> Tensor:
         return -self.flow.log_prob(x)
 

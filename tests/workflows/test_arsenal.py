@@ -2,6 +2,8 @@
 
 import random
 
+import h5py
+import numpy as np
 import pytest
 from cards import (
     ARSENAL,
@@ -13,6 +15,7 @@ from cards import (
     with_ensembles,
 )
 
+from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.stages import run
 
@@ -108,3 +111,69 @@ def test_few_round_trips_are_told(tmp_path, monkeypatch):
     assert ladder["round_trips"] < 20
     assert any("round trips" in text for text in ladder["warnings"])
     assert not ladder["observables"]["topological_charge_squared"]["trusted"]
+
+
+def of_one(tmp_path, monkeypatch, text, theory=ARSENAL, n_configs=60):
+    """The summary of a run of one ensemble."""
+    tmp_path.mkdir(exist_ok=True)
+    card = tmp_path / "one.toml"
+    card.write_text(with_ensembles(theory, {"one": text}, n_configs))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return run(card, tmp_path / "run")["ensembles"]["one"]
+
+
+def test_nothing_of_a_bias_that_was_hardly_built_is_trusted(tmp_path, monkeypatch):
+    parts = 'sampler = "replica_exchange"\nparts = [{sampler = "hmc"}, {sampler = "metadynamics"}]'
+    ensemble = of_one(tmp_path, monkeypatch, parts)
+    assert any("bias of metadynamics is hardly built" in text for text in ensemble["warnings"])
+    assert not any(row["trusted"] for row in ensemble["observables"].values())
+
+
+def test_a_part_that_never_accepts_is_told(tmp_path, monkeypatch):
+    stuck = "{sampler = 'hmc', trajectory_length = 50.0, n_md_steps = 1}"
+    ensemble = of_one(tmp_path, monkeypatch, f"sampler = 'mixture'\nparts = [{{sampler = 'overrelaxation'}}, {stuck}]")
+    assert ensemble["acceptance_rate"] == 1.0
+    assert any("of part 1: it hardly moves" in text for text in ensemble["warnings"])
+
+
+def test_windows_that_cannot_be_joined_say_why(tmp_path, monkeypatch):
+    far = 'sampler = "umbrella"\nn_windows = 2\nq_max = 0.8\nspring = 500.0'
+    warnings = " ".join(of_one(tmp_path, monkeypatch, far)["warnings"])
+    assert "overlap" in warnings, warnings
+
+
+def test_short_series_of_a_scalar_field_are_analysed(tmp_path, monkeypatch):
+    ensemble = of_one(tmp_path, monkeypatch, 'sampler = "heatbath"', SCALAR, n_configs=3)
+    assert ensemble["observables"] == {}
+    assert any("too few configurations" in text for text in ensemble["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("theory", "text", "told"),
+    [
+        (ARSENAL, 'sampler = "umbrella"\nn_windows = 3', "must be a multiple of n_windows = 3"),
+        (ARSENAL, 'sampler = "winding_hmc"\nsize = 4', "size must be at most 3"),
+        (ARSENAL.replace("[4, 6]", "[128, 128]"), 'sampler = "metadynamics"\nn_grid = 11', "n_grid must be at least"),
+        (SCALAR, 'sampler = "tempering"\nlast = 0.0\nreplica = {sampler = "hmc"}', "coupling must be one of m2, lam"),
+        (SCALAR, 'sampler = "cluster"', "make it a part of a 'mixture'"),
+        (SCALAR, 'sampler = "instanton"', "instantons are those of u1"),
+    ],
+)
+def test_what_a_sampler_cannot_do_is_told_in_one_line(theory, text, told, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="one") as caught:
+        of_one(tmp_path, monkeypatch, text, theory)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ensembles_of_one_name_with_other_options_have_their_own_numbers(tmp_path, monkeypatch):
+    first = of_one(tmp_path / "a", monkeypatch, "sampler = 'mixture'\nparts = [{sampler = 'heatbath'}]")
+    other = of_one(
+        tmp_path / "b", monkeypatch, "sampler = 'mixture'\nparts = [{sampler = 'heatbath'}, {sampler = 'heatbath'}]"
+    )
+    assert first["n_configs"] == other["n_configs"]
+    keys = []
+    for name in ("a", "b"):
+        with h5py.File(RunFolder(tmp_path / name / "run").ensemble("one")) as file:
+            keys.append(file["state/sampler/parts/0/streams"][:, 0])
+    assert not np.isin(keys[0], keys[1]).any()
