@@ -55,7 +55,7 @@ class Mixture(Sampler):
         return MixtureState(states[0].x, states)
 
     def step(self, state: MixtureState, n_updates: int = 1) -> tuple[MixtureState, NamedTuple]:
-        """n_updates rounds. Reported is what the parts report of the last one, see `_info`."""
+        """n_updates rounds. What the parts report is reported with their numbers, see `_info`."""
         x, states = state.x, list(state.parts)
         infos: list[Any] = []
         for _ in range(n_updates):
@@ -64,7 +64,7 @@ class Mixture(Sampler):
                 states[k], info = sampler.step(self._at(k, states[k], x), n)
                 x = states[k].x
                 infos[-1].append(info)
-        return MixtureState(x, tuple(states)), _info(infos)
+        return MixtureState(x, tuple(states)), _info(infos, [part.n_updates for part in self.parts])
 
     def thermalise(self, state: MixtureState, done: float) -> MixtureState:
         """One round, as every part thermalises."""
@@ -103,8 +103,8 @@ class Mixture(Sampler):
         return replace(self, parts=parts_with_findings(self.parts, settings))
 
 
-def _info(rounds: list[list[Any]]) -> NamedTuple:
-    """`accepted_k`, the accepted fraction of part k in all rounds, and `accepted`, that of the first part that tests.
+def _info(rounds: list[list[Any]], counts: list[int]) -> NamedTuple:
+    """`accepted_k`, the accepted fraction of part k in all rounds, and `accepted`, that of all updates that are tested.
 
     What else a part reports, of the last round, gets its number too.
     """
@@ -113,9 +113,10 @@ def _info(rounds: list[list[Any]]) -> NamedTuple:
         for name in info._fields:
             kept = [getattr(each[k], name) for each in (rounds if name == "accepted" else rounds[-1:])]
             columns[f"{name}_{k}"] = np.mean(kept, axis=0)
-    tested = [name for name in columns if name.startswith("accepted_")]
+    tested = [k for k, info in enumerate(rounds[-1]) if "accepted" in info._fields]
     if tested:
-        columns = {"accepted": columns[tested[0]], **columns}
+        rates = [columns[f"accepted_{k}"] for k in tested]
+        columns = {"accepted": np.average(rates, axis=0, weights=[counts[k] for k in tested]), **columns}
     return _info_type(tuple(columns))(*columns.values())
 
 

@@ -132,7 +132,7 @@ def test_nothing_of_a_bias_that_was_hardly_built_is_trusted(tmp_path, monkeypatc
 def test_a_part_that_never_accepts_is_told(tmp_path, monkeypatch):
     stuck = "{sampler = 'hmc', trajectory_length = 50.0, n_md_steps = 1}"
     ensemble = of_one(tmp_path, monkeypatch, f"sampler = 'mixture'\nparts = [{{sampler = 'overrelaxation'}}, {stuck}]")
-    assert ensemble["acceptance_rate"] == 1.0
+    assert ensemble["acceptance_rate"] == pytest.approx(0.5, abs=0.01), "the mean over all updates that are tested"
     assert any("of part 1: it hardly moves" in text for text in ensemble["warnings"])
 
 
