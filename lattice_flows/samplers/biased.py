@@ -17,7 +17,6 @@ from lattice_flows.samplers.sampler import Array, Report, Streams
 Chains = tuple[Array, Array, Array, Streams]
 """x (B, 2, L0, L1), its unbiased action (B,), its smooth charge (B,), and the random streams (B, 2)."""
 
-_WARMING = 8  # times as many steps where a chain may come from a hot start
 _LEAST_PLAQUETTE = 0.2  # near beta = 0 there are no sectors, and Q_s is of order one all the same
 _REACH = 3.5  # standard deviations of the charge
 
@@ -52,11 +51,6 @@ def biased_trajectories(
         *chains, beta, bias, q_max, drifts, kicks, step_size, hmc.n_md_steps, n_updates
     )
     return tuple(new), accepted, delta_h  # type: ignore[return-value]
-
-
-def warming(n_md_steps: int | None) -> int | None:
-    """Of the steps that are accepted from a hot start, too."""
-    return None if n_md_steps is None else _WARMING * n_md_steps
 
 
 def tuned_n_md_steps(hmc: HMC, chains: Chains, n_updates: int, report: Report) -> int | None:

@@ -14,9 +14,7 @@ from lattice_flows.actions import Action
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
-from lattice_flows.samplers.tuning import tuned_n_md_steps
-
-_WARMING = 8  # times as many steps where a chain may come from a hot start
+from lattice_flows.samplers.tuning import tuned_n_md_steps, warming
 
 
 class HMCState(NamedTuple):
@@ -96,7 +94,7 @@ class HMC(Sampler):
 
     def thermalise(self, state: HMCState, done: float) -> HMCState:
         """One trajectory. The first half of them takes small steps: from a hot start others are never accepted."""
-        n_md_steps = _WARMING * self.n_md_steps if self.n_md_steps and done < 0.5 else self.n_md_steps
+        n_md_steps = warming(self.n_md_steps) if done < 0.5 else self.n_md_steps
         return replace(self, n_md_steps=n_md_steps).step(state)[0]
 
     @property

@@ -14,10 +14,10 @@ from lattice_flows.samplers.biased import (
     charge_reach,
     require_u1,
     tuned_n_md_steps,
-    warming,
 )
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.samplers.tuning import warming
 
 _HOT = 0.1  # of the thermalisation; a chain from a hot start is no guide to the free energy
 

@@ -8,7 +8,13 @@ from scipy.special import erfcinv
 from lattice_flows.samplers.sampler import Array
 
 _ROUNDS = 16
+_WARMING = 8  # times as many steps where a chain may come from a hot start
 _N_MAX = 256  # a flow or an action that needs more is not worth sampling this way
+
+
+def warming(n_md_steps: int | None) -> int | None:
+    """So many steps that trajectories from a hot start are accepted, too; None where the number is not known yet."""
+    return None if n_md_steps is None else _WARMING * n_md_steps
 
 
 def tuned_n_md_steps(

@@ -16,10 +16,10 @@ from lattice_flows.samplers.biased import (
     charge_reach,
     require_u1,
     tuned_n_md_steps,
-    warming,
 )
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.samplers.tuning import warming
 
 _N_GRID = 1001
 _HOT = 0.5  # of the thermalisation, as for HMC
