@@ -1,14 +1,19 @@
-"""The root attribute sha256: over everything in the file but itself, in a defined order.
+"""The root attributes sha256, over everything in the file but itself, and header_sha256, over the other root
+attributes, both in a defined order.
 
 Objects come in the order of their sorted names, a group before its members. Each is one line of JSON, [kind, path,
 type, shape], then (datasets) the bytes in C order and little endian, then one line [path, name, type, shape, value]
 for each attribute in sorted order. Text stands as it is, numbers as the hexadecimal of their bytes, object references
 as the paths they point to.
+
+Datasets carry a fletcher32 of HDF5 besides, which whoever reads them checks. Attributes have nothing like it: texts lie
+in the global heap, which HDF5 does not checksum. So every opening checks header_sha256, over the lines of the root
+attributes alone.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -19,14 +24,27 @@ from lattice_flows.ensembles.errors import EnsembleError
 from lattice_flows.ensembles.layout import PIECE_BYTES
 
 
-def content_sha256(file: h5py.File) -> str:
+def content_sha256(file: h5py.File, known: Mapping[str, Sequence[np.ndarray]] | None = None) -> str:
     """The hexadecimal digest of `file`; reads it in pieces, so that memory stays bounded.
+
+    known  path -> the rows that were just written there, still in memory; they are not read back.
 
     Raises EnsembleError on a type that no ensemble file has.
     """
     digest = hashlib.sha256()
     for path, item in _walk(file, "/"):
-        _add_object(digest, path, item)
+        _add_object(digest, path, item, (known or {}).get(path.lstrip("/")))
+    return digest.hexdigest()
+
+
+def header_sha256(attributes: Mapping[str, Any]) -> str:
+    """The hexadecimal digest of root attributes, as h5py reads them; passes over both checksums.
+
+    Raises EnsembleError on values that are neither text nor numbers.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(attributes.keys() - {"sha256", "header_sha256"}):
+        _add_line(digest, "/", name, *_plain_value("/", name, attributes[name]))
     return digest.hexdigest()
 
 
@@ -59,33 +77,29 @@ def _walk(group: h5py.Group, path: str) -> Iterator[tuple[str, h5py.Group | h5py
             yield below, item
 
 
-def _add_object(digest: Any, path: str, item: h5py.Group | h5py.Dataset) -> None:
+def _add_object(digest: Any, path: str, item: h5py.Group | h5py.Dataset, known: Sequence[np.ndarray] | None) -> None:
     if isinstance(item, h5py.Dataset):
-        _add_dataset(digest, path, item)
+        _add_dataset(digest, path, item, known)
     elif isinstance(item, h5py.Group):
         _add_line(digest, "group", path, None, None)
     else:
         raise EnsembleError(f"{item.file.filename}: {path} is neither group nor dataset")
-    for name in sorted(item.attrs):
+    attributes = item.attrs
+    for name in sorted(attributes):
         if (path, name) != ("/", "sha256"):
-            _add_line(digest, path, name, *_attribute(item, name))
+            _add_line(digest, path, name, *_attribute(item, path, name, attributes[name]))
 
 
-def _add_dataset(digest: Any, path: str, dataset: h5py.Dataset) -> None:
+def _add_dataset(digest: Any, path: str, dataset: h5py.Dataset, known: Sequence[np.ndarray] | None) -> None:
     if dataset.dtype.kind not in "biuf":
         raise EnsembleError(f"{dataset.file.filename}: {path} holds {dataset.dtype}, an ensemble only numbers")
     _add_line(digest, "dataset", path, _type(dataset.dtype), dataset.shape)
-    for piece in pieces(dataset.shape, dataset.dtype.itemsize, dataset.chunks):
-        values = np.asarray(dataset[piece])
+    stored = (np.asarray(dataset[piece]) for piece in pieces(dataset.shape, dataset.dtype.itemsize, dataset.chunks))
+    for values in stored if known is None else known:
         digest.update(np.ascontiguousarray(values.astype(_type(dataset.dtype), copy=False)))
 
 
-def _attribute(item: h5py.Group | h5py.Dataset, name: str) -> tuple[str, tuple[int, ...], Any]:
-    value = item.attrs[name]
-    if isinstance(value, str):
-        return "text", (), value
-    if isinstance(value, bytes):
-        return "bytes", (), value.hex()
+def _attribute(item: h5py.Group | h5py.Dataset, path: str, name: str, value: Any) -> tuple[str, tuple[int, ...], Any]:
     if isinstance(value, np.ndarray) and value.dtype.names == (
         "dataset",
         "dimension",
@@ -93,9 +107,17 @@ def _attribute(item: h5py.Group | h5py.Dataset, name: str) -> tuple[str, tuple[i
         return "references", value.shape, [[_name(item, target), int(axis)] for target, axis in value]
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":  # DIMENSION_LIST: the scales of each axis
         return "references", value.shape, [[_name(item, target) for target in scales] for scales in value]
+    return _plain_value(path, name, value)
+
+
+def _plain_value(path: str, name: str, value: Any) -> tuple[str, tuple[int, ...], Any]:
+    if isinstance(value, str):
+        return "text", (), value
+    if isinstance(value, bytes):
+        return "bytes", (), value.hex()
     values = np.asarray(value)
     if values.dtype.kind not in "biuf":
-        raise EnsembleError(f"{item.file.filename}: attribute {name} of {item.name} is neither text nor numbers")
+        raise EnsembleError(f"attribute {name} of {path} is neither text nor numbers")
     return _type(values.dtype), values.shape, values.astype(_type(values.dtype)).tobytes().hex()
 
 

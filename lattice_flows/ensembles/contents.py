@@ -1,13 +1,13 @@
 """Writes what a file holds: axes, tables, state, attributes, checksum; the same for segments and joined files."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lattice_flows.ensembles.checksum import content_sha256
+from lattice_flows.ensembles.checksum import content_sha256, header_sha256
 from lattice_flows.ensembles.errors import EnsembleError
 from lattice_flows.ensembles.layout import FieldSpec, check_name, chunk_shape, config_axis, multiples
 
@@ -25,6 +25,7 @@ class Table:
     shape: tuple[int, ...]
     rows: Iterable[np.ndarray]
     every: int = 1
+    compression: str = "none"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Contents:
     state: Mapping[str, np.ndarray]
 
     def write(self, file: h5py.File) -> Iterator[None]:
-        """Fill an empty HDF5 file; yields after each piece of data, and computes the checksum at the end."""
+        """Fill an empty HDF5 file; yields after each piece of data, and computes the checksums at the end."""
         for name, values in self.axes.items():
             file.create_dataset(name, data=values).make_scale(name)
         for table in self.tables:
@@ -43,7 +44,9 @@ class Contents:
         _write_state(file.create_group("state"), self.state)
         for name, value in self.attributes.items():
             file.attrs[name] = value
-        file.attrs["sha256"] = content_sha256(file)
+        file.attrs["header_sha256"] = header_sha256(file.attrs)
+        in_memory = {table.path: table.rows for table in self.tables if isinstance(table.rows, Sequence)}
+        file.attrs["sha256"] = content_sha256(file, in_memory)
         yield
 
 
@@ -88,7 +91,7 @@ def _numbers(numbers: range) -> np.ndarray:
 
 
 def _write_table(file: h5py.File, table: Table) -> Iterator[None]:
-    dataset = _create(file, table.path, table.shape, table.dtype)
+    dataset = _create(file, table.path, table.shape, table.dtype, table.compression)
     start = 0
     for rows in table.rows:
         if len(rows):
@@ -102,19 +105,42 @@ def _write_table(file: h5py.File, table: Table) -> Iterator[None]:
         dataset.attrs["every"] = table.every
 
 
-def _create(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
-    """A dataset whose space is set aside at once: then its chunks need no index, and there is none to break."""
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+def _create(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: np.dtype, compression: str) -> h5py.Dataset:
+    """A dataset whose every value is under a checksum that HDF5 itself compares when it reads.
+
+    Chunks carry a fletcher32 each. A scalar cannot be chunked: it lies in the object header, which has a checksum. What
+    is empty needs none.
+    """
+    if shape == ():
+        return _create_scalar(group, path, dtype)
+    if 0 in shape:
+        return group.create_dataset(path, shape=shape, dtype=dtype)
+    chunks, gzip = chunk_shape(shape, dtype.itemsize), compression == "gzip"
     return group.create_dataset(
-        path, shape=shape, dtype=dtype, chunks=chunk_shape(shape, dtype.itemsize), dcpl=properties
+        path,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shuffle=gzip,
+        compression=4 if gzip else None,
+        fletcher32=True,
+        fill_time="never",
     )
+
+
+def _create_scalar(group: h5py.Group, path: str, dtype: np.dtype) -> h5py.Dataset:
+    compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    compact.set_layout(h5py.h5d.COMPACT)  # h5py's own create_dataset would make it contiguous
+    parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    parents.set_create_intermediate_group(True)
+    space = h5py.h5s.create(h5py.h5s.SCALAR)
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    return h5py.Dataset(h5py.h5d.create(group.id, path.encode(), kind, space, dcpl=compact, lcpl=parents))
 
 
 def _write_state(group: h5py.Group, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
-        dataset = _create(group, name, array.shape, array.dtype)
+        dataset = _create(group, name, array.shape, array.dtype, "none")
         dataset[...] = array
         used: list[int] = []
         for axis, length in enumerate(array.shape):

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from lattice_flows.ensembles.additions import add_series
 from lattice_flows.ensembles.errors import EnsembleError
 from lattice_flows.ensembles.layout import FORMAT, SCHEMA_VERSION, FieldSpec, joined_path, multiples
 from lattice_flows.ensembles.parts import Parts, exists, find_parts
@@ -16,8 +17,9 @@ from lattice_flows.ensembles.writer import EnsembleWriter
 class Ensemble:
     """The stored configurations of B Markov chains: ``NAME.h5``, ``NAME.segments/``, or both, read as one.
 
-    `Ensemble.open` shows what was committed up to then; to see more, open again. Nothing is read before it is asked
-    for, and what is asked for is checked for shape; `verify` checks every byte.
+    `Ensemble.open` shows what was committed up to then; `refresh` takes up what came since. Nothing is read before it
+    is asked for, and what is read is checked: attributes at opening, data against their fletcher32; so a flipped byte
+    is an EnsembleError, never a number. `verify` checks every byte against the stronger sha256.
 
         with Ensemble.open("ensembles/hmc.h5") as ensemble:
             plaquette = ensemble.series("plaquette")        # (n_configs, n_chains)
@@ -44,15 +46,17 @@ class Ensemble:
         chains: range,
         field: FieldSpec,
         store_fields: bool,
+        compression: str = "none",
     ) -> EnsembleWriter:
         """A writer of a new ensemble NAME.h5 with the chains of these numbers, ``range(first_chain, first_chain +
         n_chains)``.
 
-        `header` becomes root attributes: theory, sampler, card, seed, versions and the like. Nothing is on disk before
-        the first commit. Raises EnsembleError where the ensemble exists or the header uses a name of the schema,
-        LockedError where another writes it.
+        `header` becomes root attributes: theory, sampler, card, seed, versions and the like. `compression` is that of
+        the fields, "none" or "gzip" (with shuffle, level 4); a resume keeps it. Nothing is on disk before the first
+        commit. Raises EnsembleError where the ensemble exists, the header uses a name of the schema or the compression
+        is unknown, LockedError where another writes it.
         """
-        return EnsembleWriter.create(joined_path(path), header, chains, field, store_fields)
+        return EnsembleWriter.create(joined_path(path), header, chains, field, store_fields, compression)
 
     @staticmethod
     def resume(path: str | Path) -> EnsembleWriter:
@@ -64,17 +68,52 @@ class Ensemble:
         return EnsembleWriter.resume(joined_path(path))
 
     @staticmethod
+    def add_series(
+        path: str | Path,
+        series: Mapping[str, np.ndarray],
+        every: Mapping[str, int],
+        header: Mapping[str, str | int | float],
+    ) -> None:
+        """Write a finished ensemble again with more series and other header attributes; whole or not at all.
+
+        series  name -> (n, B), n as in `Block`: n_configs, or fewer for those that `every` names. Stored as float64 or
+                int64. NaN and inf are numbers here.
+        header  attributes that are added or changed; all others stay.
+
+        Whoever resumes the ensemble appends blocks that hold the new series too. Needs little memory, whatever the
+        size, and room on the disk for a second file. Raises EnsembleError where a series exists or does not fit, the
+        ensemble is not finished or damaged, or the disk is full; LockedError where another writes it.
+        """
+        add_series(joined_path(path), series, every, header)
+
+    @staticmethod
     def exists(path: str | Path) -> bool:
         """Whether anything was ever committed: then `resume`, else `create`."""
         return exists(joined_path(path))
 
+    def refresh(self) -> bool:
+        """Take up what was committed since: segments, or the file that joins them. True where there is anything new.
+
+        Looks at the names and times of the known files and reads only the others. Raises EnsembleError as `open` does;
+        all stays as it was then.
+        """
+        found = find_parts(self.path, known=self._parts.parts)
+        if found.files == self._parts.files:
+            return False
+        self._parts.close()
+        self._parts = found
+        return True
+
     @property
     def attributes(self) -> dict[str, Any]:
-        """The header, and format, schema_version, shape (of the lattice), first_chain, n_chains, n_configs, seconds."""
+        """The header, and format, schema_version, compression (of the fields), shape (of the lattice), first_chain,
+        n_chains, n_configs, seconds.
+        """
         return {
-            **self._parts.first.header,
+            **self._parts.first.design.header,
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
+            "compression": self._parts.first.design.compression,
             "shape": self.field.lattice_shape,
             "first_chain": self.first_chain,
             "n_chains": self.n_chains,
@@ -84,7 +123,7 @@ class Ensemble:
 
     @property
     def field(self) -> FieldSpec:
-        return self._parts.first.field
+        return self._parts.first.design.field
 
     @property
     def n_configs(self) -> int:
@@ -93,11 +132,11 @@ class Ensemble:
 
     @property
     def n_chains(self) -> int:
-        return len(self._parts.first.chains)
+        return len(self._parts.first.design.chains)
 
     @property
     def first_chain(self) -> int:
-        return self._parts.first.chains.start
+        return self._parts.first.design.chains.start
 
     @property
     def seconds(self) -> float:
@@ -111,7 +150,7 @@ class Ensemble:
 
     @property
     def has_fields(self) -> bool:
-        return "fields" in self._parts.first.groups
+        return self._parts.first.design.store_fields
 
     @property
     def series_names(self) -> list[str]:

@@ -37,7 +37,9 @@ def reading(path: Path) -> Iterator[None]:
         Exception
     ) as error:  # h5py raises OSError, KeyError, RuntimeError, TypeError, MemoryError, ... on broken bytes
         cause = " ".join(str(error).split()) or type(error).__name__
-        raise EnsembleError(f"{path}: broken, or not an ensemble file ({cause})") from error
+        filter_failed = "filter returned failure" in cause  # the fletcher32 of a chunk is not that of its bytes
+        what = "damaged" if filter_failed else "broken, or not an ensemble file"
+        raise EnsembleError(f"{path}: {what} ({cause})") from error
 
 
 @contextmanager

@@ -1,12 +1,28 @@
 """Root attributes: the caller's, checked, and those of the schema."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lattice_flows.ensembles.errors import EnsembleError
-from lattice_flows.ensembles.layout import FORMAT, RESERVED, SCHEMA_VERSION, FieldSpec, check_name
+from lattice_flows.ensembles.layout import COMPRESSIONS, FORMAT, RESERVED, SCHEMA_VERSION, FieldSpec, check_name
+
+
+@dataclass(frozen=True)
+class Design:
+    """What all files of one ensemble have in common."""
+
+    header: Mapping[str, str | int | float]  # the caller's attributes
+    chains: range
+    field: FieldSpec
+    store_fields: bool
+    compression: str = "none"  # of /fields
+
+    def __post_init__(self) -> None:
+        if self.compression not in COMPRESSIONS:
+            raise EnsembleError(f"compression {self.compression!r} is unknown; there is: {', '.join(COMPRESSIONS)}")
 
 
 def checked_header(header: Mapping[str, Any]) -> dict[str, str | int | float]:
@@ -31,16 +47,11 @@ def checked_header(header: Mapping[str, Any]) -> dict[str, str | int | float]:
 
 
 def file_attributes(
-    header: Mapping[str, str | int | float],
-    field: FieldSpec,
-    chains: range,
-    configs: range,
-    proposals: range,
-    next_segment: int,
-    seconds: float,
+    design: Design, configs: range, proposals: range, next_segment: int, seconds: float
 ) -> dict[str, Any]:
-    """All root attributes but the sha256, in the types in which they are stored."""
-    return {name: _stored(value) for name, value in header.items()} | {
+    """All root attributes but the checksums, in the types in which they are stored."""
+    field, chains = design.field, design.chains
+    return {name: _stored(value) for name, value in design.header.items()} | {
         "format": FORMAT,
         "schema_version": np.int64(SCHEMA_VERSION),
         "shape": np.array(field.lattice_shape, np.int64),
@@ -48,6 +59,7 @@ def file_attributes(
         "field_dims": " ".join(field.dims),
         "field_shape": np.array(field.shape, np.int64),
         "field_dtype": field.dtype,
+        "compression": design.compression,
         "first_chain": np.int64(chains.start),
         "n_chains": np.int64(len(chains)),
         "first_config": np.int64(configs.start),

@@ -4,7 +4,7 @@ format, III.E).
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -15,10 +15,13 @@ _SIGNATURE = b"GCOL\x01"  # a heap with another signature or version HDF5 refuse
 _HEADER = 16  # bytes: of a heap (signature, version, size), and of each object in it (index, references, size)
 
 
-def check_heaps(path: Path, file: h5py.File) -> None:
-    """Raise EnsembleError unless every global heap of the open `file` can be walked from its begin to its end."""
+def check_heaps(path: Path, datasets: Iterable[h5py.h5d.DatasetID]) -> None:
+    """Raise EnsembleError unless every global heap of the file can be walked from its begin to its end.
+
+    datasets  all of the file: a heap is looked for outside of their data only.
+    """
     with path.open("rb") as raw:
-        for start, stop in _metadata_extents(file, path.stat().st_size):
+        for start, stop in _metadata_extents(datasets, path.stat().st_size):
             raw.seek(start)
             metadata = raw.read(stop - start)
             at = metadata.find(_SIGNATURE)
@@ -28,29 +31,23 @@ def check_heaps(path: Path, file: h5py.File) -> None:
                 at = metadata.find(_SIGNATURE, at + 1)
 
 
-def _metadata_extents(file: h5py.File, size: int) -> Iterator[tuple[int, int]]:
+def _metadata_extents(datasets: Iterable[h5py.h5d.DatasetID], size: int) -> Iterator[tuple[int, int]]:
     """What lies between the data of the datasets, as (start, stop) in bytes; a few tens of kilobytes in all."""
     stop = 0
-    for begin, end in sorted(_data_extents(file)):
+    for begin, end in sorted(_data_extents(datasets)):
         if begin > stop:
             yield stop, begin
         stop = max(stop, end)
     yield stop, max(stop, size)
 
 
-def _data_extents(file: h5py.File) -> list[tuple[int, int]]:
+def _data_extents(datasets: Iterable[h5py.h5d.DatasetID]) -> list[tuple[int, int]]:
     extents = []
-
-    def collect(name: bytes, info: h5py.h5o.ObjInfo) -> None:
-        if info.type == h5py.h5o.TYPE_DATASET:
-            dataset = h5py.h5d.open(file.id, name)
-            if (begin := dataset.get_offset()) is not None:
-                extents.append((begin, begin + dataset.get_storage_size()))
-            elif dataset.get_create_plist().get_layout() == h5py.h5d.CHUNKED and (n_chunks := dataset.get_num_chunks()):
-                first, last = dataset.get_chunk_info(0), dataset.get_chunk_info(n_chunks - 1)
-                extents.append((first.byte_offset, last.byte_offset + last.size))
-
-    h5py.h5o.visit(file.id, collect, info=True)
+    for dataset in datasets:
+        if (begin := dataset.get_offset()) is not None:
+            extents.append((begin, begin + dataset.get_storage_size()))
+        elif dataset.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
+            dataset.chunk_iter(lambda chunk: extents.append((chunk.byte_offset, chunk.byte_offset + chunk.size)))
     return extents
 
 

@@ -36,7 +36,11 @@ RESERVED = frozenset(
         "n_chains",
     }
     | {"first_config", "n_configs", "first_proposal", "n_proposals", "next_segment", "seconds", "sha256"}
+    | {"compression", "header_sha256"}
 )
+ADDED = frozenset({"compression", "header_sha256"})  # what the first files of this version do not have yet
+
+COMPRESSIONS = ("none", "gzip")  # of the fields; gzip is shuffle and level 4, which any HDF5 reads
 
 CHUNK_BYTES = 1 << 20  # the largest chunk; what is smaller is stored in one piece
 PIECE_BYTES = 8 << 20  # what is read at once where memory must stay bounded
@@ -129,10 +133,10 @@ def check_name(name: str, what: str) -> None:
         raise EnsembleError(f"{what}: {name!r} is no name for HDF5; use letters, digits and _ . + -")
 
 
-def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...] | None:
-    """Chunks of at most 1 MiB, cut along the leading axes first; None where the whole is no larger than that."""
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunks of at most 1 MiB, cut along the leading axes first; one chunk where the whole is no larger than that."""
     if prod(shape) * itemsize <= CHUNK_BYTES:
-        return None
+        return shape
     chunk = list(shape)
     for axis, length in enumerate(shape):
         rest = prod(shape[axis + 1 :]) * itemsize

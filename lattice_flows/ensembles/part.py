@@ -1,4 +1,4 @@
-"""One file of an ensemble: its schema, checked when it is opened, and its checksum, checked on demand."""
+"""One file of an ensemble: its schema and header, checked when it is opened, and its checksum, checked on demand."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,11 +9,24 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lattice_flows.ensembles.checksum import content_sha256
+from lattice_flows.ensembles.checksum import content_sha256, header_sha256
 from lattice_flows.ensembles.contents import axes_of
 from lattice_flows.ensembles.errors import EnsembleError, reading
+from lattice_flows.ensembles.header import Design
 from lattice_flows.ensembles.heap import check_heaps
-from lattice_flows.ensembles.layout import FORMAT, RESERVED, SCHEMA_VERSION, FieldSpec, config_axis, multiples
+from lattice_flows.ensembles.layout import (
+    ADDED,
+    FORMAT,
+    RESERVED,
+    SCHEMA_VERSION,
+    FieldSpec,
+    config_axis,
+    multiples,
+)
+from lattice_flows.ensembles.storage import open_file
+from lattice_flows.ensembles.survey import Survey, integer_attribute, survey
+
+Identity = tuple[int, int, int]  # of a file on disk: inode, time of the last change in ns, size
 
 
 @dataclass(frozen=True)
@@ -28,21 +41,21 @@ class Part:
     """What is known of one file without reading its data. `tables` goes by path, "series/action" say."""
 
     path: Path
-    header: Mapping[str, Any]  # the caller's attributes
-    field: FieldSpec
-    chains: range
+    identity: Identity
+    design: Design
     configs: range
     proposals: range
     next_segment: int
     seconds: float
     sha256: str
+    header_checked: bool  # older files have no header_sha256
     tables: Mapping[str, TableInfo]
     groups: frozenset[str]
 
     @contextmanager
     def open(self) -> Iterator[h5py.File]:
         """The HDF5 file, read-only; whatever it raises becomes an EnsembleError."""
-        with reading(self.path), h5py.File(self.path, "r") as file:
+        with reading(self.path), open_file(self.path) as file:
             yield file
 
     def names(self, group: str) -> list[str]:
@@ -66,29 +79,33 @@ class Part:
     def verify(self) -> str:
         """Recompute the checksum and compare the axes. Returns what was checked; raises EnsembleError."""
         with self.open() as file:
-            check_heaps(self.path, file)
+            check_heaps(self.path, survey(file).datasets.values())
             found = content_sha256(file)
             if found != self.sha256:
                 raise EnsembleError(
                     f"{self.path}: damaged: its content has sha256 {found[:9]}..., recorded is {self.sha256[:9]}..."
                 )
             proposals = self.proposals if "proposals" in self.groups else None
-            field = self.field if "fields" in self.groups else None
-            for name, values in axes_of(field, self.chains, self.configs, proposals, self.everies()).items():
+            field = self.design.field if self.design.store_fields else None
+            for name, values in axes_of(field, self.design.chains, self.configs, proposals, self.everies()).items():
                 if not np.array_equal(file[name][()], values):
                     raise EnsembleError(f"{self.path}: the axis {name} does not count what the attributes say")
         start, stop, megabytes = self.configs.start, self.configs.stop, self.path.stat().st_size / 1e6
-        return f"{self.path}: sha256 and axes are right, configurations {start} to {stop}, {megabytes:.1f} MB"
+        older = "" if self.header_checked else "; older: its attributes are checked here alone, not at opening"
+        return f"{self.path}: sha256 and axes are right, configurations {start} to {stop}, {megabytes:.1f} MB{older}"
 
 
 def read_part(path: Path) -> Part:
-    """Open `path`, check its schema and close it; reads attributes and shapes, no data.
+    """Open `path`, check its header and schema and close it; reads attributes and shapes, no data.
 
     Raises EnsembleError, whatever the file holds; FileNotFoundError where there is none.
     """
-    with reading(path), h5py.File(path, "r") as file:
-        check_heaps(path, file)
-        attributes = {name: _plain(file.attrs[name]) for name in file.attrs}
+    identity = identity_of(path)
+    with reading(path), open_file(path) as file:
+        found = survey(file)
+        check_heaps(path, found.datasets.values())
+        stored = dict(file.attrs.items())
+        attributes = {name: _plain(value) for name, value in stored.items()}
         if attributes.get("format") != FORMAT:
             raise EnsembleError(
                 f"{path}: not an ensemble file: its attribute format is {attributes.get('format')!r}, not {FORMAT!r}"
@@ -96,15 +113,26 @@ def read_part(path: Path) -> Part:
         if attributes.get("schema_version") != SCHEMA_VERSION:
             version = attributes.get("schema_version")
             raise EnsembleError(f"{path}: schema_version {version!r} is unknown; this package reads {SCHEMA_VERSION}")
-        missing = sorted(RESERVED - attributes.keys())
+        missing = sorted(RESERVED - ADDED - attributes.keys())
         if missing:
             raise EnsembleError(f"{path}: the attributes {', '.join(missing)} are missing")
-        part = _part(path, attributes, file)
-        _check(part, file)
+        if "header_sha256" in attributes and (digest := header_sha256(stored)) != attributes["header_sha256"]:
+            recorded = str(attributes["header_sha256"])
+            raise EnsembleError(
+                f"{path}: damaged: its attributes have sha256 {digest[:9]}..., recorded is {recorded[:9]}..."
+            )
+        part = _part(path, identity, attributes, found)
+        _check(part, found)
     return part
 
 
-def _part(path: Path, attributes: Mapping[str, Any], file: h5py.File) -> Part:
+def identity_of(path: Path) -> Identity:
+    """Raises FileNotFoundError where there is no file."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _part(path: Path, identity: Identity, attributes: Mapping[str, Any], found: Survey) -> Part:
     def counted(what: str) -> range:
         start, n = int(attributes[f"first_{what}"]), int(attributes[f"n_{what}s"])
         if start < 0 or n < 0:
@@ -114,63 +142,71 @@ def _part(path: Path, attributes: Mapping[str, Any], file: h5py.File) -> Part:
     dims = tuple(str(attributes["field_dims"]).split())
     return Part(
         path=path,
-        header={name: value for name, value in attributes.items() if name not in RESERVED},
-        field=FieldSpec(str(attributes["field"]), dims, attributes["field_shape"], str(attributes["field_dtype"])),
-        chains=counted("chain"),
+        identity=identity,
+        design=Design(
+            header={name: value for name, value in attributes.items() if name not in RESERVED},
+            chains=counted("chain"),
+            field=FieldSpec(str(attributes["field"]), dims, attributes["field_shape"], str(attributes["field_dtype"])),
+            store_fields="fields" in found.groups,
+            compression=str(attributes.get("compression", "none")),
+        ),
         configs=counted("config"),
         proposals=counted("proposal"),
         next_segment=int(attributes["next_segment"]),
         seconds=float(attributes["seconds"]),
         sha256=str(attributes["sha256"]),
+        header_checked="header_sha256" in attributes,
         tables={
-            f"{group}/{name}": TableInfo(dataset.shape, dataset.dtype, int(dataset.attrs.get("every", 1)))
+            path: TableInfo(tuple(dataset.shape), dataset.dtype, integer_attribute(dataset, "every", 1))
             for group in ("fields", "series", "proposals")
-            for name, dataset in sorted(file.get(group, {}).items())
+            for path, dataset in found.members(group)
         },
-        groups=frozenset(name for name in file if isinstance(file[name], h5py.Group)),
+        groups=found.groups,
     )
 
 
-def _check(part: Part, file: h5py.File) -> None:
+def _check(part: Part, found: Survey) -> None:
     """Raise EnsembleError unless the datasets have the shapes that the attributes announce."""
     if "state" not in part.groups:
         raise EnsembleError(f"{part.path}: the group /state is missing")
-    expected = {"config": len(part.configs), "chain": len(part.chains)}
+    design = part.design
+    expected = {"config": len(part.configs), "chain": len(design.chains)}
     if "proposals" in part.groups:
         expected["proposal"] = len(part.proposals)
     elif len(part.proposals):
         raise EnsembleError(
             f"{part.path}: {len(part.proposals)} proposals are announced, but the group /proposals is missing"
         )
-    if "fields" in part.groups:
-        expected |= dict(zip(part.field.dims, part.field.shape))
-        if part.names("fields") != [part.field.name]:
-            raise EnsembleError(f"{part.path}: /fields holds {part.names('fields')}, it should hold {part.field.name}")
+    if design.store_fields:
+        expected |= dict(zip(design.field.dims, design.field.shape))
+        if part.names("fields") != [design.field.name]:
+            raise EnsembleError(
+                f"{part.path}: /fields holds {part.names('fields')}, it should hold {design.field.name}"
+            )
     for path, info in part.tables.items():
         shape, dtypes = _expected_table(part, path, info)
         if info.shape != shape or info.dtype.name not in dtypes:
-            found, right = f"{info.dtype} {info.shape}", f"{' or '.join(dtypes)} {shape}"
-            raise EnsembleError(f"{part.path}: /{path} is {found}, it should be {right}")
+            right = f"{' or '.join(dtypes)} {shape}"
+            raise EnsembleError(f"{part.path}: /{path} is {info.dtype} {info.shape}, it should be {right}")
         expected[config_axis(info.every)] = len(multiples(part.configs.start, part.configs.stop, info.every))
     for name, length in expected.items():
-        if file[name].shape != (length,):
-            raise EnsembleError(f"{part.path}: the axis {name} has shape {file[name].shape}, it should be ({length},)")
+        if (axis := found.shape(name)) != (length,):
+            raise EnsembleError(f"{part.path}: the axis {name} has shape {axis}, it should be ({length},)")
 
 
 def _expected_table(part: Part, path: str, info: TableInfo) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    group = path.partition("/")[0]
+    group, n_chains = path.partition("/")[0], len(part.design.chains)
     if info.every < 1:
         raise EnsembleError(
             f"{part.path}: /{path} is measured every {info.every} configurations; every must be positive"
         )
     if group == "fields":
-        return (len(part.configs), len(part.chains), *part.field.shape), (part.field.dtype,)
+        field = part.design.field
+        return (len(part.configs), n_chains, *field.shape), (field.dtype,)
     if group == "series":
-        return (len(multiples(part.configs.start, part.configs.stop, info.every)), len(part.chains)), (
-            "float64",
-            "int64",
-        )
-    return (len(part.proposals), len(part.chains)), ("float64", "int64")
+        n_rows = len(multiples(part.configs.start, part.configs.stop, info.every))
+        return (n_rows, n_chains), ("float64", "int64")
+    return (len(part.proposals), n_chains), ("float64", "int64")
 
 
 def _plain(value: Any) -> Any:

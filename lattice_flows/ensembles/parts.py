@@ -1,6 +1,6 @@
 """The files of one ensemble in order: the joined file, then the segments that go on where it ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 
 from lattice_flows.ensembles.errors import EnsembleError, reading
 from lattice_flows.ensembles.layout import PIECE_BYTES, Schema, segment_numbers, segment_path
-from lattice_flows.ensembles.part import Part, TableInfo, read_part
+from lattice_flows.ensembles.part import Identity, Part, TableInfo, identity_of, read_part
+from lattice_flows.ensembles.storage import open_file
 
 
 class Parts:
@@ -30,9 +31,9 @@ class Parts:
                 raise EnsembleError(
                     f"{part.path}: its {what} begin at number {found}, they should begin at {start}; a file is missing"
                 )
-        if self.parts:
+        if self.parts and part.design is not self.first.design:
             _check_same_ensemble(self.first, part)
-            part = replace(part, header=self.first.header)  # one copy of the card, however many segments
+            part = replace(part, design=self.first.design)  # one copy of the card, however many segments
         for group, n_rows in (("series", len(part.configs)), ("proposals", len(part.proposals))):
             schema = {
                 path: (info.dtype, info.every) for path, info in part.tables.items() if path.startswith(f"{group}/")
@@ -50,6 +51,10 @@ class Parts:
     @property
     def last(self) -> Part:
         return self.parts[-1]
+
+    @property
+    def files(self) -> list[tuple[Path, Identity]]:
+        return [(part.path, part.identity) for part in self.parts]
 
     @property
     def n_configs(self) -> int:
@@ -116,10 +121,10 @@ class Parts:
         if self._open is None or self._open[0] != part.path:
             self.close()
             try:
-                self._open = part.path, h5py.File(part.path, "r")
+                self._open = part.path, open_file(part.path)
             except FileNotFoundError:
                 raise EnsembleError(
-                    f"{part.path}: gone since the ensemble was opened, for it was finished; open it again"
+                    f"{part.path}: gone since the ensemble was opened, for it was finished; refresh, or open it again"
                 ) from None
         return self._open[1]
 
@@ -129,15 +134,16 @@ def exists(path: Path) -> bool:
     return path.exists() or bool(segment_numbers(path))
 
 
-def find_parts(path: Path) -> Parts:
-    """The parts of NAME.h5 as they are on disk, leftovers of a join passed over.
+def find_parts(path: Path, known: Iterable[Part] = ()) -> Parts:
+    """The parts of NAME.h5 as they are on disk, leftovers of a join passed over; the `known` are not read again where
+    they are still there.
 
     Raises EnsembleError where there is none, or one is broken or missing.
     """
     while True:
         before = _signature(path)
         try:
-            return _find_parts(path)
+            return _find_parts(path, {part.path: part for part in known})
         except (EnsembleError, FileNotFoundError) as error:
             if _signature(path) != before:  # a writer joined its segments while we looked: look again
                 continue
@@ -146,17 +152,17 @@ def find_parts(path: Path) -> Parts:
             raise
 
 
-def _find_parts(path: Path) -> Parts:
+def _find_parts(path: Path, known: Mapping[Path, Part]) -> Parts:
     before = _signature(path)
     parts = Parts()
     if path.exists():
-        parts.append(read_part(path))
+        parts.append(_read(path, known))
     start = parts.last.next_segment if parts.parts else 0
     numbers = [number for number in segment_numbers(path) if number >= start]
     for expected, number in enumerate(numbers, start):
         if number != expected:
             raise EnsembleError(f"{segment_path(path, expected)}: missing, though {number:06d}.h5 is there")
-        parts.append(read_part(segment_path(path, number)))
+        parts.append(_read(segment_path(path, number), known))
     if not parts.parts:
         raise EnsembleError(f"{path}: no such ensemble, neither this file nor segments")
     if _signature(path) != before:
@@ -164,20 +170,25 @@ def _find_parts(path: Path) -> Parts:
     return parts
 
 
-def _signature(path: Path) -> tuple[int, int] | None:
+def _read(path: Path, known: Mapping[Path, Part]) -> Part:
+    part = known.get(path)
+    return part if part is not None and part.identity == identity_of(path) else read_part(path)
+
+
+def _signature(path: Path) -> Identity | None:
     try:
-        status = path.stat()
+        return identity_of(path)
     except FileNotFoundError:
         return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _check_same_ensemble(first: Part, part: Part) -> None:
     same = {
-        "attributes": repr(first.header) == repr(part.header),
-        "field": first.field == part.field,
-        "chains": first.chains == part.chains,
-        "choice of storing fields": ("fields" in first.groups) == ("fields" in part.groups),
+        "attributes": repr(first.design.header) == repr(part.design.header),
+        "field": first.design.field == part.design.field,
+        "chains": first.design.chains == part.design.chains,
+        "choice of storing fields": first.design.store_fields == part.design.store_fields,
+        "compression": first.design.compression == part.design.compression,
     }
     for what, equal in same.items():
         if not equal:

@@ -7,20 +7,20 @@ import numpy as np
 
 from lattice_flows.ensembles.contents import Table
 from lattice_flows.ensembles.errors import EnsembleError
-from lattice_flows.ensembles.layout import Block, FieldSpec, Schema, check_name, config_axis, multiples
+from lattice_flows.ensembles.header import Design
+from lattice_flows.ensembles.layout import Block, Schema, check_name, config_axis, multiples
 
 
 class Pending:
-    """Blocks that follow `n_configs` configurations and `n_proposals` proposals of an ensemble with this schema."""
+    """Blocks that follow `n_configs` configurations and `n_proposals` proposals of an ensemble of this design."""
 
-    def __init__(
-        self, field: FieldSpec | None, n_chains: int, n_configs: int, n_proposals: int, schema: Mapping[str, Schema]
-    ) -> None:
+    def __init__(self, design: Design, n_configs: int, n_proposals: int, schema: Mapping[str, Schema]) -> None:
         self.configs = range(n_configs, n_configs)
         self.proposals = range(n_proposals, n_proposals)
         self.blocks: list[Block] = []
-        self._field = field
-        self._n_chains = n_chains
+        self._field = design.field if design.store_fields else None
+        self._n_chains = len(design.chains)
+        self._compression = design.compression
         self._schema = dict(schema)
 
     def add(self, block: Block) -> None:
@@ -47,7 +47,8 @@ class Pending:
             shape = (len(self.configs), self._n_chains, *self._field.shape)
             rows = [block.fields for block in self.blocks if block.fields is not None]
             path = f"fields/{self._field.name}"
-            yield Table(path, np.dtype(self._field.dtype), ("config", "chain", *self._field.dims), shape, rows)
+            dims = ("config", "chain", *self._field.dims)
+            yield Table(path, np.dtype(self._field.dtype), dims, shape, rows, compression=self._compression)
         if any(block.series for block in self.blocks):
             for path, (dtype, every) in self._schema["series"].items():
                 name = path.partition("/")[2]
@@ -75,7 +76,7 @@ class Pending:
         schema = self._schema.get(group)
         if schema is None:
             schema = {
-                f"{group}/{name}": (_stored_dtype(name, arrays[name]), int(every.get(name, 1)))
+                f"{group}/{name}": (stored_dtype(name, arrays[name]), int(every.get(name, 1)))
                 for name in sorted(arrays)
             }
         names = [path.partition("/")[2] for path in schema]
@@ -113,7 +114,8 @@ class Pending:
         return fields
 
 
-def _stored_dtype(name: str, values: np.ndarray) -> np.dtype:
+def stored_dtype(name: str, values: np.ndarray) -> np.dtype:
+    """float64 or int64. Raises EnsembleError for what is no number, and for names that HDF5 does not take."""
     check_name(name, "block")
     if values.dtype.kind not in "biuf":
         raise EnsembleError(f"block: {name} has dtype {values.dtype}; only numbers are stored")

@@ -8,10 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from lattice_flows.ensembles.contents import Contents, Table, axes_of, state_arrays
+from lattice_flows.ensembles.contents import state_arrays
 from lattice_flows.ensembles.errors import EnsembleError, writing
-from lattice_flows.ensembles.header import checked_header, file_attributes
-from lattice_flows.ensembles.layout import Block, FieldSpec, config_axis, segment_numbers, segment_path, segments_folder
+from lattice_flows.ensembles.header import Design, checked_header
+from lattice_flows.ensembles.join import file_contents, joined_contents
+from lattice_flows.ensembles.layout import Block, FieldSpec, segment_numbers, segment_path, segments_folder
 from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.ensembles.part import read_part
 from lattice_flows.ensembles.parts import Parts, exists, find_parts
@@ -32,38 +33,34 @@ class EnsembleWriter:
     so far, whichever is more), and even a run of weeks has about a thousand of them.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        lock: WriterLock,
-        parts: Parts,
-        header: Mapping[str, Any],
-        chains: range,
-        field: FieldSpec,
-        store_fields: bool,
-    ) -> None:
+    def __init__(self, path: Path, lock: WriterLock, parts: Parts, design: Design) -> None:
         self.path = path
-        self.header = dict(header)
-        self.chains = chains
-        self.field = field
-        self.store_fields = store_fields
+        self.design = design
         self._lock: WriterLock | None = lock
         self._parts = parts
         self._pending = self._nothing_pending()
 
     @classmethod
-    def create(cls, path: Path, header: Mapping[str, Any], chains: range, field: FieldSpec, store_fields: bool) -> Self:
+    def create(
+        cls,
+        path: Path,
+        header: Mapping[str, Any],
+        chains: range,
+        field: FieldSpec,
+        store_fields: bool,
+        compression: str,
+    ) -> Self:
         if not (isinstance(chains, range) and chains.step == 1 and chains.start >= 0 and len(chains) > 0):
             raise EnsembleError(f"{path}: chains are {chains!r}; give range(first_chain, first_chain + n_chains)")
-        header = checked_header(header)
+        design = Design(checked_header(header), chains, field, store_fields, compression)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(path)
         try:
             if exists(path):
                 raise EnsembleError(f"{path}: exists, and nothing is overwritten; resume it, or choose another name")
-            _clean(path, next_segment=0)
-            return cls(path, lock, Parts(), header, chains, field, store_fields)
+            clean(path, next_segment=0)
+            return cls(path, lock, Parts(), design)
         except BaseException:
             lock.release()
             raise
@@ -77,8 +74,8 @@ class EnsembleWriter:
             parts = find_parts(path)
             first, last = parts.first, parts.last
             last.verify()  # nothing is added to what is damaged
-            _clean(path, first.next_segment if first.path == path else 0)
-            return cls(path, lock, parts, first.header, first.chains, first.field, "fields" in first.groups)
+            clean(path, first.next_segment if first.path == path else 0)
+            return cls(path, lock, parts, first.design)
         except BaseException:
             lock.release()
             raise
@@ -87,6 +84,14 @@ class EnsembleWriter:
     def n_configs(self) -> int:
         """Configurations per chain, those that wait for the next commit included."""
         return self._pending.configs.stop
+
+    @property
+    def header(self) -> dict[str, str | int | float]:
+        return dict(self.design.header)
+
+    @property
+    def chains(self) -> range:
+        return self.design.chains
 
     @property
     def n_chains(self) -> int:
@@ -132,7 +137,8 @@ class EnsembleWriter:
         target = segment_path(self.path, number)
         if target.exists():
             raise EnsembleError(f"{target}: exists, and nothing is overwritten; resume the ensemble")
-        contents = self._contents(
+        contents = file_contents(
+            self.design,
             tuple(self._pending.tables()),
             self._pending.configs,
             self._pending.proposals,
@@ -161,8 +167,8 @@ class EnsembleWriter:
             raise EnsembleError(f"{self.path}: nothing was committed, so there is nothing to finish")
         if self._parts.last.path != self.path:
             self._parts.verify()  # a join must not lend a fresh checksum to damaged data
-            commit_streaming(self.path, self._joined().write)
-            _clean(self.path, self._parts.last.next_segment)
+            commit_streaming(self.path, joined_contents(self._parts).write)
+            clean(self.path, self._parts.last.next_segment)
         self.close()
 
     def close(self) -> None:
@@ -185,8 +191,7 @@ class EnsembleWriter:
             raise EnsembleError(f"{self.path}: this writer is closed; resume the ensemble")
 
     def _nothing_pending(self) -> Pending:
-        field = self.field if self.store_fields else None
-        return Pending(field, self.n_chains, self._parts.n_configs, self._parts.n_proposals, self._parts.schema)
+        return Pending(self.design, self._parts.n_configs, self._parts.n_proposals, self._parts.schema)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -194,47 +199,8 @@ class EnsembleWriter:
                 folder.mkdir()
                 sync_folder(folder.parent)
 
-    def _joined(self) -> Contents:
-        """Everything of all parts, streamed. Its tables do not depend on where the parts were cut."""
-        parts = self._parts
-        axes = {"fields": ("config", "chain", *self.field.dims), "proposals": ("proposal", "chain")}
-        tables = []
-        for path in sorted({path for part in parts.parts for path in part.tables}):
-            info = parts.info(path)
-            dims = axes.get(path.partition("/")[0], (config_axis(info.every), "chain"))
-            tables.append(Table(path, info.dtype, dims, info.shape, parts.stream(path), info.every))
-        last = parts.last
-        return self._contents(
-            tuple(tables),
-            range(parts.n_configs),
-            range(parts.n_proposals),
-            last.next_segment,
-            parts.seconds,
-            last.state(),
-        )
 
-    def _contents(
-        self,
-        tables: tuple[Table, ...],
-        configs: range,
-        proposals: range,
-        next_segment: int,
-        seconds: float,
-        state: Mapping[str, np.ndarray],
-    ) -> Contents:
-        has_proposals = any(table.path.startswith("proposals/") for table in tables)
-        axes = axes_of(
-            self.field if self.store_fields else None,
-            self.chains,
-            configs,
-            proposals if has_proposals else None,
-            (table.every for table in tables),
-        )
-        attributes = file_attributes(self.header, self.field, self.chains, configs, proposals, next_segment, seconds)
-        return Contents(attributes, axes, tables, state)
-
-
-def _clean(path: Path, next_segment: int) -> None:
+def clean(path: Path, next_segment: int) -> None:
     """Delete what kills left: temporary files, and segments below `next_segment`, which the joined file holds."""
     folder = segments_folder(path)
     with writing(folder):

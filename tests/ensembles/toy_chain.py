@@ -81,6 +81,6 @@ def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
             found[name] = item.dtype.str, item.shape, item[()].tobytes()
 
     with h5py.File(path) as file:
-        for group in ("fields", "series", "proposals", "state"):
+        for group in {"fields", "series", "proposals", "state"} & file.keys():
             file[group].visititems(lambda name, item, group=group: collect(f"{group}/{name}", item))
     return found

@@ -1,0 +1,47 @@
+"""What lies in a file, found in one pass: opening an ensemble of many segments is mostly this."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The names of the groups at the root, and all datasets by path, "series/action" say."""
+
+    groups: frozenset[str]
+    datasets: Mapping[str, h5py.h5d.DatasetID]
+
+    def members(self, group: str) -> list[tuple[str, h5py.h5d.DatasetID]]:
+        """The datasets of the group and their paths, sorted."""
+        return [(path, self.datasets[path]) for path in sorted(self.datasets) if path.startswith(f"{group}/")]
+
+    def shape(self, path: str) -> tuple[int, ...] | None:
+        """None where there is no such dataset."""
+        return tuple(self.datasets[path].shape) if path in self.datasets else None
+
+
+def survey(file: h5py.File) -> Survey:
+    groups: set[str] = set()
+    datasets: dict[str, h5py.h5d.DatasetID] = {}
+
+    def collect(name: bytes, info: h5py.h5o.ObjInfo) -> None:
+        path = name.decode()
+        if info.type == h5py.h5o.TYPE_DATASET:
+            datasets[path] = h5py.h5d.open(file.id, name)
+        elif "/" not in path and path != ".":
+            groups.add(path)
+
+    h5py.h5o.visit(file.id, collect, info=True)
+    return Survey(frozenset(groups), datasets)
+
+
+def integer_attribute(dataset: h5py.h5d.DatasetID, name: str, default: int) -> int:
+    """An attribute which is one integer, or the default where there is none."""
+    if not h5py.h5a.exists(dataset, name.encode()):
+        return default
+    value = np.empty((), np.int64)
+    h5py.h5a.open(dataset, name.encode()).read(value)
+    return int(value)
