@@ -2,20 +2,34 @@
 
 from collections.abc import Callable
 
+from lattice_flows.observables.flowed import LONGEST_FLOW, Flowed
 from lattice_flows.observables.observable import Observable, Quantity, Term
 from lattice_flows.observables.phi4 import LinkEnergy, LowestMode, Magnetisation, TwoPoint
-from lattice_flows.observables.u1 import Plaquette, PolyakovCorrelator, TopologicalCharge, WilsonLoop
+from lattice_flows.observables.u1 import (
+    Plaquette,
+    PolyakovCorrelator,
+    PolyakovLoop,
+    PolyakovModulus,
+    TopologicalCharge,
+    WilsonLoop,
+    creutz_ratio,
+)
 
 OBSERVABLES: dict[str, type[Observable]] = {
     "plaquette": Plaquette,
     "topological_charge": TopologicalCharge,
     "wilson_loop": WilsonLoop,
     "polyakov_correlator": PolyakovCorrelator,
+    "polyakov_loop": PolyakovLoop,
+    "polyakov_modulus": PolyakovModulus,
     "magnetisation": Magnetisation,
     "energy": LinkEnergy,
     "lowest_mode": LowestMode,
     "two_point": TwoPoint,
 }
+
+OBSERVABLE_SETS: dict[str, Callable[..., tuple[Observable, ...]]] = {"creutz_ratio": creutz_ratio}
+"""What a card may ask for under one name though it takes several series."""
 
 _NEAR = 4  # lattice spacings of the two-point function that are always measured
 
@@ -32,17 +46,23 @@ STANDARD: dict[str, Callable[[tuple[int, ...]], tuple[Observable, ...]]] = {"the
 """What every ensemble measures, by the name of its theory's space and the shape of its lattice."""
 
 __all__ = [
+    "LONGEST_FLOW",
     "OBSERVABLES",
+    "OBSERVABLE_SETS",
     "STANDARD",
+    "Flowed",
     "LinkEnergy",
     "LowestMode",
     "Magnetisation",
     "Observable",
     "Plaquette",
     "PolyakovCorrelator",
+    "PolyakovLoop",
+    "PolyakovModulus",
     "Quantity",
     "Term",
     "TopologicalCharge",
     "TwoPoint",
     "WilsonLoop",
+    "creutz_ratio",
 ]

@@ -4,7 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from lattice_flows.actions import ACTIONS, Action
 from lattice_flows.flows import FLOWS, Flow
 from lattice_flows.lattice import CIRCLE
-from lattice_flows.observables import OBSERVABLES, STANDARD, Observable
+from lattice_flows.observables import STANDARD
 from lattice_flows.training import TrainingSettings
 from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.measurements import Measurement, asked_for
 from lattice_flows.workflows.sampler_tables import build_sampler, needs_flow, sampler_options
-from lattice_flows.workflows.tables import arguments, built, checked, lookup, unknown_key
+from lattice_flows.workflows.tables import arguments, built, checked, lookup
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -45,13 +46,8 @@ class _Production(BaseModel):
     n_thermalisation: Count = 100
     start: str = "hot"
     store_fields: bool = True
-
-
-class _Measurement(BaseModel):
-    """What every [[observable]] holds beside its parameters."""
-
-    model_config = _STRICT
-    every: Positive = 1
+    compression: Literal["none", "gzip"] = "none"
+    field_dtype: Literal["float64", "float32"] = "float64"
 
 
 class _Run(BaseModel):
@@ -101,31 +97,14 @@ class EnsembleTable:
     n_thermalisation: int
     start: str
     store_fields: bool
+    compression: str
+    field_dtype: str
     options: dict[str, Any]
 
     @property
     def needs_flow(self) -> bool:
         """Whether its sampler takes a flow."""
         return needs_flow(self.sampler, self.options)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """[[observable]]: what to measure at every so many-th configuration."""
-
-    observable: Observable
-    every: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """The table with its defaults, ready for JSON."""
-        names = {constructor: name for name, constructor in OBSERVABLES.items()}
-        return {"name": names[type(self.observable)], "every": self.every, **asdict(self.observable)}  # type: ignore[call-overload]
-
-    @classmethod
-    def from_dict(cls, table: dict[str, Any]) -> "Measurement":
-        """The measurement that `as_dict` describes."""
-        parameters = {key: value for key, value in table.items() if key not in ("name", "every")}
-        return cls(OBSERVABLES[table["name"]](**parameters), table["every"])
 
 
 @dataclass(frozen=True)
@@ -285,25 +264,9 @@ def _check_start(table: EnsembleTable, theory: TheoryTable, where: str) -> None:
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
     """The theory's standard observables and the card's, one series each; the card may say how often for both."""
-    standard = STANDARD[theory.action.space.name](theory.shape)
-    measurements = {observable.name: Measurement(observable, 1) for observable in standard}
-    given = set()
-    for table in tables:
-        where = f"[[observable]] {table.get('name')}"
-        constructor = lookup(OBSERVABLES, table.get("name"), "[[observable]]: name")
-        common, parameters = _split(table, _Measurement, "name")
-        known = [*_Measurement.model_fields, "name"]
-        if unknown := [k for k in parameters if k not in arguments(constructor).model_fields]:
-            raise InputError(unknown_key(unknown[0], where, [*known, *arguments(constructor).model_fields]))
-        if constructor.space is not theory.action.space:
-            raise InputError(f"{where}: is not an observable of {theory.name}")
-        observable = _constructed(constructor, parameters, where)
-        every = checked(_Measurement, common, where)["every"]
-        if observable.name in given:
-            raise InputError(f"{where}: {observable.name} stands twice")
-        given.add(observable.name)
-        measurements[observable.name] = Measurement(observable, every)
-    return tuple(measurements.values())
+    space = theory.action.space
+    standard = {one.name: Measurement(one, 1) for one in STANDARD[space.name](theory.shape)}
+    return tuple({**standard, **asked_for(tables, space, theory.name)}.values())
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
