@@ -7,6 +7,7 @@ With a theta term the coefficient is f(n - theta / 2 pi), for f continued to rea
 f(nu) = (1/pi) int_0^pi cos(nu P) exp(-beta (1 - cos P)) dP, which counts each plaquette's wrapped angle.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -124,6 +125,52 @@ class ExactU1:
         """chi_top = <Q^2>/V."""
         return self.charge_squared / self.n_sites
 
+    @property
+    def b2(self) -> float:
+        """-(<Q^4> - 3 <Q^2>^2) / (12 <Q^2>), of the free energy density chi_top theta^2 / 2 (1 + b2 theta^2 + ...).
+
+        It is Q's departure from a Gaussian: 1/120 for many sites at beta = 0, falling like 1/beta^2 from there, and
+        -1/12 for a dilute gas of charges. nan for one or two sites, where there is no charge.
+        """
+        if self.n_sites < 3:
+            return math.nan
+        second = self.charge_squared
+        if self.n_sites <= _SITES_OF_ONE_CHARGE or second < _DILUTE:  # |Q| <= 1, or P(2) ~ P(1)^4: <Q^4> = <Q^2>
+            return (3.0 * second - 1.0) / 12.0
+        quadratic, quartic = self._log_theta_series()
+        return quartic / quadratic / (4.0 * np.pi**2)
+
+    def _log_theta_series(self) -> tuple[float, float]:
+        """The coefficients of nu^2 and nu^4 in log Z(theta), nu = theta / 2 pi.
+
+        The term of n = 0, which is all of Z in a large volume, is taken out before the logarithm: its own logarithm is
+        V log f(nu), so that nothing of order V^2 has to cancel in <Q^4> - 3 <Q^2>^2.
+        """
+        v, orders = self.n_sites, self._relevant
+        p, weights = self._quadrature
+        phase = np.multiply.outer(orders, p)
+        even, odd = np.cos(phase), np.sin(phase)
+        weights = weights / weights.sum()
+        # f(n + nu) / f(0), coefficients of nu^0 ... nu^4
+        f = np.array(
+            [
+                np.exp(self._log_ratios[np.isin(self._orders, orders)]),
+                -odd @ (weights * p),
+                -even @ (weights * p**2) / 2.0,
+                odd @ (weights * p**3) / 6.0,
+                even @ (weights * p**4) / 24.0,
+            ]
+        )
+        central = orders == 0
+        g2, g4 = float(f[2, central][0]), float(f[4, central][0])
+        log2, log4 = v * g2, v * (g4 - g2**2 / 2.0)
+        r0, r2, r4 = _power_series(f[:, ~central], v).sum(axis=1)  # of all other terms
+        z2, z4 = log2, log4 + log2**2 / 2.0  # of the term n = 0, which is 1 at nu = 0
+        t2 = r2 - r0 * z2  # others / central = r0 + t2 nu^2 + t4 nu^4
+        t4 = r4 - r0 * z4 - t2 * z2
+        whole = 1.0 + r0
+        return log2 + t2 / whole, log4 + t4 / whole - (t2 / whole) ** 2 / 2.0
+
     def charge_distribution(self, q_max: int) -> Array:
         """P(Q) for Q = -q_max ... q_max: the Fourier transform of Z(theta)/Z(0).
 
@@ -139,6 +186,8 @@ class ExactU1:
 
 
 _FEW_SITES, _SMALL_BETA = 33, 20.0
+_SITES_OF_ONE_CHARGE = 4  # V angles below pi sum up to less than V pi: |Q| < V/2
+_DILUTE = 1e-5  # <Q^2> below which the digits of Z''(0) are few, and double charges without weight
 
 
 @cache
@@ -149,3 +198,20 @@ def _legendre() -> tuple[Array, Array]:
 def _signed_power(x: Array, n: int) -> Array:
     """x^n without overflow of the sign: |x|^n sign(x)^n."""
     return np.abs(x) ** n * (np.sign(x) if n % 2 else 1.0)
+
+
+def _power_series(f: Array, v: int) -> Array:
+    """(f_0 + f_1 x + ... + f_4 x^4)^v, v >= 5, of every column of f (5, n): the coefficients of 1, x^2, x^4, (3, n)."""
+    f0, f1, f2, f3, f4 = f
+    pairs, triples, fours = math.comb(v, 2), math.comb(v, 3), math.comb(v, 4)
+    products = 2.0 * pairs * f1 * f3 + pairs * f2**2
+    return np.array(
+        [
+            f0**v,
+            v * f0 ** (v - 1) * f2 + pairs * f0 ** (v - 2) * f1**2,
+            v * f0 ** (v - 1) * f4
+            + f0 ** (v - 2) * products
+            + f0 ** (v - 3) * 3.0 * triples * f1**2 * f2
+            + f0 ** (v - 4) * fours * f1**4,
+        ]
+    )

@@ -10,6 +10,7 @@ from lattice_flows.statistics.diagnostics import (
     pull,
     r_hat,
 )
+from lattice_flows.statistics.free_energy import log_z_differences
 from lattice_flows.statistics.gamma import AutocorrelationFunction, Estimate, autocorrelation, gamma_method
 from lattice_flows.statistics.mbar import N_BLOCKS, JoinedWindows, Mbar, mbar
 from lattice_flows.statistics.propagation import (
@@ -18,6 +19,20 @@ from lattice_flows.statistics.propagation import (
     jackknife_over_chains,
     ratio,
     reweighted,
+)
+from lattice_flows.statistics.thermalisation import find_thermalisation
+from lattice_flows.statistics.topology import (
+    FEWEST_IN_SECTOR,
+    FixedCharge,
+    SectorWeight,
+    fixed_charge_extrapolation,
+    forward_ess,
+    is_resolved,
+    sector_means,
+    sector_probabilities,
+    sector_weights,
+    theta_dependence,
+    tunnelling_rate,
 )
 from lattice_flows.statistics.weights import (
     ValueWithError,
@@ -30,13 +45,16 @@ from lattice_flows.statistics.weights import (
 )
 
 __all__ = [
+    "FEWEST_IN_SECTOR",
     "MIN_CHANGES",
     "N_BLOCKS",
     "AutocorrelationFunction",
     "ChiSquared",
     "Estimate",
+    "FixedCharge",
     "JoinedWindows",
     "Mbar",
+    "SectorWeight",
     "ValueWithError",
     "autocorrelation",
     "chi_squared",
@@ -46,16 +64,26 @@ __all__ = [
     "derived",
     "derived_reweighted",
     "effective_sample_size",
+    "find_thermalisation",
+    "fixed_charge_extrapolation",
+    "forward_ess",
     "gamma_method",
     "is_reliable",
+    "is_resolved",
     "jackknife_over_chains",
     "largest_weight_share",
     "log_partition",
+    "log_z_differences",
     "mbar",
     "pareto_k",
     "pull",
     "r_hat",
     "ratio",
     "reweighted",
+    "sector_means",
+    "sector_probabilities",
+    "sector_weights",
+    "theta_dependence",
+    "tunnelling_rate",
     "weighted_mean",
 ]

@@ -97,7 +97,7 @@ def derived_reweighted(
     """
     rule = WindowRule(s_tau, tau_exp, n_sigma)
     several = _measured_together(series)
-    weights = _unit_weights(log_w)
+    weights = unit_weights(log_w)
     require_equal_lengths([weights, *several])
     linear = _linearised(function, gradient, several, weights)
     weighted = [w * g for w, g in zip(weights, linear.fluctuation)]
@@ -138,7 +138,7 @@ def jackknife_over_chains(function: Function, log_w: Series, *series: Series) ->
     chains: with few of them it is not well known, by 1 / sqrt(2 (n_chains - 1)) of itself. nan where the function is
     not defined without one of them. Raises ValueError if shapes do not fit, and for a single chain.
     """
-    several, weights = _measured_together(series), _unit_weights(log_w)
+    several, weights = _measured_together(series), unit_weights(log_w)
     require_equal_lengths([weights, *several])
     if len(weights) < 2:
         raise ValueError("the jackknife over chains needs two of them")
@@ -204,7 +204,7 @@ def _measured_together(series: Sequence[Series]) -> list[list[Array]]:
     return several
 
 
-def _unit_weights(log_w: Series) -> list[Array]:
+def unit_weights(log_w: Series) -> list[Array]:
     """The weights, scaled to the mean 1."""
     log_weights = split_replicas(log_w)
     top = float(np.max([replica.max() for replica in log_weights]))  # nan if any is nan

@@ -90,3 +90,49 @@ def test_refuses_what_is_out_of_range(arguments):
 def test_refuses_loops_larger_than_the_torus(area):
     with pytest.raises(ValueError, match="area"):
         ExactU1(1.0, 16).wilson_loop(area)
+
+
+@pytest.mark.parametrize(("beta", "n_sites", "q_max"), [(0.0, 64, 24), (0.5, 16, 7), (2.0, 64, 9), (1.0, 5, 2)])
+def test_b2_is_that_of_the_moments(beta, n_sites, q_max):
+    exact, charges = ExactU1(beta, n_sites), np.arange(-q_max, q_max + 1)
+    second, fourth = (exact.charge_distribution(q_max) * charges**k for k in (2, 4))
+    by_moments = -(fourth.sum() - 3.0 * second.sum() ** 2) / (12.0 * second.sum())
+    assert exact.b2 == pytest.approx(by_moments, rel=1e-8)
+
+
+@pytest.mark.parametrize(("beta", "n_sites"), [(0.5, 16), (2.0, 64), (3.0, 9), (6.0, 256), (1.0, 4), (8.0, 400)])
+def test_b2_is_that_of_the_free_energy(beta, n_sites):
+    """-log Z(theta) = V chi_top / 2 theta^2 (1 + b2 theta^2 + ...): a polynomial in theta^2 through log Z(theta)."""
+    exact = ExactU1(beta, n_sites)
+    squares = 0.5 * (1.0 - np.cos(np.pi * (np.arange(12) + 0.5) / 12))  # theta^2 in (0, 1)
+    free_energy = -np.log(exact.theta_ratio(np.sqrt(squares)))
+    _, quadratic, quartic, *_ = np.polynomial.Polynomial.fit(squares, free_energy, 9).convert().coef
+    assert quadratic == pytest.approx(0.5 * exact.charge_squared, rel=1e-7)
+    assert quartic / quadratic == pytest.approx(exact.b2, rel=1e-4, abs=1e-7)
+
+
+# By mpmath with 40 digits, from the Taylor series of sum_n f(n + nu)^V.
+@pytest.mark.parametrize(
+    ("beta", "n_sites", "expected"),
+    [(6.0, 256, -0.00011257315356140874), (6.0, 16, -0.08267062413014890), (20.0, 64, -0.08210836623600698)],
+)
+def test_b2_in_many_digits(beta, n_sites, expected):
+    assert ExactU1(beta, n_sites).b2 == pytest.approx(expected, rel=1e-11)
+
+
+def test_b2_of_limits():
+    assert ExactU1(0.0, 64).b2 == pytest.approx(1 / 120, rel=1e-12)  # -log(sin(theta/2) / (theta/2)) per site
+    # Many sites: -kappa_4 / (12 (2 pi)^2 kappa_2) of one plaquette's angle.
+    beta = 50.0
+    second, fourth = (
+        integrate.quad(lambda p, k=k: p**k * np.exp(beta * (np.cos(p) - 1)), -np.pi, np.pi, epsabs=0, epsrel=1e-13)[0]
+        / integrate.quad(lambda p: np.exp(beta * (np.cos(p) - 1)), -np.pi, np.pi, epsabs=0, epsrel=1e-13)[0]
+        for k in (2, 4)
+    )
+    one = -(fourth - 3 * second**2) / (12 * (2 * np.pi) ** 2 * second)
+    assert ExactU1(beta, 100_000).b2 == pytest.approx(one, rel=1e-9)
+    # A dilute gas of charges, on either side of where its own formula takes over.
+    for exact in (ExactU1(30.0, 64), ExactU1(10.0, 6), ExactU1(4.0, 5), ExactU1(1e5, 64)):
+        assert exact.charge_squared < 1e-3
+        assert exact.b2 == pytest.approx((3 * exact.charge_squared - 1) / 12, rel=1e-7)
+    assert np.isnan(ExactU1(2.0, 2).b2)

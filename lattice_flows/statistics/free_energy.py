@@ -1,0 +1,34 @@
+"""Free energies of chains at several values of one coupling, joined by MBAR."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lattice_flows.statistics.mbar import JoinedWindows
+from lattice_flows.statistics.replicas import Series, split_replicas
+from lattice_flows.statistics.weights import ValueWithError
+
+
+def log_z_differences(energies: Sequence[Series], couplings: ArrayLike) -> list[ValueWithError]:
+    """log Z of every coupling less that of the first, for targets exp(-coupling * energy).
+
+    energies: for each coupling the series of the energy of its chains (S / beta of a Wilson action), each as for
+        gamma_method; 20 configurations per chain or more.
+    couplings: (K,), ascending, so that neighbours overlap.
+
+    MBAR (arXiv:0801.1426) with the errors of `JoinedWindows`: blocks of a twentieth of a chain must be longer than the
+    autocorrelation time of the energy. Raises ValueError for shapes that do not fit or fewer than two couplings, and
+    RuntimeError where the energies do not overlap.
+    """
+    values = np.asarray(couplings, dtype=np.float64)
+    chains = [split_replicas(series) for series in energies]
+    if values.ndim != 1 or values.size < 2 or len(chains) != values.size:
+        raise ValueError(f"give the energies of two couplings or more: got {len(chains)} for {values.size} couplings")
+    means = np.array([np.concatenate(replicas).mean() for replicas in chains])
+    # The trapezoidal rule for d(-log Z) / d coupling = <energy> is near the answer: from there MBAR finds it.
+    near = np.concatenate([[0.0], np.cumsum(np.diff(values) * (means[1:] + means[:-1]) / 2)])
+    biases = [np.multiply.outer(values - values[0], chain) - near[:, None] for replicas in chains for chain in replicas]
+    joined = JoinedWindows(biases, [k for k, replicas in enumerate(chains) for _ in replicas])
+    found = [joined.free_energy_difference(0, k) for k in range(1, values.size)]
+    return [ValueWithError(-value - shift, error) for (value, error), shift in zip(found, near[1:])]

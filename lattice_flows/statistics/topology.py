@@ -1,0 +1,280 @@
+"""Topological sectors of a Markov chain: how often it changes them, what each of them says, and what theta does.
+
+The charge is rounded to an integer here. Errors are those of the Gamma method on linearised fluctuations, as in
+propagation.py; log_w, where given, weighs the configurations and is shaped as the charge is. Every function raises
+ValueError for values that are not finite, for shapes that do not fit and for chains of fewer than 4 configurations.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lattice_flows.statistics.gamma import Estimate, estimate_mean, gamma_method
+from lattice_flows.statistics.propagation import unit_weights
+from lattice_flows.statistics.replicas import (
+    Array,
+    Series,
+    as_replicas,
+    largest,
+    pooled_mean,
+)
+from lattice_flows.statistics.windows import WindowRule
+
+Charges: TypeAlias = list[NDArray[np.int32]]
+
+FEWEST_IN_SECTOR = 100  # configurations of which a sector is estimated; where weighted, (sum w)^2 / sum w^2 of them
+_RESOLVED = 3.0  # errors
+
+
+class FixedCharge(NamedTuple):
+    """The fit <O>_Q = value + slope (Q^2 - <Q^2>) to sector means, and how well it describes them."""
+
+    value: float
+    error: float
+    slope: float
+    slope_error: float
+    chi2: float  # of sectors taken as independent
+    n_dof: int  # sectors - 2
+
+
+class SectorWeight(NamedTuple):
+    """What a weighted ensemble says of one charge: its share of all weight and the ESS of the weights within."""
+
+    charge: int
+    n_configs: int
+    share: float
+    ess: float
+
+
+def tunnelling_rate(charge: Series) -> Estimate:
+    """Changes of the charge per configuration: the mean of [Q_t != Q_(t-1)] along chains of at least 5 configurations.
+
+    charge: as for gamma_method. Without a change value and error are zero and tau_int is nan.
+    """
+    return gamma_method([(np.diff(charges) != 0).astype(np.float64) for charges in _integers(charge)])
+
+
+def sector_probabilities(
+    charge: Series, log_w: Series | None = None, fewest: float = FEWEST_IN_SECTOR
+) -> dict[int, Estimate]:
+    """P(Q) of every charge with at least `fewest` configurations, by charge."""
+    charges, weights = _charges_and_weights(charge, log_w)
+    return {
+        q: _mean_of([(c == q).astype(np.float64) for c in charges], weights)
+        for q in _frequent(charges, weights, fewest)
+    }
+
+
+def sector_means(
+    charge: Series, series: Series, log_w: Series | None = None, fewest: float = FEWEST_IN_SECTOR
+) -> dict[int, Estimate]:
+    """<O>_Q = <O 1_Q> / <1_Q> for every charge with at least `fewest` configurations, by charge.
+
+    series: O on the configurations of the charge. n_eff = variance of O in the sector / error^2.
+    """
+    charges, weights = _charges_and_weights(charge, log_w)
+    values = as_replicas(series)
+    _require_same_configurations(charges, values)
+    return {q: _mean_in(q, charges, values, weights) for q in _frequent(charges, weights, fewest)}
+
+
+def fixed_charge_extrapolation(
+    charge: Series,
+    series: Series,
+    means: Mapping[int, Estimate],
+    log_w: Series | None = None,
+    charge_squared: float | None = None,
+) -> FixedCharge:
+    """<O> from the sectors alone: the fit of <O>_Q = <O> + slope (Q^2 - <Q^2>) to the sector means.
+
+    That is the first order in 1/V of the saddle point at fixed charge (Brower, Chandrasekharan, Negele and Wiese,
+    hep-lat/0302005), <O>_Q = <O> + O'' / (2 V chi_t) (1 - Q^2 / (V chi_t)), with O'' = d^2 <O> / d theta^2 at zero,
+    V chi_t = <Q^2> and slope = -O'' / (2 <Q^2>^2): at fixed Q, theta is a Gaussian about -i Q / (V chi_t) of variance
+    1 / (V chi_t), over which O + O'' theta^2 / 2 is averaged. What it leaves out is of order 1/V^2, for V chi_t >> 1
+    and |Q| << V chi_t.
+
+    charge, series, log_w: as for sector_means, which gave `means`. Those with an error enter, weighted by 1/error^2.
+    charge_squared: <Q^2> if known; absent, it is that of the ensemble and its error is propagated. Chains that never
+        leave their sector know <O>_Q but not <Q^2>, and their errors here are right only if it is given.
+
+    Errors know the autocorrelation, also between sectors, but not that of the fit's weights. Raises ValueError unless
+    there are means with errors at two values of |Q|.
+    """
+    charges, weights = _charges_and_weights(charge, log_w)
+    values = as_replicas(series)
+    _require_same_configurations(charges, values)
+    q = np.array(sorted(q for q, mean in means.items() if mean.error > 0))
+    if np.unique(np.abs(q)).size < 2:
+        raise ValueError("the extrapolation needs sector means with errors at two values of |Q|")
+    squares = q.astype(np.float64) ** 2
+    mean = np.array([means[k].value for k in q])  # (n_sectors,)
+    precision = np.array([means[k].error for k in q]) ** -2.0
+    total, centre = precision.sum(), float(precision @ squares / precision.sum())
+    to_slope = precision * (squares - centre) / float(precision @ (squares - centre) ** 2)
+    measured = pooled_mean([w * c.astype(np.float64) ** 2 for w, c in zip(weights, charges)])
+    target = measured if charge_squared is None else charge_squared
+    to_value = precision / total + (target - centre) * to_slope
+    value, slope = float(to_value @ mean), float(to_slope @ mean)
+    residuals = mean - value - slope * (squares - target)
+    fluctuates = slope if charge_squared is None else 0.0
+    table = _SectorTable(q, mean, charges, weights)
+    return FixedCharge(
+        value,
+        table.error(to_value, values, fluctuates, measured),
+        slope,
+        table.error(to_slope, values, 0.0, measured),
+        float(precision @ residuals**2),
+        q.size - 2,
+    )
+
+
+def theta_dependence(charge: Series, theta: ArrayLike, log_w: Series | None = None) -> list[Estimate]:
+    """<exp(i theta Q)> = Z(theta)/Z(0) at each theta, whose imaginary part is zero by symmetry: means of cos(theta Q).
+
+    theta: (n,) angles in radians.
+
+    The value falls like exp(-theta^2 <Q^2> / 2) while the error stays about sqrt(tau_int / N): the sign problem.
+    `is_resolved` tells where it has won.
+    """
+    charges, weights = _charges_and_weights(charge, log_w)
+    first, last = _range(charges)
+    tables = np.cos(np.multiply.outer(np.asarray(theta, dtype=np.float64), np.arange(first, last + 1)))
+    return [_mean_of([table[c - first] for c in charges], weights) for table in tables]
+
+
+def is_resolved(estimate: Estimate) -> bool:
+    """Whether a positive mean such as <exp(i theta Q)> stands three errors above zero."""
+    return estimate.value > _RESOLVED * estimate.error
+
+
+def sector_weights(charge: Series, log_w: Series) -> list[SectorWeight]:
+    """Of every charge seen with some weight: its share of the weight, sum_Q w / sum w, and its ESS within.
+
+    ESS = (sum_Q w)^2 / (n_Q sum_Q w^2), in (0, 1]. A flow that covers a sector badly has a small ESS in it; one that
+    covers it too rarely has much larger weights there, which its ESS within does not tell but that of all does.
+    """
+    charges, weights = _charges_and_weights(charge, log_w)
+    first, counts, sums, squares = _sums_by_charge(charges, weights)
+    total = sums.sum()
+    return [
+        SectorWeight(
+            first + int(k), int(counts[k]), float(sums[k] / total), float(sums[k] ** 2 / (counts[k] * squares[k]))
+        )
+        for k in np.flatnonzero(squares)
+    ]
+
+
+def forward_ess(log_w: Series) -> Estimate:
+    """The ESS of a flow's weights, from configurations of the target: 1 / (<w>_p <1/w>_p), in (0, 1].
+
+    log_w: -S - log q up to a constant, of an ensemble x ~ p that the flow had no part in, as for gamma_method. With
+    <h>_q = <h/w>_p / <1/w>_p, the ESS <w>_q^2 / <w^2>_q of the flow's own samples becomes 1 / (<w>_p <1/w>_p). Where q
+    misses a part of the target, its own samples never show it and their ESS stays large; those of the target fall
+    there, with a w as large as q is small, and this one collapses. Much below the ESS of the flow's samples it says
+    that a mode is missing; its error is then of little worth.
+    """
+    log_weights = as_replicas(log_w)
+    top, bottom = max(float(x.max()) for x in log_weights), min(float(x.min()) for x in log_weights)
+    weights, inverses = [np.exp(x - top) for x in log_weights], [np.exp(bottom - x) for x in log_weights]
+    mean, inverse = pooled_mean(weights), pooled_mean(inverses)
+    value = min(1.0, math.exp(bottom - top) / mean / inverse)
+    relative = [2.0 - w / mean - v / inverse for w, v in zip(weights, inverses)]
+    estimate = estimate_mean(relative, 1.0 / mean + 1.0 / inverse, WindowRule())
+    return estimate._replace(value=value, error=value * estimate.error)
+
+
+class _SectorTable:
+    """Linear combinations of sector means and their errors, from one fluctuation series each."""
+
+    def __init__(self, q: NDArray[np.int64], mean: Array, charges: Charges, weights: list[Array]) -> None:
+        self.charges, self.weights = charges, weights
+        self.first, _, sums, _ = _sums_by_charge(charges, weights)
+        self.at = q - self.first
+        self.mean = np.zeros(sums.size)
+        self.mean[self.at] = mean
+        self.probability = sums[self.at] / sum(c.size for c in charges)
+
+    def error(self, coefficients: Array, values: list[Array], of_square: float, square: float) -> float:
+        """The error of sum_Q coefficient_Q <O>_Q + of_square <Q^2>, where <Q^2> = square."""
+        factors = np.zeros(self.mean.size)  # by charge
+        factors[self.at] = coefficients / self.probability
+        shifts = of_square * ((self.first + np.arange(factors.size)) ** 2.0 - square)
+        fluctuation = []
+        for charges, weights, o in zip(self.charges, self.weights, values):
+            k = charges - self.first
+            fluctuation.append(weights * (factors[k] * (o - self.mean[k]) + shifts[k]))
+        scale = float(np.abs(factors).max() * largest(values) + np.abs(shifts).max()) * largest(self.weights)
+        return estimate_mean(fluctuation, scale, WindowRule()).error
+
+
+def _integers(charge: Series) -> Charges:
+    return [np.rint(replica).astype(np.int32) for replica in as_replicas(charge)]
+
+
+def _charges_and_weights(charge: Series, log_w: Series | None) -> tuple[Charges, list[Array]]:
+    """Weights of the mean 1, which take no memory where all are equal."""
+    charges = _integers(charge)
+    if log_w is None:
+        return charges, [np.broadcast_to(1.0, c.size) for c in charges]
+    weights = unit_weights(log_w)
+    _require_same_configurations(charges, weights)
+    return charges, weights
+
+
+def _require_same_configurations(charges: Charges, values: list[Array]) -> None:
+    if [c.size for c in charges] != [v.size for v in values]:
+        raise ValueError("the charge and what goes with it are measured on the same configurations")
+
+
+def _range(charges: Charges) -> tuple[int, int]:
+    return min(int(c.min()) for c in charges), max(int(c.max()) for c in charges)
+
+
+def _sums_by_charge(charges: Charges, weights: list[Array]) -> tuple[int, Array, Array, Array]:
+    """The lowest charge, and from there on the configurations, sum w and sum w^2 of every charge."""
+    first, last = _range(charges)
+    n = last - first + 1
+    counts, sums, squares = np.zeros((3, n))
+    for c, w in zip(charges, weights):
+        k = c - first
+        counts += np.bincount(k, minlength=n)
+        sums += np.bincount(k, w, minlength=n)
+        squares += np.bincount(k, w**2, minlength=n)
+    return first, counts, sums, squares
+
+
+def _frequent(charges: Charges, weights: list[Array], fewest: float) -> list[int]:
+    """The charges with at least `fewest` effective configurations."""
+    first, _, sums, squares = _sums_by_charge(charges, weights)
+    return [first + int(k) for k in np.flatnonzero((squares > 0) & (sums**2 >= fewest * squares))]
+
+
+def _mean_of(values: list[Array], weights: list[Array]) -> Estimate:
+    """<w v> of weights with the mean 1."""
+    mean = pooled_mean([w * v for w, v in zip(weights, values)])
+    fluctuation = [w * (v - mean) for w, v in zip(weights, values)]
+    variance = pooled_mean([g * (v - mean) for g, v in zip(fluctuation, values)])
+    return _estimate(fluctuation, largest(weights) * largest(values), mean, variance)
+
+
+def _mean_in(q: int, charges: Charges, values: list[Array], weights: list[Array]) -> Estimate:
+    """<w v 1_Q> / <w 1_Q>."""
+    inside = [c == q for c in charges]
+    within = [(w[mask], v[mask]) for mask, w, v in zip(inside, weights, values)]
+    total = sum(float(w.sum()) for w, _ in within)
+    mean = sum(float(w @ v) for w, v in within) / total
+    variance = sum(float(w @ (v - mean) ** 2) for w, v in within) / total
+    probability = total / sum(c.size for c in charges)
+    fluctuation = [np.zeros(c.size) for c in charges]
+    for g, mask, (w, v) in zip(fluctuation, inside, within):
+        g[mask] = w * (v - mean) / probability
+    return _estimate(fluctuation, largest(weights) * largest(values) / probability, mean, variance)
+
+
+def _estimate(fluctuation: list[Array], scale: float, value: float, variance: float) -> Estimate:
+    """The error of fluctuations about `value`; n_eff = variance / error^2."""
+    estimate = estimate_mean(fluctuation, scale, WindowRule())._replace(value=value)
+    return estimate if math.isnan(estimate.tau_int) else estimate._replace(n_eff=variance / estimate.error**2)

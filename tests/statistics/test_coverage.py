@@ -1,0 +1,83 @@
+"""How often quoted errors hold the truth: 1,000 series of 5,000 tau_exp with a known mean and tau_int.
+
+The band is three standard deviations of a binomial of 1,000: 4.4 % about 68.27 %. And the Gamma method against
+pyerrors at other S than the default.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from lattice_flows.statistics import gamma_method
+
+N_SERIES = 1000
+NOMINAL = math.erf(math.sqrt(0.5))
+BAND = 3.0 * math.sqrt(NOMINAL * (1.0 - NOMINAL) / N_SERIES)
+_AT_ONCE = 100  # series in memory
+
+Mixture = dict[float, float]  # variance by tau_exp, of independent AR(1) components whose sum is the series
+AR1: Mixture = {4.0: 1.0}
+TWO_EXPONENTIALS: Mixture = {2.0: 0.6, 8.0: 0.4}
+WEAK_SLOW_MODE: Mixture = {1.0: 0.97, 40.0: 0.03}
+
+
+def tau_int(mixture: Mixture) -> float:
+    """1/2 + sum over t of the mixture's autocorrelation function."""
+    return 0.5 + sum(share / math.expm1(1.0 / tau) for tau, share in mixture.items())
+
+
+@pytest.fixture
+def estimates(ar1) -> Callable[..., np.ndarray]:
+    """estimates(mixture, n, **options): value, error, tau_int and its error of N_SERIES series of n, as columns."""
+
+    def columns(mixture: Mixture, n: int, *options: dict[str, float]) -> np.ndarray:
+        found: list[list[tuple[float, ...]]] = []
+        for _ in range(N_SERIES // _AT_ONCE):
+            parts = [math.sqrt(share) * ar1(n, math.exp(-1.0 / tau), _AT_ONCE) for tau, share in mixture.items()]
+            chains = np.ascontiguousarray(sum(parts).T)
+            found += [[gamma_method(chain, **option)[:4] for option in options or ({},)] for chain in chains]
+        return np.array(found).transpose(1, 2, 0)  # (options, 4, N_SERIES)
+
+    return columns
+
+
+def share_within(value: np.ndarray, error: np.ndarray, truth: float) -> float:
+    return float(np.mean(np.abs(value - truth) < error))
+
+
+@pytest.mark.parametrize("mixture", [AR1, TWO_EXPONENTIALS], ids=["AR(1)", "two exponentials"])
+def test_one_sigma_intervals_hold_the_truth_as_often_as_they_should(mixture, estimates):
+    ((value, error, tau, tau_error),) = estimates(mixture, round(5000 * max(mixture)))
+    truth = tau_int(mixture)
+    figures = f"mean {share_within(value, error, 0.0):.3f}, tau_int {share_within(tau, tau_error, truth):.3f}"
+    print(figures)
+    assert abs(share_within(value, error, 0.0) - NOMINAL) < BAND, figures
+    assert 0.60 <= share_within(tau, tau_error, truth) <= 0.75, figures
+    # Errors a fifth off, a mean off by an error, and the other convention of tau_int are seen.
+    assert abs(share_within(value, 0.8 * error, 0.0) - NOMINAL) > BAND
+    assert abs(share_within(value, 1.25 * error, 0.0) - NOMINAL) > BAND
+    assert abs(share_within(value, error, error.mean()) - NOMINAL) > BAND
+    assert not 0.60 <= share_within(tau, tau_error, truth + 0.5) <= 0.75
+
+
+def test_a_weak_slow_mode_is_missed_without_the_tail(estimates):
+    """3 % of the variance decays forty times slower. Series of 50 tau_exp do not show it, and only those who know
+    tau_exp get an error that covers."""
+    tau_exp = max(WEAK_SLOW_MODE)
+    plain, tailed = estimates(WEAK_SLOW_MODE, round(50 * tau_exp), {}, {"tau_exp": tau_exp})
+    without, with_tail = (share_within(value, error, 0.0) for value, error, _, _ in (plain, tailed))
+    figures = f"without the tail {without:.3f}, with it {with_tail:.3f}"
+    print(figures)
+    assert without < NOMINAL - 2.0 * BAND, figures
+    assert with_tail > NOMINAL - BAND, figures
+
+
+@pytest.mark.parametrize("s_tau", [1.0, 2.0, 3.5])
+@pytest.mark.parametrize("lengths", [(3000,), (1000, 777, 500), (300, 20, 5)], ids=str)
+def test_agrees_with_pyerrors_at_other_ratios(lengths, s_tau, ar1, pyerrors_obs, assert_same):
+    replicas = [ar1(n, 0.9)[:, 0] + 3.0 for n in lengths]
+    assert_same(gamma_method(replicas, s_tau=s_tau), pyerrors_obs(replicas), S=s_tau)
+    longer = gamma_method(replicas, s_tau=2.0 * s_tau)
+    assert longer.window != gamma_method(replicas, s_tau=s_tau).window  # S does something
