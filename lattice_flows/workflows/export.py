@@ -1,0 +1,229 @@
+"""Ensembles for other programs: netCDF, pyerrors, ArviZ, plain .npy.
+
+Read piece by piece, with the checksums of the format; unfinished ensembles (segments) too. The target appears whole or
+not at all, and nothing is ever overwritten.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from math import prod
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
+from lattice_flows.ensembles.storage import commit_streaming
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.export_pyerrors import write_pyerrors
+from lattice_flows.workflows.measurements import Measurement
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One dataset, its rows in consecutive pieces; `every` of the configurations are rows."""
+
+    group: str
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    pieces: Iterator[np.ndarray]
+    every: int = 1
+
+
+def export(path: Path, kind: str, target: Path | None = None) -> Path:
+    """Write the ensemble NAME.h5 (or its segments) for another program, and return where.
+
+    kind      target where None is given, beside the source
+    netcdf    NAME.nc        all in the root group: fields, series, proposals as proposal_NAME, axes as coordinates
+    pyerrors  NAME.json.gz   one Obs per series, see `write_pyerrors`
+    arviz     NAME.arviz.nc  InferenceData, see `_write_arviz`
+    npy       NAME_npy/      fields.npy, series_NAME.npy, proposals_NAME.npy, header.json
+
+    Raises InputError for an unknown kind, a target that exists or cannot be written, a missing package, and an ensemble
+    without configurations; EnsembleError for a broken file.
+    """
+    if kind not in KINDS:
+        raise InputError(f"export: there is no {kind!r}; known are {', '.join(sorted(KINDS))}")
+    suffix, write = KINDS[kind]
+    with Ensemble.open(path) as ensemble:
+        target = ensemble.path.with_name(ensemble.path.stem + suffix) if target is None else Path(target)
+        if target.exists() or target.is_symlink():
+            raise InputError(f"{target}: exists, and nothing is overwritten; choose another target")
+        if not target.parent.is_dir():
+            raise InputError(f"{target}: its folder does not exist; make it, or choose another target")
+        if ensemble.n_configs == 0:
+            raise InputError(f"{path}: holds no configurations yet")
+        write(ensemble, target)
+    return target
+
+
+def _write_netcdf(ensemble: Ensemble, target: Path) -> None:
+    """Series that are measured every k-th configuration have the axis config_every_k."""
+
+    def fill(root: Any) -> Iterator[None]:
+        _set_attributes(root, ensemble.attributes)
+        for table in _tables(ensemble):
+            name = f"proposal_{table.name}" if table.group == "proposals" else table.name
+            yield from _add_variable(root, name, table, ensemble.first_chain)
+
+    _commit_netcdf(target, fill)
+
+
+def _write_arviz(ensemble: Ensemble, target: Path) -> None:
+    """The layout of InferenceData, (chain, draw), without fields.
+
+    posterior          the action and the observables measured on each configuration
+    sample_stats       what the sampler tells of each configuration: accepted, delta_h, log_w, ...
+    posterior_every_k  observables measured every k-th configuration; draw is the number of the configuration
+    proposals          what is known of every proposal; draw is its number
+
+    ArviZ knows no weights: where the attribute weighted is 1, averages need exp(log_w), which stands in sample_stats.
+    """
+    observables = {"action", *(one.observable.name for one in _measurements(ensemble))}
+
+    def group_of(table: _Table) -> str:
+        if table.group == "proposals":
+            return "proposals"
+        if table.every > 1:
+            return f"posterior_every_{table.every}"
+        return "posterior" if table.name in observables else "sample_stats"
+
+    def fill(root: Any) -> Iterator[None]:
+        _set_attributes(root, ensemble.attributes)
+        for table in chain(_series(ensemble), _proposals(ensemble)):
+            if (name := group_of(table)) not in root.groups:
+                _set_attributes(root.create_group(name), {**ensemble.attributes, "inference_library": "lattice_flows"})
+            yield from _add_variable(root.groups[name], table.name, _by_chain(table), ensemble.first_chain)
+
+    _commit_netcdf(target, fill)
+
+
+def _write_npy(ensemble: Ensemble, target: Path) -> None:
+    """Plain arrays; header.json holds the attributes, the axes of each array, and `every` of the series."""
+    header: dict[str, Any] = {"attributes": ensemble.attributes, "axes": {}, "every": {}}
+    folder = target.with_name(target.name + ".tmp")
+    try:
+        if folder.exists():  # what a kill left
+            rmtree(folder)
+        folder.mkdir()
+        for table in _tables(ensemble):
+            name = "fields" if table.group == "fields" else f"{table.group}_{table.name}"
+            header["axes"][name], header["every"][name] = table.dims, table.every
+            _write_array(folder / f"{name}.npy", table)
+        (folder / "header.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+        folder.rename(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+def _write_array(path: Path, table: _Table) -> None:
+    """Written in order and not through a memory map: a full disk kills the process there."""
+    layout = {"descr": np.lib.format.dtype_to_descr(table.dtype), "fortran_order": False, "shape": table.shape}
+    with path.open("xb") as file:
+        np.lib.format.write_array_header_1_0(file, layout)
+        for rows in table.pieces:
+            file.write(np.ascontiguousarray(rows).data)
+
+
+def _tables(ensemble: Ensemble) -> Iterator[_Table]:
+    """Everything but the state. One series is in memory at a time, and of the fields one piece."""
+    return chain(_fields(ensemble), _series(ensemble), _proposals(ensemble))
+
+
+def _fields(ensemble: Ensemble) -> Iterator[_Table]:
+    if not ensemble.has_fields:
+        return
+    field, n_configs = ensemble.field, ensemble.n_configs
+    shape, dtype = (n_configs, ensemble.n_chains, *field.shape), np.dtype(field.dtype)
+    step = max(1, PIECE_BYTES // (prod(shape[1:]) * dtype.itemsize))
+    pieces = (ensemble.configs(start, min(start + step, n_configs)) for start in range(0, n_configs, step))
+    yield _Table("fields", field.name, ("config", "chain", *field.dims), shape, dtype, pieces)
+
+
+def _series(ensemble: Ensemble) -> Iterator[_Table]:
+    declared = {one.observable.name: one.every for one in _measurements(ensemble)}
+    for name in ensemble.series_names:
+        values, configs = ensemble.series(name), ensemble.series_configs(name)
+        # Configuration 0 is always measured, so the second row tells how often.
+        every = int(configs[1]) if len(configs) > 1 else declared.get(name, 1)
+        dims = (config_axis(every), "chain")
+        yield _Table("series", name, dims, values.shape, values.dtype, iter([values]), every)
+
+
+def _proposals(ensemble: Ensemble) -> Iterator[_Table]:
+    for name in ensemble.proposal_names:
+        values = ensemble.proposals(name)
+        if len(values):
+            yield _Table("proposals", name, ("proposal", "chain"), values.shape, values.dtype, iter([values]))
+
+
+def _by_chain(table: _Table) -> _Table:
+    """A series, which comes in one piece, in ArviZ's order of axes."""
+    pieces = (rows.T for rows in table.pieces)
+    return replace(table, dims=("chain", "draw"), shape=table.shape[::-1], pieces=pieces)
+
+
+def _measurements(ensemble: Ensemble) -> list[Measurement]:
+    """What was measured of the configurations; other series tell of the sampler."""
+    return [Measurement.from_dict(table) for table in json.loads(ensemble.attributes.get("observables", "[]"))]
+
+
+def _commit_netcdf(target: Path, fill: Callable[[Any], Iterator[None]]) -> None:
+    """Write a netCDF-4 file, streaming. Raises EnsembleError where the disk refuses."""
+    try:
+        import h5netcdf  # type: ignore[import-untyped]
+    except ImportError:
+        raise InputError(
+            "export: the package h5netcdf is missing; pip install 'lattice_flows[interchange]' brings it"
+        ) from None
+
+    def build(file: h5py.File) -> Iterator[None]:
+        with h5netcdf.File(file, "w") as root:
+            yield from fill(root)
+
+    settings = h5py.get_config()
+    before, settings.track_order = settings.track_order, True  # else netCDF4 can read the file but not extend it
+    try:
+        commit_streaming(target, build)
+    finally:
+        settings.track_order = before
+
+
+def _set_attributes(group: Any, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        group.attrs[name] = np.asarray(value, np.int64) if isinstance(value, tuple) else value
+
+
+def _add_variable(group: Any, name: str, table: _Table, first_chain: int) -> Iterator[None]:
+    """Stream a table into the group, with the coordinates that it has not got yet."""
+    for axis, length in zip(table.dims, table.shape):
+        if axis not in group.dimensions:
+            numbers = first_chain + np.arange(length) if axis == "chain" else table.every * np.arange(length)
+            group.dimensions[axis] = length
+            group.create_variable(axis, (axis,), data=numbers.astype(np.int64))
+    chunks = chunk_shape(table.shape, table.dtype.itemsize) or table.shape
+    variable = group.create_variable(name, table.dims, dtype=table.dtype, chunks=chunks, fletcher32=True)
+    if table.every > 1:
+        variable.attrs["every"] = table.every
+    start = 0
+    for rows in table.pieces:
+        variable[start : start + len(rows)] = rows
+        start += len(rows)
+        yield
+
+
+KINDS: dict[str, tuple[str, Callable[[Ensemble, Path], None]]] = {
+    "netcdf": (".nc", _write_netcdf),
+    "pyerrors": (".json.gz", write_pyerrors),
+    "arviz": (".arviz.nc", _write_arviz),
+    "npy": ("_npy", _write_npy),
+}

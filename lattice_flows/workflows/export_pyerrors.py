@@ -1,0 +1,101 @@
+"""The series of an ensemble as a json.gz of pyerrors (arXiv:2209.14371): one Obs per series, one replicum per chain."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.workflows.errors import InputError
+
+_CHARGE = "topological_charge"
+_FEWEST_CONFIGS = 5  # that pyerrors takes
+_WEIGHT_NOTE = (
+    "the chains sample another distribution than the theory's: averages need the weight, "
+    "pyerrors.reweight(reweighting_factor, [obs])"
+)
+
+
+def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
+    """Write all series for pyerrors.input.json.load_json.
+
+    The tag of an Obs is the name of its series; chain k is the replicum NAME|rk, and idl holds the numbers of the
+    configurations. The topological charge is rounded to the integer that it is, and its square is an Obs of its own,
+    topological_charge_squared. A weighted ensemble has one more Obs, reweighting_factor: exp(log_w) up to a constant;
+    its other Obs are the series as they are, NOT reweighted. The description is a dict: the file's attributes,
+    `left_out` (series that pyerrors cannot take, and why), and for a weighted ensemble a `note` on the weight.
+
+    Raises InputError where pyerrors is missing, no series can be exported, the disk refuses, and for umbrella sampling,
+    whose windows no Obs can join.
+    """
+    try:
+        import pyerrors.input.json  # type: ignore[import-untyped]
+    except ImportError:
+        raise InputError(
+            "export: the package pyerrors is missing; pip install 'lattice_flows[interchange]' brings it"
+        ) from None
+    attributes = ensemble.attributes
+    if json.loads(attributes.get("sampler", "{}")).get("name") == "umbrella":
+        raise InputError(f"{ensemble.path}: the windows of umbrella sampling are joined by MBAR; an Obs cannot hold it")
+    observables, left_out = _observables(ensemble)
+    if not observables:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise InputError(f"{ensemble.path}: holds nothing that pyerrors takes ({reasons})")
+    note = {"note": _WEIGHT_NOTE} if attributes.get("weighted") else {}
+    text = pyerrors.input.json.create_json_string(observables, {**attributes, "left_out": left_out, **note})
+    _write_whole(target, gzip.compress(text.encode()))
+
+
+def _observables(ensemble: Ensemble) -> tuple[list[Any], dict[str, str]]:
+    """The pyerrors.Obs, and the series that are left out with the reason."""
+    found, left_out = [], {}
+    for source in ensemble.series_names:
+        configs = ensemble.series_configs(source)
+        for name, series in _quantities(ensemble, source).items():
+            if len(series) < _FEWEST_CONFIGS:
+                left_out[name] = f"measured on fewer than {_FEWEST_CONFIGS} configurations"
+            elif not np.isfinite(series).all():
+                left_out[name] = "holds values that are not finite"
+            else:
+                found.append(_observable(ensemble, name, series, configs))
+    return found, left_out
+
+
+def _quantities(ensemble: Ensemble, source: str) -> dict[str, np.ndarray]:
+    """The series (n, B) in double precision, and what follows from it."""
+    series = ensemble.series(source).astype(np.float64)
+    if source == _CHARGE:
+        charge = np.rint(series)  # rounding noise of a frozen charge would pass for a fluctuation
+        return {source: charge, f"{source}_squared": charge**2}
+    if source == "log_w" and ensemble.attributes.get("weighted"):
+        return {source: series, "reweighting_factor": np.exp(series - series.max())}
+    return {source: series}
+
+
+def _observable(ensemble: Ensemble, name: str, series: np.ndarray, configs: np.ndarray) -> Any:
+    import pyerrors
+
+    label = str(ensemble.attributes.get("name", ensemble.path.stem)).replace("|", "_")
+    names = [f"{label}|r{ensemble.first_chain + k}" for k in range(ensemble.n_chains)]
+    idl = [range(int(configs[0]), int(configs[-1]) + 1, int(configs[1] - configs[0]))] * len(names)
+    # The rounding of the mean would pass for a fluctuation of a constant series; so a constant is added afterwards.
+    constant = float(series[0, 0]) if (series == series[0, 0]).all() else None
+    chains = list(series.T) if constant is None else [np.zeros(len(series)) for _ in names]
+    observable = pyerrors.Obs(chains, names, idl=idl)
+    observable = observable if constant is None else observable + constant
+    observable.tag = name
+    return observable
+
+
+def _write_whole(target: Path, data: bytes) -> None:
+    """A file that gets its name when it is whole. Raises InputError where the disk refuses."""
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.rename(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,248 @@
+"""Ensembles of another code: .npy arrays of U(1) link angles become an ensemble file that `analyse` takes."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
+from lattice_flows.ensembles.storage import sync_folder
+from lattice_flows.lattice import CIRCLE
+from lattice_flows.workflows.assemble import field_spec
+from lattice_flows.workflows.card import Card, parse_card
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.interrupt import Stopped, StopRequest
+from lattice_flows.workflows.measurements import measured
+from lattice_flows.workflows.progress import meter
+from lattice_flows.workflows.provenance import git_commit, machine, software
+
+MuAxis = Literal["first", "last"]
+
+_FEWEST_CONFIGS = 4  # that an error can be estimated from
+_MODULUS_TOLERANCE = 1e-6  # of links given as complex numbers
+_LARGEST_ANGLE = 1e6  # beyond, wrapping leaves too few digits, and it was no angle
+_BLOCK_BYTES = 16 << 20
+_PENDING_BYTES = 64 << 20
+_SHAPES = {"first": "(config, [chain,] 2, L0, L1)", "last": "(config, [chain,] L0, L1, 2)"}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One file, mapped into memory: links of shape (config, chain, 2, L0, L1), angles or complex numbers."""
+
+    path: Path
+    links: np.ndarray
+    sha256: str
+
+
+def import_npy(
+    paths: Sequence[Path],
+    theory: dict[str, Any],
+    out: Path,
+    console: Console,
+    stop: StopRequest,
+    mu_axis: MuAxis = "first",
+) -> None:
+    """Make the ensemble file `out` (NAME.h5) of link angles in .npy files, with the standard observables measured.
+
+    paths    each (config, 2, L0, L1), one chain, or (config, chain, 2, L0, L1); several files are further chains of
+             equal length. Real angles, wrapped into [-pi, pi) where they are not, or complex links of modulus 1.
+             links[..., mu, n0, n1] belongs to the link from n to n + mu, and mu is the lattice axis of the same number;
+             other layouts must be transposed first.
+    theory   the [theory] table without its shape: {"name": "u1", "beta": 6.0}
+    mu_axis  "last" for (config, [chain,] L0, L1, 2)
+
+    Nothing is left behind where it fails or is stopped. No pickled object is ever loaded. Raises InputError for what
+    does not fit, EnsembleError where the disk refuses, Stopped on a signal: then import again from the start.
+    """
+    if out.suffix != ".h5":
+        raise InputError(f"{out}: an ensemble is named NAME.h5")
+    if Ensemble.exists(out):
+        raise InputError(f"{out}: exists, and nothing is overwritten; choose another name")
+    if not paths:
+        raise InputError("import: give one .npy file or more")
+    sources = [_Source(path, _mapped(path, mu_axis), _sha256(path, stop)) for path in paths]
+    _check_together(sources)
+    card = _card(theory, sources[0].links.shape[-2:])
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{out.stem}.import-", dir=out.parent) as folder:
+            unnamed = Path(folder) / out.name
+            _write(unnamed, card, sources, _header(out.stem, card, sources, mu_axis), stop, console)
+            if Ensemble.exists(out):
+                raise InputError(f"{out}: appeared in the meantime, and nothing is overwritten; choose another name")
+            unnamed.rename(out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+    except Stopped as stopped:
+        raise Stopped(stop.signal, "nothing was kept, import again") from stopped
+
+
+def _mapped(path: Path, mu_axis: MuAxis) -> np.ndarray:
+    """The links (config, chain, 2, L0, L1), not read yet. Raises InputError for other shapes, types and files."""
+    try:
+        links = np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except Exception as error:  # whatever numpy's reader of headers makes of hostile bytes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not an .npy file of numbers ({reason})") from None
+    if links.dtype.kind not in "fc":
+        raise InputError(f"{path}: holds {links.dtype}; give angles as real floats, or links as complex numbers")
+    mu = -3 if mu_axis == "first" else -1
+    if links.ndim not in (4, 5) or links.shape[mu] != 2:
+        advice = "; try mu_axis = last" if mu_axis == "first" and links.ndim in (4, 5) and links.shape[-1] == 2 else ""
+        raise InputError(f"{path}: has the shape {links.shape}, it should be {_SHAPES[mu_axis]}{advice}")
+    if len(links) < _FEWEST_CONFIGS:
+        raise InputError(f"{path}: holds {len(links)} configurations; at least {_FEWEST_CONFIGS} are needed")
+    links = np.moveaxis(links, mu, -3)
+    return links[:, None] if links.ndim == 4 else links  # (config, chain, 2, L0, L1)
+
+
+def _sha256(path: Path, stop: StopRequest) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_BLOCK_BYTES):
+            digest.update(piece)
+            stop.raise_if_set()
+    return digest.hexdigest()
+
+
+def _check_together(sources: Sequence[_Source]) -> None:
+    """Raises InputError where files differ in length or lattice, or one is given twice."""
+    first, seen = sources[0], {sources[0].sha256: sources[0].path}
+    for other in sources[1:]:
+        if other.sha256 in seen:
+            raise InputError(f"{other.path}: is the same as {seen[other.sha256]}; its chains would count twice")
+        seen[other.sha256] = other.path
+        for what, axes in (("configurations", slice(0, 1)), ("lattice", slice(3, 5))):
+            if (found := other.links.shape[axes]) != (wanted := first.links.shape[axes]):
+                raise InputError(
+                    f"{other.path}: {what} {_by(found)}, while {first.path} has {_by(wanted)}; give files of one kind"
+                )
+
+
+def _by(lengths: tuple[int, ...]) -> str:
+    return " x ".join(map(str, lengths))
+
+
+def _card(theory: dict[str, Any], shape: tuple[int, ...]) -> Card:
+    """The card that has this theory alone, and with it the standard observables."""
+    if "shape" in theory:
+        raise InputError("import: the shape is that of the arrays; leave it out")
+    table = {**theory, "shape": list(shape)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    card = parse_card("\n".join(["[theory]", *lines, ""]), where="import")
+    if card.theory.action.space is not CIRCLE:
+        raise InputError(f"import: takes link angles of a U(1) theory, and the theory is {card.theory.name}")
+    return card
+
+
+def _header(name: str, card: Card, sources: Sequence[_Source], mu_axis: MuAxis) -> dict[str, str | int]:
+    """The root attributes, those of a generated ensemble and the files it came from."""
+    files = [{"name": source.path.name, "sha256": source.sha256} for source in sources]
+    sampler = {"name": "imported", "n_updates": 1, "start": "", "n_thermalisation": 0}
+    return {
+        "name": name,
+        "theory": json.dumps(card.theory.as_dict()),
+        "sampler": json.dumps(sampler),
+        "weighted": 0,
+        "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
+        "seed": 0,
+        "threads": 1,
+        "software": software(),
+        "machine": machine(),
+        "device": "cpu",
+        "git_commit": git_commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "card": "",
+        "overrides": "[]",
+        "flow_sha256": "",
+        "imported_from": json.dumps(files),
+        "imported_mu_axis": mu_axis,
+    }
+
+
+def _write(
+    path: Path,
+    card: Card,
+    sources: Sequence[_Source],
+    header: dict[str, str | int],
+    stop: StopRequest,
+    console: Console,
+) -> None:
+    n_configs = len(sources[0].links)
+    chains, field = range(sum(source.links.shape[1] for source in sources)), field_spec(card.theory)
+    n_wrapped = 0
+    with (
+        meter(console, str(header["name"]), n_configs, "configurations") as progress,
+        Ensemble.create(path, header=header, chains=chains, field=field, store_fields=True) as writer,
+    ):
+        pending = 0
+        for x, n_outside in _blocks(sources):
+            _append(writer, card, x)
+            n_wrapped += n_outside
+            pending += x.nbytes
+            if pending > _PENDING_BYTES or writer.n_configs == n_configs:
+                writer.commit({}, seconds=0.0)
+                pending = 0
+            progress.update(writer.n_configs, "")
+            stop.raise_if_set()
+        writer.finish()
+        if n_wrapped:
+            share = n_wrapped / (n_configs * len(chains) * math.prod(field.shape))
+            progress.line(f"{n_wrapped} angles ({100 * share:.2g} %) lay outside [-pi, pi) and were wrapped")
+        progress.line(f"{n_configs} configurations x {len(chains)} chains")
+
+
+def _append(writer: EnsembleWriter, card: Card, x: np.ndarray) -> None:
+    """Measure the block x (n, B, 2, L0, L1) as a running chain does, and hand it to the writer."""
+    flat = x.reshape(-1, *x.shape[2:])  # (n * B, 2, L0, L1)
+    action = card.theory.action.evaluate(flat).reshape(x.shape[:2])
+    series, every = measured(card.measurements, x, writer.n_configs)
+    writer.append(Block(series={"action": action, **series}, every=every, fields=x))
+
+
+def _blocks(sources: Sequence[_Source]) -> Iterator[tuple[np.ndarray, int]]:
+    """Angles (n, B, 2, L0, L1) in [-pi, pi) of all files, and how many had to be wrapped."""
+    n_configs = len(sources[0].links)
+    row_bytes = sum(8 * math.prod(source.links.shape[1:]) for source in sources)
+    step = max(1, _BLOCK_BYTES // row_bytes)
+    for start in range(0, n_configs, step):
+        parts = [_angles(source.path, source.links[start : start + step], start) for source in sources]
+        x = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        outside = (x < -math.pi) | (x >= math.pi)
+        n_outside = int(np.count_nonzero(outside))
+        if n_outside:  # and where not, not a bit is changed
+            x[outside] = CIRCLE.wrap(torch.from_numpy(x[outside])).numpy()
+        yield x, n_outside
+
+
+def _angles(path: Path, links: np.ndarray, first_config: int) -> np.ndarray:
+    """Finite angles, not wrapped yet. Raises InputError naming the first configuration that has none."""
+    if links.dtype.kind == "c":
+        right = np.abs(np.abs(links) - 1.0) <= _MODULUS_TOLERANCE
+        _refuse(path, right, first_config, f"a link whose modulus is not 1 to {_MODULUS_TOLERANCE:g}")
+        return np.angle(links).astype(np.float64)
+    angles = links.astype(np.float64)
+    right = np.abs(angles) <= _LARGEST_ANGLE  # false for what is not finite
+    _refuse(
+        path, right, first_config, f"an angle that is not a number between -{_LARGEST_ANGLE:g} and {_LARGEST_ANGLE:g}"
+    )
+    return angles
+
+
+def _refuse(path: Path, right: np.ndarray, first_config: int, what: str) -> None:
+    if not right.all():
+        config, chain = np.argwhere(~right)[0][:2]
+        raise InputError(f"{path}: configuration {first_config + config}, chain {chain} holds {what}")
