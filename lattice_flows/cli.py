@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ _PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
 _INTERRUPTED = 130
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 
+OptionalSource = Annotated[
+    Path | None, typer.Argument(metavar="CARD|DIR", help="A run card (TOML), or the folder of a run.")
+]
 Source = Annotated[Path, typer.Argument(metavar="CARD|DIR", help="A run card (TOML), or the folder of a run.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; output/NAME where absent.")]
 Overrides = Annotated[
@@ -41,12 +44,31 @@ def _console() -> "Console":
 
 
 @app.command()
-def run(source: Source, out: Out = None, overrides: Overrides = None) -> None:
+def run(
+    source: OptionalSource = None,
+    out: Out = None,
+    overrides: Overrides = None,
+    file: Annotated[
+        Path | None, typer.Option("--from", metavar="ENSEMBLE.h5", help="Make this ensemble again, and compare.")
+    ] = None,
+) -> None:
     """The whole job of a card: train, sample, analyse, report. Goes on with what is unfinished."""
-    from lattice_flows.workflows.stages import run as run_card
+    from lattice_flows.workflows.errors import InputError
 
     console = _console()
-    _print_summary(run_card(source, out, overrides or [], console), console)
+    if source is not None and file is None:
+        from lattice_flows.workflows.stages import run as run_card
+
+        _print_summary(run_card(source, out, overrides or [], console), console)
+        return
+    if source is not None or file is None:
+        raise InputError("run: give a run card, the folder of a run, or --from with an ensemble file")
+    if overrides:
+        raise InputError("run --from: makes the ensemble as it was, so there is no --set")
+    from lattice_flows.workflows.remake import remake
+
+    if not remake(file, out, console):
+        raise typer.Exit(EXIT_FAILURE)
 
 
 @app.command()
@@ -77,23 +99,107 @@ def analyse(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers here.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the report of ensemble files here; a run has its own.")
+    ] = None,
+    thermalisation: Annotated[
+        str, typer.Option(metavar="N|auto", help="Drop the first N configurations of every chain, or find how many.")
+    ] = "0",
+    every: Annotated[int, typer.Option(metavar="N", help="Only configurations whose number is a multiple of N.")] = 1,
+    reweight: Annotated[
+        list[str] | None, typer.Option(metavar="COUPLING=X", help="Averages at another coupling; may be repeated.")
+    ] = None,
+    derive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME = EXPR'", help="A function of averages, as -log(wilson_loop_1x2 / plaquette)."),
+    ] = None,
 ) -> None:
     """Estimates with errors: of a run, with its report, or of any ensemble files."""
-    from lattice_flows.workflows.analyse import analyse_files, write_summary
+    from lattice_flows.workflows.analyse import write_summary
     from lattice_flows.workflows.errors import InputError
-    from lattice_flows.workflows.stages import analyse_stage
+    from lattice_flows.workflows.selection import Selection, parse_couplings, parse_thermalisation
+    from lattice_flows.workflows.stages import analyse_files_stage, analyse_stage
 
     console = _console()
     runs = [source for source in sources if source.is_dir() or source.suffix == ".toml"]
     if runs and len(sources) > 1:
         raise InputError(f"{runs[0]}: is a run; give one run, or ensemble files only")
-    summary = analyse_stage(runs[0], out, console) if runs else analyse_files(sources)
+    if report is not None and runs:
+        raise InputError(f"--report {report}: is for ensemble files; the report of a run stands in its folder")
+    if out is not None and not runs:
+        raise InputError(f"--out {out}: names the folder of a run; for ensemble files give --report")
+    selection = Selection(
+        parse_thermalisation(thermalisation), every, parse_couplings(reweight or []), tuple(derive or ())
+    )
+    if runs:
+        summary = analyse_stage(runs[0], out, selection, console)
+    else:
+        summary = analyse_files_stage(sources, report, selection, console)
     if json_file is not None:
         write_summary(summary, json_file)
     _print_summary(summary, console)
 
 
 app.command("analyze", hidden=True)(analyse)
+
+
+@app.command()
+def measure(
+    file: Annotated[Path, typer.Argument(metavar="ENSEMBLE.h5", help="A finished ensemble that keeps its fields.")],
+    observables: Annotated[
+        list[str], typer.Argument(metavar="'NAME [KEY=VALUE]...'", help="As 'wilson_loop r=2 t=3 flow_time=0.5'.")
+    ],
+) -> None:
+    """Add observables to the stored fields of an ensemble."""
+    from lattice_flows.workflows.interrupt import stop_on_signals
+    from lattice_flows.workflows.measure import measure as measure_file
+    from lattice_flows.workflows.measure import requested
+
+    with stop_on_signals() as stop:
+        measure_file(file, requested(file, observables), stop, _console())
+
+
+@app.command()
+def export(
+    file: File,
+    to: Annotated[Literal["netcdf", "pyerrors", "arviz", "npy"], typer.Option(help="The kind of file.")],
+    out: Annotated[Path | None, typer.Option(metavar="TARGET", help="Beside the ensemble where absent.")] = None,
+) -> None:
+    """Hand an ensemble to another program."""
+    from lattice_flows.workflows.export import export as export_file
+
+    print(export_file(file, to, out))
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.npy...", help="One file per chain.")],
+    out: Annotated[Path, typer.Option(metavar="NAME.h5", help="The new ensemble file.")],
+    coupling: Annotated[list[str], typer.Option(metavar="COUPLING=X", help="As beta=6.0; may be repeated.")],
+    theory: Annotated[str, typer.Option(metavar="THEORY", help="The theory that was sampled.")] = "u1",
+    mu_axis: Annotated[
+        Literal["first", "last"], typer.Option(help="Where the axis of directions stands, of those of a configuration.")
+    ] = "first",
+) -> None:
+    """Make an ensemble file of configurations that another code made (.npy)."""
+    from lattice_flows.workflows.import_npy import import_npy
+    from lattice_flows.workflows.interrupt import stop_on_signals
+    from lattice_flows.workflows.selection import parse_couplings
+
+    with stop_on_signals() as stop:
+        import_npy(files, {"name": theory, **parse_couplings(coupling)}, out, _console(), stop, mu_axis)
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    interval: Annotated[float, typer.Option(metavar="SECONDS", help="Between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+) -> None:
+    """The live state of a run, read from its files."""
+    from lattice_flows.workflows.watch import watch as watch_run
+
+    watch_run(folder, _console(), interval, once)
 
 
 @app.command()
@@ -142,6 +248,8 @@ def _print_summary(summary: dict[str, Any], console: "Console") -> None:
     if summary["ensembles"]:
         console.print(format.observables_table(summary["ensembles"]))
         console.print(format.samplers_table(summary["ensembles"]))
+    for text in format.selections(summary):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     for text in format.warnings(summary):
         console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
@@ -175,7 +283,7 @@ def _exit_status(error: Exception) -> int:
 
     user_errors, divergence = _error_types()
     if isinstance(error, Stopped):
-        print(f"lattice-flows: stopped by {error}; everything is saved, run again to go on", file=sys.stderr)
+        print(f"lattice-flows: stopped by {error}; {error.kept}", file=sys.stderr)
         return EXIT_STOPPED
     if isinstance(error, (InputError, *user_errors)):
         print(f"lattice-flows: {error}", file=sys.stderr)

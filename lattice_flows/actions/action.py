@@ -84,6 +84,10 @@ class Action(ABC):
         """Draws independent configurations, where that is possible."""
         return None
 
+    def multiple_of(self, other: "Action") -> float | None:
+        """The number c with S = c S_other for every configuration, None where there is none."""
+        return 1.0 if self == other else None
+
     def evaluate(self, x: Array) -> Array:
         """S of an array of configurations (N, *event) -> (N,), compiled where possible."""
         kernels = self.kernels(x.shape[1:])

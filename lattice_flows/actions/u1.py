@@ -50,6 +50,10 @@ class WilsonU1(Action):
             force[:, nu] += sin - shift(sin, mu, -1)
         return self.beta * force
 
+    def multiple_of(self, other: Action) -> float | None:
+        """beta / beta_other."""
+        return self.beta / other.beta if isinstance(other, WilsonU1) and other.beta > 0 else None
+
     def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
         """One link per direction and site."""
         if len(lattice_shape) < 2:

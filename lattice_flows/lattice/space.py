@@ -6,6 +6,7 @@ Samplers and priors ask the space for what depends on it, so that none of them i
 import math
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,10 @@ class Space(ABC):
         """The ordered start, the zero of the field, shaped like u."""
         return torch.zeros_like(u)
 
+    def stored(self, x: np.ndarray, dtype: str) -> np.ndarray:
+        """Configurations in the dtype of a file, each still a standard representative."""
+        return x.astype(dtype, copy=False)
+
     def drift(self, x: Tensor, momenta: Tensor, time: float) -> Tensor:
         """Free motion for a molecular-dynamics time: the exponential map of time * momenta at x."""
         return x + time * momenta
@@ -48,6 +53,13 @@ class Circle(Space):
 
     def hot(self, u: Tensor) -> Tensor:
         return self.wrap(TWO_PI * u - math.pi)
+
+    def stored(self, x: np.ndarray, dtype: str) -> np.ndarray:
+        if x.dtype == dtype:
+            return x
+        # The nearest single-precision number to pi lies beyond it.
+        edge = np.nextafter(np.asarray(math.pi, dtype), np.asarray(0, dtype))
+        return np.clip(x.astype(dtype), -edge, edge)
 
 
 class Real(Space):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,10 @@ from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.estimates import observables_summary
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.replicas import Replicas, open_replicas
+from lattice_flows.workflows.forward import forward_summary
+from lattice_flows.workflows.replicas import LOG_W, Replicas, open_replicas
+from lattice_flows.workflows.selection import EVERYTHING, Selection
+from lattice_flows.workflows.topology import topology_summary
 
 _LOW_ACCEPTANCE = 0.1
 _FEWEST_DEPOSITS = 1000
@@ -38,8 +41,8 @@ _CHARGE_SQUARED = "topological_charge_squared"
 Summary = dict[str, Any]
 
 
-def analyse_run(folder: RunFolder, card: Card) -> Summary:
-    """The summary of a run: its flow, and those of its ensembles that hold anything.
+def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING) -> Summary:
+    """The summary of a run: its flow, and those of its ensembles that hold anything, of what is selected of them.
 
     Raises InputError where there is nothing to analyse, EnsembleError for a broken file.
     """
@@ -49,15 +52,24 @@ def analyse_run(folder: RunFolder, card: Card) -> Summary:
     if not paths and flow is None:
         raise InputError(f"{folder.path}: holds no ensembles yet; run or sample first")
     with ExitStack() as stack:
-        groups = {path.stem: open_replicas([path], stack)[0] for path in paths}
-        for name, group in groups.items():
+        opened = {path.stem: open_replicas([path], stack)[0] for path in paths}
+        for name, group in opened.items():
             _check_theory(group, card)
             if group.name != name:
                 raise InputError(
                     f"{folder.ensemble(name)}: holds the ensemble {group.name!r}; put it back to its place"
                 )
+        groups = {name: selection.of(group) for name, group in opened.items()}
         ensembles = {name: ensemble_summary(group) for name, group in groups.items()}
-    return _plain({"theory": card.theory.as_dict(), "flow": flow, "ensembles": ensembles})
+        theory = _theory(groups.values(), card.theory.as_dict())
+        if flow is not None and theory == card.theory.as_dict():
+            flow |= forward_summary(folder, card, groups.values(), flow)
+    return _plain({"theory": theory, "flow": flow, "ensembles": ensembles})
+
+
+def _theory(groups: Iterable[Replicas], otherwise: dict[str, Any]) -> dict[str, Any]:
+    """The [theory] table that the averages of these groups are of."""
+    return next((group.theory for group in groups), otherwise)
 
 
 def _holds_configurations(path: Path) -> bool:
@@ -68,22 +80,26 @@ def _holds_configurations(path: Path) -> bool:
         return ensemble.n_configs > 0
 
 
-def analyse_files(paths: Sequence[Path]) -> Summary:
-    """The summary of ensemble files, of one theory. Raises InputError and EnsembleError as `open_replicas` does."""
+def analyse_files(paths: Sequence[Path], selection: Selection = EVERYTHING) -> Summary:
+    """The summary of ensemble files, of one theory, of what is selected of them.
+
+    Raises InputError and EnsembleError as `open_replicas` does.
+    """
     for path in paths:
         if not _holds_configurations(path):
             raise InputError(f"{path}: there is no such ensemble, or it is still thermalising")
     with ExitStack() as stack:
-        groups = open_replicas(paths, stack)
+        groups = [selection.of(group) for group in open_replicas(paths, stack)]
         summary = {group.name: ensemble_summary(group) for group in groups}
         return _plain({"theory": groups[0].theory, "flow": None, "ensembles": summary})
 
 
 def _check_theory(group: Replicas, card: Card) -> None:
     """Raises InputError where a file of the run's folder is not of the card's theory."""
-    if group.theory != card.theory.as_dict():
+    if group.sampled_theory != card.theory.as_dict():
         raise InputError(
-            f"{group.files[0].path}: was made for the theory {group.theory}, the run's card has {card.theory.as_dict()}"
+            f"{group.files[0].path}: was made for the theory {group.sampled_theory}, "
+            f"the run's card has {card.theory.as_dict()}"
         )
 
 
@@ -139,14 +155,22 @@ def ensemble_summary(group: Replicas) -> Summary:
         "n_chains": group.n_chains,
         "n_configs": group.n_configs,
         "acceptance_rate": _acceptance_rate(group),
-        "seconds": seconds,
+        "seconds": seconds or None,  # not known of an imported ensemble
         "threads": int(group.files[0].attributes["threads"]),
         "frozen": frozen,
         "seconds_per_independent_config": None,
         "cost_observable": _cost_observable(observables),
+        "thermalisation_dropped": group.first,
+        "every": group.every,
         "settings": group.sampler,
         "observables": observables,
+        "topology": topology_summary(group, observables),
     }
+    if group.log_ratios:
+        summary["reweighting"], doubts = _reweighting(group)
+        warnings = doubts + warnings
+        if doubts:
+            _distrust(observables)
     if group.has("round_trips"):
         summary |= _round_trips(group)
         if summary["round_trips"] < MIN_CHANGES:
@@ -158,7 +182,8 @@ def ensemble_summary(group: Replicas) -> Summary:
         warnings.insert(0, f"frozen: {motion.text}; errors cannot be trusted")
     else:
         cost = observables.get(summary["cost_observable"])
-        summary["seconds_per_independent_config"] = core_seconds / cost["n_eff"] if cost else None
+        if cost and core_seconds > 0:  # nobody knows what an imported ensemble took
+            summary["seconds_per_independent_config"] = core_seconds / cost["n_eff"]
     if group.has("rejection_run"):
         summary["longest_rejection_run"] = int(max(chain.max() for chain in group.series("rejection_run")))
         n_proposals = group.n_configs * group.sampler["n_updates"]
@@ -177,6 +202,19 @@ def ensemble_summary(group: Replicas) -> Summary:
         summary["proposals"] = weights_summary(log_w)
         warnings.extend(summary["proposals"].pop("warnings"))
     return {**summary, "warnings": warnings}
+
+
+def _reweighting(group: Replicas) -> tuple[Summary, list[str]]:
+    """How far the configurations overlap with the target, and what to say about it."""
+    weights = weights_summary(np.concatenate(group.series(LOG_W)))
+    figures = {key: weights[key] for key in ("ess", "n_samples", "pareto_k", "largest_weight_share", "reliable")}
+    doubts = []
+    if not figures["reliable"]:
+        doubts.append(
+            f"reweighting: too little overlap, ESS * N = {figures['ess'] * figures['n_samples']:.0f}, "
+            f"Pareto k-hat = {figures['pareto_k']:.2f}; simulate nearer to these couplings"
+        )
+    return {"from": group.sampled_theory, **figures}, doubts
 
 
 def _acceptance_rate(group: Replicas) -> float | None:

@@ -20,11 +20,11 @@ Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
 
 
-def field_spec(theory: TheoryTable) -> FieldSpec:
+def field_spec(theory: TheoryTable, dtype: str = "float64") -> FieldSpec:
     """How configurations of the theory are stored."""
     event = theory.action.event_shape(theory.shape)
     axes = [f"x{axis}" for axis in range(len(theory.shape))]
-    return FieldSpec(theory.action.space.name, tuple((["mu", *axes])[-len(event) :]), event, "float64")
+    return FieldSpec(theory.action.space.name, tuple((["mu", *axes])[-len(event) :]), event, dtype)
 
 
 def oracle(theory: dict[str, Any]) -> Any:

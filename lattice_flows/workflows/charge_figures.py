@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
 from lattice_flows.workflows.format import with_error
-from lattice_flows.workflows.house_style import GREY, WIDTH, Plot, colour, marker, outer_labels, panel_grid
+from lattice_flows.workflows.house_style import (
+    GREY,
+    WIDTH,
+    FigureData,
+    Plot,
+    colour,
+    legend_above,
+    marker,
+    outer_labels,
+    panel_grid,
+)
 from lattice_flows.workflows.replicas import Replicas
 
 Array = NDArray[np.float64]
@@ -43,7 +53,8 @@ def charge_histories(groups: Sequence[Replicas], summary: Summary) -> Plot:
     """Q along the chains."""
     figure = Figure(figsize=(WIDTH, 0.6 + 1.05 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), 1, sharey=True, squeeze=False)[:, 0]
-    largest = max(_draw_history(axes, group, summary) for axes, group in zip(panels, groups))
+    rows = [row for axes, group in zip(panels, groups) for row in _draw_history(axes, group, summary)]
+    largest = max(1, *(abs(charge) for *_, charge in rows))
     panels[0].set_ylim(-largest - 0.4, largest + 0.4)
     panels[0].yaxis.set_major_locator(MaxNLocator(5, integer=True, symmetric=True))
     panels[-1].set_xlabel("configuration")
@@ -54,23 +65,24 @@ def charge_histories(groups: Sequence[Replicas], summary: Summary) -> Plot:
         f"Histories of the topological charge of {_names(groups)}. Frozen: {', '.join(frozen) or 'none'}.",
         "Topological charge along the first chain of each ensemble, over about a hundred autocorrelation times; mind "
         "that the panels differ in length." + (" Of frozen ensembles four chains are shown, whole." if frozen else ""),
+        FigureData(("ensemble", "chain", "configuration", "topological charge Q"), rows),
     )
 
 
-def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> float:
-    """Draw the charge in steps; returns the largest |Q|, at least 1."""
+def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> list[tuple[str, int, int, int]]:
+    """Draw the charge in steps; returns what was drawn: ensemble, chain, configuration, charge."""
     chains, rows = group.series(_CHARGE), group.rows(_CHARGE)
     frozen, at = _is_frozen(group, summary), _index(group, summary)
     n = len(chains[0]) if frozen else _stretch(summary["ensembles"][group.name], len(chains[0]))
     part = slice(0, n, -(-n // _MOST_POINTS))
-    largest = 1.0
+    drawn: list[tuple[str, int, int, int]] = []
     for k, (chain, numbers) in enumerate(zip(chains[: 4 if frozen else 1], rows)):
         charge = np.rint(chain[part])
         axes.step(numbers[part], charge, where="post", color=colour(at), alpha=1.0 - 0.2 * k, linewidth=0.9)
-        largest = max(largest, float(np.abs(charge).max()))
+        drawn.extend((group.name, k, int(config), int(q)) for config, q in zip(numbers[part], charge))
     axes.set(title=f"{group.name}{' (frozen)' if frozen else ''}", ylabel="$Q$", xlim=rows[0][[0, n - 1]])
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    return largest
+    return drawn
 
 
 def _stretch(ensemble: Summary, n_configs: int) -> int:
@@ -80,31 +92,45 @@ def _stretch(ensemble: Summary, n_configs: int) -> int:
 
 
 def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> Plot:
-    """P(Q) with errors, against the closed form."""
+    """P(Q) with errors, against the closed form, or a Gaussian of the measured width where there is none."""
     charges = _charges_shown(groups, exact)
     closed_form = exact.charge_distribution(int(charges[-1])) if exact else None
-    highest = 0.0 if closed_form is None else float(closed_form.max())
+    name = "closed form" if exact else "Gaussian"
+    highest = 0.0
+    rows: list[tuple[str | int | float, ...]] = []
     figure, panels = panel_grid(len(groups), height=1.7, sharex=True, sharey=True)
-    for axes, group in zip(panels, groups):
+    for i, (axes, group) in enumerate(zip(panels, groups)):
         at = _index(group, summary)
-        if closed_form is not None:
-            axes.bar(charges, closed_form, 0.9, color="0.82")
         value, error = _probabilities(group, charges)
+        expected = _gaussian(charges, value) if closed_form is None else closed_form
+        axes.bar(charges, expected, 0.9, color="0.82", label=name if i == 0 else None)
         axes.errorbar(charges, value, error, fmt=marker(at), color=colour(at), markersize=3, elinewidth=1.0)
         axes.set_title(group.name)
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, symmetric=True))
         axes.grid(False, axis="x")
-        highest = max(highest, float((value + error).max()))
+        highest = max(highest, float((value + error).max()), float(expected.max(where=expected >= 0, initial=0.0)))
+        rows.extend((group.name, int(q), *row) for q, *row in zip(charges, value, error, expected))
     panels[0].set_ylim(0.0, 1.05 * min(highest, 1.0))
     outer_labels(panels, "$Q$", "$P(Q)$")
-    against = ", against the closed form (grey)" if exact else ""
+    legend_above(figure)
+    against = "the closed form" if exact else "the Gaussian of the measured width ⟨Q²⟩"
     return Plot(
         "charge_distribution",
         figure,
-        f"Distribution of the topological charge of {_names(groups)}, for |Q| up to {charges[-1]}{against}.",
-        f"Distribution of the topological charge{against}. Errors by the Gamma method; where an ensemble never saw a "
-        "charge, its error is zero, and wrong.",
+        f"Distribution of the topological charge of {_names(groups)}, for |Q| up to {charges[-1]}, against {against}.",
+        f"Distribution of the topological charge, against {against} (grey). Errors by the Gamma method; where an "
+        "ensemble never saw a charge, its error is zero, and wrong.",
+        FigureData(("ensemble", "topological charge Q", "P(Q)", "error of P(Q)", f"P(Q) of the {name}"), rows),
     )
+
+
+def _gaussian(charges: NDArray[np.int64], probability: Array) -> Array:
+    """The Gaussian over the integers with the variance of these probabilities; not-a-number where nothing moved."""
+    variance = float(np.sum(charges**2 * probability))
+    if not variance > 0:
+        return np.full(len(charges), np.nan)
+    weight = np.exp(-(charges**2) / (2.0 * variance))
+    return weight / weight.sum()
 
 
 def _charges_shown(groups: Sequence[Replicas], exact: ExactU1 | None) -> NDArray[np.int64]:
@@ -120,7 +146,7 @@ def _probabilities(group: Replicas, charges: NDArray[np.int64]) -> tuple[Array, 
     chains = [np.rint(chain) for chain in group.series(_CHARGE)]
     estimate: Callable[[list[Array]], Any] = gamma_method
     if group.weighted:
-        log_w = [w[rows] for w, rows in zip(group.series("log_w"), group.rows(_CHARGE))]
+        log_w = group.series_like("log_w", _CHARGE)
 
         def estimate(series: list[Array]) -> Any:
             return reweighted(series, log_w)
@@ -135,8 +161,7 @@ def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> lis
     if not chains:
         return []
     figure, panels = panel_grid(len(chains), height=1.7, sharey=True)
-    for axes, group in zip(panels, chains):
-        _draw_autocorrelation(axes, group, summary)
+    rows = [row for axes, group in zip(panels, chains) for row in _draw_autocorrelation(axes, group, summary)]
     outer_labels(panels, "$t$ (configurations)", r"$\rho(t)$ of $Q^2$")
     left_out = [group for group in groups if group not in chains]
     missing = f" Not shown, for they are frozen or weighted: {_names(left_out)}." if left_out else ""
@@ -147,6 +172,10 @@ def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> lis
             f"Autocorrelation functions of the squared topological charge of {_names(chains)}.",
             "Normalised autocorrelation function of Q² with its error; the dashed line is the window up to which it is "
             f"summed to τ_int.{missing}",
+            FigureData(
+                ("ensemble", "lag t (configurations)", "rho(t) of Q^2", "error of rho(t)", "window (configurations)"),
+                rows,
+            ),
         )
     ]
 
@@ -159,7 +188,8 @@ def _tau_int_estimate(group: Replicas, summary: Summary) -> Summary | None:
     return estimate
 
 
-def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> None:
+def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> list[tuple[str, int, float, float, int]]:
+    """Draw rho(t) with its errors and its window; returns ensemble, t, rho, error and window."""
     estimate = _tau_int_estimate(group, summary)
     assert estimate is not None
     max_lag = min(max(10, math.ceil(1.6 * estimate["window"])), _MOST_LAGS)
@@ -175,6 +205,7 @@ def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> None
     axes.set_title(rf"{group.name}{gap}$\tau_\mathrm{{int}} = {tau_int}$")
     axes.set(xlim=(0, max(lags[-1], 1)), ylim=(-0.25, 1.05))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return [(group.name, int(t), float(r), float(e), int(window)) for t, r, e in zip(lags, rho, error)]
 
 
 def _is_frozen(group: Replicas, summary: Summary) -> bool:

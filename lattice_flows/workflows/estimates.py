@@ -19,7 +19,7 @@ from lattice_flows.statistics import (
     r_hat,
 )
 from lattice_flows.workflows.assemble import oracle
-from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.replicas import LOG_W, Replicas
 from lattice_flows.workflows.umbrella import block_doubt, joined_estimator
 
 Summary = dict[str, Any]
@@ -81,8 +81,7 @@ def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
 
 def _log_weights(group: Replicas, quantity: Quantity) -> Chains:
     """log w of the configurations on which the quantity was measured."""
-    rows = group.rows(quantity.terms[0].series)
-    return [chain[row] for chain, row in zip(group.series("log_w"), rows)]
+    return group.series_like(LOG_W, quantity.terms[0].series)
 
 
 def _weighted_chains_disagree(group: Replicas, quantity: Quantity, terms: list[Chains], error: float) -> bool:

@@ -13,9 +13,20 @@ from lattice_flows.exact import ExactU1
 from lattice_flows.training.history import Record
 from lattice_flows.workflows.charge_figures import charge_plots
 from lattice_flows.workflows.format import label
-from lattice_flows.workflows.house_style import GREY, STYLE, WIDTH, Plot, colour, legend_above, marker, single
+from lattice_flows.workflows.house_style import (
+    GREY,
+    STYLE,
+    WIDTH,
+    FigureData,
+    Plot,
+    colour,
+    legend_above,
+    marker,
+    single,
+)
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.scalar_figures import magnetisation_plots
+from lattice_flows.workflows.topology_figures import topology_plots
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]
@@ -31,18 +42,21 @@ def all_plots(
     samples: Replicas | None,
     history: Sequence[Record],
     exact: ExactU1 | None,
+    sampled: ExactU1 | None,
 ) -> list[Plot]:
     """Every figure that the run has the numbers for.
 
-    groups: the open ensembles of the summary, in its order; samples: the flow's evaluation; history: its training.
+    groups: the open ensembles of the summary, in its order; samples: the flow's evaluation; history: its training;
+    exact: closed forms of the summary's theory; sampled: of the theory that was sampled, where it was reweighted.
     """
     with matplotlib.rc_context(STYLE):
         return [
             *pulls(summary),
             *charge_plots(groups, summary, exact),
+            *topology_plots(summary, exact),
             *magnetisation_plots(groups, summary),
-            *weights(groups, samples, summary, exact),
-            *training(history, exact),
+            *weights(groups, samples, summary, sampled),
+            *training(history, sampled),
         ]
 
 
@@ -86,6 +100,10 @@ def pulls(summary: Summary) -> list[Plot]:
             f"Does it agree? Differences from the closed forms in units of their errors, with bands at 1 and 2 "
             f"({within} points lie within 2). Values of one ensemble are correlated. Arrows point at what lies beyond "
             f"{edge:g}. Open symbols: frozen ensembles and unreliable weights, whose errors mean little.",
+            FigureData(
+                ("ensemble", "observable", "(value - exact) / error"),
+                [(name, key, value) for name, values in found.items() for key, value in values.items()],
+            ),
         )
     ]
 
@@ -122,10 +140,12 @@ def weights(
     log_z = _log_z(summary, exact)
     edges = _edges(np.concatenate(list(found.values())) - log_z)
     figure, axes = single(2.8)
+    rows: list[tuple[str, float, float, float]] = []
     for name, log_w in found.items():
         density = np.histogram(log_w - log_z, edges)[0] / (log_w.size * np.diff(edges))
         filled: dict[str, Any] = {"fill": True, "alpha": 0.4} if name == _FRESH else {"linewidth": 1.3}
         text = name if name == _FRESH else f"proposals of {name}"
+        rows.extend((text, *bin_) for bin_ in zip(edges[:-1], edges[1:], density))
         axes.stairs(density, edges, color=colour(_index(summary, name)), label=text, **filled)
     axes.axvline(0, color="0.2", linestyle="--", linewidth=1.0, label=r"mean weight, $w = Z$")
     axes.set(xlabel=r"$\log w - \log Z$", ylabel="density", xlim=edges[[0, -1]])
@@ -140,6 +160,7 @@ def weights(
             f"Histogram of the log weights of {', '.join(found)} about log Z.",
             "Log weights of flow samples about log Z (the closed form where there is one). A perfect flow has all of "
             f"them at zero; what lies far to the right is what the flow proposes too rarely.{clipped}",
+            FigureData(("weights of", "log w - log Z, lower edge", "log w - log Z, upper edge", "density"), rows),
         )
     ]
 
@@ -198,5 +219,9 @@ def training(history: Sequence[Record], exact: ExactU1 | None) -> list[Plot]:
             f"the ESS at {ess[-1]:.3f}.",
             "Training: the variational bound ⟨log w⟩ ≤ log Z (minus the loss) and the effective sample size, both of "
             f"fresh samples of the averaged weights. The bound ends at {ending}{against}.",
+            FigureData(
+                ("training (seconds)", "step", "bound on log Z", "ESS"),
+                [(row.seconds, row.step, row.log_z_bound, row.ess) for row in rows],
+            ),
         )
     ]

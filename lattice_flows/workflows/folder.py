@@ -58,9 +58,9 @@ def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[
         folder = RunFolder(source)
         if not folder.card.exists():
             raise InputError(f"{source}: holds no run (no card.toml); give a run card or a run's folder")
-        return folder, _claim(folder, read_card(folder.card, _latest([*_read_overrides(folder), *overrides])))
+        return folder, claim(folder, read_card(folder.card, _latest([*_read_overrides(folder), *overrides])))
     card = read_card(source, overrides)
-    return (folder := RunFolder(out or default_folder(source))), _claim(folder, card)
+    return (folder := RunFolder(out or default_folder(source))), claim(folder, card)
 
 
 def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
@@ -96,7 +96,11 @@ def _latest(overrides: Sequence[str]) -> list[str]:
     return list({override.partition("=")[0].strip(): override for override in overrides}.values())
 
 
-def _claim(folder: RunFolder, card: Card) -> Card:
+def claim(folder: RunFolder, card: Card) -> Card:
+    """The card, whose run the folder holds from now on, if it does not yet.
+
+    Raises InputError where it holds anything else, or cannot be written.
+    """
     if folder.path.exists() and not folder.path.is_dir():
         raise InputError(f"{folder.path}: is a file; --out must name a folder")
     if folder.card.exists():

@@ -27,6 +27,7 @@ _LABELS = {
     "topological_charge": Label("Q", "Q", r"$Q$"),
     "topological_charge_squared": Label("Q^2", "Q²", r"$Q^2$"),
     "topological_susceptibility": Label("chi_top", "χ_top", r"$\chi_\mathrm{top}$"),
+    "topological_b2": Label("b2", "b₂", r"$b_2$"),
     "magnetisation": Label("M", "M", r"$M$"),
     "abs_magnetisation": Label("|M|", "|M|", r"$|M|$"),
     "susceptibility": Label("chi", "χ", r"$\chi$"),
@@ -38,22 +39,30 @@ _LABELS = {
 }
 
 
+# Names with numbers in them, and their labels with these numbers in place of {0}, {1}.
+_PATTERNS = {
+    r"wilson_loop_(\d+)x(\d+)": Label("W({0}x{1})", "W({0}×{1})", r"$W_{{{0}\times{1}}}$"),
+    r"creutz_ratio_(\d+)x(\d+)": Label("Creutz({0}x{1})", "Creutz({0}×{1})", r"$\chi_{{{0}\times{1}}}$"),
+    r"polyakov_correlator_(\d+)_(\d+)": Label("P_{0}({1})", "P_{0}({1})", r"$P_{0}({1})$"),
+    r"polyakov_loop_(\d)": Label("Re L_{0}", "Re L_{0}", r"$\mathrm{{Re}}\,L_{0}$"),
+    r"polyakov_modulus_(\d)": Label("|L_{0}|", "|L_{0}|", r"$|L_{0}|$"),
+    r"polyakov_modulus_squared_(\d)": Label("|L_{0}|^2", "|L_{0}|²", r"$|L_{0}|^2$"),
+    r"two_point_(\d+)": Label("C({0})", "C({0})", r"$C({0})$"),
+    r"effective_mass_(\d+)": Label("m_eff({0})", "m_eff({0})", r"$m_\mathrm{{eff}}({0})$"),
+}
+_FLOWED = re.compile(r"(.*)_t([0-9.e+-]+)")
+
+
 def label(observable: str) -> Label:
     """The short names of an observable; its own name where there is none."""
     if observable in _LABELS:
         return _LABELS[observable]
-    if loop := re.fullmatch(r"wilson_loop_(\d+)x(\d+)", observable):
-        r, t = loop.groups()
-        return Label(f"W({r}x{t})", f"W({r}×{t})", rf"$W_{{{r}\times{t}}}$")
-    if correlator := re.fullmatch(r"polyakov_correlator_(\d+)_(\d+)", observable):
-        mu, distance = correlator.groups()
-        return Label(f"P_{mu}({distance})", f"P_{mu}({distance})", rf"$P_{mu}({distance})$")
-    if two_point := re.fullmatch(r"two_point_(\d+)", observable):
-        (t,) = two_point.groups()
-        return Label(f"C({t})", f"C({t})", rf"$C({t})$")
-    if mass := re.fullmatch(r"effective_mass_(\d+)", observable):
-        (t,) = mass.groups()
-        return Label(f"m_eff({t})", f"m_eff({t})", rf"$m_\mathrm{{eff}}({t})$")
+    for pattern, found in _PATTERNS.items():
+        if numbers := re.fullmatch(pattern, observable):
+            return Label(*(text.format(*numbers.groups()) for text in found))
+    if flowed := _FLOWED.fullmatch(observable):
+        unflowed, time = label(flowed[1]), flowed[2]
+        return Label(f"{unflowed.plain} (t={time})", f"{unflowed.page} (t = {time})", f"{unflowed.tex} ($t = {time}$)")
     return Label(observable, observable, observable.replace("_", " "))
 
 
@@ -193,6 +202,22 @@ def flow_line(flow: Summary) -> str:
         f"{flow['n_parameters']} parameters"
         f"{'' if flow['reliable'] else '; UNRELIABLE'}"
     )
+
+
+def selections(summary: Summary) -> list[str]:
+    """What of the ensembles was analysed, where it is not all of it as it was sampled."""
+    lines = []
+    for name, ensemble in summary["ensembles"].items():
+        dropped, every, weights = (ensemble.get(key) for key in ("thermalisation_dropped", "every", "reweighting"))
+        parts = [f"the first {dropped} configurations of each chain dropped"] if dropped else []
+        parts += [f"one of {every} configurations kept"] if every and every > 1 else []
+        if weights:
+            own, target = weights["from"], summary["theory"]
+            changes = [f"{key} = {own[key]} to {target[key]}" for key in own if own[key] != target[key]]
+            parts.append(f"reweighted from {', '.join(changes)}, ESS {number(weights['ess'])}")
+        if parts:
+            lines.append(f"{name}: {'; '.join(parts)}")
+    return lines
 
 
 def warnings(summary: Summary) -> list[str]:

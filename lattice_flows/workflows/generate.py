@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import Sampler
 from lattice_flows.training import CHECKPOINT_NAME
 from lattice_flows.workflows.assemble import field_spec, load_flow, start_configurations
-from lattice_flows.workflows.card import Card, EnsembleTable, Measurement
+from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.compute import (
     kernel_threads,
     network_threads,
@@ -28,8 +28,9 @@ from lattice_flows.workflows.compute import (
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.interrupt import StopRequest
+from lattice_flows.workflows.measurements import Measurement, measured
 from lattice_flows.workflows.progress import Meter, meter
-from lattice_flows.workflows.provenance import git_commit, software
+from lattice_flows.workflows.provenance import git_commit, machine, software
 from lattice_flows.workflows.sampler_tables import build_sampler
 from lattice_flows.workflows.states import flatten, restore
 
@@ -68,6 +69,7 @@ def generate_at(
     if resuming:
         sampler = _with_findings(sampler, path, json.loads(attributes["sampler"]))
         _check_same(path, attributes, _header(card, table, sampler, checksum), table)
+        card = _with_measurements_of(path, attributes, card)
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
         return
@@ -79,8 +81,14 @@ def generate_at(
     except ValueError as error:  # what a sampler cannot do on this lattice, it says when chains begin
         raise InputError(f"[[ensemble]] {table.name}: {error}") from None
     header = _header(card, table, sampler, checksum)
-    chains, spec = range(table.n_chains), field_spec(card.theory)
-    with Ensemble.create(path, header=header, chains=chains, field=spec, store_fields=table.store_fields) as writer:
+    with Ensemble.create(
+        path,
+        header=header,
+        chains=range(table.n_chains),
+        field=field_spec(card.theory, table.field_dtype),
+        store_fields=table.store_fields,
+        compression=table.compression,
+    ) as writer:
         _Production(card, table, sampler, writer, state, 0).run(stop, console)
 
 
@@ -172,23 +180,17 @@ class _Production:
         proposals = columns.pop("proposal_log_w", None)  # (n, n_updates, B)
         flat = fields.reshape(-1, *fields.shape[2:])  # (n * B, *event)
         series = {"action": self.card.theory.action.evaluate(flat).reshape(fields.shape[:2])}
-        every = {}
-        for measurement in self.card.measurements:
-            name, rows = measurement.observable.name, self._rows(measurement, len(x))
-            part = fields[rows]
-            series[name] = measurement.observable(part.reshape(-1, *fields.shape[2:])).reshape(part.shape[:2])
-            every[name] = measurement.every
+        more, every = measured(self.card.measurements, fields, self.writer.n_configs)
         return Block(
-            series={**series, **columns},
+            series={**series, **more, **columns},
             every=every,
-            fields=fields if self.table.store_fields else None,
+            fields=self._stored(fields) if self.table.store_fields else None,
             proposals={} if proposals is None else {"log_w": proposals.reshape(-1, fields.shape[1])},
         )
 
-    def _rows(self, measurement: Measurement, n: int) -> slice:
-        """The rows of the next n configurations whose numbers are multiples of `every`."""
-        first = -self.writer.n_configs % measurement.every
-        return slice(first, n, measurement.every)
+    def _stored(self, fields: np.ndarray) -> np.ndarray:
+        """Fields in the dtype of the file. What is measured, and what a resume starts from, is never narrowed."""
+        return self.card.theory.action.space.stored(fields, self.table.field_dtype)
 
     def _commit_interval(self) -> float:
         return max(_COMMIT_SECONDS, 0.01 * self.writer.seconds)
@@ -225,7 +227,7 @@ def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | No
 
 def _check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any], table: EnsembleTable) -> None:
     """Raises InputError where the file was made by another theory, sampler, seed or flow than the card asks for."""
-    for key in ("name", "theory", "sampler", "seed", "observables", "weighted", "flow_sha256"):
+    for key in ("name", "theory", "sampler", "seed", "weighted", "flow_sha256"):
         if held.get(key) != wanted[key]:
             raise InputError(
                 f"{path}: holds chains of another {key} than the card asks for ({held.get(key)}, not {wanted[key]}); "
@@ -233,6 +235,21 @@ def _check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any], table:
             )
     if (held["first_chain"], held["n_chains"]) != (0, table.n_chains):
         raise InputError(f"{path}: holds {held['n_chains']} chains and the card asks for {table.n_chains}")
+
+
+def _with_measurements_of(path: Path, held: dict[str, Any], card: Card) -> Card:
+    """The card with the observables of the file, to which `measure` may have added some.
+
+    Raises InputError where the file lacks one of the card's.
+    """
+    tables = json.loads(held["observables"])
+    for measurement in card.measurements:
+        if measurement.as_dict() not in tables:
+            raise InputError(
+                f"{path}: holds chains without the observable {measurement.as_dict()}, which the card asks for; "
+                "`lattice-flows measure` adds it to a finished ensemble"
+            )
+    return replace(card, measurements=tuple(map(Measurement.from_dict, tables)))
 
 
 def _header(card: Card, table: EnsembleTable, sampler: Sampler, checksum: str) -> dict[str, str | int]:
@@ -249,6 +266,8 @@ def _header(card: Card, table: EnsembleTable, sampler: Sampler, checksum: str) -
         "seed": card.seed,
         "threads": _threads(table),
         "software": software(),
+        "machine": machine(),
+        "device": str(resolve_device(card.device)) if table.needs_flow else "cpu",
         "git_commit": git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "card": card.text,

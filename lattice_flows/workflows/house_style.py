@@ -1,6 +1,8 @@
 """How every figure looks: size, letters, colours, panels; and what a figure is on a page."""
 
+import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +11,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# M. Okabe and K. Ito's palette, which colour-blind readers can tell apart; yellow, too pale for lines, is left out.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# M. Okabe and K. Ito's palette, which colour-blind readers can tell apart. Yellow is left out, and the last two are
+# darkened, so that every colour stands at least 3 : 1 against white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#3A91C8", "#B27B00")
 MARKERS = "osD^vPX"
 GREY = "0.45"
 WIDTH = 4.8  # inches: shrunk to the width of a phone, the letters can still be read
@@ -37,14 +40,40 @@ STYLE: dict[Any, Any] = {
 }
 
 
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """The numbers that a figure shows: headings with their units in words, and rows of as many cells."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+
+    def csv(self) -> bytes:
+        """A line of headings and one per row; numbers with all their digits, nothing where there is no number."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.headings)
+        writer.writerows([_exact_text(cell) for cell in row] for row in self.rows)
+        return text.getvalue().encode()
+
+
+def _exact_text(cell: Cell) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return ""
+    return repr(float(cell)) if isinstance(cell, float) else str(cell)
+
+
 @dataclass(frozen=True)
 class Plot:
-    """A figure with the words that go with it; `name` is that of its files."""
+    """A figure with the words and numbers that go with it; `name` is that of its files."""
 
     name: str
     figure: Figure
     alternative: str
     caption: str
+    data: FigureData
 
     def render(self, suffix: str) -> bytes:
         """The figure as "svg", "pdf" or "png"; the same bytes for the same numbers."""

@@ -9,7 +9,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 
 
 class Stopped(Exception):
-    """The run was asked to stop and everything is saved; the same command goes on."""
+    """The work was asked to stop by this signal; `kept` says what became of it."""
+
+    def __init__(self, by: str | None, kept: str = "everything is saved, run again to go on") -> None:
+        super().__init__(by)
+        self.kept = kept
 
 
 class StopRequest:

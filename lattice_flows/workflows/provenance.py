@@ -1,6 +1,7 @@
-"""What made a file: versions and commit."""
+"""What made a file: versions, commit and machine."""
 
 import json
+import os
 import platform
 import subprocess
 from functools import cache
@@ -8,12 +9,30 @@ from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGES = ("lattice_flows", "numpy", "numba", "torch", "h5py", "scipy")
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @cache
 def software() -> str:
     """Versions of everything the numbers depend on, as JSON."""
     return json.dumps({"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}})
+
+
+@cache
+def machine() -> str:
+    """Where it ran, as JSON: networks round differently from one kind of processor to another."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return json.dumps({"host": platform.node(), "system": platform.system(), "processor": _processor(), "cores": cores})
+
+
+def _processor() -> str:
+    """The processor's name, of Linux's description where there is one."""
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 @cache

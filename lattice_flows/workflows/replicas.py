@@ -11,21 +11,39 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.observables import Observable, Quantity
-from lattice_flows.workflows.card import Measurement
 from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.measurements import Measurement
+
+LOG_W = "log_w"
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """The files of one ensemble, open for reading."""
+    """The files of one ensemble, open for reading, and which part of them counts.
+
+    first, every: configurations count from this number on, if their number is a multiple of `every`.
+    target: the [theory] table that averages are reweighted to, and log_ratios the S - S' that this takes, for each
+        file an array (n_configs, n_chains).
+    derived: quantities beside those of the observables.
+    """
 
     name: str
     files: tuple[Ensemble, ...]
+    first: int = 0
+    every: int = 1
+    target: dict[str, Any] | None = None
+    log_ratios: tuple[np.ndarray, ...] = ()
+    derived: tuple[Quantity, ...] = ()
+
+    @property
+    def sampled_theory(self) -> dict[str, Any]:
+        """The [theory] table that the chains sample."""
+        return json.loads(self.files[0].attributes["theory"])
 
     @property
     def theory(self) -> dict[str, Any]:
-        """The [theory] table."""
-        return json.loads(self.files[0].attributes["theory"])
+        """The [theory] table that averages are of."""
+        return self.target or self.sampled_theory
 
     @property
     def sampler(self) -> dict[str, Any]:
@@ -35,7 +53,7 @@ class Replicas:
     @property
     def weighted(self) -> bool:
         """Whether averages need the series log_w."""
-        return bool(self.files[0].attributes["weighted"])
+        return bool(self.log_ratios or self.files[0].attributes["weighted"])
 
     @property
     def n_chains(self) -> int:
@@ -44,20 +62,51 @@ class Replicas:
 
     @property
     def n_configs(self) -> int:
-        """Configurations per chain; of the shortest file where they differ."""
-        return min(file.n_configs for file in self.files)
+        """Configurations per chain that count; of the shortest file where they differ."""
+        return min(self._all_numbers(file).size for file in self.files)
 
     def has(self, name: str) -> bool:
-        """Whether the series was measured."""
-        return name in self.files[0].series_names
+        """Whether the series was measured in every file."""
+        return all(name in file.series_names for file in self.files)
 
     def series(self, name: str) -> list[np.ndarray]:
         """The series of every chain, as the replicas of the Gamma method."""
-        return [chain for file in self.files for chain in file.series(name).T]
+        chains = []
+        for k, file in enumerate(self.files):
+            values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
+            numbers = np.arange(file.n_configs) if name == LOG_W else file.series_configs(name)
+            chains += list(values[self._counted(numbers)].T)
+        return chains
 
     def rows(self, name: str) -> list[np.ndarray]:
-        """The configurations that the series was measured on, for every chain."""
-        return [file.series_configs(name) for file in self.files for _ in range(file.n_chains)]
+        """The numbers of the configurations that the series was measured on, for every chain."""
+        return [
+            numbers[self._counted(numbers)]
+            for file in self.files
+            for numbers in [file.series_configs(name)]
+            for _ in range(file.n_chains)
+        ]
+
+    def series_like(self, name: str, other: str) -> list[np.ndarray]:
+        """The series `name`, measured on every configuration, where the series `other` was measured too."""
+        held = [self._all_numbers(file) for file in self.files for _ in range(file.n_chains)]
+        return [chain[np.searchsorted(n, rows)] for chain, n, rows in zip(self.series(name), held, self.rows(other))]
+
+    def _all_numbers(self, file: Ensemble) -> np.ndarray:
+        """The numbers of all configurations of a chain that count."""
+        numbers = np.arange(file.n_configs)
+        return numbers[self._counted(numbers)]
+
+    def _counted(self, numbers: np.ndarray) -> np.ndarray | slice:
+        """The places of the configurations that count among those of these (ascending) numbers."""
+        if self.first == 0 and self.every == 1:
+            return slice(None)
+        return np.flatnonzero((numbers >= self.first) & (numbers % self.every == 0))
+
+    def _log_w(self, k: int) -> np.ndarray:
+        """The log weights of file k for the target."""
+        file = self.files[k]
+        return self.log_ratios[k] + (file.series(LOG_W) if file.attributes["weighted"] else 0.0)
 
     def proposals(self, name: str) -> np.ndarray | None:
         """What is known of all proposals, (m,), or None."""
@@ -74,7 +123,8 @@ class Replicas:
         """What can be estimated from the series that were measured."""
         shape = tuple(self.theory["shape"])
         every = [quantity for observable in self.observables() for quantity in observable.quantities(shape)]
-        return [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
+        measured = [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
+        return [*measured, *self.derived]
 
 
 def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:

@@ -1,17 +1,19 @@
 """The report of a run: one page that needs nothing beside itself, and its figures."""
 
 import base64
-import json
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows import format
+from lattice_flows.workflows import report_tables as page
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.errors import InputError
@@ -19,47 +21,69 @@ from lattice_flows.workflows.figures import all_plots
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.house_style import Plot
 from lattice_flows.workflows.replicas import Replicas, open_replicas
-from lattice_flows.workflows.sampler_tables import needs_flow
+from lattice_flows.workflows.selection import Selection
+from lattice_flows.workflows.topology_tables import topology_tables
 
 Summary = dict[str, Any]
-Row = tuple[str, ...]
-
-_SYMBOLS = {"u1": "U(1)", "phi4": "φ⁴", "phi4_hopping": "φ⁴", "beta": "β", "kappa": "κ", "lam": "λ", "m2": "m²"}
 _POINT = 96 / 72  # pixels of a page
 
 
-class PageTable(NamedTuple):
-    """A table of ready texts; the first cell of a row is its heading."""
-
-    caption: str
-    headings: Row
-    rows: Sequence[Row]
-
-
 def write_report(folder: RunFolder, card: Card, summary: Summary) -> None:
-    """Write report/index.html, and each figure as report/NAME.svg and report/NAME.pdf, replacing each file at once.
+    """Write report/index.html, and each figure as NAME.svg and NAME.pdf with its data as NAME.csv, each at once.
 
     summary: that of `analyse_run`. Reads series only. Raises InputError where the folder cannot be written,
     EnsembleError for a broken ensemble.
     """
     with ExitStack() as stack:
-        groups = _open(folder, card, summary, stack)
+        groups = _open([folder.ensemble(table.name) for table in card.ensembles], summary, stack)
         samples = open_replicas([folder.evaluation], stack)[0] if summary["flow"] else None
-        plots = all_plots(groups, summary, samples, _history(folder), oracle(summary["theory"]))
+        plots = all_plots(groups, summary, samples, _history(folder), *_oracles(summary, card.theory.as_dict()))
         made = groups + ([samples] if samples else [])
-        vectors = {plot.name: plot.render("svg") for plot in plots}
-        page = _page(card, summary, made, plots, vectors)
-    for plot in plots:
-        _replace(folder.report / f"{plot.name}.svg", vectors[plot.name])
-        _replace(folder.report / f"{plot.name}.pdf", plot.render("pdf"))
-    _replace(folder.report / "index.html", page.encode())
+        _write(folder.report, summary, made, plots, card.text, card.overrides)
 
 
-def _open(folder: RunFolder, card: Card, summary: Summary, stack: ExitStack) -> list[Replicas]:
-    """The ensembles of the summary."""
-    paths = [folder.ensemble(table.name) for table in card.ensembles]
+def write_files_report(target: Path, paths: Sequence[Path], summary: Summary) -> None:
+    """The report of ensemble files in the folder `target`; summary: that of `analyse_files`. Raises as write_report."""
+    with ExitStack() as stack:
+        groups = _open(paths, summary, stack)
+        plots = all_plots(groups, summary, None, [], *_oracles(summary, groups[0].sampled_theory))
+        cards = {str(file.attributes["card"]) for group in groups for file in group.files}
+        _write(target, summary, groups, plots, "\n\n".join(sorted(cards)), ())
+
+
+def _open(paths: Sequence[Path], summary: Summary, stack: ExitStack) -> list[Replicas]:
+    """The ensembles of the summary among these files, what it takes of them."""
     groups = open_replicas([path for path in paths if Ensemble.exists(path)], stack)
-    return [group for group in groups if group.name in summary["ensembles"]]
+    return [_selected(group, summary) for group in groups if group.name in summary["ensembles"]]
+
+
+def _selected(group: Replicas, summary: Summary) -> Replicas:
+    """The part of an ensemble that the summary is of, with its weights."""
+    ensemble, own = summary["ensembles"][group.name], group.sampled_theory
+    couplings = {key: value for key, value in summary["theory"].items() if value != own[key]}
+    return Selection(ensemble.get("thermalisation_dropped", 0), ensemble.get("every", 1), couplings).of(group)
+
+
+def _oracles(summary: Summary, sampled: Summary) -> tuple[Any, Any]:
+    """The closed forms of the summary's theory, and of the one that was sampled."""
+    return oracle(summary["theory"]), oracle(sampled)
+
+
+def _write(
+    target: Path,
+    summary: Summary,
+    made: Sequence[Replicas],
+    plots: Sequence[Plot],
+    card: str,
+    overrides: Sequence[str],
+) -> None:
+    vectors = {plot.name: plot.render("svg") for plot in plots}
+    text = _page(summary, made, plots, vectors, card, overrides)
+    for plot in plots:
+        _replace(target / f"{plot.name}.svg", vectors[plot.name])
+        _replace(target / f"{plot.name}.pdf", plot.render("pdf"))
+        _replace(target / f"{plot.name}.csv", plot.data.csv())
+    _replace(target / "index.html", text.encode())
 
 
 def _history(folder: RunFolder) -> list[Record]:
@@ -68,150 +92,59 @@ def _history(folder: RunFolder) -> list[Record]:
 
 
 def _page(
-    card: Card, summary: Summary, made: Sequence[Replicas], plots: Sequence[Plot], vectors: dict[str, bytes]
+    summary: Summary,
+    made: Sequence[Replicas],
+    plots: Sequence[Plot],
+    vectors: dict[str, bytes],
+    card: str,
+    overrides: Sequence[str],
 ) -> str:
     environment = Environment(
         loader=PackageLoader("lattice_flows.workflows", ""), autoescape=True, undefined=StrictUndefined
     )
+    environment.filters["symbols"] = _symbols
     return environment.get_template("report.html.j2").render(
-        title=_title(summary["theory"]),
-        date=_date(made),
+        title=page.title(summary["theory"]),
+        date=page.date(made),
         warnings=format.warnings(summary),
-        samplers=_samplers(summary),
-        observables=[
-            _observables(_caption(name, e), e) for name, e in summary["ensembles"].items() if e["observables"]
-        ],
-        flow=_flow(summary),
+        findings=page.findings(summary),
+        selections=format.selections(summary),
+        samplers=page.samplers(summary),
+        observables=page.all_observables(summary),
+        topology=topology_tables(summary),
+        flow=page.flow(summary),
         figures=[_inlined(plot, vectors[plot.name]) for plot in plots],
-        provenance=_provenance(card, made),
-        files=_files(summary, made),
-        card=card.text,
-        overrides="\n".join(card.overrides),
+        provenance=page.provenance(made),
+        files=page.files(summary, made),
+        card=card,
+        overrides="\n".join(overrides),
     )
 
 
-def _title(theory: Summary) -> str:
-    """2D U(1), 16 × 16, β = 6."""
-    couplings = {k: v for k, v in theory.items() if k not in ("name", "shape", "boundary")}
-    shape = theory["shape"]
-    name = f"{len(shape)}D {_SYMBOLS.get(theory['name'], theory['name'])}"
-    return ", ".join(
-        [name, " × ".join(map(str, shape)), *(f"{_SYMBOLS.get(k, k)} = {v:g}" for k, v in couplings.items())]
-    )
+def _symbols(text: str) -> Markup:
+    """The text with subscripts and powers of ten as they are printed: χ_top, 1.2e-05; the rest is escaped."""
+    markup = re.sub(r"\b([χτn])_(top|int|eff|c)\b", r"\1<sub>\2</sub>", str(escape(text)))
+    return Markup(re.sub(r"(?<=[\d)])e([+-])0*(\d+)\b", _power_of_ten, markup))
 
 
-def _date(made: Sequence[Replicas]) -> str:
-    """When the ensembles were begun, as they say themselves."""
-    days = sorted({str(file.attributes["created"])[:10] for group in made for file in group.files})
-    if not days:
-        return "Nothing was generated yet"
-    return f"Generated on {days[0]}" if len(days) == 1 else f"Generated from {days[0]} to {days[-1]}"
-
-
-def _samplers(summary: Summary) -> PageTable:
-    counted = format.cost_label(summary["ensembles"]).page
-    headings = (
-        "ensemble",
-        "s / indep. config",
-        "training (s)",
-        "sampler",
-        "chains × configs",
-        "acceptance",
-        f"τ_int({counted})",
-        "seconds",
-    )
-    rows = []
-    for name, ensemble in format.cheapest_first(summary["ensembles"]):
-        sampler, size, acceptance, tau_int, seconds, cost = format.sampler_row(ensemble)
-        trained = summary["flow"] is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
-        training = format.number(summary["flow"]["train_seconds"]) if trained else "-"
-        rows.append((name, cost, training, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
-    return PageTable(f"Cost of an independent configuration ({counted})", headings, rows)
-
-
-def _caption(name: str, ensemble: Summary) -> str:
-    return f"{name} ({ensemble['sampler']}{', frozen' if ensemble['frozen'] else ''})"
-
-
-def _observables(caption: str, figures: Summary) -> PageTable:
-    headings = ("observable", "value", "exact", "pull", "τ_int", "n_eff", "R-hat")
-    names = [format.label(name).page for name in figures["observables"]]
-    return PageTable(caption, headings, [(name, *row[1:]) for name, row in zip(names, format.observable_rows(figures))])
-
-
-def _flow(summary: Summary) -> Summary | None:
-    """What is known of the flow's quality, from fresh samples and from the proposals of chains."""
-    flow = summary["flow"]
-    if flow is None:
-        return None
-    proposals = {name: e["proposals"] for name, e in summary["ensembles"].items() if e.get("proposals")}
-    sources = {"fresh samples": flow, **{f"proposals of {name}": figures for name, figures in proposals.items()}}
-    exact = format.number(flow["log_z_exact"], 8)
-    headings = ("weights of", "samples", "ESS", "log Z", "exact log Z", "k-hat", "largest share", "verdict")
-    rows = [
-        (
-            name,
-            str(figures["n_samples"]),
-            format.with_error(figures["ess"], figures["ess_error"]),
-            format.with_error(figures["log_z"], figures["log_z_error"]),
-            exact,
-            format.number(figures["pareto_k"], 2),
-            format.number(figures["largest_weight_share"], 2),
-            "reliable" if figures["reliable"] else "unreliable",
-        )
-        for name, figures in sources.items()
-    ]
-    return {
-        "facts": f"{flow['n_parameters']} parameters, trained for {format.number(flow['train_seconds'])} s "
-        f"({flow['n_steps']} steps).",
-        "unreliable": ", ".join(name for name, figures in sources.items() if not figures["reliable"]),
-        "weights": PageTable("Weights", headings, rows),
-        "observables": _observables("Fresh samples, reweighted", flow),
-    }
+def _power_of_ten(found: re.Match[str]) -> str:
+    sign, power = found.groups()
+    return f" × 10<sup>{'−' if sign == '-' else ''}{power}</sup>"
 
 
 def _inlined(plot: Plot, svg: bytes) -> Summary:
+    """A figure with its drawing and its data in the page itself."""
     width, height = plot.figure.get_size_inches() * 72 * _POINT
     return {
         "name": plot.name,
-        "data": base64.b64encode(svg).decode(),
+        "drawing": base64.b64encode(svg).decode(),
         "alternative": plot.alternative,
         "caption": plot.caption,
         "width": round(width),
         "height": round(height),
+        "csv": base64.b64encode(plot.data.csv()).decode(),
+        "data": page.figure_table(f"Data of {plot.name}", plot.data),
     }
-
-
-def _provenance(card: Card, made: Sequence[Replicas]) -> PageTable:
-    """What is common to the run; where files differ, all that they say."""
-    attributes = [file.attributes for group in made for file in group.files]
-    software: dict[str, list[str]] = {}
-    for one in attributes:
-        for package, version in json.loads(one["software"]).items():
-            software.setdefault(package, []).append(version)
-    facts = {
-        "seed": [str(card.seed)],
-        "device": [card.device],
-        "threads": [str(one["threads"]) for one in attributes],
-        "git commit": [str(one["git_commit"]) for one in attributes],
-        **software,
-    }
-    return PageTable(
-        "Run", ("item", "value"), [(key, ", ".join(dict.fromkeys(values)) or "-") for key, values in facts.items()]
-    )
-
-
-def _files(summary: Summary, made: Sequence[Replicas]) -> PageTable:
-    """One row per ensemble file."""
-    rows = []
-    for group in made:
-        settings = {k: v for k, v in group.sampler.items() if k != "name"}
-        text = ", ".join(f"{key} = {value}" for key, value in settings.items())
-        for file in group.files:
-            told = file.attributes
-            state = "finished" if file.finished else "unfinished"
-            rows.append((group.name, state, str(told["created"]), str(told["seed"]), str(told["threads"]), text))
-    return PageTable("Ensemble files", ("ensemble", "state", "begun", "seed", "threads", "settings"), rows)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -1,14 +1,13 @@
-"""The figure of a scalar field's magnetisation: does its sign change, and how is it distributed?"""
+"""Figures of a scalar field's magnetisation: does its sign change, and how is it distributed?"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lattice_flows.workflows.house_style import GREY, WIDTH, Plot, colour
+from lattice_flows.workflows.house_style import GREY, WIDTH, FigureData, Plot, colour, outer_labels, panel_grid
 from lattice_flows.workflows.replicas import Replicas
 
 Summary = dict[str, Any]
@@ -23,37 +22,63 @@ def magnetisation_plots(groups: Sequence[Replicas], summary: Summary) -> list[Pl
     groups = [group for group in groups if group.has(_MAGNETISATION)]
     if not groups:
         return []
-    figure = Figure(figsize=(WIDTH, 0.6 + 1.05 * len(groups)), layout="constrained")
-    panels = figure.subplots(len(groups), 2, sharey=True, squeeze=False, width_ratios=[3, 1])
     largest = max(float(np.abs(chain).max()) for group in groups for chain in group.series(_MAGNETISATION))
+    return [_histories(groups, summary, largest), _histograms(groups, summary, largest)]
+
+
+def _histories(groups: Sequence[Replicas], summary: Summary, largest: float) -> Plot:
+    """M along one chain of each ensemble."""
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.05 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharey=True, squeeze=False)[:, 0]
+    rows: list[tuple[str, int, float]] = []
+    for axes, group in zip(panels, groups):
+        numbers, chain = group.rows(_MAGNETISATION)[0][:_SHOWN], group.series(_MAGNETISATION)[0][:_SHOWN]
+        axes.plot(numbers, chain, color=_tint(group, summary), linewidth=0.7)
+        axes.set(ylabel="$M$", xlim=numbers[[0, -1]], title=f"{group.name}{_frozen_note(group, summary)}")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        rows.extend((group.name, int(number), float(value)) for number, value in zip(numbers, chain))
+    panels[0].set_ylim(-1.08 * largest, 1.08 * largest)
+    panels[-1].set_xlabel("configuration")
+    frozen = [group.name for group in groups if _frozen_note(group, summary)]
+    return Plot(
+        "magnetisation_history",
+        figure,
+        f"Histories of the magnetisation of {_names(groups)}. Frozen: {', '.join(frozen) or 'none'}.",
+        f"Magnetisation along the first {_SHOWN} configurations of the first chain of each ensemble.",
+        FigureData(("ensemble", "configuration", "magnetisation M"), rows),
+    )
+
+
+def _histograms(groups: Sequence[Replicas], summary: Summary, largest: float) -> Plot:
+    """The share of the configurations of all chains in each bin of M."""
     edges = np.linspace(-largest, largest, _BINS + 1)
-    for row, group in zip(panels, groups):
-        _draw(row, group, summary, edges)
-    panels[0, 0].set_ylim(-1.08 * largest, 1.08 * largest)
-    panels[-1, 0].set_xlabel("configuration")
-    panels[-1, 1].set_xlabel("share")
-    frozen = [group.name for group in groups if summary["ensembles"][group.name]["frozen"]]
-    names = ", ".join(group.name for group in groups)
-    return [
-        Plot(
-            "magnetisation",
-            figure,
-            f"Histories and histograms of the magnetisation of {names}. Frozen: {', '.join(frozen) or 'none'}.",
-            f"Magnetisation along the first {_SHOWN} configurations of the first chain of each ensemble, and its "
-            "histogram over all chains. On a finite lattice it is symmetric about zero: a histogram on one side is of "
-            "chains that never left it.",
-        )
-    ]
+    figure, panels = panel_grid(len(groups), height=1.7, sharex=True, sharey=True)
+    rows: list[tuple[str, float, float, float]] = []
+    for axes, group in zip(panels, groups):
+        counts, _ = np.histogram(np.concatenate(group.series(_MAGNETISATION)), edges)
+        share = counts / counts.sum()
+        axes.stairs(share, edges, fill=True, color=_tint(group, summary), alpha=0.6)
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.set_title(f"{group.name}{_frozen_note(group, summary)}")
+        rows.extend((group.name, *bin_) for bin_ in zip(edges[:-1], edges[1:], share))
+    outer_labels(panels, "$M$", "share")
+    return Plot(
+        "magnetisation_distribution",
+        figure,
+        f"Histograms of the magnetisation of {_names(groups)}.",
+        "Histogram of the magnetisation over all chains, weights left out. On a finite lattice it is symmetric about "
+        "zero: a histogram on one side is of chains that never left it.",
+        FigureData(("ensemble", "magnetisation M, lower edge", "magnetisation M, upper edge", "share"), rows),
+    )
 
 
-def _draw(panels: Sequence[Axes], group: Replicas, summary: Summary, edges: np.ndarray) -> None:
-    """The history at the left, the histogram at the right."""
-    tint = colour(list(summary["ensembles"]).index(group.name))
-    chains, numbers = group.series(_MAGNETISATION), group.rows(_MAGNETISATION)[0]
-    panels[0].plot(numbers[:_SHOWN], chains[0][:_SHOWN], color=tint, linewidth=0.7)
-    panels[0].set(ylabel="$M$", xlim=numbers[[0, min(_SHOWN, len(numbers)) - 1]])
-    panels[0].set_title(f"{group.name}{' (frozen)' if summary['ensembles'][group.name]['frozen'] else ''}")
-    panels[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    counts, _ = np.histogram(np.concatenate(chains), edges)
-    panels[1].stairs(counts / counts.sum(), edges, orientation="horizontal", fill=True, color=tint, alpha=0.6)
-    panels[1].axhline(0, color=GREY, linewidth=0.8)
+def _tint(group: Replicas, summary: Summary) -> str:
+    return colour(list(summary["ensembles"]).index(group.name))
+
+
+def _frozen_note(group: Replicas, summary: Summary) -> str:
+    return " (frozen)" if summary["ensembles"][group.name]["frozen"] else ""
+
+
+def _names(groups: Sequence[Replicas]) -> str:
+    return ", ".join(group.name for group in groups)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lattice_flows.workflows.analyse import Summary, analyse_run, write_summary
+from lattice_flows.workflows.analyse import Summary, analyse_files, analyse_run, write_summary
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.folder import RunFolder, find_run, open_run
 from lattice_flows.workflows.generate import generate
 from lattice_flows.workflows.interrupt import stop_on_signals
-from lattice_flows.workflows.report import write_report
+from lattice_flows.workflows.report import write_files_report, write_report
+from lattice_flows.workflows.selection import EVERYTHING, Selection
 from lattice_flows.workflows.train import train_flow
 
 
@@ -29,7 +30,7 @@ def run(
         for table in card.ensembles:
             generate(folder, card, table.name, stop, console)
         stop.raise_if_set()
-        summary = _report(folder, card, console)
+        summary = _report(folder, card, EVERYTHING, console)
     return summary
 
 
@@ -55,18 +56,32 @@ def sample_stage(
     return folder
 
 
-def analyse_stage(source: Path, out: Path | None, console: Console) -> Summary:
-    """Only analyse what the run holds so far, and write its report."""
+def analyse_stage(source: Path, out: Path | None, selection: Selection, console: Console) -> Summary:
+    """Only analyse what the run holds so far, what is selected of it, and write its report."""
     folder, card = find_run(source, out)
     with stop_on_signals() as stop:
-        summary = _report(folder, card, console)
+        summary = _report(folder, card, selection, console)
         stop.raise_if_set()
     return summary
 
 
-def _report(folder: RunFolder, card: Card, console: Console) -> Summary:
-    summary = analyse_run(folder, card)
+def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: Selection, console: Console) -> Summary:
+    """Analyse ensemble files, what is selected of them; with a report in the folder `report` where it is given."""
+    summary = analyse_files(paths, selection)
+    if report is not None:
+        write_summary(summary, report / "summary.json")
+        write_files_report(report, paths, summary)
+        _tell_report(report, console)
+    return summary
+
+
+def _report(folder: RunFolder, card: Card, selection: Selection, console: Console) -> Summary:
+    summary = analyse_run(folder, card, selection)
     write_summary(summary, folder.report / "summary.json")
     write_report(folder, card, summary)
-    console.print(f"[bold]report[/bold]  {folder.report / 'index.html'}", highlight=False, soft_wrap=True)
+    _tell_report(folder.report, console)
     return summary
+
+
+def _tell_report(report: Path, console: Console) -> None:
+    console.print(f"[bold]report[/bold]  {report / 'index.html'}", highlight=False, soft_wrap=True)

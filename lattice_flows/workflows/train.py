@@ -1,6 +1,9 @@
 """Train the card's flow, then measure it on fresh samples."""
 
 import fcntl
+import json
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,17 +77,26 @@ def evaluation_table() -> EnsembleTable:
         n_thermalisation=0,
         start="cold",
         store_fields=False,
+        compression="none",
+        field_dtype="float64",
         options={"batch_size": 1024},
     )
 
 
 @contextmanager
 def _one_trainer(folder: Path) -> Iterator[None]:
-    """Hold the folder: two trainings in it would write over each other. Raises InputError where another does."""
+    """Hold the folder: two trainings in it would write over each other. Raises InputError where another does.
+
+    The lock says who holds it, as that of an ensemble does, and is empty when nobody does.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "training.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{folder}: another process is training here; wait or choose another --out") from None
+        file.truncate(0)
+        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        file.flush()
         yield
+        file.truncate(0)

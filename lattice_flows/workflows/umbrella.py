@@ -29,19 +29,19 @@ def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Esti
     known: dict[tuple[int, int], JoinedWindows] = {}
 
     def estimate(quantity: Quantity, terms: list[Chains]) -> Estimate:
+        charges = group.series_like("smooth_charge", quantity.terms[0].series)
         rows = group.rows(quantity.terms[0].series)
         stride = -(-sum(map(len, rows)) * group.sampler["n_windows"] // _MOST_POTENTIALS)
         key = max((len(row), int(row[1]) if len(row) > 1 else 0) for row in rows)
         if key not in known:
-            known[key] = joined_windows(group, [row[::stride] for row in rows])
+            known[key] = joined_windows(group, _thinned(charges, stride))
         return known[key].estimate(*[_thinned(term, stride) for term in terms], function=quantity.function)
 
     return estimate
 
 
-def joined_windows(group: Replicas, rows: Sequence[np.ndarray]) -> JoinedWindows:
-    """The chains on these rows (configurations) of each."""
-    charges = [chain[row] for chain, row in zip(group.series("smooth_charge"), rows)]
+def joined_windows(group: Replicas, charges: Sequence[np.ndarray]) -> JoinedWindows:
+    """The chains with these smooth charges Q_s."""
     windows = [int(chain[0]) for chain in group.series("window")]
     if empty := set(range(group.sampler["n_windows"])) - set(windows):
         raise ValueError(f"{len(empty)} of the {group.sampler['n_windows']} windows have no chain")

@@ -188,6 +188,9 @@ class Group(SimpleNamespace):
     def series(self, name):
         return list(self.table[name].T)
 
+    def series_like(self, name, other):
+        return [chain[rows] for chain, rows in zip(self.series(name), self.rows(other))]
+
     def rows(self, name):
         n = len(self.table["smooth_charge"])
         return [np.arange(0, n, self.every.get(name, 1)) for _ in self.table["smooth_charge"].T]
@@ -214,7 +217,7 @@ def test_an_ensemble_is_joined_on_the_rows_of_each_series(group, most, monkeypat
             found = estimate(quantity, terms(group, quantity))
             assert abs(found.value - quantity.exact(exact)) < 6.0 * found.error, quantity.name
     charge = TopologicalCharge().quantities((6, 6))[1]
-    direct = workflow.joined_windows(group, group.rows("smooth_charge")).estimate(*terms(group, charge))
+    direct = workflow.joined_windows(group, group.series("smooth_charge")).estimate(*terms(group, charge))
     assert (estimate(charge, terms(group, charge)) == pytest.approx(direct, nan_ok=True)) is (most == 10**9)
 
 

@@ -1,5 +1,7 @@
 """Checkpoint files: atomic, and nothing in them is executed."""
 
+import errno
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from lattice_flows.training import Checkpoint, CheckpointError, load_flow_weights, read_checkpoint, save_checkpoint
+from lattice_flows.training.history import Record, append_record, read_history, truncate_history
 
 WEIGHTS = {"b": torch.arange(3.0), "a": torch.ones(2, 2)}
 CHECKPOINT = Checkpoint(
@@ -47,18 +50,57 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class FullDisk:
+    """A file on a disk with no room left; the disk says so when the bytes are flushed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = open(path, "wb")  # noqa: SIM115
+
+    def __enter__(self) -> "FullDisk":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def write(self, data: bytes) -> None:
+        self.file.write(bytes(data)[: len(data) // 2])
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, CHECKPOINT)
-
-    def full_disk(content: object, file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        save_checkpoint(path, replace(CHECKPOINT, step=3))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, mode: FullDisk(self))
+        with pytest.raises(OSError, match="No space left") as caught:
+            save_checkpoint(path, replace(CHECKPOINT, step=3))
+    assert caught.value.filename == str(path)
     assert read_checkpoint(path).step == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+RECORD = Record(5, 0.1, -1.0, 0.5, 2.0, 1e-3, 1.0, 3.0)
+
+
+def test_a_kill_or_a_full_disk_may_meet_any_byte_of_the_history(tmp_path: Path) -> None:
+    """What is whole is read, and a training goes on from any of them: cut rows are of steps done again."""
+    path = tmp_path / "history.csv"
+    for step in (5, 10):
+        append_record(path, replace(RECORD, step=step))
+    whole = path.read_bytes()
+    heading, first = (len(b"".join(whole.splitlines(keepends=True)[:n])) for n in (1, 2))
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        truncate_history(path, 5)
+        assert [record.step for record in (read_history(path) if path.exists() else [])] == [5] * (length >= first)
+        if length < heading:
+            assert not path.exists()
+        append_record(path, replace(RECORD, step=10))
+        assert read_history(path)[-1].step == 10
 
 
 @pytest.mark.parametrize("pack", ["torch", "pickle"])

@@ -94,7 +94,7 @@ def test_a_chain_that_never_leaves_its_vacuum_is_frozen(tmp_path, monkeypatch):
     assert frozen["seconds_per_independent_config_at_least"] > 0
     assert any("magnetisation went through its range 0 times" in text for text in frozen["warnings"])
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert "Histories and histograms of the magnetisation of one_vacuum, both. Frozen: one_vacuum." in page
+    assert "Histories of the magnetisation of one_vacuum, both. Frozen: one_vacuum." in page
     assert not moving["frozen"]
     assert abs(moving["observables"]["magnetisation"]["pull"]) < 4.5
     assert moving["seconds_per_independent_config"] > 0

@@ -2,14 +2,10 @@
 
 import json
 import random
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
-from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, environment, interrupted_runs
+from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, interrupted_runs
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_history
@@ -101,49 +97,6 @@ def assert_same_run(reference, out):
         [(r.step, r.loss, r.ess) for r in read_history(folder / "flow" / HISTORY_NAME)] for folder in (reference, out)
     ]
     assert rows[0] == rows[1]
-
-
-def test_kills_at_random_moments_change_no_bit(finished, card, tmp_path, seed):
-    """Real processes, SIGKILLed in training, in sampling or in writing, taken up again until one finishes."""
-    reference, _ = finished
-    rng, path, out = random.Random(seed), card(WITH_FLOW), tmp_path / "killed"
-    command = [sys.executable, "-m", "lattice_flows.cli", "run", str(path), "--out", str(out)]
-    kills = 0
-    for kill_number in range(100):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
-        try:
-            _, errors = process.communicate(timeout=rng.uniform(3.0, 9.0) if kill_number < 4 else 200)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        assert process.returncode == 0, errors.decode()
-        break
-    assert kills >= 1
-    assert_same_run(reference, out)
-
-
-def test_a_signal_saves_everything_and_exits_with_75(card, tmp_path):
-    path, out = (
-        card(CLASSICAL + '\n[[ensemble]]\nname = "long"\nsampler = "hmc"\nn_configs = 100000000\n'),
-        tmp_path / "out",
-    )
-    command = [sys.executable, "-m", "lattice_flows.cli", "run", str(path), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)
-    deadline = time.monotonic() + 120
-    while not RunFolder(out).ensemble("direct").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(2.0)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75, errors
-    assert errors.strip() == "lattice-flows: stopped by SIGTERM; everything is saved, run again to go on"
-    with Ensemble.open(RunFolder(out).ensemble("long")) as ensemble:
-        held = ensemble.n_configs
-        assert held > 0
-        assert not ensemble.finished
-        ensemble.verify()
 
 
 def test_series_measured_every_few_configurations(card, tmp_path):

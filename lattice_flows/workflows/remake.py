@@ -1,0 +1,120 @@
+"""Make an ensemble again from what its file says, and compare."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.training import CHECKPOINT_NAME
+from lattice_flows.workflows.card import Card, parse_card
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder, claim
+from lattice_flows.workflows.generate import generate_at
+from lattice_flows.workflows.interrupt import stop_on_signals
+from lattice_flows.workflows.measurements import Measurement
+from lattice_flows.workflows.provenance import git_commit, machine, software
+from lattice_flows.workflows.train import evaluation_table, train_flow
+
+_BLOCK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What a file says of its making."""
+
+    card: Card
+    attributes: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.attributes["name"]
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Those of the file: some may have been added to it later."""
+        return tuple(map(Measurement.from_dict, json.loads(self.attributes["observables"])))
+
+
+def remake(file: Path, out: Path | None, console: Console) -> bool:
+    """Make the ensemble of this file again in the folder `out` (output/NAME where absent), from its card alone.
+
+    Trains the flow that it needs. Prints what differs in versions, commit and machine, and whether the new ensemble
+    has the same bits; returns that. Raises InputError where the file does not say how it was made, or the folder holds
+    something else; Stopped on a signal, and the same command goes on.
+    """
+    recipe = _recipe(file)
+    for text in _differences(recipe.attributes):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    folder = RunFolder(out or Path("output") / file.stem)
+    is_evaluation = recipe.name == evaluation_table().name
+    made = folder.evaluation if is_evaluation else folder.ensemble(recipe.name)
+    if made.resolve() == file.resolve():
+        raise InputError(f"{file}: is where the new ensemble would be written; choose another --out")
+    card = replace(claim(folder, recipe.card), measurements=recipe.measurements)
+    with stop_on_signals() as stop:
+        if is_evaluation or card.ensemble(recipe.name).needs_flow:
+            train_flow(folder, card, stop, console)
+        if not is_evaluation:
+            table = card.ensemble(recipe.name)
+            generate_at(folder.ensemble(table.name), card, table, folder.flow / CHECKPOINT_NAME, stop, console)
+    differing = list(_differing(file, made))
+    verdict = f"differs from {file} in {', '.join(differing)}" if differing else f"holds the same bits as {file}"
+    console.print(f"{made}: {verdict}", highlight=False, markup=False, soft_wrap=True)
+    return not differing
+
+
+def _recipe(file: Path) -> _Recipe:
+    with Ensemble.open(file) as ensemble:
+        attributes = ensemble.attributes
+    if missing := [key for key in ("card", "overrides", "name", "observables") if key not in attributes]:
+        raise InputError(f"{file}: does not say its {missing[0]}, so it cannot be made again")
+    if not attributes["card"]:
+        raise InputError(f"{file}: was imported from another code, so there is no card to make it again from")
+    overrides = json.loads(attributes["overrides"])
+    name = attributes["name"]
+    if name != evaluation_table().name:  # an ensemble may have been extended since its card was written
+        overrides = [*overrides, f"ensemble.{name}.n_configs={attributes['n_configs']}"]
+    card = parse_card(attributes["card"], overrides, f"{file}: its card")
+    return _Recipe(card, attributes)
+
+
+def _differences(held: dict[str, Any]) -> Iterator[str]:
+    """What is not as it was when the file was made, a line each."""
+    for key, now in {"software": software(), "machine": machine()}.items():
+        was, here = json.loads(held.get(key, "{}")), json.loads(now)
+        for item in was.keys() - {"host"}:
+            if was[item] != here.get(item):
+                yield f"{key}: {item} was {was[item]}, here it is {here.get(item)}"
+    if held.get("git_commit") != git_commit():
+        yield f"commit: was {held.get('git_commit')}, here it is {git_commit()}"
+
+
+def _differing(one: Path, other: Path) -> Iterator[str]:
+    """The names of what is not equal in /fields, /series and /proposals of two ensembles."""
+    with Ensemble.open(one) as first, Ensemble.open(other) as second:
+        for name in first.series_names:
+            if name not in second.series_names or not _equal(first.series(name), second.series(name)):
+                yield name
+        for name in first.proposal_names:
+            if name not in second.proposal_names or not _equal(first.proposals(name), second.proposals(name)):
+                yield f"proposals of {name}"
+        if first.has_fields and not _same_fields(first, second):
+            yield first.field.name
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def _same_fields(first: Ensemble, second: Ensemble) -> bool:
+    """Compared block by block, for files larger than memory."""
+    if not second.has_fields or first.n_configs != second.n_configs or first.field != second.field:
+        return False
+    step = max(1, _BLOCK_BYTES // (8 * int(np.prod(first.field.shape)) * first.n_chains))
+    blocks = [(start, min(start + step, first.n_configs)) for start in range(0, first.n_configs, step)]
+    return all(np.array_equal(first.configs(*block), second.configs(*block)) for block in blocks)

@@ -1,0 +1,206 @@
+"""The texts and tables of a report's page."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lattice_flows.workflows import format
+from lattice_flows.workflows.house_style import Cell, FigureData
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.sampler_tables import needs_flow
+
+Summary = dict[str, Any]
+Row = tuple[str, ...]
+
+_SYMBOLS = {"u1": "U(1)", "phi4": "φ⁴", "phi4_hopping": "φ⁴", "beta": "β", "kappa": "κ", "lam": "λ", "m2": "m²"}
+_HEADLINE = ("topological_susceptibility", "susceptibility")  # what an ensemble's sentence is about
+_MOST_ROWS = 100  # of a figure's table
+
+
+class PageTable(NamedTuple):
+    """A table of ready texts; the first cell of a row is its heading."""
+
+    caption: str
+    headings: Row
+    rows: Sequence[Row]
+
+
+def title(theory: Summary) -> str:
+    """2D U(1), 16 × 16, β = 6."""
+    couplings = {k: v for k, v in theory.items() if k not in ("name", "shape", "boundary")}
+    shape = theory["shape"]
+    name = f"{len(shape)}D {_SYMBOLS.get(theory['name'], theory['name'])}"
+    return ", ".join(
+        [name, " × ".join(map(str, shape)), *(f"{_SYMBOLS.get(k, k)} = {v:g}" for k, v in couplings.items())]
+    )
+
+
+def date(made: Sequence[Replicas]) -> str:
+    """When the ensembles were begun, as they say themselves."""
+    days = sorted({str(file.attributes["created"])[:10] for group in made for file in group.files})
+    if not days:
+        return "Nothing was generated yet"
+    return f"Generated on {days[0]}" if len(days) == 1 else f"Generated from {days[0]} to {days[-1]}"
+
+
+def samplers(summary: Summary) -> PageTable:
+    counted = format.cost_label(summary["ensembles"]).page
+    headings = (
+        "ensemble",
+        "s / indep. config",
+        "training (s)",
+        "sampler",
+        "chains × configs",
+        "acceptance",
+        f"τ_int({counted})",
+        "seconds",
+    )
+    rows = []
+    for name, ensemble in format.cheapest_first(summary["ensembles"]):
+        sampler, size, acceptance, tau_int, seconds, cost = format.sampler_row(ensemble)
+        trained = summary["flow"] is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
+        training = format.number(summary["flow"]["train_seconds"]) if trained else "-"
+        rows.append((name, cost, training, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
+    return PageTable(f"Cost of an independent configuration ({counted})", headings, rows)
+
+
+def findings(summary: Summary) -> list[tuple[str, str]]:
+    """What was found, a name and a sentence each: of the flow, then of every ensemble, the cheapest first."""
+    told = [(name, _sentence(ensemble)) for name, ensemble in format.cheapest_first(summary["ensembles"])]
+    trained = summary["flow"]
+    if trained is None:
+        return told
+    doubt = "" if trained["reliable"] else " (not to be trusted)"
+    ess = f"ESS = {format.with_error(trained['ess'], trained['ess_error'])}{doubt}"
+    return [("trained flow", f"{ess} after {format.number(trained['train_seconds'])} s of training."), *told]
+
+
+def _sentence(ensemble: Summary) -> str:
+    """The headline observable against its exact value, and the cost."""
+    rows = ensemble["observables"]
+    name = next((key for key in (*_HEADLINE, ensemble["cost_observable"]) if key in rows), next(iter(rows), None))
+    cost = format.seconds_per_config(ensemble)
+    price = "" if cost == "-" else f", at {cost.replace('> ', 'more than ')} s per independent configuration"
+    if name is None:
+        return f"nothing could be estimated{price}."
+    row = rows[name]
+    value = f"{format.label(name).page} = {format.with_error(row['value'], row['error'])}"
+    if ensemble["frozen"]:
+        return f"frozen; {value} is not to be trusted{price}."
+    doubt = "" if row["trusted"] else ", an error not to be trusted"
+    exact = (
+        "" if row["exact"] is None else f" (exact: {format.number(row['exact'], 4)}, pull {format.pull(row['pull'])})"
+    )
+    return f"{value}{exact}{doubt}{price}."
+
+
+def all_observables(summary: Summary) -> list[PageTable]:
+    """One table per ensemble that has estimates."""
+    return [
+        observables(f"{name} ({ensemble['sampler']}{', frozen' if ensemble['frozen'] else ''})", ensemble)
+        for name, ensemble in summary["ensembles"].items()
+        if ensemble["observables"]
+    ]
+
+
+def observables(caption: str, figures: Summary) -> PageTable:
+    headings = ("observable", "value", "exact", "pull", "τ_int", "n_eff", "R-hat")
+    names = [format.label(name).page for name in figures["observables"]]
+    return PageTable(caption, headings, [(name, *row[1:]) for name, row in zip(names, format.observable_rows(figures))])
+
+
+def flow(summary: Summary) -> Summary | None:
+    """What is known of the flow's quality, from fresh samples, from the proposals of chains and from ensembles."""
+    trained = summary["flow"]
+    if trained is None:
+        return None
+    proposals = {name: e["proposals"] for name, e in summary["ensembles"].items() if e.get("proposals")}
+    sources = {"fresh samples": trained, **{f"proposals of {name}": figures for name, figures in proposals.items()}}
+    return {
+        "facts": f"{trained['n_parameters']} parameters, trained for {format.number(trained['train_seconds'])} s "
+        f"({trained['n_steps']} steps).",
+        "unreliable": ", ".join(name for name, figures in sources.items() if not figures["reliable"]),
+        "weights": _weights(sources, format.number(trained["log_z_exact"], 8)),
+        "forward": _mode_collapse(trained),
+        "observables": observables("Fresh samples, reweighted", trained),
+    }
+
+
+def _weights(sources: Summary, exact: str) -> PageTable:
+    headings = ("weights of", "samples", "ESS", "log Z", "exact log Z", "k-hat", "largest share", "verdict")
+    rows = [
+        (
+            name,
+            str(figures["n_samples"]),
+            format.with_error(figures["ess"], figures["ess_error"]),
+            format.with_error(figures["log_z"], figures["log_z_error"]),
+            exact,
+            format.number(figures["pareto_k"], 2),
+            format.number(figures["largest_weight_share"], 2),
+            "reliable" if figures["reliable"] else "unreliable",
+        )
+        for name, figures in sources.items()
+    ]
+    return PageTable("Weights", headings, rows)
+
+
+def _mode_collapse(trained: Summary) -> PageTable | None:
+    """The ESS as the flow sees it, and as ensembles made without it see it."""
+    forward = trained.get("forward") or {}
+    rows = [
+        (
+            name,
+            str(figures["n_samples"]),
+            format.with_error(figures["ess"], figures["ess_error"]),
+            format.with_error(trained["ess"], trained["ess_error"]),
+            "mode collapse" if figures["collapsed"] else "passed",
+        )
+        for name, figures in forward.items()
+    ]
+    headings = ("target samples of", "samples", "forward ESS", "reverse ESS", "verdict")
+    return PageTable("Mode-collapse test", headings, rows) if rows else None
+
+
+def figure_table(caption: str, data: FigureData) -> Summary:
+    """The rows of a figure's data that a page has room for, evenly chosen, and how many there are."""
+    step = max(1, -(-len(data.rows) // _MOST_ROWS))
+    rows = [tuple(_shown(cell) for cell in row) for row in data.rows[::step]]
+    return {"table": PageTable(caption, data.headings, rows), "step": step, "n_rows": len(data.rows)}
+
+
+def _shown(cell: Cell) -> str:
+    """Six digits of a number; the CSV has them all."""
+    return format.number(float(cell), 6) if isinstance(cell, float) else "-" if cell is None else str(cell)
+
+
+def provenance(made: Sequence[Replicas]) -> PageTable:
+    """What is common to the run; where files differ, all that they say."""
+    attributes = [file.attributes for group in made for file in group.files]
+    software: dict[str, list[str]] = {}
+    for one in attributes:
+        for package, version in json.loads(one["software"]).items():
+            software.setdefault(package, []).append(version)
+    facts = {
+        "seed": [str(one["seed"]) for one in attributes],
+        "device": [str(one.get("device", "-")) for one in attributes],
+        "processor": [json.loads(one.get("machine", "{}")).get("processor", "-") for one in attributes],
+        "threads": [str(one["threads"]) for one in attributes],
+        "git commit": [str(one["git_commit"]) for one in attributes],
+        **software,
+    }
+    return PageTable(
+        "Run", ("item", "value"), [(key, ", ".join(dict.fromkeys(values)) or "-") for key, values in facts.items()]
+    )
+
+
+def files(summary: Summary, made: Sequence[Replicas]) -> PageTable:
+    """One row per ensemble file."""
+    rows = []
+    for group in made:
+        settings = {k: v for k, v in group.sampler.items() if k != "name"}
+        text = ", ".join(f"{key} = {value}" for key, value in settings.items())
+        for file in group.files:
+            told = file.attributes
+            state = "finished" if file.finished else "unfinished"
+            rows.append((group.name, state, str(told["created"]), str(told["seed"]), str(told["threads"]), text))
+    return PageTable("Ensemble files", ("ensemble", "state", "begun", "seed", "threads", "settings"), rows)

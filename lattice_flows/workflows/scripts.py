@@ -1,0 +1,168 @@
+"""What scripts share that draw one figure from ensemble files: a command line, what they read, what they write.
+
+    python analysis/NAME.py ENSEMBLE.h5... --out FIGURE.pdf
+
+`measure` turns the ensembles into rows (one kind of NamedTuple, whose fields are the columns), `draw` the rows into a
+figure, so that FIGURE.csv holds every number that the figure shows.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lattice_flows.ensembles import Ensemble, EnsembleError
+from lattice_flows.statistics import count_changes
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.estimates import observables_summary
+from lattice_flows.workflows.house_style import STYLE, FigureData, Plot
+from lattice_flows.workflows.replicas import Replicas, open_replicas
+
+CHARGE = "topological_charge"
+EXIT_INPUT = 2
+
+Array = NDArray[np.float64]
+Row = TypeVar("Row")
+
+_FORMATS = (".pdf", ".svg", ".png")
+
+
+def run_script(
+    description: str,
+    measure: Callable[[Sequence[Replicas]], Sequence[Any]],
+    draw: Callable[[Sequence[Any]], Figure],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """The whole job of a script: read the ensembles of the command line, write the figure and its numbers.
+
+    description: the script's docstring, shown by --help. measure: gives NamedTuples of one kind, whose fields are the
+    columns. draw: makes the figure of them. arguments: those of the command line where absent.
+    Ends with one line and status 2 where the input is wrong.
+    """
+    try:
+        paths, target = _parsed(description, arguments)
+        with ExitStack() as stack, matplotlib.rc_context(STYLE):
+            rows = measure(open_scan(paths, stack))
+            data = FigureData(rows[0]._fields, rows)
+            headline = description.partition("\n")[0]
+            write_figure(Plot(target.stem, draw(rows), headline, headline, data), target)
+    except (InputError, EnsembleError) as error:
+        sys.exit(_refuse(str(error)))
+    print(f"{target} and {target.with_suffix('.csv').name}: {len(rows)} rows")
+
+
+def open_scan(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
+    """The ensembles of files of any theories, as `open_replicas` finds them in the files of each theory.
+
+    Raises InputError for a path that is no ensemble or holds no configuration yet, and what `open_replicas` raises.
+    """
+    by_theory: dict[str, list[Path]] = {}
+    for path in paths:
+        if path.is_dir() or not Ensemble.exists(path):
+            raise InputError(f"{path}: is not an ensemble file, ensembles/NAME.h5 of a run")
+        with Ensemble.open(path) as file:
+            if not file.n_configs:
+                raise InputError(f"{path}: holds no configuration yet, it is still thermalising")
+            by_theory.setdefault(str(file.attributes.get("theory")), []).append(path)
+    return [group for same in by_theory.values() for group in open_replicas(same, stack)]
+
+
+def require_charge(groups: Iterable[Replicas]) -> None:
+    """Raises InputError for an ensemble without a topological charge."""
+    for group in groups:
+        if not group.has(CHARGE):
+            raise InputError(f"{group.files[0].path}: has no topological charge; this figure is for gauge fields")
+
+
+def charge_changes(group: Replicas) -> int:
+    """How often the topological charge changed, in all chains; fewer than MIN_CHANGES: frozen."""
+    return sum(count_changes(chain) for chain in group.series(CHARGE))
+
+
+def flow_weights(group: Replicas) -> Array:
+    """log w = -S - log q of independent samples of a flow, (n_samples,): of all proposals, accepted or not.
+
+    Raises InputError where the ensemble holds none.
+    """
+    log_w = group.proposals("log_w")
+    if log_w is None:
+        raise InputError(
+            f"{group.files[0].path}: holds no weights of flow samples; give flow/evaluation.h5 of a run, or an "
+            "ensemble of flow_metropolis"
+        )
+    return log_w
+
+
+def estimates_of(group: Replicas, *names: str) -> list[dict[str, Any]]:
+    """The estimates of these quantities, with weights where the ensemble needs them: rows of `lattice-flows analyse`.
+
+    Raises InputError where one has no estimate.
+    """
+    found, warnings = observables_summary(group)
+    for name in names:
+        if name not in found:
+            about = [text for text in warnings if name in text.partition(":")[0]] or ["it was not measured"]
+            raise InputError(f"{group.files[0].path}: no estimate of {name}: {about[0].partition(': ')[2] or about[0]}")
+    return [found[name] for name in names]
+
+
+def lattice(group: Replicas) -> str:
+    """The shape of the lattice in letters, 16x16."""
+    return "x".join(map(str, group.theory["shape"]))
+
+
+def split_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
+    """The rows of every key, keys and rows in the order of their appearance: the lines of a plot."""
+    lines: dict[Any, list[Row]] = {}
+    for row in rows:
+        lines.setdefault(key(row), []).append(row)
+    return lines
+
+
+def draw_pull_bands(axes: Axes, pulls: Iterable[float | None]) -> None:
+    """Make a panel one of (value - exact) / error, of these sizes: bands at 1 and 2, and room for all."""
+    for sigma, shade in ((2, "0.93"), (1, "0.85")):
+        axes.axhspan(-sigma, sigma, color=shade, linewidth=0, zorder=0)
+    edge = max([2.5, *(1.15 * abs(one) for one in pulls if one is not None and math.isfinite(one))])
+    axes.set(ylabel="(value − exact)\n/ error", ylim=(-edge, edge))
+
+
+def write_figure(plot: Plot, target: Path) -> None:
+    """Write the figure to `target` (.pdf, .svg or .png) and its numbers beside it as .csv; equal numbers, equal bytes.
+
+    Raises InputError where a file cannot be written.
+    """
+    for path, data in ((target, plot.render(target.suffix[1:])), (target.with_suffix(".csv"), plot.data.csv())):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _parsed(description: str, arguments: Sequence[str] | None) -> tuple[list[Path], Path]:
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise InputError(message)  # one line, without the usage
+
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ensembles", nargs="+", type=Path, metavar="ENSEMBLE.h5", help="ensemble files")
+    parser.add_argument("--out", required=True, type=Path, metavar="FIGURE.pdf", help="beside it comes FIGURE.csv")
+    given = parser.parse_args(arguments)
+    if given.out.suffix not in _FORMATS:
+        raise InputError(f"--out {given.out}: a figure's name ends in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+    return given.ensembles, given.out
+
+
+def _refuse(message: str) -> int:
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    return EXIT_INPUT

@@ -1,0 +1,122 @@
+"""What a person asks of an analysis: which configurations count, at which couplings, and which further quantities."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from lattice_flows.actions import ACTIONS, Action
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.statistics import find_thermalisation
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.expressions import parse_quantity
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.tables import arguments, built, checked
+from lattice_flows.workflows.topology import CHARGE
+
+_BLOCK_BYTES = 64 << 20
+_FEWEST_CONFIGS = 4
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How to look at ensembles; the default takes them as they are.
+
+    thermalisation: configurations dropped at the beginning of every chain; None: found from the series.
+    every: only configurations whose number is a multiple of it.
+    couplings: reweight to these, where they differ from the ensemble's.
+    derived: expressions "NAME = ...", see `expressions`.
+    """
+
+    thermalisation: int | None = 0
+    every: int = 1
+    couplings: Mapping[str, float] = field(default_factory=dict)
+    derived: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.thermalisation is not None and self.thermalisation < 0:
+            raise InputError(f"--thermalisation {self.thermalisation}: must be 0 or more, or auto")
+        if self.every < 1:
+            raise InputError(f"--every {self.every}: must be 1 or more")
+
+    def of(self, group: Replicas) -> Replicas:
+        """The part of the replicas that is selected. Raises InputError where nothing is left, or it cannot be."""
+        first = _found_thermalisation(group) if self.thermalisation is None else self.thermalisation
+        chosen = replace(group, first=first, every=self.every)
+        if chosen.n_configs < min(_FEWEST_CONFIGS, group.n_configs):
+            raise InputError(
+                f"{group.name}: of {group.n_configs} configurations per chain {chosen.n_configs} are left; drop fewer"
+            )
+        if self.couplings:
+            chosen = _reweighted(chosen, self.couplings)
+        names = group.files[0].series_names
+        return replace(chosen, derived=tuple(parse_quantity(text, names) for text in self.derived))
+
+
+EVERYTHING = Selection()
+
+
+def _found_thermalisation(group: Replicas) -> int:
+    """Configurations to drop, from the series that were measured on each one."""
+    file = group.files[0]
+    names = [one.name for one in group.observables() if len(file.series_configs(one.name)) == file.n_configs]
+    measured = {name: group.series(name) for name in ("action", *names) if group.has(name)}
+    if CHARGE in measured:  # whose rounding noise would pass for motion
+        measured[CHARGE] = [np.rint(chain) for chain in measured[CHARGE]]
+    return find_thermalisation(list(measured.values()))
+
+
+def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
+    """The replicas with log weights S - S' for the theory with these couplings in place of its own."""
+    if group.sampler["name"] == "umbrella":
+        raise InputError(f"{group.name}: umbrella windows are joined by MBAR, which knows one theory; do not reweight")
+    theory = group.sampled_theory
+    own = {key: value for key, value in theory.items() if key not in ("name", "shape", "boundary")}
+    where = "--reweight"
+    constructor = ACTIONS[theory["name"]]
+    wanted = checked(arguments(constructor), {**own, **couplings}, where)
+    source, target = constructor(**own), built(constructor, where, **wanted)
+    ratios = tuple(_log_ratio(file, source, target) for file in group.files)
+    return replace(group, target={**theory, **wanted}, log_ratios=ratios)
+
+
+def _log_ratio(file: Ensemble, source: Action, target: Action) -> np.ndarray:
+    """S - S' of every configuration, (n_configs, n_chains); reads fields block by block where the series do not do."""
+    action = file.series("action")
+    factor = target.multiple_of(source)
+    if factor is not None:
+        return (1.0 - factor) * action
+    if not file.has_fields:
+        raise InputError(f"{file.path}: keeps no fields, which reweighting in these couplings needs")
+    log_ratio = np.empty_like(action)
+    step = max(1, _BLOCK_BYTES // (8 * int(np.prod(file.field.shape)) * file.n_chains))
+    for start in range(0, file.n_configs, step):
+        block = np.asarray(file.configs(start, min(start + step, file.n_configs)), dtype=np.float64)
+        flat = block.reshape(-1, *file.field.shape)  # (n * B, *event)
+        log_ratio[start : start + len(block)] = (source.evaluate(flat) - target.evaluate(flat)).reshape(block.shape[:2])
+    return log_ratio
+
+
+def parse_thermalisation(text: str) -> int | None:
+    """The number, or None for "auto". Raises InputError for anything else."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--thermalisation {text!r}: must be a number of configurations, or auto") from None
+
+
+def parse_couplings(texts: list[str]) -> dict[str, Any]:
+    """{"beta": 6.1} of ["beta=6.1"]. Raises InputError for anything else."""
+    couplings = {}
+    for text in texts:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        try:
+            couplings[key] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not key:
+            raise InputError(f"{text!r}: must be written COUPLING=NUMBER, like beta=6.1")
+    return couplings

@@ -1,0 +1,224 @@
+"""Figures of what the topological sectors tell: the dependence on theta, and observables at fixed charge.
+
+They are drawn from the summary's "topology" alone; an ensemble without it has no part in them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lattice_flows.exact import ExactU1
+from lattice_flows.workflows.format import label
+from lattice_flows.workflows.house_style import (
+    GREY,
+    FigureData,
+    Plot,
+    colour,
+    legend_above,
+    marker,
+    outer_labels,
+    panel_grid,
+    single,
+)
+
+Array = NDArray[np.float64]
+Summary = dict[str, Any]
+Row = Mapping[str, Any]
+
+_CHARGE_SQUARED = "topological_charge_squared"
+_SHOWN = "plaquette"  # the observable at fixed charge
+_BOUND = 2.0  # errors above zero at which an unresolved value is drawn
+_LINEAR = 0.05  # a curve that falls no further needs no logarithm
+
+
+def topology_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
+    """Every figure that the summary has the numbers for."""
+    return [*theta_plots(summary, exact), *sector_plots(summary)]
+
+
+def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
+    """Z(theta)/Z(0) = <exp(i theta Q)> with errors, against the closed form; none where nothing was measured."""
+    known = {name: rows for name, topology in _topologies(summary) if (rows := _known(topology.get("theta"), "theta"))}
+    found = {name: rows for name, rows in known.items() if not summary["ensembles"][name]["frozen"]}
+    if not found:
+        return []
+    figure, logarithmic = _theta_figure(found, summary, exact)
+    points = [row for rows in found.values() for row in rows]
+    unresolved = sum(not row.get("resolved") for row in points)
+    bounds = f", drawn {_BOUND:g} errors above zero or above their value," if logarithmic else ""
+    hollow = f" The {unresolved} open symbols{bounds} are lost in their noise: the sign problem." if unresolved else ""
+    closed = " against the closed form" if exact is not None else ""
+    left_out = ", ".join(name for name in known if name not in found)
+    frozen = f" Not shown, for their charge is frozen: {left_out}." if left_out else ""
+    return [
+        Plot(
+            "theta_dependence",
+            figure,
+            f"Z(θ)/Z(0) of {', '.join(found)}{closed}, against θ; {unresolved} of {len(points)} points are not "
+            "resolved from zero.",
+            f"Dependence on θ by reweighting, Z(θ)/Z(0) = ⟨exp(iθQ)⟩{closed}. Points of one ensemble are "
+            f"correlated.{hollow}{frozen}",
+            FigureData(
+                ("ensemble", "theta (radians)", "Z(theta)/Z(0)", "error", "closed form", "resolved"),
+                [
+                    (name, row["theta"], row["value"], row["error"], row.get("exact"), _yes(row.get("resolved")))
+                    for name, rows in found.items()
+                    for row in rows
+                ],
+            ),
+        )
+    ]
+
+
+def _theta_figure(found: Mapping[str, Sequence[Row]], summary: Summary, exact: ExactU1 | None) -> tuple[Figure, bool]:
+    """The figure, and whether its axis is logarithmic: where the curve falls far, and is positive."""
+    points = [row for rows in found.values() for row in rows]
+    largest = max(row["theta"] for row in points)
+    seen = [row["value"] if row.get("resolved") else _bound(row) for row in points]
+    lowest = min((value for value in seen if value > 0), default=1.0)
+    figure, axes = single(3.2)
+    if exact is not None:
+        fine = np.linspace(0.0, largest, 65)
+        curve = np.asarray(exact.theta_ratio(fine))
+        lowest = max(min(lowest, float(curve.min())), 0.1 * lowest)  # beyond it there are no points
+        axes.plot(fine, curve, color="0.25", linewidth=1.0, label="closed form")
+    logarithmic = 0 < lowest < _LINEAR
+    for i, (name, rows) in enumerate(found.items()):
+        shift = 0.004 * largest * (i - 0.5 * (len(found) - 1))  # errors of neighbours stay apart
+        _draw_theta(axes, rows, shift, _index(summary, name), name, logarithmic)
+    if logarithmic:
+        axes.set_yscale("log")
+        axes.set_ylim(0.4 * lowest, 2.0)
+    else:
+        axes.axhline(0.0, color=GREY, linewidth=0.8)
+    steps = max(1, round(4 * largest / math.pi))
+    axes.set_xticks([0.25 * math.pi * k for k in range(steps + 1)], [_pi_label(k) for k in range(steps + 1)])
+    axes.set(xlabel=r"$\theta$", ylabel=r"$Z(\theta)\,/\,Z(0) = \langle e^{i\theta Q} \rangle$")
+    axes.set_xlim(-0.02 * largest, 1.02 * largest)
+    legend_above(figure)
+    return figure, logarithmic
+
+
+def _bound(row: Row) -> float:
+    """What an unresolved value is below, two errors above it or above zero."""
+    return max(row["value"], 0.0) + _BOUND * (row["error"] or 0.0)
+
+
+def _draw_theta(axes: Axes, rows: Sequence[Row], shift: float, at: int, name: str, logarithmic: bool) -> None:
+    """Resolved points filled with their errors; the others open, and on a logarithmic axis as upper bounds."""
+    style: dict[str, Any] = {"color": colour(at), "linestyle": "none", "zorder": 3}
+    resolved = [row for row in rows if row.get("resolved")]
+    others = [row for row in rows if not row.get("resolved")]
+    x, value, error = (_column(resolved, key) for key in ("theta", "value", "error"))
+    axes.errorbar(x + shift, value, np.nan_to_num(error), marker=marker(at), elinewidth=1.0, label=name, **style)
+    x, value, error = (_column(others, key) for key in ("theta", "value", "error"))
+    if logarithmic:
+        bound = np.array([_bound(row) for row in others], dtype=float)
+        axes.plot(x + shift, np.where(bound > 0, bound, np.nan), marker="v", markerfacecolor="white", **style)
+    else:
+        axes.errorbar(
+            x + shift, value, np.nan_to_num(error), marker=marker(at), markerfacecolor="white", elinewidth=1.0, **style
+        )
+
+
+def _pi_label(quarters: int) -> str:
+    """k pi / 4 in lowest terms."""
+    if quarters == 0:
+        return "0"
+    above, below = quarters // math.gcd(quarters, 4), 4 // math.gcd(quarters, 4)
+    over = f"/{below}" if below > 1 else ""
+    return rf"${above if above > 1 else ''}\pi{over}$"
+
+
+def sector_plots(summary: Summary) -> list[Plot]:
+    """<O>_Q against Q^2 with the fit and what it extrapolates to, beside the plain average."""
+    found = {name: rows for name, topology in _topologies(summary) if len(rows := _sectors(topology)) >= 2}
+    if not found:
+        return []
+    figure, panels = panel_grid(len(found), height=1.9, sharex=True, sharey=True)
+    data: list[tuple[Any, ...]] = []
+    for i, (axes, (name, rows)) in enumerate(zip(panels, found.items())):
+        data.extend(_draw_sectors(axes, rows, summary, name, labelled=i == 0))
+        axes.set_title(name)
+    outer_labels(panels, "$Q^2$", f"{label(_SHOWN).tex} at charge $Q$")
+    legend_above(figure)
+    return [
+        Plot(
+            "fixed_charge",
+            figure,
+            f"The {_SHOWN} in each topological sector against Q², of {', '.join(found)}, with the fit through the "
+            "sectors and the average over all of them.",
+            f"The {_SHOWN} at fixed charge against Q². The line is the fit of the sectors; the star is the average "
+            "over all charges that it yields, drawn at ⟨Q²⟩; the band is the plain average with its error. They "
+            "agree where every sector has the weight that it should.",
+            FigureData(("ensemble", "charge squared Q^2", f"{_SHOWN}", "error", "what"), data),
+        )
+    ]
+
+
+def _draw_sectors(
+    axes: Axes, rows: Sequence[tuple[int, float, float]], summary: Summary, name: str, *, labelled: bool
+) -> list[tuple[Any, ...]]:
+    """Points of the sectors, the fit, the average; returns them as rows of data."""
+    at, entry = _index(summary, name), summary["ensembles"][name]
+    drawn: list[tuple[Any, ...]] = [(name, q * q, value, error, f"sector Q = {q}") for q, value, error in rows]
+    largest = max(q * q for q, _, _ in rows)
+    shift = 0.008 * largest  # Q and -Q stand beside each other
+    x = np.array([q * q + shift * np.sign(q) for q, _, _ in rows], dtype=float)
+    value, error = np.array([row[1:] for row in rows], dtype=float).T
+    axes.errorbar(x, value, error, fmt=marker(at), color=colour(at), elinewidth=1.0, zorder=3)
+    average = entry["observables"].get(_SHOWN)
+    if average is not None and average["error"] is not None:
+        band = (average["value"] - average["error"], average["value"] + average["error"])
+        axes.axhspan(*band, color="0.82", linewidth=0, label="plain average" if labelled else None)
+        drawn.append((name, None, average["value"], average["error"], "plain average"))
+    fit = (entry["topology"].get("fixed_charge") or {}).get(_SHOWN)
+    width = _width(entry)
+    if fit is not None and width is not None and fit["value"] is not None and fit["slope"] is not None:
+        ends = np.array([0.0, largest])
+        axes.plot(ends, fit["value"] + fit["slope"] * (ends - width), color=colour(at), linewidth=1.0)
+        axes.errorbar([width], [fit["value"]], [fit["error"] or 0.0], fmt="*", color="0.1", markersize=8,
+                      elinewidth=1.0, zorder=4, label="from fixed charge" if labelled else None)  # fmt: skip
+        drawn.append((name, width, fit["value"], fit["error"], "from fixed charge, at the mean of Q^2"))
+    return drawn
+
+
+def _width(entry: Summary) -> float | None:
+    """<Q^2>, at which the fit through the sectors is the average; that of the closed form for a frozen one."""
+    row = entry["observables"].get(_CHARGE_SQUARED, {"value": None, "exact": None})
+    return row["exact"] if entry["frozen"] else row["value"]
+
+
+def _sectors(topology: Summary) -> list[tuple[int, float, float]]:
+    """Charge, value and error of the shown observable in each sector that knows it."""
+    rows = [(row["charge"], row.get("observables", {}).get(_SHOWN)) for row in topology.get("sectors") or []]
+    return [(q, o["value"], o["error"]) for q, o in rows if o and o["value"] is not None and o["error"] is not None]
+
+
+def _topologies(summary: Summary) -> list[tuple[str, Summary]]:
+    """The ensembles that have a topology, with it."""
+    entries = summary["ensembles"].items()
+    return [(name, topology) for name, entry in entries if (topology := entry.get("topology"))]
+
+
+def _known(rows: Sequence[Row] | None, key: str) -> list[Row]:
+    """The rows that have a number."""
+    return [row for row in rows or [] if row[key] is not None and row["value"] is not None]
+
+
+def _column(rows: Sequence[Row], key: str) -> Array:
+    return np.array([row[key] for row in rows], dtype=float)
+
+
+def _yes(value: Any) -> str:
+    return "yes" if value else "no"
+
+
+def _index(summary: Summary, name: str) -> int:
+    """The place of the ensemble in the summary, so that it has one colour in all figures."""
+    return list(summary["ensembles"]).index(name)

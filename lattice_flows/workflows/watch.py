@@ -1,0 +1,299 @@
+"""The live state of a run in the terminal, from its files alone: nothing is written, no lock is taken."""
+
+import json
+import os
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+
+from lattice_flows.ensembles import Ensemble, EnsembleError
+from lattice_flows.ensembles.layout import segment_numbers, segment_path
+from lattice_flows.statistics import effective_sample_size, is_reliable
+from lattice_flows.training.checkpoint import CheckpointError
+from lattice_flows.training.history import Record, read_history
+from lattice_flows.workflows.card import Card, EnsembleTable
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder, find_run
+from lattice_flows.workflows.format import label, number, with_error
+from lattice_flows.workflows.watch_page import Row, count, duration, page
+
+_TAIL = 100_000  # values of a series that are read, of all chains together: the last ones
+_COMMITS = 10  # the last commits seen, which the rate is taken from
+_CHARGE = "topological_charge"
+_HISTORIES = (_CHARGE, "magnetisation")  # the first that an ensemble has is drawn
+
+
+class Writer(NamedTuple):
+    """Who holds a lock file; None where it does not say."""
+
+    host: str | None
+    pid: int | None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended; False where it cannot be seen from this host."""
+        if self.host != socket.gethostname() or self.pid is None:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):  # another user's; no pid at all
+            pass
+        return False
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" if self.host else "a process that does not say which"
+
+
+def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
+    """Show the run in `folder` every `interval` seconds, until all of it is finished or ctrl-C.
+
+    Prints one table with `once`, and where the console is no terminal. Raises InputError where there is no run.
+    """
+    if not 0 < interval < float("inf"):
+        raise InputError(f"--interval {interval}: must be a positive number of seconds")
+    run, card = find_run(folder, None)
+    watched: list[_WatchedTraining | _WatchedEnsemble] = [] if card.flow is None else [_WatchedTraining(run, card)]
+    watched += [_WatchedEnsemble(run.ensemble(table.name), table) for table in card.ensembles]
+    couplings = ", ".join(f"{key} = {value}" for key, value in card.theory.couplings.items())
+    title = f"{run.path}: {card.theory.name} {' x '.join(map(str, card.theory.shape))}, {couplings}"
+    if once or not console.is_terminal:
+        console.print(page(title, [entry.row() for entry in watched], console))
+        return
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            rows = [entry.row() for entry in watched]
+            live.update(page(title, rows, console), refresh=True)
+            if all(row.state == "finished" for row in rows):
+                return
+            time.sleep(interval)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What the files of an ensemble hold."""
+
+    n_configs: int = 0
+    n_thermalised: int = 0
+    finished: bool = False
+    rate: float | None = None  # configurations per second of the whole production
+    figures: tuple[str, str] = ("", "")
+    history: np.ndarray = field(default_factory=lambda: np.empty(0))
+    last: str = ""
+    error: str = ""
+
+
+class _WatchedEnsemble:
+    """One ensemble of the card. Its files are read when there is a new commit, and of its series only the ends."""
+
+    def __init__(self, path: Path, table: EnsembleTable) -> None:
+        self.path, self.table = path, table
+        self._ensemble: Ensemble | None = None
+        self._held = _Held()
+        self._commit: tuple[Path, float] | None = None
+        self._seen: deque[tuple[float, int]] = deque(maxlen=_COMMITS)  # time and n_configs of commits
+
+    def row(self) -> Row:
+        """Its state now."""
+        writer = _writer(self.path.with_suffix(".lock"))  # before the files: what ends in between is then finished
+        self._look()
+        held, table = self._held, self.table
+        thermalising = self._commit is not None and not held.n_configs and held.n_thermalised < table.n_thermalisation
+        done, total = (
+            (held.n_thermalised, table.n_thermalisation) if thermalising else (held.n_configs, table.n_configs)
+        )
+        state = self._state(writer, "thermalising" if thermalising else "running")
+        rate = self._rate()
+        reach = _largest(np.abs(held.history))  # zero stands in the middle
+        return Row(
+            name=table.name,
+            kind=table.sampler,
+            state=state,
+            fraction=min(1.0, done / total) if total else 0.0,
+            progress=f"{count(done)}/{count(total)}",
+            age=None if self._commit is None else time.time() - self._commit[1],
+            rate=rate,
+            seconds_left=max(0, total - done) / rate if rate and state == "running" else None,
+            figures=held.figures,
+            history=held.history,
+            low=-reach,
+            high=reach,
+            last=held.last,
+            note=held.error or _writer_note(writer),
+        )
+
+    def _state(self, writer: Writer | None, active: str) -> str:
+        if self._held.error:
+            return "broken"
+        if self._held.finished and self._held.n_configs >= self.table.n_configs:
+            return "finished"
+        if writer is not None and not writer.gone:
+            return active if self._commit else "starting"
+        return "interrupted" if self._commit or writer else "waiting"
+
+    def _look(self) -> None:
+        """Read what was committed since the last look; what is broken is tried again, somebody may mend it."""
+        commit = _last_commit(self.path)
+        if commit is None or (commit == self._commit and not self._held.error):
+            return
+        try:
+            if self._ensemble is None:
+                self._ensemble = Ensemble.open(self.path)
+            else:
+                self._ensemble.refresh()
+            with self._ensemble:  # closes its file, which a finished run deletes; what is known of it stays
+                self._held = _held(self._ensemble)
+        except EnsembleError as error:
+            if _last_commit(self.path) != commit:  # joined while it was read: the next look sees it whole
+                return
+            self._held = replace(self._held, error=_below(error, self.path.parent.parent))
+        if commit != self._commit:
+            self._seen.append((commit[1], self._held.n_configs))
+        self._commit = commit
+
+    def _rate(self) -> float | None:
+        """Configurations per second between the commits seen, where these are two; else since the beginning."""
+        if len(self._seen) > 1:
+            (first, n_first), (last, n_last) = self._seen[0], self._seen[-1]
+            if last > first and n_last > n_first > 0 and not self._held.finished:
+                return (n_last - n_first) / (last - first)
+        return self._held.rate
+
+
+def _held(ensemble: Ensemble) -> _Held:
+    n_thermalised = 0 if ensemble.n_configs else int(ensemble.state().get("n_thermalised", 0))
+    name = next((name for name in _HISTORIES if name in ensemble.series_names), None)
+    values = np.empty((0, 1)) if name is None else _tail(ensemble.series(name))
+    return _Held(
+        n_configs=ensemble.n_configs,
+        n_thermalised=n_thermalised,
+        finished=ensemble.finished,
+        rate=ensemble.n_configs / ensemble.seconds if ensemble.seconds > 0 else None,
+        figures=_figures(ensemble),
+        history=np.rint(values[:, 0]) if name == _CHARGE else values[:, 0],
+        last=f"{label(name).plain} {_last_values(name, values[-1])}" if name and len(values) else "",
+    )
+
+
+class _WatchedTraining:
+    """The training of the card's flow, from its history: the checkpoint itself is not read."""
+
+    def __init__(self, run: RunFolder, card: Card) -> None:
+        assert card.flow is not None
+        self.run, self.settings, self.kind = run, card.training, card.flow.name
+        self._records: list[Record] = []
+        self._read_at, self._error = 0.0, ""
+
+    def row(self) -> Row:
+        """Its state now."""
+        writer = _writer(self.run.flow / "training.lock")
+        self._look()
+        state = self._state(writer)
+        row = Row("training", self.kind, state, 0.0, "", note=self._error or _writer_note(writer))
+        if not self._records:
+            return row
+        last, ess = self._records[-1], np.array([record.ess for record in self._records])
+        limits = [(last.step, self.settings.max_steps, ""), (last.seconds, self.settings.max_seconds, " s")]
+        done, total, unit = max(((x, of, u) for x, of, u in limits if of), key=lambda entry: entry[0] / entry[1])
+        rate = last.step / last.seconds if last.seconds > 0 else None
+        fraction = self.settings.progress(last.step, last.seconds)
+        trusted = "" if last.ess * self.settings.monitor_samples >= 200 else " !"
+        return row._replace(
+            fraction=fraction,
+            progress=f"{count(done)}/{count(total)}{unit}",
+            age=time.time() - self._read_at,
+            rate=rate,
+            seconds_left=last.seconds * (1 / fraction - 1) if fraction > 0 and state != "finished" else None,
+            figures=(f"loss {number(last.loss, 4)}", f"ESS {number(last.ess)}{trusted}"),
+            history=ess,
+            high=_largest(ess),
+            last=f"ESS; step {last.step}, {duration(last.seconds)}",
+        )
+
+    def _state(self, writer: Writer | None) -> str:
+        if self._error:
+            return "broken"
+        if self.run.evaluation.exists():
+            return "finished"
+        if Ensemble.exists(self.run.evaluation):
+            return "evaluating"
+        if writer is None:
+            return "interrupted" if self._records else "waiting"
+        return "interrupted" if writer.gone else "running"
+
+    def _look(self) -> None:
+        path = self.run.flow / "history.csv"
+        with suppress(FileNotFoundError):  # not begun, or being replaced
+            if (changed := path.stat().st_mtime) != self._read_at:
+                try:
+                    self._records, self._error = read_history(path), ""
+                except CheckpointError as error:
+                    self._error = _below(error, self.run.path)
+                self._read_at = changed
+
+
+def _last_commit(path: Path) -> tuple[Path, float] | None:
+    """The newest file of the ensemble and its time."""
+    try:
+        numbers = segment_numbers(path)
+        newest = segment_path(path, numbers[-1]) if numbers else path
+        return newest, newest.stat().st_mtime
+    except FileNotFoundError:  # nothing yet, or joined while we looked
+        return (path, path.stat().st_mtime) if path.exists() else None
+
+
+def _writer(lock: Path) -> Writer | None:
+    """Whom the lock file names. Its lock is not tried: even that could turn away a writer who begins just then."""
+    try:
+        content = json.loads(lock.read_bytes()[:4096])
+        return Writer(str(content["host"]), int(content["pid"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return Writer(None, None)
+
+
+def _writer_note(writer: Writer | None) -> str:
+    if writer is None or writer.host is None:
+        return ""
+    return f"{writer} wrote this and is gone; run again to go on" if writer.gone else f"written by {writer}"
+
+
+def _below(error: Exception, folder: Path) -> str:
+    """The message, with paths as seen from the run's folder."""
+    return str(error).replace(f"{folder}{os.sep}", "")
+
+
+def _tail(series: np.ndarray) -> np.ndarray:
+    """The last rows of (n, B), at most _TAIL values."""
+    return series[-max(1, _TAIL // series.shape[1]) :]
+
+
+def _figures(ensemble: Ensemble) -> tuple[str, str]:
+    """Acceptance and ESS of the proposals, of late, as far as the ensemble has them."""
+    acceptance = ess = ""
+    if "accepted" in ensemble.series_names and len(accepted := _tail(ensemble.series("accepted"))):
+        acceptance = f"accepted {accepted.mean():.3f}"
+    if "log_w" in ensemble.proposal_names:
+        log_w = _tail(ensemble.proposals("log_w")).ravel()
+        with suppress(ValueError):  # fewer than two, or none of any weight
+            ess = f"ESS {with_error(*effective_sample_size(log_w))}{'' if is_reliable(log_w) else ' !'}"
+    return acceptance, ess
+
+
+def _last_values(name: str, values: np.ndarray) -> str:
+    """Of all chains, as many as one cares to read."""
+    return " ".join(f"{round(x):+d}" if name == _CHARGE else f"{x:+.3f}" for x in values[:8])
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(values.max(where=np.isfinite(values), initial=0.0))

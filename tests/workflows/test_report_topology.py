@@ -1,0 +1,161 @@
+"""Topology and data in the report: what the figures draw, what their CSV files hold, what the tables say."""
+
+import copy
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from report_runs import EXACT, card_of, charges, write, write_flow
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.workflows.analyse import analyse_run
+from lattice_flows.workflows.charge_figures import charge_plots
+from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.house_style import FigureData
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.report import write_report
+from lattice_flows.workflows.report_tables import figure_table, findings
+from lattice_flows.workflows.selection import Selection
+from lattice_flows.workflows.topology_figures import sector_plots, theta_plots
+
+WIDTH, SLOPE, AVERAGE = 1.25, -0.004, 0.7
+ANGLES = np.linspace(0.0, math.pi, 7)
+VALUES = (1.0, 0.8, 0.4, 0.1, 0.004, -0.003, 0.001)  # the last three are noise
+SHARES = (0.05, 0.2, 0.5, 0.2, 0.05)  # of Q = -2 ... 2
+
+
+def ensemble(frozen: bool = False) -> dict[str, Any]:
+    """The summary of an ensemble whose plaquette is a straight line in Q^2."""
+    sectors = [
+        {"charge": q, "probability": share, "probability_error": 0.003, "exact": None, "gaussian": share,
+         "observables": {"plaquette": {"value": AVERAGE + SLOPE * (q * q - WIDTH), "error": 0.001}}}
+        for q, share in zip(range(-2, 3), SHARES)
+    ]  # fmt: skip
+    fit = {"value": AVERAGE, "error": 0.0005, "slope": SLOPE, "slope_error": 0.0002, "chi2_per_dof": None}
+    theta = [
+        {"theta": float(x), "value": value, "error": 0.0 if x == 0 else 0.005, "exact": None, "resolved": value > 0.015}
+        for x, value in zip(ANGLES, VALUES)
+    ]
+    squared = {
+        "value": WIDTH,
+        "error": 0.02,
+        "exact": 2.0,
+        "tau_int": 0.5,
+        "tau_int_error": 0.1,
+        "n_eff": 9,
+        "r_hat": 1,
+    }
+    plaquette = {**squared, "value": AVERAGE, "error": 0.001, "exact": None}
+    return {
+        "frozen": frozen,
+        "observables": {"plaquette": plaquette, "topological_charge_squared": squared},
+        "topology": {"tunnelling_rate": {"value": 0.25, "error": 0.01}, "sectors": sectors,
+                     "fixed_charge": {"plaquette": fit}, "theta": theta, "weights": None},
+    }  # fmt: skip
+
+
+def test_what_noise_hides_is_drawn_open_and_said(tmp_path: Path):
+    (plot,) = theta_plots({"ensembles": {"a": ensemble(), "stuck": ensemble(frozen=True)}}, None)
+    (axes,) = plot.figure.axes
+    assert axes.get_yscale() == "log"
+    filled, hollow = [line for line in axes.get_lines() if line.get_marker() not in ("", "None", None)]
+    np.testing.assert_allclose(filled.get_xdata(), ANGLES[:4])
+    np.testing.assert_array_equal(filled.get_ydata(), VALUES[:4])
+    np.testing.assert_allclose(hollow.get_ydata(), [0.014, 0.01, 0.011])  # two errors above the value or above zero
+    assert to_hex(hollow.get_markerfacecolor()) == "#ffffff" != to_hex(filled.get_markerfacecolor())
+    assert "3 open symbols" in plot.caption
+    assert "frozen: stuck" in plot.caption
+    assert [row[5] for row in plot.data.rows] == ["yes"] * 4 + ["no"] * 3
+    plot.render("svg")
+
+
+def test_a_curve_that_hardly_falls_needs_no_logarithm():
+    entry = ensemble()
+    entry["topology"]["theta"] = entry["topology"]["theta"][:4]
+    (plot,) = theta_plots({"ensembles": {"a": entry}}, EXACT)
+    assert plot.figure.axes[0].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize(("frozen", "at"), [(False, WIDTH), (True, 2.0)])
+def test_the_fit_passes_the_average_at_the_width(frozen: bool, at: float):
+    (plot,) = sector_plots({"ensembles": {"a": ensemble(frozen)}})
+    fit = next(
+        line for line in plot.figure.axes[0].get_lines() if line.get_linestyle() == "-" and len(line.get_xdata()) == 2
+    )
+    np.testing.assert_allclose(fit.get_ydata(), [AVERAGE + SLOPE * (x - at) for x in (0.0, 4.0)])
+    told = {row[4]: row[1:4] for row in plot.data.rows}
+    assert told["from fixed charge, at the mean of Q^2"] == (at, AVERAGE, 0.0005)
+    assert told["plain average"] == (None, AVERAGE, 0.001)
+    assert told["sector Q = -2"][0] == 4
+
+
+def test_no_topology_no_figures():
+    assert theta_plots({"ensembles": {"a": {"topology": None}, "b": {}}}, EXACT) == []
+    assert sector_plots({"ensembles": {"a": {"topology": {"sectors": [], "theta": []}}}}) == []
+
+
+def test_without_a_closed_form_a_gaussian_of_the_measured_width(tmp_path: Path):
+    card, charge = card_of({"a": "hmc"}), charges("gaussian", 300, 2)
+    write(tmp_path / "a.h5", card, charge, sampler="hmc")
+    with Ensemble.open(tmp_path / "a.h5") as file:
+        summary = {"ensembles": {"a": {"frozen": False, "observables": {}}}}
+        plots = {plot.name: plot for plot in charge_plots([Replicas("a", (file,))], summary, None)}
+    bars, _ = plots["charge_distribution"].figure.axes[0].containers
+    heights = np.array([bar.get_height() for bar in bars])
+    q = np.arange(len(heights)) - len(heights) // 2
+    expected = np.exp(-(q**2) / (2 * np.mean(charge**2)))
+    np.testing.assert_allclose(heights, expected / expected.sum(), rtol=1e-12)
+    assert "Gaussian" in plots["charge_distribution"].caption
+
+
+def test_a_csv_holds_every_digit():
+    data = FigureData(("name", "x", "n"), [("a, b", np.float64(0.1) + 0.2, 3), ('"', math.nan, 4), ("c", None, 5)])
+    read = list(csv.reader(data.csv().decode().splitlines()))
+    assert read == [["name", "x", "n"], ["a, b", "0.30000000000000004", "3"], ['"', "", "4"], ["c", "", "5"]]
+
+
+def test_a_long_table_is_thinned_evenly():
+    shown = figure_table("x", FigureData(("i",), [(i,) for i in range(250)]))
+    assert (shown["step"], shown["n_rows"]) == (3, 250)
+    assert [row[0] for row in shown["table"].rows] == [str(i) for i in range(0, 250, 3)]
+
+
+def test_findings_name_value_doubt_and_cost():
+    row = {"value": 0.02, "error": 0.0011, "exact": 0.021, "pull": -0.9, "trusted": True}
+    one = {"frozen": False, "seconds_per_independent_config": 0.5, "cost_observable": None,
+           "observables": {"topological_susceptibility": row}}  # fmt: skip
+    stuck = {**one, "frozen": True, "seconds_per_independent_config_at_least": 7.0}
+    flow = {"ess": 0.5, "ess_error": 0.011, "train_seconds": 60.0, "reliable": True}
+    told = dict(findings({"flow": flow, "ensembles": {"stuck": stuck, "one": one}}))
+    assert list(told) == ["trained flow", "one", "stuck"]
+    assert told["trained flow"] == "ESS = 0.500(11) after 60.0 s of training."
+    assert told["one"].startswith("χ_top = 0.0200(11) (exact: 0.02100, pull -0.9), at 0.500 s per")
+    assert told["stuck"].startswith("frozen; χ_top = 0.0200(11) is not to be trusted, at more than 7.00 s per")
+
+
+def test_the_page_shows_what_was_taken_and_what_is_known(tmp_path: Path):
+    folder, card = RunFolder(tmp_path), card_of({"a": "hmc"}, flow=True)
+    write_flow(folder, card, spread=0.3)
+    write(folder.ensemble("a"), card, charges("a", 400, 4, 0.5), sampler="hmc")
+    summary = analyse_run(folder, card, Selection(thermalisation=100, every=2))
+    summary["flow"]["forward"] = {"a": {"ess": 0.125, "ess_error": 0.011, "n_samples": 77, "collapsed": True}}
+    write_report(folder, card, summary)
+    page = (folder.report / "index.html").read_text("utf-8")
+    assert "<td>77</td><td>0.125(11)</td>" in page
+    assert "mode collapse" in page
+    assert 'id="topology"' in page
+    assert "the first 100 configurations of each chain dropped" in page
+    history = csv.DictReader((folder.report / "charge_history.csv").read_text().splitlines())
+    numbers = [int(row["configuration"]) for row in history if row["ensemble"] == "a"]
+    assert numbers[0] == 100
+    assert set(np.diff(numbers)) == {2}
+    less = copy.deepcopy(summary)
+    del less["flow"]["forward"], less["ensembles"]["a"]["topology"]
+    write_report(folder, card, less)
+    page = (folder.report / "index.html").read_text("utf-8")
+    assert "Mode-collapse test" not in page
+    assert 'id="topology"' not in page
