@@ -1,5 +1,6 @@
 """One file of an ensemble: its schema and header, checked when it is opened, and its checksum, checked on demand."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,8 +56,25 @@ class Part:
     @contextmanager
     def open(self) -> Iterator[h5py.File]:
         """The HDF5 file, read-only; whatever it raises becomes an EnsembleError."""
-        with reading(self.path), open_file(self.path) as file:
+        with reading(self.path), self.opened() as file:
             yield file
+
+    def opened(self) -> h5py.File:
+        """The same, for the caller to close. Raises EnsembleError where a join took the file away, or put another in
+        its place.
+        """
+        try:
+            file = open_file(self.path)
+        except FileNotFoundError:
+            raise EnsembleError(
+                f"{self.path}: gone since the ensemble was opened, for it was finished; refresh, or open it again"
+            ) from None
+        if _identity(os.fstat(file.id.get_vfd_handle())) != self.identity:
+            file.close()
+            raise EnsembleError(
+                f"{self.path}: replaced since the ensemble was opened, for it grew; refresh, or open it again"
+            )
+        return file
 
     def names(self, group: str) -> list[str]:
         return [path.partition("/")[2] for path in self.tables if path.startswith(f"{group}/")]
@@ -128,7 +146,10 @@ def read_part(path: Path) -> Part:
 
 def identity_of(path: Path) -> Identity:
     """Raises FileNotFoundError where there is no file."""
-    status = path.stat()
+    return _identity(path.stat())
+
+
+def _identity(status: os.stat_result) -> Identity:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from lattice_flows.ensembles.errors import EnsembleError, reading
 from lattice_flows.ensembles.layout import PIECE_BYTES, Schema, segment_numbers, segment_path
 from lattice_flows.ensembles.part import Identity, Part, TableInfo, identity_of, read_part
-from lattice_flows.ensembles.storage import open_file
 
 
 class Parts:
@@ -120,12 +119,7 @@ class Parts:
     def _file(self, part: Part) -> h5py.File:
         if self._open is None or self._open[0] != part.path:
             self.close()
-            try:
-                self._open = part.path, open_file(part.path)
-            except FileNotFoundError:
-                raise EnsembleError(
-                    f"{part.path}: gone since the ensemble was opened, for it was finished; refresh, or open it again"
-                ) from None
+            self._open = part.path, part.opened()
         return self._open[1]
 
 

@@ -18,7 +18,6 @@ from lattice_flows.ensembles.errors import writing
 # them.
 LIBVER = ("v110", "v110")
 CHUNK_CACHE = 8 << 20  # bytes; chunks are checked as a whole, so those in reach of the next read are kept
-MEMORY_STEP = 4 << 20  # bytes by which a file in memory grows
 WRITE_BYTES = 1 << 20  # in one call: Linux was seen to need 100 ms for 45 MB at once and 12 ms for them in such pieces
 
 Build = Callable[[h5py.File], Iterator[None]]  # fills the file, and yields now and then
@@ -34,22 +33,11 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(path.name + ".tmp")
 
 
-def commit_in_memory(path: Path, build: Build) -> None:
-    """Build the file in memory, then write it to `path` in one go.
+def commit_streaming(path: Path, build: Build) -> None:
+    """Build the file under a temporary name, through a stream that HDF5 takes for its disk; then let it appear.
 
     Raises EnsembleError where the disk refuses; the temporary file is removed then.
     """
-    memory = {"driver": "core", "backing_store": False, "block_size": MEMORY_STEP}
-    with h5py.File("image", "w", libver=LIBVER, rdcc_nbytes=CHUNK_CACHE, **memory) as file:
-        for _ in build(file):
-            pass
-        file.flush()
-        image = file.id.get_file_image()
-    _commit(path, lambda descriptor: _write_all(descriptor, memoryview(image), 0))
-
-
-def commit_streaming(path: Path, build: Build) -> None:
-    """As `commit_in_memory`, for files larger than memory: HDF5 writes through to the temporary file."""
 
     def write(descriptor: int) -> None:
         stream = _Stream(descriptor)

@@ -17,7 +17,7 @@ from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.ensembles.part import read_part
 from lattice_flows.ensembles.parts import Parts, exists, find_parts
 from lattice_flows.ensembles.pending import Pending
-from lattice_flows.ensembles.storage import commit_in_memory, commit_streaming, sync_folder, temporary_path
+from lattice_flows.ensembles.storage import commit_streaming, sync_folder, temporary_path
 
 
 class EnsembleWriter:
@@ -147,7 +147,7 @@ class EnsembleWriter:
             state_arrays(state),
         )
         self._make_folder(target.parent)
-        commit_in_memory(target, contents.write)
+        commit_streaming(target, contents.write)
         self._parts.append(read_part(target))
         self._pending = self._nothing_pending()
 

@@ -1,15 +1,20 @@
 """Checkpoints of a training: tensors and plain types only, written in one atomic act."""
 
 import hashlib
+import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from lattice_flows.ensembles.storage import sync_folder
 
 _FORMAT = "lattice_flows training checkpoint"
 _VERSION = 1
@@ -50,21 +55,36 @@ class FlowWeights(NamedTuple):
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write under a temporary name, fsync, rename, fsync the folder: readers see the old file or the new one."""
+    """Write under a temporary name, fsync, rename, fsync the folder: readers see the old file or the new one.
+
+    Raises OSError, which names the file, where the disk refuses; the temporary file is removed then.
+    """
     content = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
     content["header"] = json.dumps(checkpoint.header, sort_keys=True)
     content["settings"] = json.dumps(checkpoint.settings, sort_keys=True)
+    image = io.BytesIO()  # torch does not survive an error of the file that it writes to
+    torch.save({"format": _FORMAT, "version": _VERSION, **content}, image)
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        torch.save({"format": _FORMAT, "version": _VERSION, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    with named(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(image.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an OSError say which file it is about: that of a full disk does not."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

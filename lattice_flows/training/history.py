@@ -5,7 +5,7 @@ import os
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from lattice_flows.training.checkpoint import CheckpointError
+from lattice_flows.training.checkpoint import CheckpointError, named
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ COLUMNS = tuple(field.name for field in fields(Record))
 
 def append_record(path: Path, record: Record) -> None:
     """Add a row, and the heading where the file is new. Floats are written in full (repr)."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
+    new = not path.exists() or path.stat().st_size == 0  # a kill, or a full disk, leaves an empty file
+    with named(path), path.open("a", newline="") as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(COLUMNS)
@@ -41,11 +41,11 @@ def read_history(path: Path) -> list[Record]:
     """All rows. Raises CheckpointError for a file that is not a training history."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            heading = next(reader, [])
+            # A line cut short, by a kill or a full disk, is the last one, and belongs to steps that will be repeated.
+            reader = csv.reader([line for line in file if line.endswith("\n")])
+            heading = next(reader, COLUMNS)
             if tuple(heading) != COLUMNS:
                 raise CheckpointError(f"{path}: not a training history, its columns are {heading}; take it away")
-            # A row cut short by a kill is the last one, and belongs to steps that will be repeated.
             return [Record(int(row[0]), *map(float, row[1:])) for row in reader if len(row) == len(COLUMNS)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CheckpointError(

@@ -42,7 +42,7 @@ class _Production(BaseModel):
     model_config = _STRICT
     n_chains: Annotated[int, Field(ge=1, le=100_000)] = 4
     n_configs: Positive = 1000
-    n_updates: Positive = 1
+    n_updates: Annotated[int, Field(ge=1, le=10**6)] = 1  # one compiled call, in which no signal is heard
     n_thermalisation: Count = 100
     start: str = "hot"
     store_fields: bool = True
@@ -155,6 +155,8 @@ def parse_card(text: str, overrides: Sequence[str] = (), where: str = "card") ->
         raise InputError(f"{where}: not valid TOML: nested too deeply") from None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    except ValueError as error:  # a number of ten thousand digits
+        raise InputError(f"{where}: not valid TOML: {error}") from None
 
 
 def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:

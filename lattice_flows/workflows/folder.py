@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.workflows.card import Card, read_card
 from lattice_flows.workflows.errors import InputError
+
+_OF_A_CLAIM = ("overrides.json", "overrides.tmp", "card.tmp")  # what is there when a claim is cut short: no card yet
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def _read_overrides(folder: RunFolder) -> list[str]:
         return []
     try:
         overrides = json.loads(folder.overrides.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         overrides = None
     if not (isinstance(overrides, list) and all(isinstance(override, str) for override in overrides)):
         raise InputError(f"{folder.overrides}: damaged; it should be a JSON list of table.key=value")
@@ -112,12 +115,14 @@ def claim(folder: RunFolder, card: Card) -> Card:
                 raise InputError(f"{folder.path}: was begun with more n_configs of {new.name!r}; they may only grow")
         if held == card:
             return card
-    elif folder.path.exists() and any(folder.path.iterdir()):
+    elif folder.path.exists() and any(entry.name not in _OF_A_CLAIM for entry in folder.path.iterdir()):
         raise InputError(f"{folder.path}: is not empty and holds no run; choose another --out")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if card.overrides:
             _write(folder.overrides, json.dumps(card.overrides))
+        else:
+            folder.overrides.unlink(missing_ok=True)
         _write(folder.card, card.text)
     except OSError as error:
         raise InputError(f"{folder.path}: cannot be written: {error.strerror}") from None
@@ -138,3 +143,4 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_folder(path.parent)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
+from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter, LockedError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import Sampler
@@ -59,6 +60,7 @@ def generate_at(
         with Ensemble.open(path) as held:
             attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
         if finished:
+            _tidy(path)
             return
     threads = _threads(table)
     if resuming and table.needs_flow:  # only networks round differently on another number of threads
@@ -90,6 +92,13 @@ def generate_at(
         compression=table.compression,
     ) as writer:
         _Production(card, table, sampler, writer, state, 0).run(stop, console)
+
+
+def _tidy(path: Path) -> None:
+    """Delete what a kill at the end of a join has left beside the finished file: segments that it holds."""
+    if path.with_suffix(".segments").exists() or path.with_suffix(".lock").exists():
+        with suppress(LockedError):  # somebody is at work on it, and will
+            Ensemble.resume(path).close()
 
 
 @dataclass

@@ -56,7 +56,7 @@ def test_a_reader_in_another_thread(tmp_path: Path) -> None:
                     action = reader.series("action")
                     state = reader.state()["links"]
                 except EnsembleError as error:  # joined between the two: look again
-                    if "gone since" not in str(error):
+                    if "since the ensemble was opened" not in str(error):
                         faults.append(str(error))
                     continue
                 if not np.array_equal(action, block.series["action"][:n]) or (seen and n < seen[-1]):
@@ -84,6 +84,25 @@ def test_a_reader_in_another_thread(tmp_path: Path) -> None:
     assert not faults
     assert seen[-1] == 120
     assert len(set(seen)) >= 3
+
+
+def test_who_does_not_refresh_is_told(tmp_path: Path) -> None:
+    """Its segments are joined, then the joined file is replaced: never the state of one, and the length of another."""
+    path = tmp_path / "e.h5"
+    with create(path) as writer:
+        extend(writer, start(), (4,))
+        young = Ensemble.open(path)
+        writer.finish()
+    finished = Ensemble.open(path)
+    with Ensemble.resume(path) as writer:
+        extend(writer, writer.state(), (4,))
+        writer.finish()
+    for reader, message in ((young, "gone since"), (finished, "replaced since")):
+        for ask in (reader.state, reader.verify, lambda reader=reader: reader.series("action")):
+            with pytest.raises(EnsembleError, match=message):
+                ask()
+        assert reader.refresh()
+        assert reader.series("action").shape == (8, 3)
 
 
 def test_known_segments_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
