@@ -278,6 +278,7 @@ def _exit_status(error: Exception) -> int:
     if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
         print(f"lattice-flows: {error.format_message()}", file=sys.stderr)
         return EXIT_INPUT
+    from lattice_flows.ensembles import StorageError
     from lattice_flows.workflows.errors import InputError
     from lattice_flows.workflows.interrupt import Stopped
 
@@ -285,6 +286,9 @@ def _exit_status(error: Exception) -> int:
     if isinstance(error, Stopped):
         print(f"lattice-flows: stopped by {error}; {error.kept}", file=sys.stderr)
         return EXIT_STOPPED
+    if isinstance(error, StorageError):
+        print(f"lattice-flows: {error}", file=sys.stderr)
+        return EXIT_FAILURE
     if isinstance(error, (InputError, *user_errors)):
         print(f"lattice-flows: {error}", file=sys.stderr)
         return EXIT_INPUT

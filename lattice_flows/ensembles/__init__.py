@@ -5,8 +5,17 @@ file ``NAME.h5``. Both have one schema, see `layout`. Readers take whatever is t
 """
 
 from lattice_flows.ensembles.ensemble import Ensemble
-from lattice_flows.ensembles.errors import EnsembleError, LockedError
+from lattice_flows.ensembles.errors import EnsembleError, LockedError, StorageError
 from lattice_flows.ensembles.layout import Block, FieldSpec, multiples
 from lattice_flows.ensembles.writer import EnsembleWriter
 
-__all__ = ["Block", "Ensemble", "EnsembleError", "EnsembleWriter", "FieldSpec", "LockedError", "multiples"]
+__all__ = [
+    "Block",
+    "Ensemble",
+    "EnsembleError",
+    "EnsembleWriter",
+    "FieldSpec",
+    "LockedError",
+    "StorageError",
+    "multiples",
+]

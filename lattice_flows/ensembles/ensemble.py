@@ -160,10 +160,12 @@ class Ensemble:
     def proposal_names(self) -> list[str]:
         return self._parts.names("proposals")
 
-    def series(self, name: str) -> np.ndarray:
-        """The series, (n, B); n is n_configs, or the length of `series_configs` for one that is measured less often."""
-        path = f"series/{name}"
-        return self._parts.read(path, 0, self._parts.info(path).shape[0])
+    def series(self, name: str, last: int | None = None) -> np.ndarray:
+        """The series, (n, B), or its last so many rows.
+
+        n is n_configs, or the length of `series_configs` for one that is measured less often.
+        """
+        return self._rows(f"series/{name}", last)
 
     def series_configs(self, name: str) -> np.ndarray:
         """Numbers of the configurations that the rows of the series belong to, (n,) int64."""
@@ -177,10 +179,13 @@ class Ensemble:
             raise EnsembleError(f"{self.path}: holds the configurations 0 to {self.n_configs}, not {start} to {stop}")
         return self._parts.read(f"fields/{self.field.name}", start, stop)
 
-    def proposals(self, name: str) -> np.ndarray:
-        """What is known of every proposal, accepted or not, (m, B)."""
-        path = f"proposals/{name}"
-        return self._parts.read(path, 0, self._parts.info(path).shape[0])
+    def proposals(self, name: str, last: int | None = None) -> np.ndarray:
+        """What is known of every proposal, accepted or not, (m, B), or of the last so many."""
+        return self._rows(f"proposals/{name}", last)
+
+    def _rows(self, path: str, last: int | None) -> np.ndarray:
+        n = self._parts.info(path).shape[0]
+        return self._parts.read(path, 0 if last is None else max(0, n - last), n)
 
     def state(self) -> dict[str, np.ndarray]:
         """The state at the last commit, by name ("latent/x" for what lies in groups); scalars have the shape ()."""

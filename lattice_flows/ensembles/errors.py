@@ -1,5 +1,6 @@
 """What goes wrong with ensembles, in one line: what, where, what would be right."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,13 @@ from pathlib import Path
 
 class EnsembleError(ValueError):
     """An ensemble is broken, foreign, misused or cannot be written. The message is one line."""
+
+
+class StorageError(EnsembleError):
+    """The disk is full, or fails: nothing that the caller gave is wrong."""
+
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class LockedError(EnsembleError):
@@ -44,10 +52,13 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError while writing `path` into an EnsembleError which says that nothing committed is lost."""
+    """Turn an OSError while writing `path` into an EnsembleError which says that nothing committed is lost; into a
+    StorageError where the disk is to blame.
+    """
     try:
         yield
     except OSError as error:
         cause = error.strerror or " ".join(str(error).split())
         message = f"{path}: cannot be written ({cause}); all that was committed before is intact: mend this and resume"
-        raise EnsembleError(message) from error
+        kind = StorageError if error.errno in DISK_ERRORS else EnsembleError
+        raise kind(message) from error

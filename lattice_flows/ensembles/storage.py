@@ -6,8 +6,12 @@ lost by a kill.
 
 import io
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import h5py
@@ -36,19 +40,53 @@ def temporary_path(path: Path) -> Path:
 def commit_streaming(path: Path, build: Build) -> None:
     """Build the file under a temporary name, through a stream that HDF5 takes for its disk; then let it appear.
 
-    Raises EnsembleError where the disk refuses; the temporary file is removed then.
+    Raises EnsembleError where the disk refuses; the temporary file is removed then, and by a KeyboardInterrupt.
     """
+    with _interrupts_wait() as let_through:
 
-    def write(descriptor: int) -> None:
-        stream = _Stream(descriptor)
-        try:
-            with h5py.File(stream, "w", libver=LIBVER, rdcc_nbytes=CHUNK_CACHE) as file:
-                for _ in build(file):
-                    stream.check()
-        finally:
-            stream.check()
+        def write(descriptor: int) -> None:
+            stream = _Stream(descriptor)
+            try:
+                with h5py.File(stream, "w", libver=LIBVER, rdcc_nbytes=CHUNK_CACHE) as file:
+                    for _ in build(file):
+                        stream.check()
+                        let_through()
+            finally:
+                stream.check()
 
-    _commit(path, write)
+        _commit(path, write)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[Callable[[], None]]:
+    """Yields a function that lets a SIGINT through which came in the meantime; the end does so too.
+
+    Its handler may raise, and HDF5 does not survive an exception while it calls our stream.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+
+    def let_through() -> None:
+        while waiting:
+            handler(*waiting.pop(0))
+
+    signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
+    try:
+        yield let_through
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    let_through()
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and its parents, each with an fsync of the one it stands in: a power failure forgets no name."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

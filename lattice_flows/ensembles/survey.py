@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from lattice_flows.ensembles.errors import EnsembleError
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -30,10 +32,22 @@ def survey(file: h5py.File) -> Survey:
     def collect(name: bytes, info: h5py.h5o.ObjInfo) -> None:
         path = name.decode()
         if info.type == h5py.h5o.TYPE_DATASET:
-            datasets[path] = h5py.h5d.open(file.id, name)
+            datasets[path] = dataset = h5py.h5d.open(file.id, name)
+            properties = dataset.get_create_plist()
+            if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
+                raise EnsembleError(f"{file.filename}: /{path} keeps its values in other files; an ensemble never does")
         elif "/" not in path and path != ".":
             groups.add(path)
 
+    soft: list[str] = []
+
+    def check_link(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+        if info.type != h5py.h5l.TYPE_HARD:
+            soft.append(name.decode())  # an error must not pass through HDF5 here
+
+    file.id.links.visit(check_link, info=True)
+    if soft:
+        raise EnsembleError(f"{file.filename}: /{soft[0]} is a link to elsewhere; an ensemble has none")
     h5py.h5o.visit(file.id, collect, info=True)
     return Survey(frozenset(groups), datasets)
 

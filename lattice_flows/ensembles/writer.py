@@ -17,7 +17,7 @@ from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.ensembles.part import read_part
 from lattice_flows.ensembles.parts import Parts, exists, find_parts
 from lattice_flows.ensembles.pending import Pending
-from lattice_flows.ensembles.storage import commit_streaming, sync_folder, temporary_path
+from lattice_flows.ensembles.storage import commit_streaming, make_folder, temporary_path
 
 
 class EnsembleWriter:
@@ -54,7 +54,7 @@ class EnsembleWriter:
             raise EnsembleError(f"{path}: chains are {chains!r}; give range(first_chain, first_chain + n_chains)")
         design = Design(checked_header(header), chains, field, store_fields, compression)
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
         lock = WriterLock(path)
         try:
             if exists(path):
@@ -146,7 +146,8 @@ class EnsembleWriter:
             seconds,
             state_arrays(state),
         )
-        self._make_folder(target.parent)
+        with writing(target.parent):
+            make_folder(target.parent)
         commit_streaming(target, contents.write)
         self._parts.append(read_part(target))
         self._pending = self._nothing_pending()
@@ -192,12 +193,6 @@ class EnsembleWriter:
 
     def _nothing_pending(self) -> Pending:
         return Pending(self.design, self._parts.n_configs, self._parts.n_proposals, self._parts.schema)
-
-    def _make_folder(self, folder: Path) -> None:
-        if not folder.is_dir():
-            with writing(folder):
-                folder.mkdir()
-                sync_folder(folder.parent)
 
 
 def clean(path: Path, next_segment: int) -> None:

@@ -23,7 +23,7 @@ from lattice_flows.statistics import (
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.card import Card
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import InputError, unwritable
 from lattice_flows.workflows.estimates import observables_summary
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.forward import forward_summary
@@ -279,7 +279,7 @@ def write_summary(summary: Summary, path: Path) -> None:
         temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise unwritable(path, error) from None
 
 
 def _plain(value: Any) -> Any:

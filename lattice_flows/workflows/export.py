@@ -19,7 +19,7 @@ import numpy as np
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
 from lattice_flows.ensembles.storage import commit_streaming
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import InputError, unwritable
 from lattice_flows.workflows.export_pyerrors import write_pyerrors
 from lattice_flows.workflows.measurements import Measurement
 
@@ -120,7 +120,7 @@ def _write_npy(ensemble: Ensemble, target: Path) -> None:
         (folder / "header.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
         folder.rename(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+        raise unwritable(target, error) from None
     finally:
         rmtree(folder, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import InputError, unwritable
 
 _CHARGE = "topological_charge"
 _FEWEST_CONFIGS = 5  # that pyerrors takes
@@ -96,6 +96,6 @@ def _write_whole(target: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         temporary.rename(target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+        raise unwritable(target, error) from None
     finally:
         temporary.unlink(missing_ok=True)

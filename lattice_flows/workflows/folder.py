@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.workflows.card import Card, read_card
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import InputError, unwritable
 
 _OF_A_CLAIM = ("overrides.json", "overrides.tmp", "card.tmp")  # what is there when a claim is cut short: no card yet
 
@@ -125,7 +125,7 @@ def claim(folder: RunFolder, card: Card) -> Card:
             folder.overrides.unlink(missing_ok=True)
         _write(folder.card, card.text)
     except OSError as error:
-        raise InputError(f"{folder.path}: cannot be written: {error.strerror}") from None
+        raise unwritable(folder.path, error) from None
     return card
 
 

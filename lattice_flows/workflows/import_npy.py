@@ -19,7 +19,7 @@ from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.workflows.assemble import field_spec
 from lattice_flows.workflows.card import Card, parse_card
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import InputError, unwritable
 from lattice_flows.workflows.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.measurements import measured
 from lattice_flows.workflows.progress import meter
@@ -83,7 +83,7 @@ def import_npy(
             unnamed.rename(out)
         sync_folder(out.parent)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror}") from None
+        raise unwritable(out, error) from None
     except Stopped as stopped:
         raise Stopped(stop.signal, "nothing was kept, import again") from stopped
 

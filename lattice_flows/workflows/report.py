@@ -16,7 +16,7 @@ from lattice_flows.workflows import format
 from lattice_flows.workflows import report_tables as page
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.card import Card
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import unwritable
 from lattice_flows.workflows.figures import all_plots
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.house_style import Plot
@@ -155,4 +155,4 @@ def _replace(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise unwritable(path, error) from None

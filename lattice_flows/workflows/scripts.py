@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.statistics import count_changes
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import InputError, unwritable
 from lattice_flows.workflows.estimates import observables_summary
 from lattice_flows.workflows.house_style import STYLE, FigureData, Plot
 from lattice_flows.workflows.replicas import Replicas, open_replicas
@@ -146,7 +146,7 @@ def write_figure(plot: Plot, target: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+            raise unwritable(path, error) from None
 
 
 def _parsed(description: str, arguments: Sequence[str] | None) -> tuple[list[Path], Path]:

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -96,7 +96,7 @@ def _one_trainer(folder: Path) -> Iterator[None]:
         except OSError:
             raise InputError(f"{folder}: another process is training here; wait or choose another --out") from None
         file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
+        with suppress(OSError):  # a full disk: the lock holds all the same
+            os.write(file.fileno(), json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
         yield
         file.truncate(0)

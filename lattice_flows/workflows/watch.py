@@ -172,7 +172,7 @@ class _WatchedEnsemble:
 def _held(ensemble: Ensemble) -> _Held:
     n_thermalised = 0 if ensemble.n_configs else int(ensemble.state().get("n_thermalised", 0))
     name = next((name for name in _HISTORIES if name in ensemble.series_names), None)
-    values = np.empty((0, 1)) if name is None else _tail(ensemble.series(name))
+    values = np.empty((0, 1)) if name is None else ensemble.series(name, _rows(ensemble))
     return _Held(
         n_configs=ensemble.n_configs,
         n_thermalised=n_thermalised,
@@ -254,7 +254,10 @@ def _last_commit(path: Path) -> tuple[Path, float] | None:
 def _writer(lock: Path) -> Writer | None:
     """Whom the lock file names. Its lock is not tried: even that could turn away a writer who begins just then."""
     try:
-        content = json.loads(lock.read_bytes()[:4096])
+        text = lock.read_bytes()[:4096]
+        if not text:  # a training ended, and left the file
+            return None
+        content = json.loads(text)
         return Writer(str(content["host"]), int(content["pid"]))
     except FileNotFoundError:
         return None
@@ -273,18 +276,18 @@ def _below(error: Exception, folder: Path) -> str:
     return str(error).replace(f"{folder}{os.sep}", "")
 
 
-def _tail(series: np.ndarray) -> np.ndarray:
-    """The last rows of (n, B), at most _TAIL values."""
-    return series[-max(1, _TAIL // series.shape[1]) :]
+def _rows(ensemble: Ensemble) -> int:
+    """So many rows of (n, B) hold _TAIL values."""
+    return max(1, _TAIL // ensemble.n_chains)
 
 
 def _figures(ensemble: Ensemble) -> tuple[str, str]:
     """Acceptance and ESS of the proposals, of late, as far as the ensemble has them."""
     acceptance = ess = ""
-    if "accepted" in ensemble.series_names and len(accepted := _tail(ensemble.series("accepted"))):
+    if "accepted" in ensemble.series_names and len(accepted := ensemble.series("accepted", _rows(ensemble))):
         acceptance = f"accepted {accepted.mean():.3f}"
     if "log_w" in ensemble.proposal_names:
-        log_w = _tail(ensemble.proposals("log_w")).ravel()
+        log_w = ensemble.proposals("log_w", _rows(ensemble)).ravel()
         with suppress(ValueError):  # fewer than two, or none of any weight
             ess = f"ESS {with_error(*effective_sample_size(log_w))}{'' if is_reliable(log_w) else ' !'}"
     return acceptance, ess

@@ -209,7 +209,10 @@ def test_the_training_shows_its_history(card, tmp_path):
     first, second = row(look(folder), "training")
     assert " ".join(first) == "training interrupted █████░░░ 66 % 10.0 /s loss 12.34 ▁▄▇"
     assert " ".join(second) == "plaquette_coupling 0 s ago 80/120 4 s left ESS 0.600 ESS; step 80, 8 s"
-    (folder.flow / "training.lock").touch()
+    lock = folder.flow / "training.lock"
+    lock.touch()  # left by a training that ended
+    assert state(folder, "training") == "interrupted"
+    lock.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
     assert state(folder, "training") == "running"
     (folder.flow / "history.csv").write_text("one,two\n1,2\n")
     assert state(folder, "training") == "broken"

@@ -1,0 +1,42 @@
+"""The runs that are killed: small cards in which every sampler of the catalogue occurs."""
+
+import re
+
+from cards import ARSENAL, ARSENAL_SAMPLERS, CLASSICAL, SCALAR, SCALAR_SAMPLERS, WITH_FLOW, with_ensembles
+
+from lattice_flows.samplers import SAMPLERS
+
+_SMALL = {"max_steps = 120": "max_steps = 30", "monitor_every = 40": "monitor_every = 10"}
+_SMALL |= {"n_configs = 1000": "n_configs = 60", "n_configs = 400": "n_configs = 60", "n_layers = 8": "n_layers = 2"}
+
+
+def _quick(card: str) -> str:
+    """A card with a flow that a test has the time for."""
+    for old, new in {**_SMALL, "checkpoint_seconds = 0.5": "checkpoint_seconds = 0.001"}.items():
+        assert old in card, f"{old!r} is no longer in the card"
+        card = card.replace(old, new)
+    return card
+
+
+JOBS = {
+    "flow": WITH_FLOW.replace("checkpoint_seconds = 0.5", "checkpoint_seconds = 0.05"),
+    "classical": CLASSICAL,
+    "arsenal": with_ensembles(ARSENAL, ARSENAL_SAMPLERS, 60),
+    "quick": _quick(WITH_FLOW),
+    "scalar": with_ensembles(SCALAR, SCALAR_SAMPLERS, 60),
+}
+WITHOUT_FIGURES = {"flow", "quick"}  # they take longer than the rest of it, and nothing is made from them
+SHORTER = {  # what each run is first brought to, before it is extended
+    "classical": ["ensemble.hmc.n_configs=150"],
+    "arsenal": ["ensemble.tempering.n_configs=20", "ensemble.umbrella.n_configs=25"],
+}
+_OF_THE_EVALUATION = {"flow_samples"}  # a trained flow is always measured by it
+
+
+def samplers_met() -> set[str]:
+    """The catalogue names that occur in the cards, also as parts of others."""
+    named = {name for text in JOBS.values() for name in re.findall(r'sampler = "(\w+)"', text)}
+    return (named | _OF_THE_EVALUATION) & SAMPLERS.keys()
+
+
+assert samplers_met() == SAMPLERS.keys(), f"no card with {sorted(SAMPLERS.keys() - samplers_met())}"
