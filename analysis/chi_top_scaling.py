@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import MIN_CHANGES
-from lattice_flows.workflows.house_style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.workflows.scripts import (
     charge_changes,
     draw_pull_bands,

@@ -17,8 +17,8 @@ from matplotlib.ticker import LogFormatter
 
 from lattice_flows.statistics import MIN_CHANGES
 from lattice_flows.workflows.format import label
-from lattice_flows.workflows.house_style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.workflows.scripts import (
     CHARGE,
     charge_changes,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lattice_flows.workflows import format
-from lattice_flows.workflows.house_style import Cell, FigureData
 from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.report.house_style import Cell, FigureData
 from lattice_flows.workflows.sampler_tables import needs_flow
 
 Summary = dict[str, Any]

@@ -13,16 +13,16 @@ from markupsafe import Markup, escape
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows import format
-from lattice_flows.workflows import report_tables as page
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.errors import unwritable
-from lattice_flows.workflows.figures import all_plots
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.house_style import Plot
 from lattice_flows.workflows.replicas import Replicas, open_replicas
+from lattice_flows.workflows.report import tables
+from lattice_flows.workflows.report.figures import all_plots
+from lattice_flows.workflows.report.house_style import Plot
+from lattice_flows.workflows.report.topology_tables import topology_tables
 from lattice_flows.workflows.selection import Selection
-from lattice_flows.workflows.topology_tables import topology_tables
 
 Summary = dict[str, Any]
 _POINT = 96 / 72  # pixels of a page
@@ -100,22 +100,22 @@ def _page(
     overrides: Sequence[str],
 ) -> str:
     environment = Environment(
-        loader=PackageLoader("lattice_flows.workflows", ""), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("lattice_flows.workflows.report", ""), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["symbols"] = _symbols
     return environment.get_template("report.html.j2").render(
-        title=page.title(summary["theory"]),
-        date=page.date(made),
+        title=tables.title(summary["theory"]),
+        date=tables.date(made),
         warnings=format.warnings(summary),
-        findings=page.findings(summary),
+        findings=tables.findings(summary),
         selections=format.selections(summary),
-        samplers=page.samplers(summary),
-        observables=page.all_observables(summary),
+        samplers=tables.samplers(summary),
+        observables=tables.all_observables(summary),
         topology=topology_tables(summary),
-        flow=page.flow(summary),
+        flow=tables.flow(summary),
         figures=[_inlined(plot, vectors[plot.name]) for plot in plots],
-        provenance=page.provenance(made),
-        files=page.files(summary, made),
+        provenance=tables.provenance(made),
+        files=tables.files(summary, made),
         card=card,
         overrides="\n".join(overrides),
     )
@@ -143,7 +143,7 @@ def _inlined(plot: Plot, svg: bytes) -> Summary:
         "width": round(width),
         "height": round(height),
         "csv": base64.b64encode(plot.data.csv()).decode(),
-        "data": page.figure_table(f"Data of {plot.name}", plot.data),
+        "data": tables.figure_table(f"Data of {plot.name}", plot.data),
     }
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
 from lattice_flows.workflows.format import with_error
-from lattice_flows.workflows.house_style import (
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.report.house_style import (
     GREY,
     WIDTH,
     FigureData,
@@ -24,7 +25,6 @@ from lattice_flows.workflows.house_style import (
     outer_labels,
     panel_grid,
 )
-from lattice_flows.workflows.replicas import Replicas
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.workflows.format import label
-from lattice_flows.workflows.house_style import (
+from lattice_flows.workflows.report.house_style import (
     GREY,
     FigureData,
     Plot,

@@ -18,11 +18,11 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.workflows import format
 from lattice_flows.workflows.analyse import analyse_run
 from lattice_flows.workflows.card import Card
-from lattice_flows.workflows.charge_figures import charge_plots
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report import write_report
+from lattice_flows.workflows.report.charge_figures import charge_plots
 
 
 @dataclass

@@ -13,14 +13,14 @@ from report_runs import EXACT, card_of, charges, write, write_flow
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.workflows.analyse import analyse_run
-from lattice_flows.workflows.charge_figures import charge_plots
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.house_style import FigureData
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report import write_report
-from lattice_flows.workflows.report_tables import figure_table, findings
+from lattice_flows.workflows.report.charge_figures import charge_plots
+from lattice_flows.workflows.report.house_style import FigureData
+from lattice_flows.workflows.report.tables import figure_table, findings
+from lattice_flows.workflows.report.topology_figures import sector_plots, theta_plots
 from lattice_flows.workflows.selection import Selection
-from lattice_flows.workflows.topology_figures import sector_plots, theta_plots
 
 WIDTH, SLOPE, AVERAGE = 1.25, -0.004, 0.7
 ANGLES = np.linspace(0.0, math.pi, 7)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lattice_flows.workflows import format
-from lattice_flows.workflows.report_tables import PageTable
+from lattice_flows.workflows.report.tables import PageTable
 
 Summary = dict[str, Any]
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.training.history import Record
-from lattice_flows.workflows.charge_figures import charge_plots
 from lattice_flows.workflows.format import label
-from lattice_flows.workflows.house_style import (
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.report.charge_figures import charge_plots
+from lattice_flows.workflows.report.house_style import (
     GREY,
     STYLE,
     WIDTH,
@@ -24,9 +25,8 @@ from lattice_flows.workflows.house_style import (
     marker,
     single,
 )
-from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.scalar_figures import magnetisation_plots
-from lattice_flows.workflows.topology_figures import topology_plots
+from lattice_flows.workflows.report.scalar_figures import magnetisation_plots
+from lattice_flows.workflows.report.topology_figures import topology_plots
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]
