@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import MIN_CHANGES, N_BLOCKS, ValueWithError, gamma_method, log_z_differences, pull
-from lattice_flows.workflows.analyse import weights_summary
+from lattice_flows.workflows.weights import weights_summary
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker

@@ -167,9 +167,13 @@ class Ensemble:
         """
         return self._rows(f"series/{name}", last)
 
+    def every(self, name: str) -> int:
+        """The series was measured on the configurations whose number is a multiple of this."""
+        return self._parts.info(f"series/{name}").every
+
     def series_configs(self, name: str) -> np.ndarray:
         """Numbers of the configurations that the rows of the series belong to, (n,) int64."""
-        return multiples(0, self.n_configs, self._parts.info(f"series/{name}").every)
+        return multiples(0, self.n_configs, self.every(name))
 
     def configs(self, start: int, stop: int) -> np.ndarray:
         """Configurations start to stop of all chains, (stop - start, B, *event); reads only these."""

@@ -59,6 +59,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         cause = error.strerror or " ".join(str(error).split())
-        message = f"{path}: cannot be written ({cause}); all that was committed before is intact: mend this and resume"
+        message = f"{path}: cannot be written ({cause}); what was written before is intact, so mend this and run again"
         kind = StorageError if error.errno in DISK_ERRORS else EnsembleError
         raise kind(message) from error

@@ -11,7 +11,10 @@ LONGEST_FLOW = 1000.0
 
 @dataclass(frozen=True)
 class Flowed(Observable):
-    """An observable at a flow time, in units of a^2: smeared over a radius of about sqrt(8 t) (arXiv:1006.4518).
+    """An observable at a flow time t, in units of a^2: smeared over a radius of about sqrt(4 t).
+
+    To lowest order the flow is the heat equation, with <r^2> = 2 D t in D dimensions; sqrt(8 t) of arXiv:1006.4518 is
+    that of four, here it is two.
 
     Series and quantities carry the flow time in their names, plaquette_t0.5. There are no closed forms but those that
     a symmetry gives, for the flow keeps it.

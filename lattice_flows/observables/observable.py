@@ -39,6 +39,8 @@ class Quantity:
     """A function of the theory's closed forms, `Action.exact`."""
     by_symmetry: bool = False
     """The exact value follows from a symmetry: `exact` takes None where there are no closed forms."""
+    least_n_eff: float = 0.0
+    """With fewer independent configurations its distribution is too skewed for an error to say much."""
 
 
 class Observable(ABC):

@@ -72,6 +72,7 @@ class TopologicalCharge(Observable):
                 (Term(self.name, _fourth_power), Term(self.name, _square)),
                 _b2,
                 exact=lambda oracle: oracle.b2,
+                least_n_eff=1000.0,
             ),
         )
 

@@ -20,9 +20,9 @@ from lattice_flows.statistics.propagation import (
     ratio,
     reweighted,
 )
-from lattice_flows.statistics.thermalisation import find_thermalisation
+from lattice_flows.statistics.sectors import FEWEST_IN_SECTOR, gaussian_distribution
+from lattice_flows.statistics.thermalisation import find_thermalisation, most_dropped
 from lattice_flows.statistics.topology import (
-    FEWEST_IN_SECTOR,
     FixedCharge,
     SectorWeight,
     fixed_charge_extrapolation,
@@ -35,6 +35,8 @@ from lattice_flows.statistics.topology import (
     tunnelling_rate,
 )
 from lattice_flows.statistics.weights import (
+    MAX_PARETO_K,
+    MIN_EFFECTIVE_SAMPLES,
     ValueWithError,
     effective_sample_size,
     is_reliable,
@@ -46,7 +48,9 @@ from lattice_flows.statistics.weights import (
 
 __all__ = [
     "FEWEST_IN_SECTOR",
+    "MAX_PARETO_K",
     "MIN_CHANGES",
+    "MIN_EFFECTIVE_SAMPLES",
     "N_BLOCKS",
     "AutocorrelationFunction",
     "ChiSquared",
@@ -68,6 +72,7 @@ __all__ = [
     "fixed_charge_extrapolation",
     "forward_ess",
     "gamma_method",
+    "gaussian_distribution",
     "is_reliable",
     "is_resolved",
     "jackknife_over_chains",
@@ -75,6 +80,7 @@ __all__ = [
     "log_partition",
     "log_z_differences",
     "mbar",
+    "most_dropped",
     "pareto_k",
     "pull",
     "r_hat",

@@ -7,13 +7,12 @@ ValueError for values that are not finite, for shapes that do not fit and for ch
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lattice_flows.statistics.gamma import Estimate, estimate_mean, gamma_method
-from lattice_flows.statistics.propagation import unit_weights
 from lattice_flows.statistics.replicas import (
     Array,
     Series,
@@ -21,11 +20,20 @@ from lattice_flows.statistics.replicas import (
     largest,
     pooled_mean,
 )
+from lattice_flows.statistics.sectors import (
+    FEWEST_IN_SECTOR,
+    Charges,
+    Distribution,
+    charge_range,
+    charges_and_weights,
+    frequent_sectors,
+    integer_charges,
+    known_sectors,
+    require_same_configurations,
+    sums_by_charge,
+)
 from lattice_flows.statistics.windows import WindowRule
 
-Charges: TypeAlias = list[NDArray[np.int32]]
-
-FEWEST_IN_SECTOR = 100  # configurations of which a sector is estimated; where weighted, (sum w)^2 / sum w^2 of them
 _RESOLVED = 3.0  # errors
 
 
@@ -54,17 +62,30 @@ def tunnelling_rate(charge: Series) -> Estimate:
 
     charge: as for gamma_method. Without a change value and error are zero and tau_int is nan.
     """
-    return gamma_method([(np.diff(charges) != 0).astype(np.float64) for charges in _integers(charge)])
+    return gamma_method([(np.diff(charges) != 0).astype(np.float64) for charges in integer_charges(charge)])
 
 
 def sector_probabilities(
-    charge: Series, log_w: Series | None = None, fewest: float = FEWEST_IN_SECTOR
+    charge: Series,
+    log_w: Series | None = None,
+    fewest: float = FEWEST_IN_SECTOR,
+    distribution: Distribution | None = None,
 ) -> dict[int, Estimate]:
-    """P(Q) of every charge with at least `fewest` configurations, by charge."""
-    charges, weights = _charges_and_weights(charge, log_w)
+    """P(Q) of the charges that the ensemble visits often enough, by charge.
+
+    distribution: P(Q) as far as it is known beforehand, q_max -> (2 q_max + 1,) for Q = -q_max ... q_max, as
+        ExactU1.charge_distribution; absent, that of |Q| > 1 is expected from the charges smaller than |Q| by the
+        Gaussian of their width.
+
+    It chooses the charges, Q and -Q alike: those in which it expects at least `fewest` configurations, or effective
+    ones (sum w)^2 / sum w^2, and MIN_CHANGES (20) entries from other sectors, if each were left as often as smaller
+    charges are. A choice by what was found would show those rare sectors alone that were found too often. Half as many
+    entries must have been found all the same. A frozen ensemble has none, so nothing is said on its probabilities.
+    """
+    charges, weights = charges_and_weights(charge, log_w)
     return {
         q: _mean_of([(c == q).astype(np.float64) for c in charges], weights)
-        for q in _frequent(charges, weights, fewest)
+        for q in known_sectors(charges, weights, fewest, distribution)
     }
 
 
@@ -74,11 +95,14 @@ def sector_means(
     """<O>_Q = <O 1_Q> / <1_Q> for every charge with at least `fewest` configurations, by charge.
 
     series: O on the configurations of the charge. n_eff = variance of O in the sector / error^2.
+
+    A chain that never leaves its sector knows <O>_Q as well as others do, so that entries do not count here, and how
+    often a sector was found does not shift the mean of O in it.
     """
-    charges, weights = _charges_and_weights(charge, log_w)
+    charges, weights = charges_and_weights(charge, log_w)
     values = as_replicas(series)
-    _require_same_configurations(charges, values)
-    return {q: _mean_in(q, charges, values, weights) for q in _frequent(charges, weights, fewest)}
+    require_same_configurations(charges, values)
+    return {q: _mean_in(q, charges, values, weights) for q in frequent_sectors(charges, weights, fewest)}
 
 
 def fixed_charge_extrapolation(
@@ -103,9 +127,9 @@ def fixed_charge_extrapolation(
     Errors know the autocorrelation, also between sectors, but not that of the fit's weights. Raises ValueError unless
     there are means with errors at two values of |Q|.
     """
-    charges, weights = _charges_and_weights(charge, log_w)
+    charges, weights = charges_and_weights(charge, log_w)
     values = as_replicas(series)
-    _require_same_configurations(charges, values)
+    require_same_configurations(charges, values)
     q = np.array(sorted(q for q, mean in means.items() if mean.error > 0))
     if np.unique(np.abs(q)).size < 2:
         raise ValueError("the extrapolation needs sector means with errors at two values of |Q|")
@@ -139,8 +163,8 @@ def theta_dependence(charge: Series, theta: ArrayLike, log_w: Series | None = No
     The value falls like exp(-theta^2 <Q^2> / 2) while the error stays about sqrt(tau_int / N): the sign problem.
     `is_resolved` tells where it has won.
     """
-    charges, weights = _charges_and_weights(charge, log_w)
-    first, last = _range(charges)
+    charges, weights = charges_and_weights(charge, log_w)
+    first, last = charge_range(charges)
     tables = np.cos(np.multiply.outer(np.asarray(theta, dtype=np.float64), np.arange(first, last + 1)))
     return [_mean_of([table[c - first] for c in charges], weights) for table in tables]
 
@@ -156,8 +180,8 @@ def sector_weights(charge: Series, log_w: Series) -> list[SectorWeight]:
     ESS = (sum_Q w)^2 / (n_Q sum_Q w^2), in (0, 1]. A flow that covers a sector badly has a small ESS in it; one that
     covers it too rarely has much larger weights there, which its ESS within does not tell but that of all does.
     """
-    charges, weights = _charges_and_weights(charge, log_w)
-    first, counts, sums, squares = _sums_by_charge(charges, weights)
+    charges, weights = charges_and_weights(charge, log_w)
+    first, counts, sums, squares = sums_by_charge(charges, weights)
     total = sums.sum()
     return [
         SectorWeight(
@@ -191,7 +215,7 @@ class _SectorTable:
 
     def __init__(self, q: NDArray[np.int64], mean: Array, charges: Charges, weights: list[Array]) -> None:
         self.charges, self.weights = charges, weights
-        self.first, _, sums, _ = _sums_by_charge(charges, weights)
+        self.first, _, sums, _ = sums_by_charge(charges, weights)
         self.at = q - self.first
         self.mean = np.zeros(sums.size)
         self.mean[self.at] = mean
@@ -208,48 +232,6 @@ class _SectorTable:
             fluctuation.append(weights * (factors[k] * (o - self.mean[k]) + shifts[k]))
         scale = float(np.abs(factors).max() * largest(values) + np.abs(shifts).max()) * largest(self.weights)
         return estimate_mean(fluctuation, scale, WindowRule()).error
-
-
-def _integers(charge: Series) -> Charges:
-    return [np.rint(replica).astype(np.int32) for replica in as_replicas(charge)]
-
-
-def _charges_and_weights(charge: Series, log_w: Series | None) -> tuple[Charges, list[Array]]:
-    """Weights of the mean 1, which take no memory where all are equal."""
-    charges = _integers(charge)
-    if log_w is None:
-        return charges, [np.broadcast_to(1.0, c.size) for c in charges]
-    weights = unit_weights(log_w)
-    _require_same_configurations(charges, weights)
-    return charges, weights
-
-
-def _require_same_configurations(charges: Charges, values: list[Array]) -> None:
-    if [c.size for c in charges] != [v.size for v in values]:
-        raise ValueError("the charge and what goes with it are measured on the same configurations")
-
-
-def _range(charges: Charges) -> tuple[int, int]:
-    return min(int(c.min()) for c in charges), max(int(c.max()) for c in charges)
-
-
-def _sums_by_charge(charges: Charges, weights: list[Array]) -> tuple[int, Array, Array, Array]:
-    """The lowest charge, and from there on the configurations, sum w and sum w^2 of every charge."""
-    first, last = _range(charges)
-    n = last - first + 1
-    counts, sums, squares = np.zeros((3, n))
-    for c, w in zip(charges, weights):
-        k = c - first
-        counts += np.bincount(k, minlength=n)
-        sums += np.bincount(k, w, minlength=n)
-        squares += np.bincount(k, w**2, minlength=n)
-    return first, counts, sums, squares
-
-
-def _frequent(charges: Charges, weights: list[Array], fewest: float) -> list[int]:
-    """The charges with at least `fewest` effective configurations."""
-    first, _, sums, squares = _sums_by_charge(charges, weights)
-    return [first + int(k) for k in np.flatnonzero((squares > 0) & (sums**2 >= fewest * squares))]
 
 
 def _mean_of(values: list[Array], weights: list[Array]) -> Estimate:

@@ -41,6 +41,9 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
     warnings: list[str] = []
     suspicious: dict[str, list[str]] = {}
     of_blocks = block_doubt(group) if joined else ""
+    # Weights do not cure chains that disagree or hardly move: where only the couplings are changed, the chains as they
+    # were sampled are looked at.
+    evenly = not group.sampled_with_weights
     for quantity in group.quantities():
         terms = [[term.transform(chain) for chain in group.series(term.series)] for term in quantity.terms]
         if refused := _refused(group, quantity, terms):
@@ -51,8 +54,11 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
         except (ValueError, ZeroDivisionError) as error:
             suspicious.setdefault(f"no estimate: {error}", []).append(quantity.name)
             continue
-        agreement = _agreement(terms) if not group.weighted else math.nan
-        doubts = _doubts(found, agreement, terms, group.weighted)
+        agreement = _agreement(terms) if evenly else math.nan
+        tau_int = _tau_int(quantity, terms, found) if evenly and group.weighted else found.tau_int
+        doubts = _doubts(found._replace(tau_int=tau_int), agreement, terms, evenly)
+        if 0 < found.n_eff < quantity.least_n_eff:
+            doubts.append(f"n_eff below {quantity.least_n_eff:.0f}, too few for the error of a cumulant")
         if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):
             doubts.append("the chains disagree: their spread is larger than the error of each")
         if of_blocks:
@@ -67,7 +73,15 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
         }
         for text in doubts:
             suspicious.setdefault(text, []).append(quantity.name)
+    if names := group.partly_measured():
+        warnings.append(f"{', '.join(names)}: not measured in all files, or not equally often, so left out")
     return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
+
+
+def _tau_int(quantity: Quantity, terms: list[Chains], reweighted: Estimate) -> float:
+    """The larger tau_int of a quantity with its weights and without: weights may hide a slow mode."""
+    plain = derived(quantity.function, *terms) if quantity.function else gamma_method(terms[0])
+    return float(np.fmax(plain.tau_int, reweighted.tau_int))
 
 
 def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
@@ -120,8 +134,8 @@ def _agreement(terms: list[Chains]) -> float:
     return float(np.nanmax(found)) if not np.isnan(found).all() else math.nan
 
 
-def _doubts(estimate: Estimate, agreement: float, terms: list[Chains], weighted: bool) -> list[str]:
-    """What makes an estimate's error doubtful."""
+def _doubts(estimate: Estimate, agreement: float, terms: list[Chains], evenly: bool) -> list[str]:
+    """What makes an estimate's error doubtful; evenly: the chains were sampled without weights."""
     if math.isnan(estimate.tau_int) and not estimate.n_eff > 0:
         return ["did not move at all, so the error is not known"]
     found = []
@@ -130,7 +144,7 @@ def _doubts(estimate: Estimate, agreement: float, terms: list[Chains], weighted:
         found.append(f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known")
     elif min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
         found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, so the error is too small")
-    elif not weighted and min(count_crossings(chains) for chains in terms) < MIN_CHANGES:
+    elif evenly and min(count_crossings(chains) for chains in terms) < MIN_CHANGES:
         found.append(f"went through its range fewer than {MIN_CHANGES} times, so the error is not known")
     if agreement > _R_HAT_LIMIT:
         found.append(f"the chains disagree, R-hat > {_R_HAT_LIMIT}")

@@ -1,6 +1,7 @@
 """The series of an ensemble as a json.gz of pyerrors (arXiv:2209.14371): one Obs per series, one replicum per chain."""
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ _WEIGHT_NOTE = (
 def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     """Write all series for pyerrors.input.json.load_json.
 
-    The tag of an Obs is the name of its series; chain k is the replicum NAME|rk, and idl holds the numbers of the
+    The tag of an Obs is the name of its series; chain k is the replicum NAME_DIGEST|rk (see `ensemble_label`), and idl holds the numbers of the
     configurations. The topological charge is rounded to the integer that it is, and its square is an Obs of its own,
     topological_charge_squared. A weighted ensemble has one more Obs, reweighting_factor: exp(log_w) up to a constant;
     its other Obs are the series as they are, NOT reweighted. The description is a dict: the file's attributes,
@@ -74,10 +75,22 @@ def _quantities(ensemble: Ensemble, source: str) -> dict[str, np.ndarray]:
     return {source: series}
 
 
+def ensemble_label(ensemble: Ensemble) -> str:
+    """The name of the Monte Carlo history: NAME and a digest of what was simulated, with which seed.
+
+    pyerrors takes Obs of one name as measured on the same configurations. Ensembles of one card name at two couplings
+    are not.
+    """
+    attributes = ensemble.attributes
+    made = [str(attributes.get(key)) for key in ("theory", "sampler", "seed", "flow_sha256", "imported_from")]
+    digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:8]
+    return f"{attributes.get('name', ensemble.path.stem)}_{digest}".replace("|", "_")
+
+
 def _observable(ensemble: Ensemble, name: str, series: np.ndarray, configs: np.ndarray) -> Any:
     import pyerrors
 
-    label = str(ensemble.attributes.get("name", ensemble.path.stem)).replace("|", "_")
+    label = ensemble_label(ensemble)
     names = [f"{label}|r{ensemble.first_chain + k}" for k in range(ensemble.n_chains)]
     idl = [range(int(configs[0]), int(configs[-1]) + 1, int(configs[1] - configs[0]))] * len(names)
     # The rounding of the mean would pass for a fluctuation of a constant series; so a constant is added afterwards.

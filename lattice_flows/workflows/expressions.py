@@ -57,7 +57,12 @@ def parse_quantity(text: str, series: Collection[str]) -> Quantity:
     if not reader.terms:
         raise InputError(f"{where}: names no series; there are {', '.join(sorted(series))}")
     keys = list(reader.terms)
-    return Quantity(name, tuple(reader.terms.values()), lambda *means: float(function(dict(zip(keys, means)))))
+
+    def of_means(*means: float) -> float:
+        with np.errstate(all="ignore"):  # what is not finite is told as such
+            return float(function(dict(zip(keys, means))))
+
+    return Quantity(name, tuple(reader.terms.values()), of_means)
 
 
 Function = Callable[[Mapping[str, Any]], Any]

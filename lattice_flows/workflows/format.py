@@ -118,7 +118,8 @@ def pull(value: float | None) -> str:
 def seconds_per_config(ensemble: Summary) -> str:
     """Core seconds per independent configuration of Q^2, '> x' where the ensemble is frozen."""
     if ensemble["frozen"]:
-        return f"> {number(ensemble['seconds_per_independent_config_at_least'])}"
+        bound = ensemble["seconds_per_independent_config_at_least"]
+        return "-" if bound is None else f"> {number(bound)}"
     return number(ensemble["seconds_per_independent_config"])
 
 
@@ -128,7 +129,7 @@ def cheapest_first(ensembles: Summary) -> list[tuple[str, Summary]]:
     def cost(entry: tuple[str, Summary]) -> tuple[int, float]:
         ensemble = entry[1]
         if ensemble["frozen"]:
-            return 1, ensemble["seconds_per_independent_config_at_least"]
+            return 1, ensemble["seconds_per_independent_config_at_least"] or 0.0
         value = ensemble["seconds_per_independent_config"]
         return (2, 0.0) if value is None else (0, value)
 
@@ -184,12 +185,18 @@ def sampler_row(ensemble: Summary) -> tuple[str, ...]:
     slowest = ensemble["observables"].get(ensemble["cost_observable"], {"tau_int": None, "tau_int_error": None})
     return (
         ensemble["sampler"],
-        f"{ensemble['n_chains']} x {ensemble['n_configs']}",
+        f"{ensemble['n_chains']} x {_length(ensemble)}",
         number(ensemble["acceptance_rate"]),
         "frozen" if ensemble["frozen"] else with_error(slowest["tau_int"], slowest["tau_int_error"]),
         number(ensemble["seconds"]),
         seconds_per_config(ensemble),
     )
+
+
+def _length(ensemble: Summary) -> str:
+    """Configurations per chain, from the shortest to the longest where they differ."""
+    shortest, longest = ensemble["n_configs"], ensemble.get("n_configs_of_longest", ensemble["n_configs"])
+    return str(shortest) if shortest == longest else f"{shortest}..{longest}"
 
 
 def flow_line(flow: Summary) -> str:
@@ -214,7 +221,9 @@ def selections(summary: Summary) -> list[str]:
         if weights:
             own, target = weights["from"], summary["theory"]
             changes = [f"{key} = {own[key]} to {target[key]}" for key in own if own[key] != target[key]]
-            parts.append(f"reweighted from {', '.join(changes)}, ESS {number(weights['ess'])}")
+            parts.append(
+                f"reweighted from {', '.join(changes)}, ESS {with_error(weights['ess'], weights['ess_error'])}"
+            )
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}")
     return lines

@@ -14,6 +14,7 @@ from lattice_flows.workflows.assemble import load_flow
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.compute import resolve_device
 from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.format import with_error
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.sampler_tables import needs_flow
 
@@ -21,29 +22,32 @@ Summary = dict[str, Any]
 
 _MOST_CONFIGS = 2048  # of one ensemble; each costs an inverse of the flow
 _MOST_CHAINS = 64
-_FEWEST_CONFIGS = 100
+_FEWEST_CONFIGS, _FEWEST_IN_ALL = 20, 100
 _BATCH = 256
 _COLLAPSED = 0.5  # a forward ESS below so much of the reverse one, by three errors
 
 
-def forward_summary(folder: RunFolder, card: Card, groups: Iterable[Replicas], flow: Summary) -> Summary:
+def forward_summary(
+    folder: RunFolder, card: Card, ensembles: Iterable[tuple[Replicas, Summary]], flow: Summary
+) -> Summary:
     """{"forward": {NAME: figures}, "warnings": [...]}, to be merged into the flow's summary.
 
-    Ensembles count that know nothing of the flow, are not weighted, and keep their fields. The reverse ESS, from the
-    flow's own samples, does not see a region that the flow never visits; this one does, as far as the ensemble visits
-    it.
+    ensembles: with their summaries. Those count that know nothing of the flow, are not weighted, and keep their fields.
+    The reverse ESS, from the flow's own samples, does not see a region that the flow never visits; this one does, as
+    far as the ensemble visits it.
     """
-    groups = [group for group in groups if _is_independent(group)]
-    if not groups:
+    independent = [(group, ensemble) for group, ensemble in ensembles if _is_independent(group)]
+    if not independent:
         return {"forward": {}}
     trained, _ = load_flow(card, folder.flow / CHECKPOINT_NAME, resolve_device(card.device))
-    forward = {group.name: _figures(group, card, trained, flow["ess"]) for group in groups}
-    text = (
-        "forward ESS {ess:.3f}({ess_error:.3f}) on the ensemble {name} is far below the ESS {reverse:.3f} of the "
-        "flow's own samples: the flow misses a part of the target (mode collapse)"
-    )
+    forward = {
+        group.name: _figures(_log_weights(group, card, trained), flow, _moves(ensemble))
+        for group, ensemble in independent
+    }
     found = [
-        text.format(name=name, reverse=flow["ess"], **figures)
+        f"forward ESS {with_error(figures['ess'], figures['ess_error'])} on the ensemble {name} is far below the ESS "
+        f"{with_error(flow['ess'], flow['ess_error'])} of the flow's own samples: the flow misses a part of the target "
+        "(mode collapse)"
         for name, figures in forward.items()
         if figures["collapsed"]
     ]
@@ -55,15 +59,35 @@ def _is_independent(group: Replicas) -> bool:
         not group.weighted
         and not needs_flow(group.sampler["name"], group.sampler)
         and all(file.has_fields for file in group.files)
-        and group.n_configs * group.n_chains >= _FEWEST_CONFIGS
+        and group.n_configs >= _FEWEST_CONFIGS
+        and group.n_configs * group.n_chains >= _FEWEST_IN_ALL
     )
 
 
-def _figures(group: Replicas, card: Card, flow: Flow, reverse: float) -> Summary:
-    log_w = _log_weights(group, card, flow)
+def _moves(ensemble: Summary) -> bool:
+    """Whether the ensemble goes from sector to sector itself; one that does not cannot vouch for a flow."""
+    slowest = ensemble["observables"].get(ensemble["cost_observable"], {"trusted": False})
+    return not ensemble["frozen"] and slowest["trusted"]
+
+
+def _figures(log_w: np.ndarray, flow: Summary, moves: bool) -> Summary:
+    """The ESS and a verdict. The reverse ESS of an unreliable flow is too large, so it proves nothing."""
     ess = forward_ess(list(log_w.T))
-    collapsed = ess.value + 3.0 * ess.error < _COLLAPSED * reverse
-    return {"ess": ess.value, "ess_error": ess.error, "n_samples": log_w.size, "collapsed": collapsed}
+    known = flow["ess"] - 3.0 * flow["ess_error"]
+    collapsed = flow["reliable"] and ess.value + 3.0 * ess.error < _COLLAPSED * known
+    if collapsed:
+        verdict = "mode collapse"
+    elif not flow["reliable"]:
+        verdict = "flow too poor to tell"
+    else:
+        verdict = "passed" if moves else "ensemble hardly moves, tells nothing"
+    return {
+        "ess": ess.value,
+        "ess_error": ess.error,
+        "n_samples": log_w.size,
+        "collapsed": collapsed,
+        "verdict": verdict,
+    }
 
 
 def _log_weights(group: Replicas, card: Card, flow: Flow) -> np.ndarray:

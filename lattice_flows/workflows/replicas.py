@@ -1,5 +1,6 @@
 """Ensemble files of one name, theory, sampler and card, read together as replicas."""
 
+import functools
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ class Replicas:
     target: dict[str, Any] | None = None
     log_ratios: tuple[np.ndarray, ...] = ()
     derived: tuple[Quantity, ...] = ()
+    drifts: bool = False  # a thermalisation was looked for, and hardly found
 
     @property
     def sampled_theory(self) -> dict[str, Any]:
@@ -56,6 +58,11 @@ class Replicas:
         return bool(self.log_ratios or self.files[0].attributes["weighted"])
 
     @property
+    def sampled_with_weights(self) -> bool:
+        """Whether averages in the theory that was sampled need weights."""
+        return bool(self.files[0].attributes["weighted"])
+
+    @property
     def n_chains(self) -> int:
         """Chains of all files."""
         return sum(file.n_chains for file in self.files)
@@ -63,38 +70,63 @@ class Replicas:
     @property
     def n_configs(self) -> int:
         """Configurations per chain that count; of the shortest file where they differ."""
-        return min(self._all_numbers(file).size for file in self.files)
+        return min(self._numbers(file, LOG_W).size for file in self.files)
+
+    @property
+    def n_configs_of_longest(self) -> int:
+        """Configurations per chain that count, of the longest file."""
+        return max(self._numbers(file, LOG_W).size for file in self.files)
+
+    @property
+    def n_kept(self) -> int:
+        """Configurations of all chains that count."""
+        return sum(self._numbers(file, LOG_W).size * file.n_chains for file in self.files)
 
     def has(self, name: str) -> bool:
-        """Whether the series was measured in every file."""
-        return all(name in file.series_names for file in self.files)
+        """Whether the series was measured in every file, equally often."""
+        return all(name in file.series_names for file in self.files) and len(self._everies(name)) == 1
+
+    def is_dense(self, name: str) -> bool:
+        """Whether the series was measured on every configuration."""
+        return self.has(name) and self._everies(name) == {1}
+
+    def partly_measured(self) -> list[str]:
+        """The observables that were measured in some of the files only, or not equally often."""
+        return [one.name for one in self.observables() if not self.has(one.name)]
+
+    def _everies(self, name: str) -> set[int]:
+        return {file.every(name) for file in self.files if name in file.series_names}
 
     def series(self, name: str) -> list[np.ndarray]:
         """The series of every chain, as the replicas of the Gamma method."""
         chains = []
         for k, file in enumerate(self.files):
             values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
-            numbers = np.arange(file.n_configs) if name == LOG_W else file.series_configs(name)
-            chains += list(values[self._counted(numbers)].T)
+            chains += list(values[self._counted(_all_numbers(file, name))].T)
         return chains
 
     def rows(self, name: str) -> list[np.ndarray]:
         """The numbers of the configurations that the series was measured on, for every chain."""
-        return [
-            numbers[self._counted(numbers)]
-            for file in self.files
-            for numbers in [file.series_configs(name)]
-            for _ in range(file.n_chains)
-        ]
+        return [numbers for file in self.files for numbers in [self._numbers(file, name)] for _ in range(file.n_chains)]
 
     def series_like(self, name: str, other: str) -> list[np.ndarray]:
         """The series `name`, measured on every configuration, where the series `other` was measured too."""
-        held = [self._all_numbers(file) for file in self.files for _ in range(file.n_chains)]
-        return [chain[np.searchsorted(n, rows)] for chain, n, rows in zip(self.series(name), held, self.rows(other))]
+        return self.together(name, other)[0]
 
-    def _all_numbers(self, file: Ensemble) -> np.ndarray:
-        """The numbers of all configurations of a chain that count."""
-        numbers = np.arange(file.n_configs)
+    def together(self, *names: str) -> list[list[np.ndarray]]:
+        """Of each of these series every chain, on the configurations on which all of them were measured."""
+        rows = [self.rows(name) for name in names]
+        if all(np.array_equal(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
+            return [self.series(name) for name in names]
+        common = [functools.reduce(np.intersect1d, one) for one in zip(*rows)]
+        return [
+            [chain[np.searchsorted(held, wanted)] for chain, held, wanted in zip(self.series(name), own, common)]
+            for name, own in zip(names, rows)
+        ]
+
+    def _numbers(self, file: Ensemble, name: str) -> np.ndarray:
+        """The numbers of the configurations that count among those that the series was measured on."""
+        numbers = _all_numbers(file, name)
         return numbers[self._counted(numbers)]
 
     def _counted(self, numbers: np.ndarray) -> np.ndarray | slice:
@@ -115,9 +147,10 @@ class Replicas:
         return np.concatenate([file.proposals(name).ravel() for file in self.files])
 
     def observables(self) -> list[Observable]:
-        """What was measured."""
-        tables = json.loads(self.files[0].attributes["observables"])
-        return [Measurement.from_dict(table).observable for table in tables]
+        """What was measured, in any of the files."""
+        tables = [table for file in self.files for table in json.loads(file.attributes["observables"])]
+        measured = [Measurement.from_dict(table).observable for table in tables]
+        return list({one.name: one for one in measured}.values())
 
     def quantities(self) -> list[Quantity]:
         """What can be estimated from the series that were measured."""
@@ -125,6 +158,11 @@ class Replicas:
         every = [quantity for observable in self.observables() for quantity in observable.quantities(shape)]
         measured = [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
         return [*measured, *self.derived]
+
+
+def _all_numbers(file: Ensemble, name: str) -> np.ndarray:
+    """The numbers of the configurations that the series was measured on; log weights are of all of them."""
+    return np.arange(file.n_configs) if name == LOG_W else file.series_configs(name)
 
 
 def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:

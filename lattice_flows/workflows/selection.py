@@ -8,7 +8,8 @@ import numpy as np
 
 from lattice_flows.actions import ACTIONS, Action
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.statistics import find_thermalisation
+from lattice_flows.observables import Quantity
+from lattice_flows.statistics import find_thermalisation, most_dropped
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.expressions import parse_quantity
 from lattice_flows.workflows.replicas import Replicas
@@ -43,25 +44,38 @@ class Selection:
     def of(self, group: Replicas) -> Replicas:
         """The part of the replicas that is selected. Raises InputError where nothing is left, or it cannot be."""
         first = _found_thermalisation(group) if self.thermalisation is None else self.thermalisation
-        chosen = replace(group, first=first, every=self.every)
+        drifts = self.thermalisation is None and 2 * first > most_dropped(group.n_configs) > 1
+        chosen = replace(group, first=first, every=self.every, drifts=drifts)
         if chosen.n_configs < min(_FEWEST_CONFIGS, group.n_configs):
             raise InputError(
                 f"{group.name}: of {group.n_configs} configurations per chain {chosen.n_configs} are left; drop fewer"
             )
         if self.couplings:
             chosen = _reweighted(chosen, self.couplings)
-        names = group.files[0].series_names
-        return replace(chosen, derived=tuple(parse_quantity(text, names) for text in self.derived))
+        return replace(chosen, derived=_derived(group, self.derived))
 
 
 EVERYTHING = Selection()
 
 
+def _derived(group: Replicas, texts: tuple[str, ...]) -> tuple[Quantity, ...]:
+    """The quantities that were written down. Raises InputError for a name that is taken."""
+    names = [name for name in group.files[0].series_names if group.has(name)]
+    taken = {*names, *(quantity.name for quantity in group.quantities())}
+    found = []
+    for text in texts:
+        quantity = parse_quantity(text, names)
+        if quantity.name in taken:
+            raise InputError(f"--derive {text!r}: the name {quantity.name!r} is taken; choose another")
+        taken.add(quantity.name)
+        found.append(quantity)
+    return tuple(found)
+
+
 def _found_thermalisation(group: Replicas) -> int:
     """Configurations to drop, from the series that were measured on each one."""
-    file = group.files[0]
-    names = [one.name for one in group.observables() if len(file.series_configs(one.name)) == file.n_configs]
-    measured = {name: group.series(name) for name in ("action", *names) if group.has(name)}
+    names = ["action", *(one.name for one in group.observables())]
+    measured = {name: group.series(name) for name in names if group.is_dense(name)}
     if CHARGE in measured:  # whose rounding noise would pass for motion
         measured[CHARGE] = [np.rint(chain) for chain in measured[CHARGE]]
     return find_thermalisation(list(measured.values()))

@@ -12,6 +12,7 @@ from lattice_flows.statistics import (
     Estimate,
     count_changes,
     fixed_charge_extrapolation,
+    gaussian_distribution,
     is_resolved,
     reweighted,
     sector_means,
@@ -26,7 +27,7 @@ from lattice_flows.workflows.replicas import LOG_W, Replicas
 Summary = dict[str, Any]
 Chains = list[np.ndarray]
 
-CHARGE = "topological_charge"
+CHARGE, CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
 N_THETA = 13  # angles in [0, pi]
 _FEWEST_CONFIGS = 5  # which make the four steps that a tunnelling rate needs
 
@@ -34,57 +35,81 @@ _FEWEST_CONFIGS = 5  # which make the four steps that a tunnelling rate needs
 def topology_summary(group: Replicas, observables: Mapping[str, Any]) -> Summary | None:
     """The sectors of an ensemble, `observables` its estimates by name; None where nothing can be said.
 
-    That is where there is no charge, for fewer than 5 configurations in a chain, for weights that are not numbers, and
+    That is where there is no charge, for fewer than 5 values of it in a chain, for weights that are not numbers, and
     for umbrella windows, whose chains know no common weights before MBAR.
 
-    tunnelling_rate counts changes from one configuration that counts to the next. Of the estimates, those that are
-    plain means of one series other than the charge are taken apart by sector, and put together again from the sectors
-    alone (fixed_charge). That needs <Q^2>: the ensemble's own or, of a frozen ensemble, the exact one; where there is
-    neither, fixed_charge is empty.
+    tunnelling_rate counts changes from one configuration that counts to the next. A sector's probability is null where
+    it is visited too rarely for an estimate (sector_probabilities), as all are of a frozen ensemble, while its means
+    may be known. Of the estimates, those that are plain means of one series other than the charge are taken apart by
+    sector, and put together again from the sectors alone (fixed_charge). That needs <Q^2>: the ensemble's own or, of a
+    frozen ensemble, the exact one, as its "charge_squared" tells; where there is neither, fixed_charge is empty.
+
+    trusted is that of <Q^2> in `observables`: without it no angle counts as resolved.
     """
-    if not group.has(CHARGE) or group.sampler["name"] == "umbrella" or group.n_configs < _FEWEST_CONFIGS:
+    if not group.has(CHARGE) or group.sampler["name"] == "umbrella":
+        return None
+    charge = [np.rint(chain).astype(np.int32) for chain in group.series(CHARGE)]
+    if min(len(chain) for chain in charge) < _FEWEST_CONFIGS:
         return None
     log_w = group.series_like(LOG_W, CHARGE) if group.weighted else None
     if log_w is not None and not _are_weights(log_w):
         return None
-    charge = [np.rint(chain).astype(np.int32) for chain in group.series(CHARGE)]
     exact = oracle(group.theory)
-    found = sector_probabilities(charge, log_w)
-    q_max = max([abs(q) for q in found], default=0)
-    known = exact.charge_distribution(q_max) if exact else None
-    square = _mean_square(charge, log_w)
+    trusted = bool(observables.get(CHARGE_SQUARED, {}).get("trusted", False))
+    found = sector_probabilities(charge, log_w, distribution=exact.charge_distribution if exact else None)
+    by_sector, fixed = _by_sector(group, observables, charge, log_w, exact)
+    rate = tunnelling_rate(charge)
+    return {
+        "tunnelling_rate": {"value": _number(rate.value), "error": _number(rate.error)},
+        "sectors": _sectors(found, by_sector, _mean_square(charge, log_w), exact),
+        "fixed_charge": fixed,
+        "theta": _theta(charge, log_w, exact, trusted),
+        "weights": None if log_w is None else _weights(charge, log_w, found, exact),
+        "trusted": trusted,
+    }
+
+
+def _by_sector(
+    group: Replicas, observables: Mapping[str, Any], charge: Chains, log_w: Chains | None, exact: Any
+) -> tuple[dict[str, dict[int, Estimate]], Summary]:
+    """The means in the sectors of every plain mean, and what they extrapolate to."""
     frozen = sum(count_changes(chain) for chain in charge) < MIN_CHANGES
     given = exact.charge_squared if frozen and exact else None
     by_sector: dict[str, dict[int, Estimate]] = {}
     fixed: Summary = {}
     for quantity in _plain_means(group, observables):
         there, series, weights = _measured_with_charge(group, quantity, charge, log_w)
+        if min(len(chain) for chain in there) < _FEWEST_CONFIGS:
+            continue
         means = by_sector[quantity.name] = sector_means(there, series, weights)
         moving = {abs(q) for q, mean in means.items() if mean.error > 0}
         if len(moving) > 1 and (given is not None or not frozen):
             fixed[quantity.name] = _fixed_charge(there, series, means, weights, given)
-    rate = tunnelling_rate(charge)
-    return {
-        "tunnelling_rate": {"value": _number(rate.value), "error": _number(rate.error)},
-        "sectors": [
-            {
-                "charge": q,
-                "probability": _number(probability.value),
-                "probability_error": _number(probability.error),
-                "exact": None if known is None else float(known[q + q_max]),
-                "gaussian": _gaussian(q, square),
-                "observables": {
-                    name: {"value": _number(means[q].value), "error": _number(means[q].error)}
-                    for name, means in by_sector.items()
-                    if q in means
-                },
-            }
-            for q, probability in found.items()
-        ],
-        "fixed_charge": fixed,
-        "theta": _theta(charge, log_w, exact),
-        "weights": None if log_w is None else _weights(charge, log_w, exact),
-    }
+    return by_sector, fixed
+
+
+def _sectors(
+    found: Mapping[int, Estimate], by_sector: Mapping[str, Mapping[int, Estimate]], square: float, exact: Any
+) -> list[Summary]:
+    """A row for every charge of which a probability or a mean is known."""
+    charges = sorted({*found, *(q for means in by_sector.values() for q in means)})
+    q_max = max([abs(q) for q in charges], default=0)
+    known, gaussian = _known(exact, q_max), gaussian_distribution(square, q_max)
+    return [
+        {
+            "charge": q,
+            "probability": _number(found[q].value) if q in found else None,
+            "probability_error": _number(found[q].error) if q in found else None,
+            "exact": None if known is None else float(known[q + q_max]),
+            "gaussian": float(gaussian[q + q_max]),
+            "observables": {
+                name: {"value": _number(means[q].value), "error": _number(means[q].error)}
+                for name, means in by_sector.items()
+                if q in means
+            },
+        }
+        for q in charges
+    ]
 
 
 def _plain_means(group: Replicas, observables: Mapping[str, Any]) -> list[Quantity]:
@@ -101,13 +126,18 @@ def _plain_means(group: Replicas, observables: Mapping[str, Any]) -> list[Quanti
 def _measured_with_charge(
     group: Replicas, quantity: Quantity, charge: Chains, log_w: Chains | None
 ) -> tuple[Chains, Chains, Chains | None]:
-    """The charge, the quantity's series and log_w on the configurations on which the quantity was measured."""
+    """The charge, the quantity's series and log_w on the configurations on which both are measured."""
     (term,) = quantity.terms
     series = [term.transform(chain) for chain in group.series(term.series)]
-    if [len(chain) for chain in series] == [len(chain) for chain in charge]:
-        return charge, series, log_w
-    there = [np.rint(chain).astype(np.int32) for chain in group.series_like(CHARGE, term.series)]
-    return there, series, None if log_w is None else group.series_like(LOG_W, term.series)
+    both = [
+        np.intersect1d(a, b, assume_unique=True, return_indices=True)[1:]
+        for a, b in zip(group.rows(CHARGE), group.rows(term.series))
+    ]
+    return (
+        [chain[here] for chain, (here, _) in zip(charge, both)],
+        [chain[here] for chain, (_, here) in zip(series, both)],
+        None if log_w is None else [chain[here] for chain, (here, _) in zip(log_w, both)],
+    )
 
 
 def _fixed_charge(
@@ -120,10 +150,11 @@ def _fixed_charge(
         "slope": _number(fit.slope),
         "slope_error": _number(fit.slope_error),
         "chi2_per_dof": _number(fit.chi2 / fit.n_dof) if fit.n_dof else None,
+        "charge_squared": "ensemble" if given is None else "exact",
     }
 
 
-def _theta(charge: Chains, log_w: Chains | None, exact: Any) -> list[Summary]:
+def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool) -> list[Summary]:
     angles = np.linspace(0.0, math.pi, N_THETA)
     known = exact.theta_ratio(angles) if exact else [None] * N_THETA
     return [
@@ -132,25 +163,32 @@ def _theta(charge: Chains, log_w: Chains | None, exact: Any) -> list[Summary]:
             "value": _number(found.value),
             "error": _number(found.error),
             "exact": None if truth is None else float(truth),
-            "resolved": bool(is_resolved(found)),
+            "resolved": trusted and bool(is_resolved(found)),
         }
         for theta, found, truth in zip(angles, theta_dependence(charge, angles, log_w), known)
     ]
 
 
-def _weights(charge: Chains, log_w: Chains, exact: Any) -> list[Summary]:
+def _weights(charge: Chains, log_w: Chains, estimates: Mapping[int, Estimate], exact: Any) -> list[Summary]:
+    """The share of a sector is its probability, and has its error where there is one."""
     found = sector_weights(charge, log_w)
     q_max = max(abs(sector.charge) for sector in found)
-    known = exact.charge_distribution(q_max) if exact else None
+    known = _known(exact, q_max)
     return [
         {
             "charge": sector.charge,
             "share": sector.share,
             "exact": None if known is None else float(known[sector.charge + q_max]),
             "ess": sector.ess,
+            "share_error": _number(estimates[sector.charge].error) if sector.charge in estimates else None,
         }
         for sector in found
     ]
+
+
+def _known(exact: Any, q_max: int) -> np.ndarray | None:
+    """The closed form of P(Q), without the rounding below zero far in its tail."""
+    return np.maximum(exact.charge_distribution(q_max), 0.0) if exact else None
 
 
 def _are_weights(log_w: Chains) -> bool:
@@ -163,14 +201,6 @@ def _mean_square(charge: Chains, log_w: Chains | None) -> float:
     if log_w is not None:
         return reweighted(squares, log_w).value
     return float(sum(chain.sum() for chain in squares) / sum(chain.size for chain in squares))
-
-
-def _gaussian(q: int, square: float) -> float:
-    """P(Q) ~ exp(-Q^2 / (2 <Q^2>)) on the integers."""
-    if square <= 0.0:
-        return float(q == 0)
-    reach = np.arange(-math.ceil(10.0 * math.sqrt(square)) - 1, math.ceil(10.0 * math.sqrt(square)) + 2)
-    return math.exp(-0.5 * q * q / square) / float(np.exp(-0.5 * reach**2 / square).sum())
 
 
 def _number(value: float) -> float | None:

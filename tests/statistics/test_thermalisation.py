@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lattice_flows.statistics import find_thermalisation, gamma_method
+from lattice_flows.statistics import find_thermalisation, gamma_method, most_dropped
 
 N, N_CHAINS = 4000, 4
 
@@ -24,6 +24,35 @@ def test_an_exponential_approach_is_cut(decay, ar1):
     assert cut < 12.0 * decay
     uncut = 30.0 * decay / N
     assert uncut > 4.5 * gamma_method(ar1(N, 0.8, N_CHAINS)).error  # it had mattered
+
+
+def test_a_drift_that_all_chains_share_is_seen_in_their_average(ar1):
+    """128 chains of 500 configurations, 5 standard deviations away: what is left of it, in units of the error."""
+    left = {"together": [], "alone": []}
+    approach = 5.0 * 0.9 ** np.arange(500)
+    error = np.sqrt(19.0 / (500 * 128))  # 2 tau_int = 19, nothing cut
+    for _ in range(20):
+        chains = ar1(500, 0.9, 128) + approach[:, None]
+        for how, series in (("together", chains), ("alone", chains[:, :1])):
+            left[how].append(approach[find_thermalisation([series]) :].sum() / 500 / error)
+    print({how: float(np.mean(found)) for how, found in left.items()})
+    assert np.mean(left["together"]) < 1.5
+    assert np.mean(left["alone"]) > 2.0  # a single chain cannot know
+
+
+def test_many_short_stationary_chains_lose_little(ar1):
+    """The average over the chains is a short series, whose noise alone must not cut it."""
+    cuts = [find_thermalisation([ar1(500, 0.9, 32) for _ in range(4)]) for _ in range(15)]
+    print(cuts)
+    assert np.mean(cuts) < 0.08 * 500
+    assert sum(2 * cut > most_dropped(500) for cut in cuts) <= 1
+
+
+def test_the_largest_cut_tells_a_chain_that_still_drifts(ar1):
+    assert [most_dropped(n) for n in (0, 3, 4, 5, 6, 8, 100, 101)] == [0, 0, 0, 1, 2, 4, 50, 50]
+    drifting = ar1(400, 0.5, 4) + np.linspace(20.0, 0.0, 400)[:, None]
+    assert most_dropped(400) / 2 < find_thermalisation([drifting]) <= most_dropped(400)
+    assert find_thermalisation([ar1(400, 0.5, 4)]) < most_dropped(400) / 2
 
 
 def test_a_stationary_chain_loses_little(ar1):

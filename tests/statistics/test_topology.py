@@ -15,6 +15,7 @@ from lattice_flows.statistics import (
     fixed_charge_extrapolation,
     forward_ess,
     gamma_method,
+    gaussian_distribution,
     is_resolved,
     pull,
     ratio,
@@ -28,6 +29,25 @@ from lattice_flows.statistics import (
 POINTS = [((8, 8), 2.0), ((6, 10), 1.5), ((12, 12), 6.0)]
 Q_MAX = 10
 _DRAWS = 20  # of every stream, which takes longer to make than a configuration
+
+
+@pytest.fixture
+def walk(rng):
+    """walk(n, m, width, rate): m Metropolis chains (n, m) of a charge with P(Q) ~ exp(-Q^2 / (2 width)), |Q| <= 8, that
+    try a step with this rate."""
+
+    def chains(n, m, width, rate):
+        p = gaussian_distribution(width, 9)
+        p[[0, -1]] = 0.0
+        at = rng.choice(np.arange(19), p=p / p.sum(), size=m)
+        found = np.empty((n, m))
+        for t in range(n):
+            to = at + rng.choice([-1, 1], size=m)
+            at = np.where(rng.random(m) < rate * np.minimum(1.0, p[to] / p[at]), to, at)
+            found[t] = at - 9
+        return found
+
+    return chains
 
 
 @pytest.fixture
@@ -80,6 +100,66 @@ def test_sectors_of_independent_configurations(shape, beta, ensemble):
     assert worst(means.values(), [exact.plaquette] * len(means)) > 5  # a sector is not the whole
     for q, mean in means.items():
         assert mean.n_eff == pytest.approx(probabilities[q].value * charge.size, rel=0.2)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(("n", "m", "rate"), [(4000, 8, 0.02), (2000, 4, 0.25)])
+def test_sectors_are_not_chosen_by_what_they_show(n, m, rate, known, walk):
+    """The mean over those of 200 ensembles that show a sector; a choice by the configurations found shows too much."""
+    n_ensembles, width = 200, 1.5
+    truth = gaussian_distribution(width, Q_MAX)[Q_MAX:]
+    every = walk(n, m * n_ensembles, width, rate)
+    shown: dict[int, list] = {}
+    by_outcome: dict[int, list] = {}
+    for charge in np.split(every, n_ensembles, axis=1):
+        distribution = (lambda q_max: gaussian_distribution(width, q_max)) if known else None
+        found = sector_probabilities(charge, distribution=distribution)
+        for q, estimate in found.items():
+            shown.setdefault(abs(q), []).append(estimate)
+        for q in range(-5, 6):
+            if np.sum(charge == q) >= 100:
+                by_outcome.setdefault(abs(q), []).append(gamma_method((charge == q).astype(float)))
+
+    def bias(estimates, q):
+        """In units of one error."""
+        return (np.mean([e.value for e in estimates]) - truth[q]) / np.mean([e.error for e in estimates])
+
+    biases = {q: bias(estimates, q) for q, estimates in shown.items() if len(estimates) >= 20}
+    print({q: (len(shown[q]), round(b, 2)) for q, b in biases.items()})
+    assert {0, 1, 2} <= set(biases)
+    assert max(map(abs, biases.values())) < 0.5
+    assert max(bias(estimates, q) for q, estimates in by_outcome.items()) > (0.8 if rate < 0.1 else 0.3)
+    pulls = [pull(e.value, e.error, truth[q]) for q in biases for e in shown[q]]
+    assert abs(np.mean(pulls)) < 0.3
+    assert np.std(pulls) < 1.4
+
+
+def test_a_biased_ensemble_knows_its_rare_sectors(rng):
+    """Every charge as often, with the weights of a narrow Gaussian; without a bias they are too rare."""
+    truth = gaussian_distribution(0.5, 3)
+    flat = rng.integers(-3, 4, size=(4000, 2)).astype(float)
+    found = sector_probabilities(flat, -(flat**2) / (2.0 * 0.5))
+    assert list(found) == [*range(-3, 4)]
+    assert worst(found.values(), truth / truth.sum()) < 4.5
+    drawn = rng.choice(np.arange(-3, 4), p=truth / truth.sum(), size=(4000, 2)).astype(float)
+    assert set(sector_probabilities(drawn)) <= {-2, -1, 0, 1, 2}
+
+
+def test_uneven_weights_in_a_sector_leave_it_out(rng):
+    """1,000 configurations of |Q| = 1 whose weights are all but the same as 20; even weights leave it in."""
+    charge = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=5000)
+    assert set(sector_probabilities(charge, np.zeros(5000))) == {-1, 0, 1}
+    log_w = np.where((charge != 0) & (rng.random(5000) > 0.02), -12.0, 0.0)
+    assert set(sector_probabilities(charge, log_w)) == {0}
+
+
+def test_frozen_chains_know_means_but_no_probabilities(rng):
+    charge, series = np.repeat([[-1.0, 0.0, 1.0, 1.0]], 1000, axis=0), rng.normal(size=(1000, 4))
+    assert sector_probabilities(charge) == {}
+    assert set(sector_means(charge, series)) == {-1, 0, 1}
+    one_visit = np.zeros((1000, 4))
+    one_visit[100:600, 0] = 1.0
+    assert sector_probabilities(one_visit) == {}  # 500 configurations, of a single visit
 
 
 def test_the_expansion_at_fixed_charge_is_of_first_order_in_the_volume():

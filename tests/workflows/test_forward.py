@@ -9,7 +9,9 @@ from torch import nn
 
 from lattice_flows.workflows.card import read_card
 from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.forward import _figures
 from lattice_flows.workflows.stages import run
+from lattice_flows.workflows.weights import weights_summary
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +55,36 @@ def test_a_flow_that_misses_most_of_the_target_is_told(finished, monkeypatch):
     assert flow["ess"] == summary["flow"]["ess"]  # from its own samples, which know nothing of it
     assert flow["forward"]["hmc"]["collapsed"]
     assert any("mode collapse" in text for text in flow["warnings"])
+
+
+def gaussian_log_w(rng, variance, n, of_target):
+    """log w of a flow whose weights are log-normal; drawn from the flow, or from the target (weighted by w)."""
+    return rng.normal(0.5 * variance if of_target else -0.5 * variance, math.sqrt(variance), n)
+
+
+@pytest.mark.parametrize(
+    ("variance", "mostly"), [(0.5, "passed"), (2.0, "passed"), (5.0, ""), (9.0, "flow too poor to tell")]
+)
+def test_a_poor_flow_is_not_called_collapsed(variance, mostly, rng):
+    """It misses nothing: its weights are log-normal. The ESS of its own samples is too large where it is unreliable."""
+    verdicts = []
+    for _ in range(40):
+        flow = weights_summary(gaussian_log_w(rng, variance, 16_384, of_target=False))
+        log_w = gaussian_log_w(rng, variance, 2048, of_target=True).reshape(512, 4)
+        verdicts.append(_figures(log_w, flow, moves=True)["verdict"])
+    assert verdicts.count("mode collapse") <= 4
+    assert not mostly or verdicts.count(mostly) >= 20
+
+
+def test_a_missed_mode_is_found(rng):
+    flow = weights_summary(gaussian_log_w(rng, 0.5, 16_384, of_target=False))
+    log_w = gaussian_log_w(rng, 0.5, 2048, of_target=True)
+    log_w[rng.random(2048) < 0.02] += 10.0  # 2 % of the target lie where the flow hardly goes
+    assert _figures(log_w.reshape(512, 4), flow, moves=True)["verdict"] == "mode collapse"
+
+
+def test_an_ensemble_that_does_not_move_vouches_for_nothing(rng):
+    flow = weights_summary(gaussian_log_w(rng, 0.5, 16_384, of_target=False))
+    log_w = gaussian_log_w(rng, 0.5, 2048, of_target=True).reshape(512, 4)
+    assert _figures(log_w, flow, moves=True)["verdict"] == "passed"
+    assert "tells nothing" in _figures(log_w, flow, moves=False)["verdict"]

@@ -16,13 +16,14 @@ import xarray
 from cards import CLASSICAL, assert_same_ensemble
 from rich.console import Console
 
-from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec
+from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, StorageError
 from lattice_flows.exact import sample_u1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.statistics import derived_reweighted, gamma_method
 from lattice_flows.workflows.analyse import analyse_files
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.export import KINDS, export
+from lattice_flows.workflows.export_pyerrors import ensemble_label
 from lattice_flows.workflows.import_npy import import_npy
 from lattice_flows.workflows.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.stages import sample_stage
@@ -60,7 +61,7 @@ def autoregressive(rng, n=N_CONFIGS, coefficient=0.8):
     return values
 
 
-def toy(path, rng, *, weighted=0, finish=True, field_dtype="float64", sampler="toy"):
+def toy(path, rng, *, weighted=0, finish=True, field_dtype="float64", sampler="toy", header=HEADER):
     """An ensemble in two segments, its fields and series without any physics. Returns what was written."""
     fields = rng.uniform(-3, 3, (N_CONFIGS, N_CHAINS, 2, *SHAPE)).astype(field_dtype)
     series = {
@@ -73,7 +74,7 @@ def toy(path, rng, *, weighted=0, finish=True, field_dtype="float64", sampler="t
         "wilson_loop_1x2": autoregressive(rng, n=N_CONFIGS // 7),
     }
     proposals = rng.normal(size=(N_CONFIGS + 5, N_CHAINS))
-    header = {**HEADER, "weighted": weighted, "sampler": json.dumps({"name": sampler, "n_updates": 1})}
+    header = {**header, "weighted": weighted, "sampler": json.dumps({"name": sampler, "n_updates": 1})}
     field = FieldSpec("theta", ("mu", "x0", "x1"), (2, *SHAPE), field_dtype)
     chains = range(FIRST_CHAIN, FIRST_CHAIN + N_CHAINS)
     with Ensemble.create(path, header=header, chains=chains, field=field, store_fields=True) as writer:
@@ -155,17 +156,19 @@ def test_pyerrors_finds_our_numbers(ensemble):
         "topological_charge_squared": charge**2,
     }
     assert by_tag.keys() == {*wanted, "accepted"}
+    (label,) = by_tag["action"].e_names
+    assert label.startswith("toy_")
     for name, series in wanted.items():
         observable = by_tag[name]
         observable.gamma_method(S=1.5)
         ours = gamma_method(series.astype(np.float64))
-        theirs = (observable.value, observable.dvalue, observable.e_tauint["toy"], observable.e_dtauint["toy"])
+        theirs = (observable.value, observable.dvalue, observable.e_tauint[label], observable.e_dtauint[label])
         np.testing.assert_allclose(theirs, ours[:4], rtol=1e-10, err_msg=name)
-        assert observable.names == ["toy|r2", "toy|r3", "toy|r4"]
+        assert observable.names == [f"{label}|r{k}" for k in (2, 3, 4)]
         every = 7 if name == "wilson_loop_1x2" else 1
-        assert observable.idl["toy|r3"] == range(0, N_CONFIGS, every)
+        assert observable.idl[f"{label}|r3"] == range(0, N_CONFIGS, every)
         np.testing.assert_allclose(
-            observable.deltas["toy|r4"] + observable.r_values["toy|r4"], series[:, 2], atol=1e-12
+            observable.deltas[f"{label}|r4"] + observable.r_values[f"{label}|r4"], series[:, 2], atol=1e-12
         )
     description = loaded["description"]
     assert (description["card"], description["left_out"]) == (HEADER["card"], {})
@@ -309,7 +312,7 @@ def small_files():
 def test_full_disk(kind, tmp_path, rng, request):
     toy(tmp_path / "toy.h5", rng)
     request.getfixturevalue("small_files")
-    with pytest.raises((InputError, EnsembleError), match="cannot be written"):
+    with pytest.raises((OSError, StorageError), match="too large"):
         export(tmp_path / "toy.h5", kind)
     gc.collect()  # whatever a file closed too late would say
     assert [entry.name for entry in tmp_path.iterdir()] == ["toy.h5"]
@@ -575,3 +578,14 @@ def test_a_stopped_import_leaves_nothing(tmp_path, rng):
     with pytest.raises(Stopped):
         import_npy([file, save(tmp_path / "y.npy", angles(rng))], THEORY, tmp_path / "x.h5", QUIET, AfterSomeLooks())
     assert {entry.name for entry in tmp_path.iterdir()} == {"x.npy", "y.npy"}
+
+
+def test_pyerrors_knows_ensembles_of_one_name_apart(tmp_path, rng):
+    """One card name at two couplings, or with two seeds, is no common Monte Carlo history."""
+    labels = set()
+    for k, change in enumerate(({}, {"seed": 8}, {"theory": json.dumps({"name": "u1", "shape": [4, 4], "beta": 9.0})})):
+        path = tmp_path / f"{k}.h5"
+        toy(path, rng, header={**HEADER, **change})
+        with Ensemble.open(path) as ensemble:
+            labels.add(ensemble_label(ensemble))
+    assert len(labels) == 3

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
-from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles import Block, Ensemble, FieldSpec
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import derived, gamma_method
 from lattice_flows.workflows.analyse import analyse_files
@@ -215,3 +216,133 @@ def test_the_command(ensembles, lattice_flows, tmp_path):
     status, _, errors = lattice_flows("analyse", ensembles / "direct.h5", "--derive", "x = nothing")
     assert status == 2
     assert errors.count("\n") == 1
+
+
+def written(path, series, every=None, first_chain=0, seed=1, seconds=1.0, sampler="hmc"):
+    """An ensemble file of 4x4, beta = 2, with these series (n, n_chains) alone."""
+    n_chains = series["action"].shape[1]
+    names = {"plaquette": {}, "topological_charge": {}, "wilson_loop_1x3": {"r": 1, "t": 3}}
+    tables = [
+        {"name": name.removesuffix("_1x3"), "every": (every or {}).get(name, 1), **parameters}
+        for name, parameters in names.items()
+        if name in series
+    ]
+    header = {
+        "name": "made",
+        "theory": json.dumps({"name": "u1", "shape": [4, 4], "boundary": "periodic", "beta": 2.0}),
+        "sampler": json.dumps({"name": sampler, "n_updates": 2, "n_thermalisation": 10}),
+        "observables": json.dumps(tables),
+        "weighted": 0,
+        "seed": seed,
+        "threads": 1,
+        "card": "",
+    }
+    field = FieldSpec("theta", ("mu", "x0", "x1"), (2, 4, 4))
+    chains = range(first_chain, first_chain + n_chains)
+    with Ensemble.create(path, header=header, chains=chains, field=field, store_fields=False) as writer:
+        writer.append(Block(series=series, every=every or {}))
+        writer.commit({}, seconds=seconds)
+        writer.finish()
+    return path
+
+
+def noise(rng, n, n_chains, rho=0.0):
+    return lfilter([1.0], [1.0, -rho], rng.normal(size=(n, n_chains)), axis=0)
+
+
+def test_other_couplings_do_not_hide_that_chains_disagree(tmp_path, rng):
+    plaquette = 0.7 + 0.01 * noise(rng, 2000, 3) + np.array([0.0, 0.0, 0.02])
+    path = written(tmp_path / "made.h5", {"action": 32 * (1 - plaquette), "plaquette": plaquette})
+    for couplings in ({}, {"beta": 2.0001}):
+        row = analysed(path, couplings=couplings)["observables"]["plaquette"]
+        assert row["r_hat"] > 1.05
+        assert not row["trusted"]
+
+
+def test_overlap_counts_independent_configurations(tmp_path, rng):
+    """ESS * N is far above 200; with tau_int = 20 of the action it stands for a few dozen."""
+    slow = noise(rng, 2000, 4, rho=0.95) * np.sqrt(1 - 0.95**2)
+    series = {"action": 10 + slow, "plaquette": 0.7 + 0.01 * slow}
+    figures = analysed(written(tmp_path / "made.h5", series), couplings={"beta": 5.0})["reweighting"]
+    assert figures["ess"] * figures["n_samples"] > 300
+    assert figures["n_effective"] < 200
+    assert not figures["reliable"]
+    quick = {"action": 10 + 0.3 * noise(rng, 2000, 4), "plaquette": 0.7 + 0.01 * noise(rng, 2000, 4)}
+    assert analysed(written(tmp_path / "quick.h5", quick), couplings={"beta": 3.0})["reweighting"]["reliable"]
+
+
+def test_thinning_changes_neither_cost_nor_motion(tmp_path, rng):
+    charge = np.rint(2 * noise(rng, 4000, 2, rho=0.5))
+    series = {
+        "action": 10 + noise(rng, 4000, 2),
+        "topological_charge": charge,
+        "round_trips": rng.integers(0, 2, (4000, 2)),
+        "rejection_run": np.full((4000, 2), 21),
+    }
+    path = written(tmp_path / "made.h5", series)
+    plain, thinned = analysed(path), analysed(path, every=10)
+    for key in ("seconds_per_independent_config", "round_trips", "updates_per_round_trip", "longest_rejection_run"):
+        assert thinned[key] == plain[key]
+    assert [text for text in thinned["warnings"] if "rejected" in text or "round trips" in text] == []
+    cut = analysed(path, thermalisation=2000)
+    assert cut["seconds_per_independent_config"] == pytest.approx(plain["seconds_per_independent_config"], rel=0.2)
+
+
+def test_the_cost_of_an_imported_ensemble_is_not_bounded_by_zero(tmp_path):
+    frozen = {"action": np.ones((50, 2)), "topological_charge": np.zeros((50, 2))}
+    summary = analysed(written(tmp_path / "made.h5", frozen, seconds=0.0, sampler="imported"))
+    assert summary["frozen"]
+    assert summary["seconds_per_independent_config_at_least"] is None
+
+
+def test_a_charge_that_is_measured_less_often(tmp_path, rng):
+    """Than what is taken apart by it, or at other configurations."""
+    charge = np.rint(2 * noise(rng, 3000, 2))
+    loop = 0.5 + 0.01 * noise(rng, 3000, 2)
+    every = {"topological_charge": 2, "wilson_loop_1x3": 3}
+    series = {
+        "action": 10 + noise(rng, 3000, 2),
+        "topological_charge": charge[::2],
+        "plaquette": loop,
+        "wilson_loop_1x3": loop[::3],
+    }
+    summary = analysed(written(tmp_path / "made.h5", series, every))
+    sectors = {sector["charge"]: sector["observables"] for sector in summary["topology"]["sectors"]}
+    together = loop[::6][charge[::6] == 0]
+    assert sectors[0]["wilson_loop_1x3"]["value"] == pytest.approx(together.mean(), rel=1e-12)
+    few = {"action": series["action"][:400], "topological_charge": charge[:400:200]}
+    assert analysed(written(tmp_path / "few.h5", few, {"topological_charge": 200}))["topology"] is None
+
+
+def test_an_observable_of_some_files_is_left_out_and_said(tmp_path, rng):
+    base = {"action": 10 + noise(rng, 400, 2), "plaquette": 0.7 + 0.01 * noise(rng, 400, 2)}
+    more = {**base, "wilson_loop_1x3": 0.5 + 0.01 * noise(rng, 400, 2)}
+    one = written(tmp_path / "one.h5", base)
+    other = written(tmp_path / "other.h5", more, first_chain=2)
+    seldom = {**more, "wilson_loop_1x3": more["wilson_loop_1x3"][::5]}
+    rarely = written(tmp_path / "rarely.h5", seldom, {"wilson_loop_1x3": 5}, first_chain=4)
+    for paths in ([one, other], [other, one], [other, rarely], [rarely, other]):
+        (summary,) = analyse_files(paths, Selection(thermalisation=None))["ensembles"].values()
+        assert list(summary["observables"]) == ["plaquette"]
+        assert any("wilson_loop_1x3: not measured in all files" in text for text in summary["warnings"])
+        with pytest.raises(InputError, match="is not known"):
+            analyse_files(paths, Selection(derived=("x = wilson_loop_1x3",)))
+
+
+def test_chains_of_unequal_lengths_are_told(tmp_path, rng):
+    paths = [
+        written(tmp_path / f"{n}.h5", {"action": noise(rng, n, 2), "plaquette": noise(rng, n, 2)}, first_chain=k)
+        for k, n in ((0, 600), (2, 150))
+    ]
+    (summary,) = analyse_files(paths)["ensembles"].values()
+    assert (summary["n_configs"], summary["n_configs_of_longest"]) == (150, 600)
+
+
+def test_a_name_that_is_taken_is_refused(ensembles):
+    for text in ("plaquette = 2 * plaquette", "topological_charge_squared = plaquette"):
+        with pytest.raises(InputError, match="is taken"):
+            analysed(ensembles / "direct.h5", derived=(text,))
+    with pytest.raises(InputError, match="is taken"):
+        analysed(ensembles / "direct.h5", derived=("x = plaquette", "x = action"))
+    summary = analysed(ensembles / "direct.h5", derived=("x = log(-plaquette)",))
+    assert any("x: no estimate" in text or "x" in text for text in summary["warnings"])

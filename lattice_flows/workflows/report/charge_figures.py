@@ -94,7 +94,7 @@ def _stretch(ensemble: Summary, n_configs: int) -> int:
 def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> Plot:
     """P(Q) with errors, against the closed form, or a Gaussian of the measured width where there is none."""
     charges = _charges_shown(groups, exact)
-    closed_form = exact.charge_distribution(int(charges[-1])) if exact else None
+    closed_form = np.maximum(exact.charge_distribution(int(charges[-1])), 0.0) if exact else None  # but for rounding
     name = "closed form" if exact else "Gaussian"
     highest = 0.0
     rows: list[tuple[str | int | float, ...]] = []

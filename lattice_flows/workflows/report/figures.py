@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -66,7 +66,7 @@ def pulls(summary: Summary) -> list[Plot]:
     if not found:
         return []
     observables = list(dict.fromkeys(key for values in found.values() for key in values))
-    every = np.abs([value for values in found.values() for value in values.values()])
+    every = np.abs([known.value for values in found.values() for known in values.values()])
     edge = min(max(3.5, math.ceil(every.max()) + 0.5), _MOST_ERRORS)
     figure, axes = single(1.2 + max(0.26, 0.075 * len(found)) * len(observables) + 0.05 * len(found))
     for sigma, shade in ((2, "0.93"), (1, "0.85")):
@@ -74,15 +74,15 @@ def pulls(summary: Summary) -> list[Plot]:
     axes.axvline(0, color=GREY, linewidth=0.8)
     for i, (name, values) in enumerate(found.items()):
         at = _index(summary, name)
-        style: dict[str, Any] = {
-            "color": colour(at),
-            "markerfacecolor": colour(at) if _trusted(summary, name) else "white",
-        }
-        axes.plot([], [], marker(at), label=name, **style)
-        for key, value in values.items():
+        some = any(known.trusted for known in values.values())
+        axes.plot([], [], marker(at), color=colour(at), markerfacecolor=_face(at, some), label=name)
+        for key, (value, trusted) in values.items():
             row = observables.index(key) + 0.7 * ((i + 0.5) / len(found) - 0.5)
             symbol = marker(at) if abs(value) <= edge else "<" if value < 0 else ">"
-            axes.plot(np.clip(value, -edge, edge), row, symbol, clip_on=False, **style)
+            axes.plot(
+                np.clip(value, -edge, edge), row, symbol, clip_on=False, color=colour(at),
+                markerfacecolor=_face(at, trusted),
+            )  # fmt: skip
     for row in range(1, len(observables)):
         axes.axhline(row - 0.5, color="0.8", linewidth=0.6)
     axes.set(xlim=(-edge, edge), ylim=(len(observables) - 0.5, -0.5), xlabel="(value − exact) / error")
@@ -99,30 +99,41 @@ def pulls(summary: Summary) -> list[Plot]:
             f"{every.max():.1f}.",
             f"Does it agree? Differences from the closed forms in units of their errors, with bands at 1 and 2 "
             f"({within} points lie within 2). Values of one ensemble are correlated. Arrows point at what lies beyond "
-            f"{edge:g}. Open symbols: frozen ensembles and unreliable weights, whose errors mean little.",
+            f"{edge:g}. Open symbols: errors that are not to be trusted, for which the warnings give the reasons.",
             FigureData(
-                ("ensemble", "observable", "(value - exact) / error"),
-                [(name, key, value) for name, values in found.items() for key, value in values.items()],
+                ("ensemble", "observable", "(value - exact) / error", "trusted"),
+                [
+                    (name, key, value, "yes" if trusted else "no")
+                    for name, values in found.items()
+                    for key, (value, trusted) in values.items()
+                ],
             ),
         )
     ]
 
 
-def _known_pulls(summary: Summary) -> dict[str, dict[str, float]]:
-    """Source -> observable -> pull, where there is one."""
-    sources = {name: entry["observables"] for name, entry in summary["ensembles"].items()}
+class _Pull(NamedTuple):
+    value: float
+    trusted: bool  # whether the error means what it says
+
+
+def _known_pulls(summary: Summary) -> dict[str, dict[str, _Pull]]:
+    """Source -> observable -> pull, where there is one. Unreliable weights make all that the flow says doubtful."""
+    sources = {name: (entry["observables"], True) for name, entry in summary["ensembles"].items()}
     if summary["flow"]:
-        sources[_FRESH] = summary["flow"]["observables"]
-    found = {name: {k: v["pull"] for k, v in rows.items() if v["pull"] is not None} for name, rows in sources.items()}
+        sources[_FRESH] = (summary["flow"]["observables"], summary["flow"]["reliable"])
+    found = {
+        name: {
+            key: _Pull(row["pull"], reliable and row["trusted"]) for key, row in rows.items() if row["pull"] is not None
+        }
+        for name, (rows, reliable) in sources.items()
+    }
     return {name: values for name, values in found.items() if values}
 
 
-def _trusted(summary: Summary, name: str) -> bool:
-    """Whether the errors of this source mean what they say."""
-    if name == _FRESH:
-        return summary["flow"]["reliable"]
-    entry = summary["ensembles"][name]
-    return not entry["frozen"] and entry.get("proposals", {}).get("reliable", True)
+def _face(at: int, trusted: bool) -> str:
+    """Symbols are open where the error is not to be trusted."""
+    return colour(at) if trusted else "white"
 
 
 def _index(summary: Summary, name: str) -> int:

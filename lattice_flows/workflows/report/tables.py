@@ -153,7 +153,7 @@ def _mode_collapse(trained: Summary) -> PageTable | None:
             str(figures["n_samples"]),
             format.with_error(figures["ess"], figures["ess_error"]),
             format.with_error(trained["ess"], trained["ess_error"]),
-            "mode collapse" if figures["collapsed"] else "passed",
+            figures["verdict"],
         )
         for name, figures in forward.items()
     ]

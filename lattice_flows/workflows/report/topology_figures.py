@@ -44,7 +44,9 @@ def topology_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
 def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
     """Z(theta)/Z(0) = <exp(i theta Q)> with errors, against the closed form; none where nothing was measured."""
     known = {name: rows for name, topology in _topologies(summary) if (rows := _known(topology.get("theta"), "theta"))}
-    found = {name: rows for name, rows in known.items() if not summary["ensembles"][name]["frozen"]}
+    stuck = [name for name in known if summary["ensembles"][name]["frozen"]]
+    doubtful = [name for name in known if name not in stuck and not _is_trusted(summary["ensembles"][name])]
+    found = {name: rows for name, rows in known.items() if name not in stuck + doubtful}
     if not found:
         return []
     figure, logarithmic = _theta_figure(found, summary, exact)
@@ -53,8 +55,8 @@ def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
     bounds = f", drawn {_BOUND:g} errors above zero or above their value," if logarithmic else ""
     hollow = f" The {unresolved} open symbols{bounds} are lost in their noise: the sign problem." if unresolved else ""
     closed = " against the closed form" if exact is not None else ""
-    left_out = ", ".join(name for name in known if name not in found)
-    frozen = f" Not shown, for their charge is frozen: {left_out}." if left_out else ""
+    left_out = f" Not shown, for their charge is frozen: {', '.join(stuck)}." if stuck else ""
+    left_out += f" Not shown, for their ⟨Q²⟩ is not to be trusted: {', '.join(doubtful)}." if doubtful else ""
     return [
         Plot(
             "theta_dependence",
@@ -62,7 +64,7 @@ def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
             f"Z(θ)/Z(0) of {', '.join(found)}{closed}, against θ; {unresolved} of {len(points)} points are not "
             "resolved from zero.",
             f"Dependence on θ by reweighting, Z(θ)/Z(0) = ⟨exp(iθQ)⟩{closed}. Points of one ensemble are "
-            f"correlated.{hollow}{frozen}",
+            f"correlated.{hollow}{left_out}",
             FigureData(
                 ("ensemble", "theta (radians)", "Z(theta)/Z(0)", "error", "closed form", "resolved"),
                 [
@@ -140,6 +142,10 @@ def sector_plots(summary: Summary) -> list[Plot]:
     found = {name: rows for name, topology in _topologies(summary) if len(rows := _sectors(topology)) >= 2}
     if not found:
         return []
+    doubtful = ", ".join(name for name in found if not _is_trusted(summary["ensembles"][name], _SHOWN))
+    hollow = f" Open symbols: the errors of {doubtful} are not to be trusted." if doubtful else ""
+    given = ", ".join(name for name in found if _given_width(summary["ensembles"][name]))
+    closed = f" ⟨Q²⟩ is that of the closed form for {given}." if given else ""
     figure, panels = panel_grid(len(found), height=1.9, sharex=True, sharey=True)
     data: list[tuple[Any, ...]] = []
     for i, (axes, (name, rows)) in enumerate(zip(panels, found.items())):
@@ -155,7 +161,7 @@ def sector_plots(summary: Summary) -> list[Plot]:
             "sectors and the average over all of them.",
             f"The {_SHOWN} at fixed charge against Q². The line is the fit of the sectors; the star is the average "
             "over all charges that it yields, drawn at ⟨Q²⟩; the band is the plain average with its error. They "
-            "agree where every sector has the weight that it should.",
+            f"agree where every sector has the weight that it should.{closed}{hollow}",
             FigureData(("ensemble", "charge squared Q^2", f"{_SHOWN}", "error", "what"), data),
         )
     ]
@@ -171,7 +177,8 @@ def _draw_sectors(
     shift = 0.008 * largest  # Q and -Q stand beside each other
     x = np.array([q * q + shift * np.sign(q) for q, _, _ in rows], dtype=float)
     value, error = np.array([row[1:] for row in rows], dtype=float).T
-    axes.errorbar(x, value, error, fmt=marker(at), color=colour(at), elinewidth=1.0, zorder=3)
+    face = colour(at) if _is_trusted(entry, _SHOWN) else "white"
+    axes.errorbar(x, value, error, fmt=marker(at), color=colour(at), markerfacecolor=face, elinewidth=1.0, zorder=3)
     average = entry["observables"].get(_SHOWN)
     if average is not None and average["error"] is not None:
         band = (average["value"] - average["error"], average["value"] + average["error"])
@@ -189,9 +196,21 @@ def _draw_sectors(
 
 
 def _width(entry: Summary) -> float | None:
-    """<Q^2>, at which the fit through the sectors is the average; that of the closed form for a frozen one."""
+    """<Q^2>, at which the fit through the sectors is the average."""
     row = entry["observables"].get(_CHARGE_SQUARED, {"value": None, "exact": None})
-    return row["exact"] if entry["frozen"] else row["value"]
+    return row["exact"] if _given_width(entry) else row["value"]
+
+
+def _given_width(entry: Summary) -> bool:
+    """Whether the fit took <Q^2> of the closed form, as for frozen ensembles."""
+    fit = (entry["topology"].get("fixed_charge") or {}).get(_SHOWN)
+    return fit is not None and fit.get("charge_squared") == "exact"
+
+
+def _is_trusted(entry: Summary, observable: str = _CHARGE_SQUARED) -> bool:
+    """Whether errors of this observable by sector mean what they say: if its own and that of <Q^2> do."""
+    row = entry["observables"].get(observable, {})
+    return entry["topology"].get("trusted", False) and row.get("trusted", False)
 
 
 def _sectors(topology: Summary) -> list[tuple[int, float, float]]:

@@ -16,7 +16,7 @@ def topology_tables(summary: Summary) -> Summary | None:
     return {
         "motion": _motion(found),
         "fixed_charge": _fixed_charge(found),
-        "sectors": [table for name, e in found.items() if (table := _sectors(name, e["topology"]))],
+        "sectors": [table for name, e in found.items() if (table := _sectors(name, e))],
         "weights": [table for name, e in found.items() if (table := _sector_weights(name, e["topology"]))],
     }
 
@@ -27,11 +27,12 @@ def _motion(found: Summary) -> PageTable:
     for name, ensemble in found.items():
         known = ensemble["observables"]
         rate = ensemble["topology"].get("tunnelling_rate") or {"value": None, "error": None}
+        trusted = ensemble["topology"].get("trusted", False)
         squared = known.get("topological_charge_squared", {})
         rows.append(
             (
                 name,
-                format.with_error(rate["value"], rate["error"] or None),
+                _marked(format.with_error(rate["value"], rate["error"] or None), trusted),
                 _estimate(known.get("topological_susceptibility")),
                 _estimate(known.get("topological_b2")),
                 format.with_error(squared.get("tau_int"), squared.get("tau_int_error")),
@@ -48,23 +49,35 @@ def _fixed_charge(found: Summary) -> PageTable | None:
     for name, ensemble in found.items():
         for observable, fit in (ensemble["topology"].get("fixed_charge") or {}).items():
             plain = ensemble["observables"].get(observable)
+            trusted = _is_trusted(ensemble, observable)
             rows.append(
                 (
                     name,
                     format.label(observable).page,
-                    format.with_error(fit["value"], fit["error"]),
+                    _marked(format.with_error(fit["value"], fit["error"]), trusted),
                     _estimate(plain),
                     format.number(plain["exact"] if plain else None, 6),
-                    format.with_error(fit["slope"], fit["slope_error"]),
+                    _marked(format.with_error(fit["slope"], fit["slope_error"]), trusted),
                     format.number(fit["chi2_per_dof"], 2),
+                    "closed form" if fit.get("charge_squared") == "exact" else "ensemble",
                 )
             )
-    headings = ("ensemble", "observable", "from fixed charge", "plain average", "exact", "slope in Q²", "χ²/dof")
+    headings = (
+        "ensemble",
+        "observable",
+        "from fixed charge",
+        "plain average",
+        "exact",
+        "slope in Q²",
+        "χ²/dof",
+        "⟨Q²⟩ from",
+    )
     return PageTable("From fixed charge to the average", headings, rows) if rows else None
 
 
-def _sectors(name: str, found: Summary) -> PageTable | None:
+def _sectors(name: str, ensemble: Summary) -> PageTable | None:
     """One row per charge."""
+    found = ensemble["topology"]
     sectors = found.get("sectors") or []
     if not sectors:
         return None
@@ -73,10 +86,10 @@ def _sectors(name: str, found: Summary) -> PageTable | None:
     rows = [
         (
             _charge(sector["charge"]),
-            format.with_error(sector["probability"], sector["probability_error"]),
+            _marked(format.with_error(sector["probability"], sector["probability_error"]), found.get("trusted", False)),
             format.number(sector.get("exact"), 4),
             format.number(sector.get("gaussian"), 4),
-            *(_estimate(sector.get("observables", {}).get(key)) for key in shown),
+            *(_mean(ensemble, key, sector.get("observables", {}).get(key)) for key in shown),
         )
         for sector in sectors
     ]
@@ -88,7 +101,7 @@ def _sector_weights(name: str, found: Summary) -> PageTable | None:
     rows = [
         (
             _charge(row["charge"]),
-            format.number(row["share"], 4),
+            _marked(format.with_error(row["share"], row.get("share_error")), found.get("trusted", False)),
             format.number(row.get("exact"), 4),
             format.number(row["ess"], 3),
         )
@@ -107,8 +120,26 @@ def _charge(q: int) -> str:
 
 
 def _estimate(row: Summary | None) -> str:
-    """Value(error), or '-'."""
-    return "-" if row is None else format.with_error(row["value"], row["error"])
+    """Value(error) of an observable, or '-'."""
+    return "-" if row is None else _marked(format.with_error(row["value"], row["error"]), row["trusted"])
+
+
+def _mean(ensemble: Summary, observable: str, mean: Summary | None) -> str:
+    """Value(error) of an observable in a sector, or '-'."""
+    if mean is None:
+        return "-"
+    return _marked(format.with_error(mean["value"], mean["error"]), _is_trusted(ensemble, observable))
+
+
+def _is_trusted(ensemble: Summary, observable: str) -> bool:
+    """Whether the errors of this observable by sector mean what they say: if its own and that of <Q^2> do."""
+    row = ensemble["observables"].get(observable, {})
+    return ensemble["topology"].get("trusted", False) and row.get("trusted", False)
+
+
+def _marked(cell: str, trusted: bool) -> str:
+    """With '!' behind it where it is not to be trusted."""
+    return cell if trusted or cell == "-" else f"{cell} !"
 
 
 def _r_hat(value: float | None) -> str:

@@ -140,7 +140,7 @@ def test_no_error_of_a_frozen_charge_is_trusted(run: Run):
     (rows,) = [rows for caption, rows in run.page.tables.items() if caption.startswith("stuck (")]
     assert any(row[1].endswith(" !") for row in rows[1:])
     moving = run.summary["ensembles"]["direct"]["observables"]
-    assert all(row["trusted"] for row in moving.values())
+    assert all(row["trusted"] for name, row in moving.items() if name != "topological_b2")  # which needs more
 
 
 def test_samplers_are_sorted_by_cost_with_training_beside(run: Run):
@@ -323,6 +323,10 @@ def test_nothing_breaks_it(make: Callable[[RunFolder, Card], None], tmp_path: Pa
         assert page.listed == warnings
     else:
         assert "No warnings." in page.texts["p"]
+    if make is _mixture:
+        told = " ".join(" ".join(page.texts["p"]).split())
+        assert "(the flow, a bias, other couplings) does not cover this sector well" in told
+        assert "chosen by what is expected in them" in told
     states = {row[0]: row[1] for row in page.tables["Ensemble files"][1:]}
     assert states.pop("e", "unfinished") == "unfinished"
     assert set(states.values()) == {"finished"}

@@ -17,9 +17,11 @@ from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report import write_report
 from lattice_flows.workflows.report.charge_figures import charge_plots
+from lattice_flows.workflows.report.figures import pulls
 from lattice_flows.workflows.report.house_style import FigureData
 from lattice_flows.workflows.report.tables import figure_table, findings
 from lattice_flows.workflows.report.topology_figures import sector_plots, theta_plots
+from lattice_flows.workflows.report.topology_tables import topology_tables
 from lattice_flows.workflows.selection import Selection
 
 WIDTH, SLOPE, AVERAGE = 1.25, -0.004, 0.7
@@ -28,14 +30,15 @@ VALUES = (1.0, 0.8, 0.4, 0.1, 0.004, -0.003, 0.001)  # the last three are noise
 SHARES = (0.05, 0.2, 0.5, 0.2, 0.05)  # of Q = -2 ... 2
 
 
-def ensemble(frozen: bool = False) -> dict[str, Any]:
+def ensemble(frozen: bool = False, trusted: bool = True) -> dict[str, Any]:
     """The summary of an ensemble whose plaquette is a straight line in Q^2."""
     sectors = [
         {"charge": q, "probability": share, "probability_error": 0.003, "exact": None, "gaussian": share,
          "observables": {"plaquette": {"value": AVERAGE + SLOPE * (q * q - WIDTH), "error": 0.001}}}
         for q, share in zip(range(-2, 3), SHARES)
     ]  # fmt: skip
-    fit = {"value": AVERAGE, "error": 0.0005, "slope": SLOPE, "slope_error": 0.0002, "chi2_per_dof": None}
+    fit = {"value": AVERAGE, "error": 0.0005, "slope": SLOPE, "slope_error": 0.0002, "chi2_per_dof": None,
+           "charge_squared": "exact" if frozen else "ensemble"}  # fmt: skip
     theta = [
         {"theta": float(x), "value": value, "error": 0.0 if x == 0 else 0.005, "exact": None, "resolved": value > 0.015}
         for x, value in zip(ANGLES, VALUES)
@@ -48,13 +51,15 @@ def ensemble(frozen: bool = False) -> dict[str, Any]:
         "tau_int_error": 0.1,
         "n_eff": 9,
         "r_hat": 1,
+        "trusted": trusted and not frozen,
     }
     plaquette = {**squared, "value": AVERAGE, "error": 0.001, "exact": None}
     return {
         "frozen": frozen,
         "observables": {"plaquette": plaquette, "topological_charge_squared": squared},
         "topology": {"tunnelling_rate": {"value": 0.25, "error": 0.01}, "sectors": sectors,
-                     "fixed_charge": {"plaquette": fit}, "theta": theta, "weights": None},
+                     "fixed_charge": {"plaquette": fit}, "theta": theta, "weights": None,
+                     "trusted": trusted and not frozen},
     }  # fmt: skip
 
 
@@ -71,6 +76,68 @@ def test_what_noise_hides_is_drawn_open_and_said(tmp_path: Path):
     assert "frozen: stuck" in plot.caption
     assert [row[5] for row in plot.data.rows] == ["yes"] * 4 + ["no"] * 3
     plot.render("svg")
+
+
+def test_a_doubtful_charge_has_no_part_in_theta_and_open_sectors():
+    both = {"ensembles": {"a": ensemble(), "b": ensemble(trusted=False)}}
+    (plot,) = theta_plots(both, None)
+    assert {row[0] for row in plot.data.rows} == {"a"}
+    assert "not to be trusted: b" in plot.caption
+    assert theta_plots({"ensembles": {"b": ensemble(trusted=False)}}, None) == []
+    (plot,) = sector_plots(both)
+    faces = []
+    for axes in plot.figure.axes:
+        points = axes.containers[0][0]
+        faces.append(to_hex(points.get_markerfacecolor()) == "#ffffff")
+    assert faces == [False, True]
+    assert "errors of b are not" in plot.caption
+    (plot,) = sector_plots({"ensembles": {"a": ensemble()}})
+    assert "Open symbols" not in plot.caption
+
+
+@pytest.mark.parametrize("doubt", ["nothing", "charge", "plaquette", "frozen"])
+def test_tables_mark_what_is_not_to_be_trusted(doubt: str):
+    entry = ensemble(frozen=doubt == "frozen", trusted=doubt != "charge")
+    entry["observables"]["plaquette"]["trusted"] = doubt in ("nothing", "charge")
+    entry["observables"]["topological_susceptibility"] = entry["observables"]["topological_charge_squared"]
+    entry["topology"]["sectors"][0] |= {"probability": None, "probability_error": None}
+    entry["topology"]["weights"] = [
+        {"charge": 0, "share": 0.5, "share_error": 0.011, "exact": None, "ess": 0.9},
+        {"charge": 1, "share": 0.001, "share_error": None, "exact": None, "ess": 0.9},
+    ]
+    tables = topology_tables({"ensembles": {"a": entry}})
+    assert tables is not None
+    of_charge, of_plaquette = doubt in ("charge", "frozen"), doubt != "nothing"
+    (motion,) = tables["motion"].rows
+    assert [cell.endswith(" !") for cell in motion[1:4]] == [of_charge, of_charge, False]
+    (fit,) = tables["fixed_charge"].rows
+    assert [cell.endswith(" !") for cell in (fit[2], fit[5])] == [of_plaquette] * 2
+    assert fit[3].endswith(" !") == (doubt in ("plaquette", "frozen"))
+    assert fit[-1] == ("closed form" if doubt == "frozen" else "ensemble")
+    first, second, *_ = tables["sectors"][0].rows
+    assert first[1] == "-"
+    assert second[1].endswith(" !") == of_charge
+    assert second[-1].endswith(" !") == of_plaquette
+    mark = " !" if of_charge else ""
+    assert [row[1] for row in tables["weights"][0].rows] == [f"0.500(11){mark}", f"0.00100000{mark}"]
+
+
+def test_pulls_are_open_one_by_one():
+    row = {"value": 1.0, "error": 0.1, "exact": 0.9, "pull": 1.0, "trusted": True}
+    rows = {"plaquette": row, "topological_charge": {**row, "trusted": False, "pull": -2.0}}
+    unreliable = {"frozen": False, "observables": {"plaquette": {**row, "trusted": False, "pull": 0.5}},
+                  "reweighting": {"reliable": False}}  # fmt: skip
+    flow = {"reliable": False, "observables": {"plaquette": {**row, "pull": 1.5}}}
+    summary = {"flow": flow, "ensembles": {"a": {"frozen": False, "observables": rows}, "b": unreliable}}
+    (plot,) = pulls(summary)
+    drawn = [line for line in plot.figure.axes[0].get_lines() if line.get_marker() not in ("", "None", None)]
+    filled = {float(line.get_xdata()[0]): to_hex(line.get_markerfacecolor()) != "#ffffff"
+              for line in drawn if len(line.get_xdata()) == 1}  # fmt: skip
+    assert filled == {1.0: True, -2.0: False, 0.5: False, 1.5: False}
+    assert [row[3] for row in plot.data.rows] == ["yes", "no", "no", "no"]
+    flow["reliable"] = True
+    (plot,) = pulls(summary)
+    assert [row[3] for row in plot.data.rows] == ["yes", "no", "no", "yes"]
 
 
 def test_a_curve_that_hardly_falls_needs_no_logarithm():
@@ -142,7 +209,8 @@ def test_the_page_shows_what_was_taken_and_what_is_known(tmp_path: Path):
     write_flow(folder, card, spread=0.3)
     write(folder.ensemble("a"), card, charges("a", 400, 4, 0.5), sampler="hmc")
     summary = analyse_run(folder, card, Selection(thermalisation=100, every=2))
-    summary["flow"]["forward"] = {"a": {"ess": 0.125, "ess_error": 0.011, "n_samples": 77, "collapsed": True}}
+    summary["flow"]["forward"] = {"a": {"ess": 0.125, "ess_error": 0.011, "n_samples": 77, "collapsed": True,
+                                       "verdict": "mode collapse"}}  # fmt: skip
     write_report(folder, card, summary)
     page = (folder.report / "index.html").read_text("utf-8")
     assert "<td>77</td><td>0.125(11)</td>" in page

@@ -1,0 +1,154 @@
+"""How the chains of an ensemble behaved, what they cost, and what that takes of the trust in their numbers."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lattice_flows.statistics import MIN_CHANGES, count_changes, count_crossings
+from lattice_flows.workflows.replicas import Replicas
+from lattice_flows.workflows.weights import reweighting_summary, weights_summary
+
+Summary = dict[str, Any]
+
+_LOW_ACCEPTANCE = 0.1
+_FEWEST_DEPOSITS = 1000
+_FEWEST_CONFIGS = 4
+_LONG_RUN = 0.05  # a run of rejections over so much of a chain says that the flow misses a region
+_CHARGE = "topological_charge"
+_CHARGE_SQUARED = "topological_charge_squared"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Figures of the summary; warnings; and doubts, warnings that leave no error of the ensemble to be trusted."""
+
+    figures: Summary = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def motion_and_cost(group: Replicas, observables: Summary) -> Finding:
+    """Whether the ensemble is frozen, and the core seconds of an independent configuration.
+
+    group: without thinning, which changes neither how chains move nor what they cost; observables: its estimates.
+    Thermalisation that was dropped does not count as cost.
+    """
+    motion = _slowest_motion(group)
+    frozen = motion.changes < MIN_CHANGES
+    kept = group.n_kept / sum(file.n_configs * file.n_chains for file in group.files)
+    core_seconds = kept * sum(file.seconds * int(file.attributes["threads"]) for file in group.files)
+    name = _cost_observable(observables)
+    figures: Summary = {"frozen": frozen, "cost_observable": name, "seconds_per_independent_config": None}
+    if frozen:
+        bound = core_seconds / max(1, motion.changes) if core_seconds > 0 else None
+        figures["seconds_per_independent_config_at_least"] = bound
+        return Finding(figures, doubts=(f"frozen: {motion.text}; errors cannot be trusted",))
+    if name is not None and core_seconds > 0:  # nobody knows what an imported ensemble took
+        figures["seconds_per_independent_config"] = core_seconds / observables[name]["n_eff"]
+    return Finding(figures)
+
+
+def reweighting(group: Replicas) -> Finding:
+    """The overlap with the couplings that averages are reweighted to."""
+    if not group.log_ratios:
+        return Finding()
+    figures = reweighting_summary(group)
+    text = (
+        f"reweighting: too little overlap, {figures['n_effective']:.0f} effective independent configurations, "
+        f"Pareto k-hat = {figures['pareto_k']:.2f}; simulate nearer to these couplings"
+    )
+    return Finding({"reweighting": figures}, doubts=() if figures["reliable"] else (text,))
+
+
+def drift(group: Replicas) -> Finding:
+    """A thermalisation that was looked for and takes most of what may be dropped."""
+    text = (
+        f"still drifts: {group.first} configurations of each chain were dropped, and the rest may not be in equilibrium"
+    )
+    return Finding(doubts=(text,) if group.drifts else ())
+
+
+def round_trips(group: Replicas) -> Finding:
+    """How often replicas went from the target to the end of the ladder and back. group: without thinning."""
+    if not group.has("round_trips"):
+        return Finding()
+    chains = group.series("round_trips")
+    trips = int(sum(chain.sum() for chain in chains))
+    n_updates = sum(len(chain) for chain in chains) * group.sampler["n_updates"]
+    figures = {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
+    text = f"only {trips} round trips: replicas bring back where they were before"
+    return Finding(figures, doubts=(text,) if trips < MIN_CHANGES else ())
+
+
+def short_build(group: Replicas) -> Finding:
+    """A bias of metadynamics, at any depth of the sampler, with too few deposits."""
+    settings = group.sampler
+    inside = [settings, *settings.get("parts", ()), settings.get("replica", {})]
+    names = {part.get("name") if part is settings else part.get("sampler") for part in inside}
+    if "metadynamics" not in names or settings["n_thermalisation"] >= _FEWEST_DEPOSITS:
+        return Finding()
+    return Finding(doubts=(f"n_thermalisation below {_FEWEST_DEPOSITS}: the bias of metadynamics is hardly built",))
+
+
+def rejections(group: Replicas) -> Finding:
+    """The longest run of rejected proposals. group: without thinning."""
+    if not group.has("rejection_run"):
+        return Finding()
+    longest = int(max(chain.max() for chain in group.series("rejection_run")))
+    too_long = longest > max(20.0, _LONG_RUN * group.n_configs * group.sampler["n_updates"])
+    texts = (f"a chain rejected {longest} proposals in a row",) if too_long else ()
+    return Finding({"longest_rejection_run": longest}, texts)
+
+
+def acceptance(group: Replicas) -> Finding:
+    """The mean acceptance rate over all updates, None where nothing is tested, and low ones of the parts."""
+    rate = float(np.mean(np.concatenate(group.series("accepted")))) if group.has("accepted") else None
+    texts = (
+        [f"acceptance rate {rate:.2g}: the chains hardly move"] if rate is not None and rate < _LOW_ACCEPTANCE else []
+    )
+    for name in group.files[0].series_names:
+        if (
+            name.startswith("accepted_")
+            and (part := float(np.mean(np.concatenate(group.series(name))))) < _LOW_ACCEPTANCE
+        ):
+            texts.append(f"acceptance rate {part:.2g} of part {name.removeprefix('accepted_')}: it hardly moves")
+    return Finding({"acceptance_rate": rate}, tuple(texts))
+
+
+def proposals(group: Replicas) -> Finding:
+    """The weights of all proposals of a flow chain."""
+    log_w = group.proposals("log_w")
+    if log_w is None or np.isfinite(log_w).sum() < 2:
+        return Finding()
+    figures = weights_summary(log_w)
+    return Finding({"proposals": figures}, tuple(figures.pop("warnings")))
+
+
+class _Motion(NamedTuple):
+    """How often the slowest series moved, and in words."""
+
+    changes: int
+    text: str
+
+
+def _slowest_motion(group: Replicas) -> _Motion:
+    """The changes of the topological charge; where there is none, the fewest passages of any series."""
+    if group.has(_CHARGE):
+        changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
+        return _Motion(changes, f"the topological charge changed {changes} times")
+    measured = [one for one in group.observables() if group.has(one.name)]
+    long = [one for one in measured if min(map(len, group.series(one.name))) >= _FEWEST_CONFIGS]
+    passages = {one.name: count_crossings(group.series(one.name), one.odd) for one in long}
+    if not passages:
+        return _Motion(0, "there are too few configurations to say whether anything moves")
+    slowest = min(passages, key=passages.__getitem__)
+    return _Motion(passages[slowest], f"{slowest} went through its range {passages[slowest]} times")
+
+
+def _cost_observable(observables: Summary) -> str | None:
+    """What an independent configuration is counted by: Q^2, or the slowest observable where there is no Q."""
+    n_eff = {name: figures["n_eff"] for name, figures in observables.items() if figures["n_eff"] > 0}
+    if _CHARGE_SQUARED in observables:
+        return _CHARGE_SQUARED if _CHARGE_SQUARED in n_eff else None
+    return min(n_eff, key=n_eff.__getitem__) if n_eff else None
