@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from lattice_flows.workflows.weights import weights_summary
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import GREY, colour, legend_above, marker, single
 from lattice_flows.workflows.scripts import flow_weights, lattice, run_script, split_rows
+from lattice_flows.workflows.weights import weights_summary
 
 
 class Row(NamedTuple):

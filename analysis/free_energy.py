@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import MIN_CHANGES, N_BLOCKS, ValueWithError, gamma_method, log_z_differences, pull
-from lattice_flows.workflows.weights import weights_summary
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
@@ -30,6 +29,7 @@ from lattice_flows.workflows.scripts import (
     run_script,
     split_rows,
 )
+from lattice_flows.workflows.weights import weights_summary
 
 BLOCK_IN_TAU = 10
 MOST_POTENTIALS = 200_000  # configurations times couplings in MBAR; so many of each coupling, evenly taken
@@ -56,7 +56,10 @@ def measure(groups: Sequence[Replicas]) -> list[Row]:
     require_charge(groups)
     weighted = [group for group in groups if group.proposals("log_w") is not None]
     scans = split_rows([group for group in groups if group not in weighted], lambda group: (group.name, lattice(group)))
-    rows = [*map(row_of_weights, weighted), *(row for scan in scans.values() for row in rows_of_chains(scan))]
+    if not weighted:
+        require_several(scans.values())
+    joinable = [scan for scan in scans.values() if len(scan) > 1]  # one beta alone has no difference of log Z
+    rows = [*map(row_of_weights, weighted), *(row for scan in joinable for row in rows_of_chains(scan))]
     return sorted(rows, key=lambda row: row.beta)
 
 
@@ -82,14 +85,18 @@ def rows_of_chains(scan: Iterable[Replicas]) -> list[Row]:
     return rows
 
 
+def require_several(scans: Iterable[list[Replicas]]) -> None:
+    """Raises InputError where every scan has one coupling alone."""
+    alone = [scan[0] for scan in scans if len(scan) == 1]
+    if alone and all(len(scan) == 1 for scan in scans):
+        raise InputError(f"{alone[0].files[0].path}: one beta alone has no difference of log Z; give several, or flows")
+
+
 def require_joinable(groups: Sequence[Replicas]) -> None:
     """Raises InputError for chains that MBAR cannot take, or whose actions do not meet: it would search for long."""
     for group in groups:
         if group.weighted or not group.has("action") or not group.theory["beta"] > 0:
             raise InputError(f"{group.files[0].path}: MBAR needs the action of chains without weights, at beta > 0")
-    if len(groups) < 2:
-        path = groups[0].files[0].path
-        raise InputError(f"{path}: one beta alone has no difference of log Z; give several, or flows")
     betas = [group.theory["beta"] for group in groups]
     energies = [np.concatenate(group.series("action")) / beta for group, beta in zip(groups, betas)]
     for k, (one, other) in enumerate(pairwise(energies)):

@@ -39,8 +39,18 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="An ensemble file or 
 def _console() -> "Console":
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
+    class Lasting(Console):
+        """Work goes on where nobody reads what it prints (`| head`)."""
+
+        def on_broken_pipe(self) -> None:
+            _print_nowhere()
+
+    console = Lasting()
+    return console if console.is_terminal else Lasting(width=_PLAIN_WIDTH)
+
+
+def _print_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.command()
@@ -265,12 +275,26 @@ def main() -> None:
         status = _exit_status(error)
     except KeyboardInterrupt:
         status = _INTERRUPTED
-    except SystemExit as ended:  # typer's way of handing on a KeyboardInterrupt
+    except SystemExit as ended:  # typer's way of handing on a KeyboardInterrupt, or a closed pipe
         status = ended.code
+    if _reader_is_gone():
+        _print_nowhere()
+        status = 0 if status == EXIT_FAILURE else status
     if status == _INTERRUPTED:
         print("lattice-flows: stopped at once; what was committed is safe, run again to go on", file=sys.stderr)
         status = EXIT_STOPPED
     sys.exit(status)
+
+
+def _reader_is_gone() -> bool:
+    """Whether what was printed went into a pipe that nobody reads any more."""
+    if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # what typer leaves there when it met one
+        return True
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _exit_status(error: Exception) -> int:

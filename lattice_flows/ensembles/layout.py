@@ -148,7 +148,10 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def joined_path(path: str | Path) -> Path:
+    """NAME.h5, also where the folder NAME.segments is given. Raises EnsembleError for any other name."""
     path = Path(path)
+    if path.suffix == ".segments":
+        return path.with_suffix(".h5")
     if path.suffix != ".h5":
         raise EnsembleError(f"{path}: an ensemble is named NAME.h5, also while it is still NAME.segments")
     return path

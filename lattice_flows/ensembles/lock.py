@@ -62,9 +62,11 @@ class WriterLock:
         """Remove the file, then let go of it (in this order: nobody can lock a name that is about to vanish)."""
         if self._descriptor is None:
             return
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
-        self._descriptor = None
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _holder(descriptor: int) -> tuple[str | None, int | None]:

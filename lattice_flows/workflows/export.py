@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
 from pathlib import Path
-from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
 import numpy as np
 
-from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles import Ensemble, StorageError
 from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
-from lattice_flows.ensembles.storage import commit_streaming
+from lattice_flows.ensembles.storage import commit_streaming, sync_folder
 from lattice_flows.workflows.errors import InputError, unwritable
 from lattice_flows.workflows.export_pyerrors import write_pyerrors
 from lattice_flows.workflows.measurements import Measurement
@@ -60,7 +60,16 @@ def export(path: Path, kind: str, target: Path | None = None) -> Path:
             raise InputError(f"{target}: its folder does not exist; make it, or choose another target")
         if ensemble.n_configs == 0:
             raise InputError(f"{path}: holds no configurations yet")
-        write(ensemble, target)
+        try:  # in a folder of its own: nothing beside it is taken for what a kill has left
+            with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+                write(ensemble, made := Path(folder) / target.name)
+                made.rename(target)
+            sync_folder(target.parent)
+        except StorageError as error:  # which names the temporary file
+            cause = error.__cause__
+            raise unwritable(target, cause) if isinstance(cause, OSError) else error from None
+        except OSError as error:
+            raise unwritable(target, error) from None
     return target
 
 
@@ -108,21 +117,12 @@ def _write_arviz(ensemble: Ensemble, target: Path) -> None:
 def _write_npy(ensemble: Ensemble, target: Path) -> None:
     """Plain arrays; header.json holds the attributes, the axes of each array, and `every` of the series."""
     header: dict[str, Any] = {"attributes": ensemble.attributes, "axes": {}, "every": {}}
-    folder = target.with_name(target.name + ".tmp")
-    try:
-        if folder.exists():  # what a kill left
-            rmtree(folder)
-        folder.mkdir()
-        for table in _tables(ensemble):
-            name = "fields" if table.group == "fields" else f"{table.group}_{table.name}"
-            header["axes"][name], header["every"][name] = table.dims, table.every
-            _write_array(folder / f"{name}.npy", table)
-        (folder / "header.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
-        folder.rename(target)
-    except OSError as error:
-        raise unwritable(target, error) from None
-    finally:
-        rmtree(folder, ignore_errors=True)
+    target.mkdir()
+    for table in _tables(ensemble):
+        name = "fields" if table.group == "fields" else f"{table.group}_{table.name}"
+        header["axes"][name], header["every"][name] = table.dims, table.every
+        _write_array(target / f"{name}.npy", table)
+    (target / "header.json").write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_array(path: Path, table: _Table) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.workflows.errors import InputError, unwritable
+from lattice_flows.workflows.errors import InputError
 
 _CHARGE = "topological_charge"
 _FEWEST_CONFIGS = 5  # that pyerrors takes
@@ -22,13 +22,14 @@ _WEIGHT_NOTE = (
 def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     """Write all series for pyerrors.input.json.load_json.
 
-    The tag of an Obs is the name of its series; chain k is the replicum NAME_DIGEST|rk (see `ensemble_label`), and idl holds the numbers of the
-    configurations. The topological charge is rounded to the integer that it is, and its square is an Obs of its own,
-    topological_charge_squared. A weighted ensemble has one more Obs, reweighting_factor: exp(log_w) up to a constant;
-    its other Obs are the series as they are, NOT reweighted. The description is a dict: the file's attributes,
-    `left_out` (series that pyerrors cannot take, and why), and for a weighted ensemble a `note` on the weight.
+    The tag of an Obs is the name of its series; chain k is the replicum NAME_DIGEST|rk (see `ensemble_label`), and
+    idl holds the numbers of the configurations. The topological charge is rounded to the integer that it is, and
+    its square is an Obs of its own, topological_charge_squared. A weighted ensemble has one more Obs,
+    reweighting_factor: exp(log_w) up to a constant; its other Obs are the series as they are, NOT reweighted. The
+    description is a dict: the file's attributes, `left_out` (series that pyerrors cannot take, and why), and for a
+    weighted ensemble a `note` on the weight.
 
-    Raises InputError where pyerrors is missing, no series can be exported, the disk refuses, and for umbrella sampling,
+    Raises InputError where pyerrors is missing, no series can be exported, and for umbrella sampling,
     whose windows no Obs can join.
     """
     try:
@@ -46,7 +47,7 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
         raise InputError(f"{ensemble.path}: holds nothing that pyerrors takes ({reasons})")
     note = {"note": _WEIGHT_NOTE} if attributes.get("weighted") else {}
     text = pyerrors.input.json.create_json_string(observables, {**attributes, "left_out": left_out, **note})
-    _write_whole(target, gzip.compress(text.encode()))
+    target.write_bytes(gzip.compress(text.encode()))
 
 
 def _observables(ensemble: Ensemble) -> tuple[list[Any], dict[str, str]]:
@@ -100,15 +101,3 @@ def _observable(ensemble: Ensemble, name: str, series: np.ndarray, configs: np.n
     observable = observable if constant is None else observable + constant
     observable.tag = name
     return observable
-
-
-def _write_whole(target: Path, data: bytes) -> None:
-    """A file that gets its name when it is whole. Raises InputError where the disk refuses."""
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.rename(target)
-    except OSError as error:
-        raise unwritable(target, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -53,7 +53,10 @@ def parse_quantity(text: str, series: Collection[str]) -> Quantity:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InputError(f"{where}: is not an expression of numbers, series and + - * / **") from None
     reader = _Reader(where, known)
-    function = reader.read(tree)
+    try:
+        function = reader.read(tree)
+    except (RecursionError, OverflowError):
+        raise InputError(f"{where}: is nested too deeply, or holds a number that is too large") from None
     if not reader.terms:
         raise InputError(f"{where}: names no series; there are {', '.join(sorted(series))}")
     keys = list(reader.terms)

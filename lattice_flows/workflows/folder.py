@@ -71,6 +71,10 @@ def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
 
     Raises InputError where there is none.
     """
+    if not source.exists():
+        raise InputError(f"{source}: there is no such card or folder")
+    if not source.is_dir() and source.suffix != ".toml":
+        raise InputError(f"{source}: is neither a run card (TOML) nor the folder of a run")
     folder = RunFolder(source if source.is_dir() else out or default_folder(source))
     if not folder.card.exists():
         raise InputError(f"{folder.path}: holds no run (no card.toml); run the card first, or name the run's folder")
@@ -112,7 +116,10 @@ def claim(folder: RunFolder, card: Card) -> Card:
             raise InputError(f"{folder.path}: holds the run of another card; choose another --out, or run that folder")
         for old, new in zip(held.ensembles, card.ensembles):
             if new.n_configs < old.n_configs:
-                raise InputError(f"{folder.path}: was begun with more n_configs of {new.name!r}; they may only grow")
+                raise InputError(
+                    f"{folder.path}: was begun with more n_configs of {new.name!r}, and they may only grow; "
+                    "ask for as many, or choose another --out"
+                )
         if held == card:
             return card
     elif folder.path.exists() and any(entry.name not in _OF_A_CLAIM for entry in folder.path.iterdir()):

@@ -201,7 +201,7 @@ def _write(
         writer.finish()
         if n_wrapped:
             share = n_wrapped / (n_configs * len(chains) * math.prod(field.shape))
-            progress.line(f"{n_wrapped} angles ({100 * share:.2g} %) lay outside [-pi, pi) and were wrapped")
+            progress.line(f"{n_wrapped} angles ({100 * share:.3g} %) lay outside [-pi, pi) and were wrapped")
         progress.line(f"{n_configs} configurations x {len(chains)} chains")
 
 

@@ -3,10 +3,11 @@
 import io
 import json
 import os
+import shlex
 import time
 import tomllib
-import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from rich.console import Console
 
 from lattice_flows.actions import ACTIONS
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.observables import WilsonLoop
 from lattice_flows.workflows.compute import kernel_threads, use_threads
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.errors import InputError, unwritable
 from lattice_flows.workflows.interrupt import StopRequest
 from lattice_flows.workflows.measurements import Measurement, asked_for, measured
 from lattice_flows.workflows.progress import Meter, meter
@@ -27,6 +29,7 @@ from lattice_flows.workflows.tables import lookup
 _BLOCK_BYTES = 16 << 20  # of fields in memory
 _BLOCK_SECONDS = 0.2  # of work between two looks at the stop request
 _SAVE_SECONDS = 30.0
+_MIN_ROWS = 4  # that an error estimate takes
 
 
 def parse_observable(text: str) -> dict[str, Any]:
@@ -63,24 +66,31 @@ def requested(path: Path, texts: Sequence[str]) -> tuple[Measurement, ...]:
 def measure(path: Path, measurements: Sequence[Measurement], stop: StopRequest, console: Console) -> None:
     """Add the series of these measurements to a finished ensemble file, from its stored fields.
 
-    What the file holds already is passed over. Raises InputError where it holds all of it, or an observable at other
-    configurations; where no fields are stored, the ensemble is unfinished, or an observable is not of its theory.
-    Raises Stopped on a signal: what was measured until then is kept in NAME.measuring.npz, and the same call goes on.
+    What the file holds already is passed over; of a symbolic link the file behind it gets the series. Raises
+    InputError where it holds all of it, or an observable at other configurations; where no fields are stored, the
+    ensemble is unfinished, an observable is not of its theory or would come too seldom, or where a call for others was
+    interrupted. Raises EnsembleError, before the work, where the file is damaged or cannot be written, LockedError
+    where another process writes it. Raises Stopped on a signal: what was measured until then is kept in
+    NAME.measuring.npz, and the same call goes on.
     """
+    path = path.resolve()
     with Ensemble.open(path) as ensemble:
         _check(path, ensemble, measurements)
         missing = _missing(path, ensemble, measurements, console)
+        _check_writable(path)
+        partial = _Partial.load(path, ensemble, console) or _Partial.begin(path, missing)
+        _check_same_request(path, partial, missing)
+        _warn(path, ensemble, missing, console)
         tables = _tables(path, ensemble.attributes) + [one.as_dict() for one in missing]
-        partial = _Partial.load(path, missing, ensemble)
         use_threads(kernel_threads(ensemble.n_configs * ensemble.n_chains))
         with meter(console, path.stem, ensemble.n_configs, "configurations") as progress:
-            _go_through(ensemble, missing, partial, stop, progress)
+            _go_through(ensemble, partial, stop, progress)
     if _sha256(path) != partial.sha256:
         raise InputError(f"{path}: was changed by another process meanwhile; measure again")
     every = {one.observable.name: one.every for one in missing}
     Ensemble.add_series(path, partial.joined(), every, {"observables": json.dumps(tables)})
     partial.remove()
-    console.print(f"[bold]{path.stem}[/bold]  added {', '.join(every)}", highlight=False, soft_wrap=True)
+    _say(console, path, f"added {', '.join(every)}")
 
 
 @dataclass
@@ -89,29 +99,50 @@ class _Partial:
 
     path: Path
     sha256: str  # of the ensemble
-    observables: str
+    measurements: list[Measurement]
     n_done: int = 0
     series: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path, measurements: Sequence[Measurement], ensemble: Ensemble) -> "_Partial":
-        """What an interrupted call left; nothing where that was about another file content or other observables."""
-        observables = json.dumps([one.as_dict() for one in measurements])
-        new = cls(_partial_path(path), _sha256(path), observables)
-        new.series = {one.observable.name: [] for one in measurements}
+    def begin(cls, path: Path, measurements: list[Measurement]) -> "_Partial":
+        """Nothing measured yet."""
+        series: dict[str, list[np.ndarray]] = {one.observable.name: [] for one in measurements}
+        return cls(_partial_path(path), _sha256(path), measurements, 0, series)
+
+    @classmethod
+    def load(cls, path: Path, ensemble: Ensemble, console: Console) -> "_Partial | None":
+        """What an interrupted call left, whatever it was asked for.
+
+        None where there is nothing of use: what is damaged, or of another content of the file, is thrown away.
+        """
+        new = cls(_partial_path(path), _sha256(path), [])
         if not new.path.exists():
-            return new
+            return None
         try:
             with new.path.open("rb") as image, np.load(image, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
-            held = {}
-        if _fits(held, new, measurements, ensemble):
-            new.n_done = int(held["n_done"])
-            new.series = {name: [held[f"series/{name}"]] for name in new.series}
-        else:
-            new.remove()
-        return new
+            if held["sha256"].item() == new.sha256:
+                new._take(held, ensemble)
+                return new
+            why = f"{path.name} has changed since"
+        except Exception:  # numpy and zipfile raise nearly anything on broken bytes
+            why = "it is damaged"
+        new.remove()
+        _say(console, path, f"thrown away {new.path.name}: {why}")
+        return None
+
+    def _take(self, held: Mapping[str, np.ndarray], ensemble: Ensemble) -> None:
+        """Raises one of many errors where the arrays are not what `save` writes."""
+        self.measurements = [Measurement.from_dict(table) for table in json.loads(held["observables"].item())]
+        n_done = held["n_done"]
+        if not self.measurements or n_done.shape or n_done.dtype.kind != "i" or not 0 <= n_done <= ensemble.n_configs:
+            raise ValueError("neither observables nor a count of configurations")
+        self.n_done = int(n_done)
+        for one in self.measurements:
+            values = held[f"series/{one.observable.name}"]
+            if values.shape != (_n_rows(self.n_done, one.every), ensemble.n_chains) or values.dtype != np.float64:
+                raise ValueError(f"{one.observable.name} does not fit")
+            self.series[one.observable.name] = [values]
 
     def joined(self) -> dict[str, np.ndarray]:
         """name -> (k, B)."""
@@ -120,7 +151,8 @@ class _Partial:
     def save(self) -> None:
         """Replace the file at once."""
         arrays: dict[str, Any] = {f"series/{name}": values for name, values in self.joined().items()}
-        arrays |= {"sha256": self.sha256, "observables": self.observables, "n_done": self.n_done}
+        observables = json.dumps([one.as_dict() for one in self.measurements])
+        arrays |= {"sha256": self.sha256, "observables": observables, "n_done": self.n_done}
         image, temporary = io.BytesIO(), self.path.with_suffix(".tmp")
         np.savez(image, **arrays)
         try:
@@ -141,9 +173,15 @@ def _partial_path(path: Path) -> Path:
     return path.with_suffix(".measuring.npz")
 
 
-def _go_through(
-    ensemble: Ensemble, measurements: Sequence[Measurement], partial: _Partial, stop: StopRequest, progress: Meter
-) -> None:
+def _n_rows(n_configs: int, every: int) -> int:
+    return -(-n_configs // every)
+
+
+def _say(console: Console, path: Path, text: str) -> None:
+    console.print(f"[bold]{path.stem}[/bold]  {text}", highlight=False, soft_wrap=True)
+
+
+def _go_through(ensemble: Ensemble, partial: _Partial, stop: StopRequest, progress: Meter) -> None:
     """Measure what is missing, in blocks of a fraction of a second."""
     event = ensemble.field.shape
     room = max(1, _BLOCK_BYTES // (8 * ensemble.n_chains * int(np.prod(event))))
@@ -151,7 +189,7 @@ def _go_through(
     while partial.n_done < ensemble.n_configs:
         begun, start = time.monotonic(), partial.n_done
         x = ensemble.configs(start, min(start + rows, ensemble.n_configs))  # (n, B, *event)
-        block, _ = measured(measurements, x.astype(np.float64, copy=False), start)
+        block, _ = measured(partial.measurements, x.astype(np.float64, copy=False), start)
         for name, values in block.items():
             partial.series[name].append(values)
         partial.n_done += len(x)
@@ -185,25 +223,66 @@ def _missing(
             raise InputError(f"{path}: holds {one.observable.name} already, with another `every` than {one.every}")
     names = ", ".join(one.observable.name for one in held)
     if len(held) == len(measurements):
-        _partial_path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # a kill after the series were added leaves a stale file
+            _Partial.load(path, ensemble, console)
         raise InputError(f"{path}: holds all of this already: {names}" if held else f"{path}: nothing to measure")
     if held:
-        console.print(f"[bold]{path.stem}[/bold]  holds already {names}", highlight=False, soft_wrap=True)
-    return [one for one in measurements if one not in held]
+        _say(console, path, f"holds already {names}")
+    missing = [one for one in measurements if one not in held]
+    for one in missing:
+        _check_every(path, one, ensemble.n_configs)
+    return missing
 
 
-def _fits(held: Mapping[str, np.ndarray], new: _Partial, wanted: Sequence[Measurement], ensemble: Ensemble) -> bool:
-    """Whether the arrays are what a call for the same series on the same file content has left."""
-    texts = {"sha256": new.sha256, "observables": new.observables}
-    if any(name not in held or held[name].shape or held[name].item() != text for name, text in texts.items()):
-        return False
-    n_done = held.get("n_done", np.float64())
-    if n_done.shape or n_done.dtype.kind != "i" or not 0 <= n_done <= ensemble.n_configs:
-        return False
-    shapes = {f"series/{one.observable.name}": (-(-int(n_done) // one.every), ensemble.n_chains) for one in wanted}
-    return all(name in held and held[name].shape == shape for name, shape in shapes.items()) and all(
-        held[name].dtype == np.float64 for name in shapes
+def _check_every(path: Path, one: Measurement, n_configs: int) -> None:
+    """A series of too few rows would have no error, and it cannot be measured again."""
+    n_rows = _n_rows(n_configs, one.every)
+    if one.every > 1 and n_rows < _MIN_ROWS:
+        most = max(1, (n_configs - 1) // (_MIN_ROWS - 1))
+        raise InputError(
+            f"{path}: {one.observable.name}: every = {one.every} leaves {n_rows} of {n_configs} configurations, "
+            f"and an error takes {_MIN_ROWS}; `every` is at most {most} here"
+        )
+
+
+def _check_writable(path: Path) -> None:
+    """Take the writer's lock and verify the file, so that nothing is measured in vain."""
+    try:
+        Ensemble.resume(path).close()
+    except OSError as error:
+        raise unwritable(path.parent, error) from None
+
+
+def _check_same_request(path: Path, partial: _Partial, missing: Sequence[Measurement]) -> None:
+    pending = {one.observable.name: one for one in partial.measurements}
+    if pending == {one.observable.name: one for one in missing}:
+        return
+    command = shlex.join(["lattice-flows", "measure", str(path), *map(_text, partial.measurements)])
+    raise InputError(
+        f"{path}: a call for {', '.join(pending)} was interrupted; measure these first (`{command}`), "
+        f"or delete {partial.path.name}"
     )
+
+
+def _text(one: Measurement) -> str:
+    """What `parse_observable` takes for it."""
+    table = one.as_dict()
+    pairs = [f"{key}={value}" for key, value in table.items() if key != "name" and (key, value) != ("every", 1)]
+    return " ".join([table["name"], *pairs])
+
+
+def _warn(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement], console: Console) -> None:
+    """Say what may surprise in the numbers to come."""
+    extents = ensemble.field.lattice_shape
+    loops = {one.observable.name: one.unflowed for one in measurements}
+    # Loops are means over both orientations, r <= t: the longer side meets the shorter extent in one of them.
+    winding = [name for name, loop in loops.items() if isinstance(loop, WilsonLoop) and loop.t >= min(extents)]
+    if winding:
+        lattice = " x ".join(map(str, extents))
+        _say(console, path, f"warning: {', '.join(winding)}: winds around the lattice of {lattice} sites")
+    if ensemble.field.dtype == "float32":
+        rounded = "the fields are stored as float32: the series are of rounded fields"
+        _say(console, path, f"{rounded}, equal to those of the running chain to single precision only")
 
 
 def _theory(path: Path, attributes: Mapping[str, Any]) -> str:

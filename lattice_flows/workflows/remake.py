@@ -70,6 +70,7 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
 
 def _recipe(file: Path) -> _Recipe:
     with Ensemble.open(file) as ensemble:
+        ensemble.verify()  # before work that ends in a comparison with it
         attributes = ensemble.attributes
     if missing := [key for key in ("card", "overrides", "name", "observables") if key not in attributes]:
         raise InputError(f"{file}: does not say its {missing[0]}, so it cannot be made again")

@@ -1,5 +1,6 @@
 """What a person asks of an analysis: which configurations count, at which couplings, and which further quantities."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -124,13 +125,16 @@ def parse_thermalisation(text: str) -> int | None:
 
 def parse_couplings(texts: list[str]) -> dict[str, Any]:
     """{"beta": 6.1} of ["beta=6.1"]. Raises InputError for anything else."""
-    couplings = {}
+    couplings: dict[str, Any] = {}
     for text in texts:
-        key, equals, value = (part.strip() for part in text.partition("="))
+        key, _, value = (part.strip() for part in text.partition("="))
         try:
-            couplings[key] = float(value)
+            number = float(value)
         except ValueError:
-            equals = ""
-        if not equals or not key:
+            number = math.nan
+        if not key or not math.isfinite(number):
             raise InputError(f"{text!r}: must be written COUPLING=NUMBER, like beta=6.1")
+        if key in couplings:
+            raise InputError(f"{text!r}: the coupling {key!r} stands twice")
+        couplings[key] = number
     return couplings

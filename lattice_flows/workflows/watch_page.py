@@ -14,8 +14,8 @@ from lattice_flows.workflows.format import number
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇", ".:-=+*#"  # an odd number of steps: one is the middle
 
-_BAR, _GAP = 8, 2  # characters
-_NAME, _HISTORY = (8, 18), (12, 60)  # characters, from and to, of a name and of a sparkline
+_BAR = 8  # characters
+_NAME, _HISTORY = (8, 18), (12, 60)  # characters, from and to, of a kind below its name and of a sparkline
 _STYLES = {"running": "green", "thermalising": "green", "interrupted": "red", "broken": "red", "waiting": "dim"}
 
 
@@ -38,47 +38,94 @@ class Row(NamedTuple):
     note: str = ""
 
 
+class _Layout(NamedTuple):
+    """What is shown of each row."""
+
+    columns: tuple[str, ...]
+    lines: int = 2
+    gap: int = 2  # characters between columns
+
+
+# From wide to narrow: whole columns leave, so that what stays can be read.
+_LAYOUTS = (
+    _Layout(("name", "state", "bar", "rate", "figures", "history")),
+    _Layout(("name", "state", "bar", "rate", "figures")),
+    _Layout(("name", "state", "bar", "figures")),
+    _Layout(("name", "state", "bar")),
+    _Layout(("name", "state", "percent")),
+    _Layout(("name", "state", "percent"), lines=1, gap=1),
+)
+_Cells = dict[str, tuple[str, str]]  # the two lines of each column
+
+
 def page(title: str, rows: Sequence[Row], console: Console) -> Group:
-    """Two lines for each row, in columns as wide as they need to be, the history in what is left; then the notes."""
+    """Two lines for each row, in the columns that the console has room for; then the notes."""
     unicode = console.encoding.startswith("utf")
     overflow: OverflowMethod = "ellipsis" if unicode else "crop"
-    columns = [_columns(row, unicode) for row in rows]
-    widths = [max((len(line) for entry in columns for line in entry[i]), default=0) for i in range(5)]
-    free = console.width - sum(widths[1:]) - _GAP * len(widths)
-    widths[0] = max(_NAME[0], min(widths[0], _NAME[1], free - _HISTORY[0]))  # names give way first
-    room = min(max(free - widths[0], _HISTORY[0]), _HISTORY[1])
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, _GAP, 0, 0))
-    for width in [*widths, room]:
-        table.add_column(max_width=width, no_wrap=True, overflow=overflow)
-    for row, entry in zip(rows, columns):
-        history = sparkline(row.history, row.low, row.high, room, BLOCKS if unicode else ASCII)
-        last = textwrap.shorten(row.last, room, placeholder=" ...")  # no number is cut in two
-        styles = ("bold", _STYLES.get(row.state, ""), "", "", "", "")
-        for line, lower in enumerate(("", "dim")):
-            texts = [lines[line] for lines in (*entry, (history, last))]
-            table.add_row(*[Text(text, lower or style) for text, style in zip(texts, styles)])
+    cells = [_cells(row, unicode) for row in rows]
+    layout, widths = _fitting(cells, console.width)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, layout.gap, 0, 0))
+    for column in layout.columns:
+        table.add_column(max_width=widths[column], no_wrap=True, overflow=overflow)
+    for row, entry in zip(rows, cells):
+        if "history" in widths:
+            entry["history"] = _history(row, widths["history"], unicode)
+        styles = {"name": "bold", "state": _STYLES.get(row.state, "")}
+        for line in range(layout.lines):
+            table.add_row(*[Text(entry[c][line], "dim" if line else styles.get(c, "")) for c in layout.columns])
     notes = [f"{row.name}: {row.note}" for row in rows if row.note]
-    if any(line.endswith("!") for row in rows for line in row.figures):
+    if "figures" in widths and any(line.endswith("!") for row in rows for line in row.figures):
         notes.append("! this ESS is not to be trusted: too few effective samples, or too heavy a tail")
     return Group(
         *[_line(text, console, overflow) for text in (title, "")], table, *[_line(n, console, overflow) for n in notes]
     )
 
 
-def _columns(row: Row, unicode: bool) -> list[tuple[str, str]]:
-    """Name, state, progress, rate and figures, two lines each."""
+def _fitting(cells: Sequence[_Cells], width: int) -> tuple[_Layout, dict[str, int]]:
+    """The first layout that needs no more than `width`, and the width of each of its columns."""
+    for layout in _LAYOUTS:
+        widths = {
+            column: max((len(line) for entry in cells for line in entry[column][: layout.lines]), default=0)
+            for column in layout.columns
+        }
+        if "history" in widths:
+            widths["history"] = _HISTORY[0]
+        widest = widths["name"]  # of the names and of the kinds below them, which give way first
+        names = max((len(entry["name"][0]) for entry in cells), default=0)
+        widths["name"] = max(names, min(widest, _NAME[0]))
+        spare = width - sum(widths.values()) - layout.gap * (len(widths) - 1)
+        if spare >= 0:
+            break
+    more = min(spare, max(0, min(widest, _NAME[1]) - widths["name"]))  # below zero where nothing fits: names are cut
+    widths["name"] = max(1, widths["name"] + more)
+    if "history" in widths:
+        widths["history"] = min(_HISTORY[0] + spare - more, _HISTORY[1])
+    return layout, widths
+
+
+def _cells(row: Row, unicode: bool) -> _Cells:
+    """Two lines for each column; those of the history wait for its width."""
     full, empty = "█░" if unicode else "#."
     done = int(_BAR * row.fraction)
-    return [
-        (row.name, row.kind),
-        (row.state, "" if row.age is None else f"{duration(row.age)} ago"),
-        (f"{full * done}{empty * (_BAR - done)} {int(100 * row.fraction)} %", row.progress),
-        (
+    percent = f"{int(100 * row.fraction)} %"
+    return {
+        "name": (row.name, row.kind),
+        "state": (row.state, "" if row.age is None else f"{duration(row.age)} ago"),
+        "bar": (f"{full * done}{empty * (_BAR - done)} {percent}", row.progress),
+        "percent": (percent, row.progress),
+        "rate": (
             "" if row.rate is None else f"{number(row.rate)} /s",
             "" if row.seconds_left is None else f"{duration(row.seconds_left)} left",
         ),
-        row.figures,
-    ]
+        "figures": row.figures,
+        "history": ("", ""),
+    }
+
+
+def _history(row: Row, width: int, unicode: bool) -> tuple[str, str]:
+    """The sparkline, and below it the last values: no number is cut in two."""
+    line = sparkline(row.history, row.low, row.high, width, BLOCKS if unicode else ASCII)
+    return line, textwrap.shorten(row.last, width, placeholder=" ...")
 
 
 def _line(text: str, console: Console, overflow: OverflowMethod) -> Text:

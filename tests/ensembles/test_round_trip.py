@@ -182,7 +182,9 @@ def test_misuse_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(EnsembleError, match="no such ensemble"):
             method(path)
     with pytest.raises(EnsembleError, match=r"named NAME\.h5"):
-        Ensemble.open(tmp_path / "e.segments")
+        Ensemble.open(tmp_path / "e.hdf")
+    with pytest.raises(EnsembleError, match=r"e\.h5: no such ensemble"):
+        Ensemble.open(tmp_path / "e.segments")  # stands for NAME.h5
     with pytest.raises(EnsembleError, match="range"):
         Ensemble.create(path, header={}, chains=(0, 4), field=FIELD, store_fields=True)  # type: ignore[arg-type]
     with create(path) as writer:

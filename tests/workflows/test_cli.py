@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from cards import CLASSICAL, WITH_FLOW
+from cards import CLASSICAL, WITH_FLOW, environment
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.workflows.folder import RunFolder
@@ -196,3 +196,18 @@ def test_the_thread_count_of_a_flow_chain_is_kept_or_the_resume_refused(card, la
     assert status == 2
     assert "was begun on 1000 threads" in one_line(errors)
     assert os.listdir(tmp_path / "run" / "ensembles")
+
+
+def test_a_reader_who_leaves_stops_no_work(card, tmp_path):
+    """As `| head -1`: what is printed goes nowhere, the run goes on to its end."""
+    path = card(CLASSICAL)
+    arguments = ["run", str(path), "--out", str(tmp_path / "out"), "--set", "ensemble.hmc.n_configs=20"]
+    for command, status in ((arguments, 0), (["exact", "u1", "--beta", "2", "--shape", "8", "8"], 0), (["fly"], 2)):
+        program = [sys.executable, "-m", "lattice_flows.cli", *command]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(program, env=environment(), **pipes) as process:
+            process.stdout.close()
+            errors = process.stderr.read().decode()
+            assert process.wait(timeout=120) == status, errors
+        assert "Traceback" not in errors
+    assert (tmp_path / "out" / "report" / "summary.json").exists()

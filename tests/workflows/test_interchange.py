@@ -589,3 +589,15 @@ def test_pyerrors_knows_ensembles_of_one_name_apart(tmp_path, rng):
         with Ensemble.open(path) as ensemble:
             labels.add(ensemble_label(ensemble))
     assert len(labels) == 3
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_nothing_beside_the_target_is_touched(kind, tmp_path, rng):
+    """Not even what is called as a temporary file could be."""
+    toy(tmp_path / "toy.h5", rng)
+    kept = tmp_path / "kept.tmp"
+    kept.mkdir()
+    (kept / "thesis.txt").write_text("years of work")
+    export(tmp_path / "toy.h5", kind, tmp_path / "kept")
+    assert (kept / "thesis.txt").read_text() == "years of work"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["kept", "kept.tmp", "toy.h5"]

@@ -1,15 +1,21 @@
 """Measuring on stored fields: the bits of the running chain, interruptions, and what is refused."""
 
+import errno
 import io
 import json
+import os
 import random
+import shlex
+from unittest.mock import Mock
 
+import h5py
 import numpy as np
 import pytest
 from cards import SCALAR, assert_same_ensemble
 from rich.console import Console
 
-from lattice_flows.ensembles import Block, Ensemble, FieldSpec
+from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec
+from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.observables import Flowed, Magnetisation, Plaquette, PolyakovLoop, TopologicalCharge, WilsonLoop
 from lattice_flows.workflows.card import parse_card
 from lattice_flows.workflows.errors import InputError
@@ -179,12 +185,117 @@ def test_what_does_not_fit_an_interrupted_call_is_thrown_away(ensemble, damage, 
             "pickle": {"series/polyakov_loop_0": np.array([print], dtype=object)},
         }
         np.savez(partial, allow_pickle=True, **(held | other[damage]))
-    add(path, "polyakov_loop mu=0")
+    console = quiet()
+    add(path, "polyakov_loop mu=0", console=console)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "thrown away" in line]
+    assert line.split("thrown away ")[1].startswith("hmc.measuring.npz: ")
+    assert ("hmc.h5 has changed since" if damage == "other file" else "it is damaged") in line
     with Ensemble.open(path) as file:
         x = file.configs(0, 200)
         expected = PolyakovLoop(0)(x.reshape(-1, *x.shape[2:])).reshape(200, 3)
         np.testing.assert_array_equal(file.series("polyakov_loop_0"), expected)
     assert not partial.exists()
+
+
+def test_an_interrupted_call_comes_before_another_one(ensemble, monkeypatch):
+    monkeypatch.setattr("lattice_flows.workflows.measure._BLOCK_SECONDS", 0.0)
+    path = ensemble(PLAIN)
+    pending = ("polyakov_loop mu=0 every=3", "wilson_loop r=1 t=2 flow_time=0.51")
+    with pytest.raises(Stopped):
+        add(path, *pending, stop=AfterLooks(9))
+    kept = partial_of(path).read_bytes()
+    for other in (["polyakov_modulus mu=0"], ["polyakov_loop mu=0 every=3"], ["polyakov_loop mu=0", pending[1]]):
+        with pytest.raises(InputError, match=r"polyakov_loop_0, wilson_loop_1x2_t0\.51 was interrupted") as refused:
+            add(path, *other)
+        assert "or delete hmc.measuring.npz" in str(refused.value)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match="holds all of this already"):
+        add(path, "plaquette")
+    assert partial_of(path).read_bytes() == kept
+    program, command, file, *texts = shlex.split(str(refused.value).split("`")[1])
+    assert (program, command, file) == ("lattice-flows", "measure", str(path))
+    resumed, stop = requested(path, texts), AfterLooks(192)  # one look for each of the 191 that are left
+    assert resumed == requested(path, pending)
+    measure(path, resumed[::-1], stop, quiet())
+    with Ensemble.open(path) as held:
+        assert {"polyakov_loop_0", "wilson_loop_1x2_t0.51"} <= set(held.series_names)
+        assert held.every("polyakov_loop_0") == 3
+    assert not partial_of(path).exists()
+
+
+def test_a_kill_after_the_series_were_added_leaves_nothing(ensemble, monkeypatch):
+    monkeypatch.setattr("lattice_flows.workflows.measure._BLOCK_SECONDS", 0.0)
+    path, console = ensemble(PLAIN), quiet()
+    with pytest.raises(Stopped):
+        add(path, "polyakov_loop mu=0", stop=AfterLooks(9))
+    left = partial_of(path).read_bytes()
+    add(path, "polyakov_loop mu=0")
+    partial_of(path).write_bytes(left)
+    with pytest.raises(InputError, match="holds all of this already"):
+        add(path, "polyakov_loop mu=0", console=console)
+    assert "hmc.h5 has changed since" in console.file.getvalue()
+    assert not partial_of(path).exists()
+
+
+def test_a_link_stays_and_the_file_behind_it_gets_the_series(ensemble, tmp_path):
+    path, link = ensemble(PLAIN), tmp_path / "link.h5"
+    link.symlink_to(path)
+    with pytest.raises(Stopped):
+        add(link, "polyakov_loop mu=0", stop=AfterLooks(1))
+    assert partial_of(path).exists()
+    add(link, "polyakov_loop mu=0")
+    assert link.is_symlink()
+    with Ensemble.open(path) as file:
+        assert "polyakov_loop_0" in file.series_names
+    assert {one.name for one in tmp_path.glob("link*")} == {"link.h5"}
+
+
+@pytest.mark.parametrize("cause", ["another writer", "no lock", "lock not removed", "damage"])
+def test_what_cannot_be_written_is_refused_before_the_work(ensemble, cause, monkeypatch):
+    path = ensemble(PLAIN)
+    asked, lock, content = requested(path, ["polyakov_loop mu=0"]), None, path.read_bytes()
+    if cause == "another writer":
+        lock, expected = WriterLock(path), "is writing this ensemble"
+    elif cause == "no lock":  # permissions alone do not stop a superuser
+        path.with_suffix(".lock").mkdir()
+        expected = "its lock hmc.lock cannot be made"
+    elif cause == "lock not removed":
+        refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        monkeypatch.setattr(WriterLock, "release", Mock(side_effect=refusal))
+        expected = "cannot be written: Permission denied"
+    else:
+        with h5py.File(path, "r+") as file:
+            file["series/action"][3, 1] += 1.0
+        content, expected = path.read_bytes(), "hmc.h5"
+    work = Mock(side_effect=AssertionError("measured in vain"))
+    monkeypatch.setattr("lattice_flows.workflows.measure.measured", work)
+    with pytest.raises((InputError, EnsembleError), match=expected) as refused:
+        measure(path, asked, StopRequest(), quiet())
+    assert "\n" not in str(refused.value)
+    assert path.read_bytes() == content
+    if lock is not None:
+        lock.release()
+
+
+def test_a_series_of_too_few_rows_is_refused(ensemble):
+    path = ensemble(PLAIN.replace("n_configs = 200", "n_configs = 20"))
+    with pytest.raises(InputError, match=r"polyakov_loop_0: every = 7 leaves 3 of 20 .* `every` is at most 6 here"):
+        add(path, "polyakov_loop mu=0 every=7")
+    add(path, "polyakov_loop mu=0 every=6")
+    with Ensemble.open(path) as file:
+        assert len(file.series("polyakov_loop_0")) == 4
+
+
+def test_loops_that_wind_around_the_lattice_are_measured_with_a_warning(ensemble):
+    path, console = ensemble(PLAIN), quiet()
+    add(path, "wilson_loop r=3 t=3", console=console)
+    assert "warning" not in console.file.getvalue()
+    add(path, "wilson_loop r=4 t=1 every=2", "wilson_loop r=2 t=7", "polyakov_loop mu=0", console=console)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "warning" in line]
+    assert "warning: wilson_loop_1x4, wilson_loop_2x7: winds around the lattice of 4 x 6 sites" in line
+    with Ensemble.open(path) as file:
+        assert {"wilson_loop_1x4", "wilson_loop_2x7"} <= set(file.series_names)
+    assert "float32" not in console.file.getvalue()
 
 
 def test_what_is_there_already(ensemble):
@@ -243,7 +354,9 @@ def test_single_precision_fields_are_measured_in_double(tmp_path, rng):
         writer.append(Block(series={"action": np.zeros((4, 2))}, fields=x))
         writer.commit({"a": 1.0}, seconds=1.0)
         writer.finish()
-    add(path, "plaquette flow_time=0.1")
+    console = quiet()
+    add(path, "plaquette flow_time=0.1", console=console)
+    assert "rounded fields, equal to those of the running chain to single precision only" in console.file.getvalue()
     with Ensemble.open(path) as file:
         expected = Flowed(Plaquette(), 0.1)(x.astype(float).reshape(-1, 2, 3, 3)).reshape(4, 2)
         np.testing.assert_array_equal(file.series("plaquette_t0.1"), expected)

@@ -191,6 +191,8 @@ def test_a_formula_is_read_right():
         ("x = " + "(" * 400 + "plaquette" + ")" * 400, "not an expression"),
         ("x = " + "plaquette+" * 200 + "1", "NAME = EXPRESSION"),
         ("a b = plaquette", "NAME = EXPRESSION"),
+        ("x = " + "-" * 900 + "plaquette", "nested too deeply|not an expression"),
+        ("x = plaquette * 1" + "0" * 400, "too large"),
     ],
 )
 def test_what_is_no_formula_is_refused_in_one_line(text, message):
@@ -201,7 +203,9 @@ def test_what_is_no_formula_is_refused_in_one_line(text, message):
 
 def test_couplings_are_numbers():
     assert parse_couplings(["beta=6.1"]) == {"beta": 6.1}
-    for wrong in ("beta", "beta=", "=3", "beta=six"):
+    with pytest.raises(InputError, match="stands twice"):
+        parse_couplings(["beta=1", "beta=2"])
+    for wrong in ("beta", "beta=", "=3", "beta=six", "beta=nan", "beta=1e400"):
         with pytest.raises(InputError, match="COUPLING=NUMBER"):
             parse_couplings([wrong])
 

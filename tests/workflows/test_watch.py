@@ -234,6 +234,40 @@ def test_no_line_wraps(begun, width, rng):
     assert "-12" in second  # whole numbers, or none
 
 
+@pytest.mark.parametrize(
+    ("width", "bar", "figures"),
+    [
+        (24, "", ""),
+        (32, "", ""),
+        (40, "██░░░░░░ ", ""),
+        (54, "██░░░░░░ ", " accepted 0.750"),
+        (60, "██░░░░░░ ", " 100 /s accepted 0.750"),
+    ],
+)
+def test_a_narrow_terminal_drops_whole_columns(begun, width, bar, figures):
+    with writer_of(begun.ensemble("hmc")) as writer:
+        commit(writer, 3)
+    with writer_of(begun.ensemble("direct")) as writer:
+        commit(writer, 12)
+        writer.finish()
+    lines = look(begun, width)
+    assert max(map(len, lines)) <= width
+    table = [line for line in lines[2:] if not line.startswith(("hmc:", "direct:"))]  # without title and notes
+    assert not any("…" in line or "..." in line for line in table)
+    assert " ".join(row(lines, "hmc")[0]) == f"hmc interrupted {bar}25 %{figures}"
+    full = bar and "████████ "
+    assert " ".join(row([*lines, ""], "direct")[0]) == f"direct finished {full}100 %{figures}"
+
+
+@pytest.mark.parametrize("width", [24, 40, 60])
+def test_a_narrow_terminal_tells_the_thermalisation(begun, width):
+    with writer_of(begun.ensemble("hmc")):
+        lines = look(begun, width)
+    assert max(map(len, lines)) <= width
+    first = row([*lines, ""], "hmc")[0]
+    assert (*first[:2], *first[-2:]) == ("hmc", "thermalising", "40", "%")
+
+
 def test_a_console_without_unicode(card, tmp_path):
     folder = RunFolder(tmp_path / "Läufe")
     open_run(card(CLASSICAL), folder.path, [])
