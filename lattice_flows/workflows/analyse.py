@@ -97,6 +97,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
         _check_theory(samples, card)
         weights = weights_summary(np.concatenate(samples.series("log_w")))
         observables, warnings = observables_summary(samples)
+        topology = topology_summary(samples, observables)
     exact = oracle(card.theory.as_dict())
     return {
         **weights,
@@ -105,6 +106,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
         "n_steps": checkpoint.step,
         "n_parameters": sum(weight.numel() for weight in checkpoint.average.values()),
         "observables": observables,
+        "topology": topology,  # of the samples, with their weights: what the flow knows of each sector
         "warnings": weights["warnings"] + warnings,
     }
 

@@ -35,6 +35,16 @@ def test_both_views_of_a_sound_flow_agree(finished):
     assert abs(difference) < 4.5 * math.hypot(figures["ess_error"], flow["ess_error"])
 
 
+def test_the_flow_tells_its_weights_by_sector(finished):
+    summary, folder, _ = finished
+    weights = {row["charge"]: row for row in summary["flow"]["topology"]["weights"]}
+    assert sum(row["share"] for row in weights.values()) == pytest.approx(1.0)
+    zero = weights[0]
+    assert abs(zero["share"] - zero["exact"]) < 4.5 * zero["share_error"]
+    assert 0.0 < zero["ess"] <= 1.0
+    assert "fresh flow samples: weights per sector" in (folder.report / "index.html").read_text()
+
+
 class Narrow(nn.Module):
     """A density about the trivial configuration alone, as of a flow that knows one sector."""
 

@@ -13,11 +13,13 @@ def topology_tables(summary: Summary) -> Summary | None:
     found = {name: e for name, e in summary["ensembles"].items() if e.get("topology")}
     if not found:
         return None
+    flow = summary["flow"] or {}
+    weighted = ({"fresh flow samples": flow} if flow.get("topology") else {}) | found
     return {
         "motion": _motion(found),
         "fixed_charge": _fixed_charge(found),
         "sectors": [table for name, e in found.items() if (table := _sectors(name, e))],
-        "weights": [table for name, e in found.items() if (table := _sector_weights(name, e["topology"]))],
+        "weights": [table for name, e in weighted.items() if (table := _sector_weights(name, e["topology"]))],
     }
 
 
