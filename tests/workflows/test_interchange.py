@@ -6,6 +6,7 @@ import pickle
 import resource
 import sys
 import tracemalloc
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -299,22 +300,24 @@ def test_broken_file(kind, tmp_path, rng):
     assert [entry.name for entry in tmp_path.iterdir()] == ["toy.h5"]
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """No file may grow beyond 20 kB, which to a writer is a full disk."""
+    """No file may grow beyond 20 kB, which to a writer is a full disk. Not a fixture: pytest too may write to a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_full_disk(kind, tmp_path, rng, request):
+def test_full_disk(kind, tmp_path, rng):
     toy(tmp_path / "toy.h5", rng)
-    request.getfixturevalue("small_files")
-    with pytest.raises((OSError, StorageError), match="too large"):
-        export(tmp_path / "toy.h5", kind)
-    gc.collect()  # whatever a file closed too late would say
+    with small_files():
+        with pytest.raises((OSError, StorageError), match="too large"):
+            export(tmp_path / "toy.h5", kind)
+        gc.collect()  # whatever a file closed too late would say
     assert [entry.name for entry in tmp_path.iterdir()] == ["toy.h5"]
 
 
