@@ -302,7 +302,7 @@ def test_broken_file(kind, tmp_path, rng):
 
 @contextmanager
 def small_files():
-    """No file may grow beyond 20 kB, which to a writer is a full disk. Not a fixture: pytest too may write to a file."""
+    """No file may grow beyond 20 kB, which to a writer is a full disk. No fixture: pytest too may write to a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
