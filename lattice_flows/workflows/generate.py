@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,13 +33,12 @@ from lattice_flows.workflows.progress import Meter, meter
 from lattice_flows.workflows.provenance import git_commit, machine, software
 from lattice_flows.workflows.sampler_tables import build_sampler
 from lattice_flows.workflows.states import flatten, restore
+from lattice_flows.workflows.tune import merged, tuned, with_findings
 
 _COMMIT_SECONDS = 5.0  # of work in one segment, or 1 % of the run so far if that is more
 _BLOCK_SECONDS = 0.2  # of work measured as one batch
 _BLOCK_BYTES = 16 << 20
 _PENDING_BYTES = 64 << 20  # of fields that wait for a commit, which holds them twice
-_PILOT_CHAINS = 8
-_PILOT_UPDATES = 64
 
 
 def generate(folder: RunFolder, card: Card, name: str, stop: StopRequest, console: Console) -> None:
@@ -69,14 +67,14 @@ def generate_at(
     flow, checksum = _flow(card, table, checkpoint)
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     if resuming:
-        sampler = _with_findings(sampler, path, json.loads(attributes["sampler"]))
+        sampler = with_findings(sampler, path, json.loads(attributes["sampler"]))
         _check_same(path, attributes, _header(card, table, sampler, checksum), table)
         card = _with_measurements_of(path, attributes, card)
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
         return
     try:
-        sampler = _tuned(card, table, sampler, flow, stop, console)
+        sampler = tuned(card, table, _identity(card, table), sampler, flow, stop, console)
         state = _begun(card, table, sampler, flow)
     except InputError:
         raise
@@ -302,58 +300,3 @@ def _identity(card: Card, table: EnsembleTable) -> str:
 
 def _threads(table: EnsembleTable) -> int:
     return network_threads() if table.needs_flow else kernel_threads(table.n_chains)
-
-
-def _tuned(
-    card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, stop: StopRequest, console: Console
-) -> Sampler:
-    """The sampler with what the card leaves open found by pilot chains.
-
-    The pilots are thermalising chains with random streams of their own, the same however the ensemble's chains are
-    grouped into jobs.
-    """
-    if sampler.tuned:
-        return sampler
-    streams = make_streams(card.seed, f"tuning of {_identity(card, table)}", range(_PILOT_CHAINS))
-    x, streams = start_configurations(card.theory, table.start, streams, flow)
-    n_updates = max(table.n_thermalisation, _PILOT_UPDATES)
-    with meter(console, table.name, 2 * n_updates, "pilot updates") as progress:
-        done = 0
-
-        def report(text: str) -> None:
-            nonlocal done
-            done += 1
-            progress.update(min(done, 2 * n_updates - 1), text)
-            stop.raise_if_set()
-
-        sampler = sampler.tune(sampler.init(x, streams), n_updates, report)
-        progress.line(f"tuned: {_settings_line(sampler.findings())}")
-    return sampler
-
-
-def _with_findings(sampler: Sampler, path: Path, settings: dict[str, Any]) -> Sampler:
-    """The sampler as it was tuned when the file was begun. Raises InputError for a file of another sampler."""
-    if sampler.tuned:
-        return sampler
-    try:
-        return sampler.with_findings(settings)
-    except (KeyError, TypeError, IndexError):
-        raise InputError(f"{path}: holds chains of another sampler than the card asks for ({settings})") from None
-
-
-def merged(options: Any, findings: Any) -> Any:
-    """The options of a card with what tuning found put in its place, at any depth."""
-    if isinstance(options, Mapping) and isinstance(findings, Mapping):
-        return {**options, **{key: merged(options.get(key), value) for key, value in findings.items()}}
-    if isinstance(options, (list, tuple)) and isinstance(findings, (list, tuple)) and len(options) == len(findings):
-        return [merged(option, found) for option, found in zip(options, findings)]
-    return findings
-
-
-def _settings_line(findings: Any) -> str:
-    """width = 1.2 or the like, in one line."""
-    if isinstance(findings, Mapping):
-        return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if value != {})
-    if isinstance(findings, (list, tuple)):
-        return f"[{'; '.join(_settings_line(value) for value in findings if value != {})}]"
-    return f"{findings:.4g}" if isinstance(findings, float) else str(findings)

@@ -11,8 +11,8 @@ from cases import SAMPLER_CASES
 from lattice_flows.actions import WilsonU1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import Direct
-from lattice_flows.workflows.generate import merged
 from lattice_flows.workflows.states import flatten, restore
+from lattice_flows.workflows.tune import merged
 
 POINTS = [
     pytest.param(case, shape, action, id=f"{case.name}-{shape}-{action}")

@@ -16,7 +16,7 @@ STAGES = (
     ("lattice_flows.training.loop", "save_checkpoint", "checkpoint"),
     ("lattice_flows.training.loop", "append_record", "history"),
     ("lattice_flows.training.loop", "truncate_history", "history"),
-    ("lattice_flows.workflows.generate", "_tuned", "tuning"),
+    ("lattice_flows.workflows.generate", "tuned", "tuning"),
     ("lattice_flows.workflows.generate", "_Production._thermalise", "thermalisation"),
     ("lattice_flows.workflows.generate", "_Production._produce", "sampling"),
     ("lattice_flows.ensembles.writer", "EnsembleWriter.commit", "segment"),

@@ -1,0 +1,80 @@
+"""What a card leaves open of a sampler, found by pilot chains."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lattice_flows.flows import Flow
+from lattice_flows.kernels.random import make_streams
+from lattice_flows.samplers import Sampler
+from lattice_flows.workflows.assemble import start_configurations
+from lattice_flows.workflows.card import Card, EnsembleTable
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.interrupt import StopRequest
+from lattice_flows.workflows.progress import meter
+
+_PILOT_CHAINS = 8
+_PILOT_UPDATES = 64
+
+
+def tuned(
+    card: Card,
+    table: EnsembleTable,
+    identity: str,
+    sampler: Sampler,
+    flow: Flow | None,
+    stop: StopRequest,
+    console: Console,
+) -> Sampler:
+    """The sampler with what the card leaves open found by pilot chains.
+
+    The pilots are thermalising chains with random streams of their own, the same however the ensemble's chains are
+    grouped into jobs.
+    """
+    if sampler.tuned:
+        return sampler
+    streams = make_streams(card.seed, f"tuning of {identity}", range(_PILOT_CHAINS))
+    x, streams = start_configurations(card.theory, table.start, streams, flow)
+    n_updates = max(table.n_thermalisation, _PILOT_UPDATES)
+    with meter(console, table.name, 2 * n_updates, "pilot updates") as progress:
+        done = 0
+
+        def report(text: str) -> None:
+            nonlocal done
+            done += 1
+            progress.update(min(done, 2 * n_updates - 1), text)
+            stop.raise_if_set()
+
+        sampler = sampler.tune(sampler.init(x, streams), n_updates, report)
+        progress.line(f"tuned: {_settings_line(sampler.findings())}")
+    return sampler
+
+
+def with_findings(sampler: Sampler, path: Path, settings: dict[str, Any]) -> Sampler:
+    """The sampler as it was tuned when the file was begun. Raises InputError for a file of another sampler."""
+    if sampler.tuned:
+        return sampler
+    try:
+        return sampler.with_findings(settings)
+    except (KeyError, TypeError, IndexError):
+        raise InputError(f"{path}: holds chains of another sampler than the card asks for ({settings})") from None
+
+
+def merged(options: Any, findings: Any) -> Any:
+    """The options of a card with what tuning found put in its place, at any depth."""
+    if isinstance(options, Mapping) and isinstance(findings, Mapping):
+        return {**options, **{key: merged(options.get(key), value) for key, value in findings.items()}}
+    if isinstance(options, (list, tuple)) and isinstance(findings, (list, tuple)) and len(options) == len(findings):
+        return [merged(option, found) for option, found in zip(options, findings)]
+    return findings
+
+
+def _settings_line(findings: Any) -> str:
+    """width = 1.2 or the like, in one line."""
+    if isinstance(findings, Mapping):
+        return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if value != {})
+    if isinstance(findings, (list, tuple)):
+        return f"[{'; '.join(_settings_line(value) for value in findings if value != {})}]"
+    return f"{findings:.4g}" if isinstance(findings, float) else str(findings)
