@@ -13,7 +13,7 @@ def topology_tables(summary: Summary) -> Summary | None:
     found = {name: e for name, e in summary["ensembles"].items() if e.get("topology")}
     if not found:
         return None
-    flow = summary["flow"] or {}
+    flow = summary.get("flow") or {}
     weighted = ({"fresh flow samples": flow} if flow.get("topology") else {}) | found
     return {
         "motion": _motion(found),
