@@ -1,6 +1,7 @@
 """The ensemble, read; and the doors to writing it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -182,6 +183,13 @@ class Ensemble:
         if not 0 <= start <= stop <= self.n_configs:
             raise EnsembleError(f"{self.path}: holds the configurations 0 to {self.n_configs}, not {start} to {stop}")
         return self._parts.read(f"fields/{self.field.name}", start, stop)
+
+    def blocks(self, n_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
+        """All configurations in consecutive blocks of about so many bytes: the number of the first, and the block."""
+        row = self.n_chains * math.prod(self.field.shape) * np.dtype(self.field.dtype).itemsize
+        step = max(1, n_bytes // row)
+        for start in range(0, self.n_configs, step):
+            yield start, self.configs(start, min(start + step, self.n_configs))
 
     def proposals(self, name: str, last: int | None = None) -> np.ndarray:
         """What is known of every proposal, accepted or not, (m, B), or of the last so many."""

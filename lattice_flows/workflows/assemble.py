@@ -27,10 +27,14 @@ def field_spec(theory: TheoryTable, dtype: str = "float64") -> FieldSpec:
     return FieldSpec(theory.action.space.name, tuple((["mu", *axes])[-len(event) :]), event, dtype)
 
 
+def couplings_of(theory: dict[str, Any]) -> dict[str, Any]:
+    """The couplings among the entries of a [theory] table."""
+    return {key: value for key, value in theory.items() if key not in ("name", "shape", "boundary")}
+
+
 def oracle(theory: dict[str, Any]) -> Any:
     """The closed forms of a [theory] table, or None."""
-    couplings = {key: value for key, value in theory.items() if key not in ("name", "shape", "boundary")}
-    return ACTIONS[theory["name"]](**couplings).exact(tuple(theory["shape"]))
+    return ACTIONS[theory["name"]](**couplings_of(theory)).exact(tuple(theory["shape"]))
 
 
 def build_flow(card: Card, device: torch.device) -> Flow:

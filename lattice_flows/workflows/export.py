@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -142,19 +141,15 @@ def _tables(ensemble: Ensemble) -> Iterator[_Table]:
 def _fields(ensemble: Ensemble) -> Iterator[_Table]:
     if not ensemble.has_fields:
         return
-    field, n_configs = ensemble.field, ensemble.n_configs
-    shape, dtype = (n_configs, ensemble.n_chains, *field.shape), np.dtype(field.dtype)
-    step = max(1, PIECE_BYTES // (prod(shape[1:]) * dtype.itemsize))
-    pieces = (ensemble.configs(start, min(start + step, n_configs)) for start in range(0, n_configs, step))
+    field = ensemble.field
+    shape, dtype = (ensemble.n_configs, ensemble.n_chains, *field.shape), np.dtype(field.dtype)
+    pieces = (block for _, block in ensemble.blocks(PIECE_BYTES))
     yield _Table("fields", field.name, ("config", "chain", *field.dims), shape, dtype, pieces)
 
 
 def _series(ensemble: Ensemble) -> Iterator[_Table]:
-    declared = {one.observable.name: one.every for one in _measurements(ensemble)}
     for name in ensemble.series_names:
-        values, configs = ensemble.series(name), ensemble.series_configs(name)
-        # Configuration 0 is always measured, so the second row tells how often.
-        every = int(configs[1]) if len(configs) > 1 else declared.get(name, 1)
+        values, every = ensemble.series(name), ensemble.every(name)
         dims = (config_axis(every), "chain")
         yield _Table("series", name, dims, values.shape, values.dtype, iter([values]), every)
 

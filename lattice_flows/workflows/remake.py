@@ -116,6 +116,5 @@ def _same_fields(first: Ensemble, second: Ensemble) -> bool:
     """Compared block by block, for files larger than memory."""
     if not second.has_fields or first.n_configs != second.n_configs or first.field != second.field:
         return False
-    step = max(1, _BLOCK_BYTES // (8 * int(np.prod(first.field.shape)) * first.n_chains))
-    blocks = [(start, min(start + step, first.n_configs)) for start in range(0, first.n_configs, step)]
-    return all(np.array_equal(first.configs(*block), second.configs(*block)) for block in blocks)
+    pairs = zip(first.blocks(_BLOCK_BYTES), second.blocks(_BLOCK_BYTES))
+    return all(np.array_equal(one, other) for (_, one), (_, other) in pairs)

@@ -11,6 +11,7 @@ from lattice_flows.actions import ACTIONS, Action
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.observables import Quantity
 from lattice_flows.statistics import find_thermalisation, most_dropped
+from lattice_flows.workflows.assemble import couplings_of
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.expressions import parse_quantity
 from lattice_flows.workflows.replicas import Replicas
@@ -87,7 +88,7 @@ def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
     if group.sampler["name"] == "umbrella":
         raise InputError(f"{group.name}: umbrella windows are joined by MBAR, which knows one theory; do not reweight")
     theory = group.sampled_theory
-    own = {key: value for key, value in theory.items() if key not in ("name", "shape", "boundary")}
+    own = couplings_of(theory)
     where = "--reweight"
     constructor = ACTIONS[theory["name"]]
     wanted = checked(arguments(constructor), {**own, **couplings}, where)
@@ -105,10 +106,8 @@ def _log_ratio(file: Ensemble, source: Action, target: Action) -> np.ndarray:
     if not file.has_fields:
         raise InputError(f"{file.path}: keeps no fields, which reweighting in these couplings needs")
     log_ratio = np.empty_like(action)
-    step = max(1, _BLOCK_BYTES // (8 * int(np.prod(file.field.shape)) * file.n_chains))
-    for start in range(0, file.n_configs, step):
-        block = np.asarray(file.configs(start, min(start + step, file.n_configs)), dtype=np.float64)
-        flat = block.reshape(-1, *file.field.shape)  # (n * B, *event)
+    for start, block in file.blocks(_BLOCK_BYTES):
+        flat = block.astype(np.float64, copy=False).reshape(-1, *file.field.shape)  # (n * B, *event)
         log_ratio[start : start + len(block)] = (source.evaluate(flat) - target.evaluate(flat)).reshape(block.shape[:2])
     return log_ratio
 

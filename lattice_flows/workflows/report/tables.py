@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lattice_flows.workflows import format
+from lattice_flows.workflows.assemble import couplings_of
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import Cell, FigureData
 from lattice_flows.workflows.sampler_tables import needs_flow
@@ -27,11 +28,10 @@ class PageTable(NamedTuple):
 
 def title(theory: Summary) -> str:
     """2D U(1), 16 × 16, β = 6."""
-    couplings = {k: v for k, v in theory.items() if k not in ("name", "shape", "boundary")}
     shape = theory["shape"]
     name = f"{len(shape)}D {_SYMBOLS.get(theory['name'], theory['name'])}"
     return ", ".join(
-        [name, " × ".join(map(str, shape)), *(f"{_SYMBOLS.get(k, k)} = {v:g}" for k, v in couplings.items())]
+        [name, " × ".join(map(str, shape)), *(f"{_SYMBOLS.get(k, k)} = {v:g}" for k, v in couplings_of(theory).items())]
     )
 
 
