@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from lattice_flows.actions import ACTIONS, Action, Phi4, Phi4Hopping, WilsonU1
+from lattice_flows.actions import ACTIONS, Action, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.flows import (
     FLOWS,
     Chain,
@@ -18,7 +18,9 @@ from lattice_flows.flows import (
     Inverse,
     ProjectionMixture,
     Transform,
+    hybrid,
     initialise,
+    multiscale,
     plaquette_coupling,
 )
 from lattice_flows.samplers import (
@@ -69,6 +71,9 @@ class FlowCase:
     build: Callable[[Shape], Flow]
     shapes: tuple[Shape, ...]
     refused: tuple[Shape, ...]
+    needs: str = "multiples of 4"  # what the refusal says
+    identity: bool = True  # where all weights are zero
+    any_volume: bool = True  # the weights do on a periodic copy what they do at home
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,37 @@ def spline_flow(shape: Shape) -> Flow:
     return _coupling(shape, "spline", n_bins=5)
 
 
+def rows_flow(shape: Shape) -> Flow:
+    return _coupling(shape, "projection", pattern="rows")
+
+
+def _agitated(flow: Flow, size: float) -> Flow:
+    """The flow with random weights, far from the identity."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in flow.parameters():
+            weight.add_(size * torch.randn(weight.shape, generator=generator, dtype=weight.dtype))
+    return flow.double()
+
+
+def mlp_tree(shape: Shape) -> Flow:
+    return _agitated(multiscale(shape, WilsonU1(2.0), conditioner="mlp", n_bins=5, n_knots=9, hidden=(8,)), 0.3)
+
+
+def structured_tree(shape: Shape) -> Flow:
+    return _agitated(multiscale(shape, WilsonU1(2.0), conditioner="structured", n_bins=12, n_harmonics=4), 0.2)
+
+
+def exact_tree(shape: Shape) -> Flow:
+    return multiscale(shape, WilsonU1(2.0), conditioner="exact", n_bins=16)
+
+
+def hybrid_flow(shape: Shape) -> Flow:
+    return _agitated(hybrid(shape, ImprovedU1(1.5, 1.0 / 12.0), n_layers=8, hidden=(6,)), 0.1)
+
+
 COUPLING_SHAPES = ((4, 4), (8, 4), (4, 12))
+TREE_SHAPES = ((4, 4), (6, 4), (6, 10), (3, 5))
 
 TRANSFORMS = [
     TransformCase(
@@ -105,13 +140,27 @@ TRANSFORMS = [
         translation=4,
         conjugation=True,
     ),
-    TransformCase("spline", lambda shape: spline_flow(shape).transform, COUPLING_SHAPES, translation=4),
+    TransformCase(
+        "projection in rows",
+        lambda shape: rows_flow(shape).transform,
+        COUPLING_SHAPES,
+        translation=4,
+        conjugation=True,
+    ),
+    TransformCase(
+        "spline", lambda shape: spline_flow(shape).transform, COUPLING_SHAPES, translation=4, conjugation=True
+    ),
     TransformCase(
         "inverse of a chain of both",
         lambda shape: Inverse(Chain(projection_flow(shape).transform, spline_flow(shape).transform)),
         ((4, 4),),
         translation=4,
+        conjugation=True,
     ),
+    TransformCase("tree mlp", lambda shape: mlp_tree(shape).transform, TREE_SHAPES, conjugation=True),
+    TransformCase("tree structured", lambda shape: structured_tree(shape).transform, TREE_SHAPES, conjugation=True),
+    TransformCase("tree exact", lambda shape: exact_tree(shape).transform, TREE_SHAPES, conjugation=True),
+    TransformCase("hybrid", lambda shape: hybrid_flow(shape).transform, ((4, 4), (8, 4)), conjugation=True),
 ]
 
 CIRCLES = [
@@ -124,9 +173,32 @@ CIRCLES = [
 FLOW_CASES = [
     FlowCase("projection", "plaquette_coupling", projection_flow, ((4, 4), (8, 4)), ((6, 4), (4, 6), (2, 4), (4,))),
     FlowCase("spline", "plaquette_coupling", spline_flow, ((4, 4), (8, 4)), ((6, 4), (4, 6), (2, 4), (4,))),
+    FlowCase(
+        "tree mlp", "multiscale", mlp_tree, ((4, 4), (6, 4)), ((4,), (4, 4, 4), (1, 1)), "two sides", any_volume=False
+    ),
+    FlowCase(
+        "tree structured",
+        "multiscale",
+        structured_tree,
+        ((4, 4), (3, 5)),
+        ((4,), (4, 4, 4)),
+        "two sides",
+        identity=False,
+        any_volume=False,
+    ),
+    FlowCase(
+        "hybrid",
+        "hybrid",
+        hybrid_flow,
+        ((4, 4), (8, 4)),
+        ((6, 4), (4, 6), (2, 4), (4,)),
+        identity=False,
+        any_volume=False,
+    ),
 ]
 
-assert {case.catalogue_name for case in FLOW_CASES} == set(FLOWS), "every catalogued flow needs a case"
+SCALAR_FLOWS = {"checkerboard_coupling"}  # in tests/scalar_cases.py
+assert {case.catalogue_name for case in FLOW_CASES} | SCALAR_FLOWS == set(FLOWS), "every catalogued flow needs a case"
 
 
 @dataclass(frozen=True)
@@ -142,6 +214,8 @@ ACTION_CASES = [
     ActionCase("u1 8x8", WilsonU1(2.0), (2, 8, 8)),
     ActionCase("u1 5x3", WilsonU1(0.7), (2, 5, 3)),
     ActionCase("u1 3x4x3", WilsonU1(1.3), (3, 3, 4, 3)),
+    ActionCase("u1_improved 6x4", ImprovedU1(3.0, -1.0 / 12.0), (2, 6, 4)),
+    ActionCase("u1_improved 2x3", ImprovedU1(6.0, 1.0 / 12.0), (2, 2, 3)),
     ActionCase("phi4 6x5", Phi4(-4.0, 8.0), (6, 5)),
     ActionCase("phi4 7", Phi4(0.5, 1.0), (7,)),
     ActionCase("phi4 2x3x4", Phi4(-1.0, 0.7), (2, 3, 4)),

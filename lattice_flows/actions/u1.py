@@ -36,10 +36,8 @@ class WilsonU1(Action):
     def __call__(self, x: Tensor) -> Tensor:
         total = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
         for mu, nu in combinations(range(x.shape[1]), 2):
-            half = torch.sin(0.5 * plaquette(x, mu, nu))
-            # 1 - cos P = 2 sin^2(P/2) keeps its digits where P is small, and delta_h with them.
-            total = total + (2.0 * half * half).flatten(1).sum(1, dtype=torch.float64)
-        return self.beta * total
+            total = total + self.of_plaquettes(plaquette(x, mu, nu))
+        return total
 
     def force(self, x: Tensor) -> Tensor:
         """-dS/dtheta_mu(n) = -beta sum_nu [sin P_munu(n) - sin P_munu(n - nu)], shaped like x."""
@@ -49,6 +47,15 @@ class WilsonU1(Action):
             force[:, mu] -= sin - shift(sin, nu, -1)
             force[:, nu] += sin - shift(sin, mu, -1)
         return self.beta * force
+
+    def plaquette_terms(self, p: Tensor) -> Tensor:
+        """The part of S that each plaquette angle p (...) has on its own, (...)."""
+        half = torch.sin(0.5 * p)  # 1 - cos P = 2 sin^2(P/2) keeps its digits where P is small, and delta_h with them
+        return self.beta * (2.0 * half * half)
+
+    def of_plaquettes(self, p: Tensor) -> Tensor:
+        """S of the plaquette angles p (B, L0, L1) -> (B,), float64."""
+        return self.plaquette_terms(p).flatten(1).sum(1, dtype=torch.float64)
 
     def multiple_of(self, other: Action) -> float | None:
         """beta / beta_other."""

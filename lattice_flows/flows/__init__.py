@@ -2,37 +2,66 @@
 
 from collections.abc import Callable
 
+from lattice_flows.flows.checkerboard import checkerboard_coupling
 from lattice_flows.flows.circle import CircleTransform
+from lattice_flows.flows.compiled import compile_couplings
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow, FlowSample
+from lattice_flows.flows.hybrid import hybrid
 from lattice_flows.flows.initialise import initialise
+from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
+from lattice_flows.flows.multiscale import Multiscale, multiscale
+from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
+from lattice_flows.flows.plaquette_action import IndependentPlaquettes, PlaquetteAction
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, plaquette_coupling
 from lattice_flows.flows.prior import HaarU1, Prior
 from lattice_flows.flows.projection import ProjectionMixture
 from lattice_flows.flows.pullback import Pullback
+from lattice_flows.flows.reduced import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform
 
-FLOWS: dict[str, Callable[..., Flow]] = {"plaquette_coupling": plaquette_coupling}
+FLOWS: dict[str, Callable[..., Flow]] = {
+    "plaquette_coupling": plaquette_coupling,
+    "multiscale": multiscale,
+    "hybrid": hybrid,
+    "checkerboard_coupling": checkerboard_coupling,
+}
+"""Builders: the lattice shape, the action where they name it, and options -> Flow."""
 
 __all__ = [
     "FLOWS",
+    "PATTERNS",
+    "ActionOfPlaquettes",
     "Chain",
     "CircleTransform",
     "CircularSpline",
     "Flow",
     "FlowSample",
+    "FreeFieldPrior",
+    "GaussianPrior",
     "HaarU1",
+    "IndependentPlaquettes",
     "Inverse",
     "LoopContext",
+    "MaskPattern",
+    "Multiscale",
+    "PlaquetteAction",
     "PlaquetteCoupling",
+    "PlaquetteTree",
     "Prior",
     "ProjectionMixture",
     "Pullback",
+    "Reduced",
     "ScoredField",
     "Transform",
+    "checkerboard_coupling",
+    "compile_couplings",
     "forward_with_score",
+    "hybrid",
     "initialise",
+    "multiscale",
     "plaquette_coupling",
+    "reduced",
 ]

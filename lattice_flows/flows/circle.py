@@ -15,13 +15,17 @@ class CircleTransform(ABC):
     """
 
     smooth: ClassVar[bool]  # infinitely differentiable; otherwise once, which HMC on a Pullback notices
-    even_scalars: ClassVar[bool]  # the mirrored map -y(-x) has the same scalars, and the mirror images of the vectors
+    even_scalars: ClassVar[bool]  # `mirror` does nothing
     n_scalars: int
     n_vectors: int
 
     @property
     def n_parameters(self) -> int:
         return self.n_scalars + 2 * self.n_vectors
+
+    @abstractmethod
+    def mirror(self, scalars: Tensor) -> Tensor:
+        """The scalars (n_scalars, ...) of the map -y(-x), whose vectors are the mirror images (cosine, -sine)."""
 
     @abstractmethod
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,23 @@
 """Weights drawn from an explicit generator."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import nn
 
-from lattice_flows.flows.context import LoopContext
+
+@runtime_checkable
+class Initialisable(Protocol):
+    """A module that knows how to draw its own weights, and those of its parts."""
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw all weights anew."""
 
 
 def initialise(flow: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of every context network anew, in the order of `flow.modules()`; the generator is on the CPU."""
-    for module in flow.modules():
-        if isinstance(module, LoopContext):
-            module.initialise(generator)
+    """Draw the weights of every network anew, in the order of `flow.modules()`; the generator is on the CPU."""
+    if isinstance(flow, Initialisable):
+        flow.initialise(generator)
+        return
+    for part in flow.children():
+        initialise(part, generator)

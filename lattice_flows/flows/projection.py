@@ -37,6 +37,9 @@ class ProjectionMixture(CircleTransform):
         self.n_scalars = n_components
         self.n_vectors = n_components
 
+    def mirror(self, scalars: Tensor) -> Tensor:
+        return scalars
+
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         displacement, slope = _mixture(x, *self._components(parameters))
         return x + displacement, torch.log(slope)

@@ -14,14 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lattice_flows.flows.plaquette_coupling import (
-    PlaquetteCoupling,
-    add_to_row,
-    join_rows,
-    row_of_cell,
-    split_rows,
-)
+from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, move_pair, sites_first
 from lattice_flows.flows.transform import Chain, Transform
+from lattice_flows.lattice import plaquette
 
 
 class ScoredField(NamedTuple):
@@ -53,34 +48,37 @@ def _(transform: Chain, z: Tensor, score: Tensor) -> ScoredField:
 
 @forward_with_score.register
 def _(transform: PlaquetteCoupling, z: Tensor, score: Tensor) -> ScoredField:
-    """Layer by layer. With y(a) the active plaquettes' map and theta their links, the active scores become
+    """Layer by layer. What they add to the score at z acts through plaquettes: `pulled` (V, B), derivatives by P_01.
+
+    With y(a; s, f) the active plaquettes' map, s = a + passive, g = d log q / da at fixed s becomes
 
         g' = (g - d log y' / da) / y',
 
-    and every other score loses the derivative of log y' + g' y with respect to its link, which acts through plaquettes:
-    `pulled` gathers these per row of plaquettes, and counts + in theta(n) and - in theta(n + nu), for each row.
+    and s and the frozen f lose the derivatives of log y' + g' y with respect to them.
     """
     z = z if z.requires_grad else z.detach().requires_grad_(True)
-    rows = transform.plaquette_rows(z)
-    along, across = transform.oriented(score)
-    own = split_rows(along)  # the active scores, without what `pulled` adds to them
-    changes, pulled = ([torch.zeros_like(row) for row in rows] for _ in range(2))
-    log_derivatives = torch.zeros_like(rows[0])
-    for layer, offset in enumerate(transform.offsets):
-        cells = transform.couple(rows, layer, transform.circle.forward)
+    angles = sites_first(plaquette(z, 0, 1))
+    pulled, changes = torch.zeros_like(angles), torch.zeros_like(angles)
+    given = transform.orientation * sites_first(score[:, transform.mu])  # of the links that move
+    log_det = z.new_zeros(z.shape[0])
+    for layer in range(len(transform.offsets)):
+        sites = transform.sites(layer, z)
+        cells = transform.couple(angles, sites, layer, transform.circle.forward)
         (d_log,) = torch.autograd.grad(cells.log_derivative.sum(), cells.active, retain_graph=True)
-        before = own[offset] + pulled[offset] - row_of_cell(pulled, offset - 1)
-        after = (before - d_log) * torch.exp(-cells.log_derivative.detach())
+        passive, own = pulled[sites.passive], given[sites.active]
+        after = (own + pulled[sites.active] - passive - d_log) * torch.exp(-cells.log_derivative.detach())
         phi = (cells.log_derivative + after * cells.moved).sum()
-        by_pair, by_f1, by_f2 = torch.autograd.grad(phi, (cells.pair, cells.f1, cells.f2), retain_graph=True)
-        # At a fixed link the active angle itself adds d(log y' + g' y - g' a)/da = g - g'.
-        for step, gradient in ((-1, by_pair), (0, by_pair + before - after), (1, by_f1), (2, by_f2)):
-            add_to_row(pulled, offset + step, -gradient)
-        own[offset] = after - pulled[offset] + row_of_cell(pulled, offset - 1)
-        changes[offset] = changes[offset] + cells.moved - cells.active
-        log_derivatives = log_derivatives + cells.log_derivative
-    on_plaquettes = join_rows(pulled)
-    along = join_rows(own) + on_plaquettes - on_plaquettes.roll(1, 2)
-    across = across + on_plaquettes.roll(1, 1) - on_plaquettes
-    x = transform.move_links(z, changes)
-    return ScoredField(x, log_derivatives.flatten(1).sum(1), transform.unoriented(along, across))
+        by_pair, by_frozen = torch.autograd.grad(phi, (cells.pair, cells.frozen), retain_graph=True)
+        pulled = pulled.index_copy(0, sites.passive, passive - by_pair)
+        pulled = pulled.index_copy(0, sites.active, passive - by_pair + after - own)
+        pulled = pulled.index_add(0, sites.frozen, -by_frozen)
+        angles = move_pair(angles, sites, cells)
+        changes = changes.index_add(0, sites.active, cells.moved - cells.active)
+        log_det = log_det + cells.log_derivative.sum(0)
+    return ScoredField(transform.move_links(z, changes), log_det, score + _on_links(pulled, z))
+
+
+def _on_links(pulled: Tensor, links: Tensor) -> Tensor:
+    """d/d theta (B, 2, L0, L1) of what has the derivatives (V, B) with respect to the plaquettes P_01."""
+    field = pulled.T.unflatten(1, links.shape[2:])
+    return torch.stack([field - field.roll(1, 2), field.roll(1, 1) - field], 1)

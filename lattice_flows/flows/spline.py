@@ -33,6 +33,12 @@ class CircularSpline(CircleTransform):
         self.n_bins = n_bins
         self.n_scalars = 1 + 3 * n_bins
 
+    def mirror(self, scalars: Tensor) -> Tensor:
+        """Shift and bins change sign and order; knot k, at the lower end of bin k, becomes knot -k."""
+        k = self.n_bins
+        shift, widths, heights, slopes = scalars.split([1, k, k, k])
+        return torch.cat([-shift, widths.flip(0), heights.flip(0), slopes.flip(0).roll(1, 0)])
+
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         turn, shift, sizes, slopes = self._unpack(parameters)
         local = CIRCLE.wrap(x - turn)

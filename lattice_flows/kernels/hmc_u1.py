@@ -7,40 +7,10 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from lattice_flows.kernels.elementary import fast_log, wrap
-from lattice_flows.kernels.molecular_dynamics import drift, kinetic
-from lattice_flows.kernels.random import fill_normals, uniform_pair
-from lattice_flows.kernels.u1 import action_of_plaquettes, add_force, plaquettes, to_scaled_sines
+from lattice_flows.kernels.link_dynamics import integrate_links, run_chain
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
-
-
-@njit(fastmath={"contract"})
-def _integrate(
-    x: Array,
-    momenta: Array,
-    l1: int,
-    beta: float,
-    drifts: Array,
-    kicks: Array,
-    step_size: float,
-    n_md_steps: int,
-    y: Array,
-    sines: Array,
-) -> None:
-    """x (flat, 2V) -> y; the momenta are updated in place; `sines` is scratch (V)."""
-    v, last = sines.size, kicks.size - 1
-    y0, y1, p0, p1 = y[:v], y[v:], momenta[:v], momenta[v:]  # once: making a view costs as much as a short loop
-    y[:] = x
-    drift(y, momenta, drifts[0] * step_size)
-    for step in range(n_md_steps):
-        for k in range(kicks.size):
-            plaquettes(y0, y1, l1, sines)
-            to_scaled_sines(sines, kicks[k] * step_size * beta)
-            add_force(sines, l1, p0, p1)
-            merged = drifts[0] if k == last and step < n_md_steps - 1 else 0.0
-            drift(y, momenta, (drifts[k + 1] + merged) * step_size)
 
 
 @njit(parallel=True, cache=True)
@@ -51,9 +21,9 @@ def integrate(
     n, _, l0, l1 = links.shape
     end, end_momenta = np.empty_like(links), momenta.copy()
     for b in prange(n):
-        sines = np.empty(l0 * l1)
-        x, y, p = links[b].reshape(-1), end[b].reshape(-1), end_momenta[b].reshape(-1)
-        _integrate(x, p, l1, beta, drifts, kicks, step_size, n_md_steps, y, sines)
+        x, y, pi = links[b].reshape(-1), end[b].reshape(-1), end_momenta[b].reshape(-1)
+        p, scratch = np.empty(l0 * l1), np.empty(0)
+        integrate_links(x, pi, l1, beta, 0.0, drifts, kicks, step_size, n_md_steps, y, p, scratch)
     return end, end_momenta
 
 
@@ -74,25 +44,12 @@ def trajectories(
     Returns the new links (wrapped), actions (B,), streams, the accepted fraction (B,) and delta_h of the last
     trajectory (B,). The arguments are left as they are.
     """
-    n, _, l0, l1 = links.shape
-    v = l0 * l1
+    n, _, _, l1 = links.shape
     links, actions, streams = links.copy(), actions.copy(), streams.copy()
     accepted, delta_h = np.zeros(n), np.zeros(n)
     for b in prange(n):
-        x = links[b].reshape(-1)
-        y, momenta, p = np.empty(2 * v), np.empty(2 * v), np.empty(v)
-        n_accepted = 0
-        for _ in range(n_updates):
-            fill_normals(streams[b], momenta)
-            start = kinetic(momenta)
-            _integrate(x, momenta, l1, beta, drifts, kicks, step_size, n_md_steps, y, p)
-            plaquettes(y[:v], y[v:], l1, p)
-            new_action = action_of_plaquettes(p, beta)
-            delta_h[b] = new_action - actions[b] + kinetic(momenta) - start
-            if fast_log(uniform_pair(streams[b])[0]) < -delta_h[b]:
-                n_accepted += 1
-                actions[b] = new_action
-                for k in range(2 * v):
-                    x[k] = wrap(y[k])
-        accepted[b] = n_accepted / n_updates
+        x, stream = links[b].reshape(-1), streams[b]
+        actions[b], accepted[b], delta_h[b] = run_chain(
+            x, actions[b], stream, l1, beta, 0.0, drifts, kicks, step_size, n_md_steps, n_updates
+        )
     return links, actions, streams, accepted, delta_h

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lattice_flows.actions import Action, WilsonU1
+from lattice_flows.actions import Action, ImprovedU1, WilsonU1
 from lattice_flows.kernels import instanton_u1
 from lattice_flows.samplers.local import AcceptInfo, ChainState, chain_state
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
@@ -15,15 +15,17 @@ class Instanton(Sampler):
 
     The charge is measured anew: it need not change by exactly one.
 
-    Raises ValueError for an action other than that of 2D U(1).
+    action: that of 2D U(1), with or without rectangles.
+
+    Raises ValueError for another action.
     """
 
     action: Action
     ergodic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.action, WilsonU1):
-            raise ValueError(f"instantons are those of u1, not of {type(self.action).__name__}")
+        if not isinstance(self.action, (WilsonU1, ImprovedU1)):
+            raise ValueError(f"instantons are those of u1 and u1_improved, not of {type(self.action).__name__}")
 
     def init(self, x: Array, streams: Streams) -> ChainState:
         """The state of chains at x (B, 2, L0, L1)."""
@@ -31,6 +33,10 @@ class Instanton(Sampler):
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """n_updates hops."""
-        assert isinstance(self.action, WilsonU1)
-        x, streams, accepted = instanton_u1.instanton(state.x, state.streams, float(self.action.beta), n_updates)
+        if isinstance(self.action, ImprovedU1):
+            couplings = self.action.loop_couplings
+            x, streams, accepted = instanton_u1.improved_instanton(state.x, state.streams, *couplings, n_updates)
+        else:
+            assert isinstance(self.action, WilsonU1)
+            x, streams, accepted = instanton_u1.instanton(state.x, state.streams, float(self.action.beta), n_updates)
         return ChainState(x, streams), AcceptInfo(accepted)

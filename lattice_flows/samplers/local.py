@@ -34,6 +34,11 @@ def chain_state(x: Array, streams: Streams) -> ChainState:
     return ChainState(np.array(x, dtype=np.float64, order="C"), streams.copy())
 
 
+def _require_sweeps(action: Action) -> None:
+    if type(action).local_updates is Action.local_updates:
+        raise ValueError(f"there are no local updates of {type(action).__name__}; use hmc")
+
+
 def _updates(action: Action, event: tuple[int, ...]) -> LocalUpdates:
     updates = action.local_updates(event)
     if updates is None:
@@ -48,7 +53,7 @@ class Metropolis(Sampler):
     width: of the change, in the field's units; None asks `tune` to find it.
     target_acceptance: what `tune` aims at.
 
-    Raises ValueError for values out of range.
+    Raises ValueError for values out of range and for an action without local updates.
     """
 
     action: Action
@@ -56,6 +61,7 @@ class Metropolis(Sampler):
     target_acceptance: float = 0.5
 
     def __post_init__(self) -> None:
+        _require_sweeps(self.action)
         if self.width is not None and not 0 < self.width < float("inf"):
             raise ValueError(f"width must be > 0, got {self.width}")
         if not 0 < self.target_acceptance < 1:
@@ -104,10 +110,13 @@ class Metropolis(Sampler):
 class HeatBath(Sampler):
     """Each variable in turn is drawn from its distribution at fixed neighbours.
 
-    Raises ValueError for an action without it when chains begin.
+    Raises ValueError for an action without local updates.
     """
 
     action: Action
+
+    def __post_init__(self) -> None:
+        _require_sweeps(self.action)
 
     def init(self, x: Array, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event)."""
@@ -124,10 +133,15 @@ class Overrelaxation(Sampler):
     """Each variable in turn is reflected about the centre of its distribution at fixed neighbours.
 
     The action of a gauge field stays as it is; that of a scalar field changes by the quartic term, which is tested.
+
+    Raises ValueError for an action without local updates.
     """
 
     action: Action
     ergodic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _require_sweeps(self.action)
 
     def init(self, x: Array, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event)."""

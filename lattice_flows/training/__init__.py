@@ -1,5 +1,6 @@
 """Objectives and the one training loop."""
 
+from lattice_flows.training.catalogue import OBJECTIVES, build_objective
 from lattice_flows.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -8,7 +9,9 @@ from lattice_flows.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from lattice_flows.training.evaluate import evaluate
+from lattice_flows.training.data import DataError, DataSource, check_configurations
+from lattice_flows.training.evaluate import evaluate, evaluate_on
+from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.training.loop import (
     CHECKPOINT_NAME,
@@ -19,8 +22,18 @@ from lattice_flows.training.loop import (
     TrainingResult,
     train,
 )
-from lattice_flows.training.objectives import OBJECTIVES, LossEstimate, Scaled, path_gradient, reverse_kl
+from lattice_flows.training.objectives import (
+    LossEstimate,
+    ObjectiveFunction,
+    Scaled,
+    path_gradient,
+    reinforce,
+    reverse_kl,
+)
+from lattice_flows.training.recommended import recommended
+from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import TrainingSettings
+from lattice_flows.training.validate import Validation, validate
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -29,20 +42,34 @@ __all__ = [
     "STOPPED",
     "Checkpoint",
     "CheckpointError",
+    "DataError",
+    "DataSource",
     "FlowWeights",
+    "ForwardKL",
     "LossEstimate",
+    "Mixture",
+    "ObjectiveFunction",
     "Progress",
     "Record",
+    "SampleBuffer",
     "Scaled",
+    "SelfNormalised",
     "TrainingDiverged",
     "TrainingResult",
     "TrainingSettings",
+    "Validation",
+    "build_objective",
+    "check_configurations",
     "evaluate",
+    "evaluate_on",
     "load_flow_weights",
     "path_gradient",
     "read_checkpoint",
     "read_history",
+    "recommended",
+    "reinforce",
     "reverse_kl",
     "save_checkpoint",
     "train",
+    "validate",
 ]

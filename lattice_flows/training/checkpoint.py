@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from lattice_flows.ensembles.storage import sync_folder
 
 _FORMAT = "lattice_flows training checkpoint"
-_VERSION = 1
+_VERSION = 2
 
 Weights = dict[str, Tensor]
 
@@ -42,6 +42,11 @@ class Checkpoint:
     average: Weights
     optimizer: dict[str, Any]
     generators: list[Tensor]  # states: of training, of monitoring
+    clip: Weights = field(default_factory=dict)  # state of the gradient clipping
+    noise: Weights = field(default_factory=dict)  # running estimate of the gradient's noise
+    objective: Weights = field(default_factory=dict)  # state of an objective with a buffer
+    best: dict[str, float] = field(default_factory=dict)  # what the patience is measured from
+    parent: str = ""  # checksum of the weights it started from, where it did
 
 
 class FlowWeights(NamedTuple):
@@ -59,7 +64,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises OSError, which names the file, where the disk refuses; the temporary file is removed then.
     """
-    content = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
+    content = {each.name: getattr(checkpoint, each.name) for each in fields(Checkpoint)}
     content["header"] = json.dumps(checkpoint.header, sort_keys=True)
     content["settings"] = json.dumps(checkpoint.settings, sort_keys=True)
     image = io.BytesIO()  # torch does not survive an error of the file that it writes to
@@ -105,8 +110,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of lattice_flows")
     if content.get("version") != _VERSION:
-        raise CheckpointError(f"{path}: checkpoint version {content.get('version')}, this package reads {_VERSION}")
-    names = {field.name for field in fields(Checkpoint)}
+        version = content.get("version")
+        raise CheckpointError(f"{path}: checkpoint version {version}, this package reads {_VERSION}; train again")
+    names = {each.name for each in fields(Checkpoint)}
     if missing := names - content.keys():
         raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(sorted(missing))}")
     values = {name: content[name] for name in names}

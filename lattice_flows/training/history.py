@@ -2,7 +2,7 @@
 
 import csv
 import os
-from dataclasses import astuple, dataclass, fields
+from dataclasses import MISSING, astuple, dataclass, fields
 from pathlib import Path
 
 from lattice_flows.training.checkpoint import CheckpointError, named
@@ -10,19 +10,36 @@ from lattice_flows.training.checkpoint import CheckpointError, named
 
 @dataclass(frozen=True)
 class Record:
-    """One row. `ess` and `log_z_bound` = mean log_w <= log Z are those of fresh samples of the averaged weights."""
+    """One row. `loss` and what follows it of the step are of its batch; the rest is of fresh samples of the averaged
+    weights: ess, log_z, and log_z_bound = <log w> = log Z - KL(q|p). Where there are data, log_z_upper = <log w> over
+    them = log Z + KL(p|q). None, an empty cell: not known.
+
+    gradient_snr = |E g| / sqrt(E|g - E g|^2) of a batch's clipped gradient g, over the last 200 steps or so (see
+    GradientNoise); 0 where the noise hides E g.
+    """
 
     step: int
     seconds: float
-    loss: float  # of this step's batch, with the scaled action
+    loss: float  # with the scaled action
     ess: float
     log_z_bound: float
     learning_rate: float
     action_scale: float
-    gradient_norm: float
+    gradient_norm: float  # before it is clipped
+    ess_error: float | None = None
+    largest_share: float | None = None  # of one weight in the sum of all
+    log_z: float | None = None
+    log_z_error: float | None = None
+    log_z_bound_error: float | None = None
+    log_z_upper: float | None = None
+    log_z_upper_error: float | None = None
+    n_samples: float | None = None  # that the ESS is of
+    batch_size: float | None = None
+    gradient_snr: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Record))
+_ALWAYS_KNOWN = {field.name for field in fields(Record) if field.default is MISSING}
 
 
 def append_record(path: Path, record: Record) -> None:
@@ -32,7 +49,7 @@ def append_record(path: Path, record: Record) -> None:
         writer = csv.writer(file)
         if new:
             writer.writerow(COLUMNS)
-        writer.writerow([repr(value) for value in astuple(record)])
+        writer.writerow(["" if value is None else repr(value) for value in astuple(record)])
         file.flush()
         os.fsync(file.fileno())
 
@@ -46,7 +63,7 @@ def read_history(path: Path) -> list[Record]:
             heading = next(reader, COLUMNS)
             if tuple(heading) != COLUMNS:
                 raise CheckpointError(f"{path}: not a training history, its columns are {heading}; take it away")
-            return [Record(int(row[0]), *map(float, row[1:])) for row in reader if len(row) == len(COLUMNS)]
+            return [_record(row) for row in reader if len(row) == len(COLUMNS)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CheckpointError(
             f"{path}: not a readable training history ({type(error).__name__}); take it away"
@@ -57,6 +74,15 @@ def read_history(path: Path) -> list[Record]:
             if isinstance(error, CheckpointError)
             else CheckpointError(f"{path}: holds what is not a number; take it away")
         ) from None
+
+
+def _record(row: list[str]) -> Record:
+    """Only what may be unknown may be empty."""
+    step, *cells = row
+    known = dict(zip(COLUMNS[1:], (float(cell) if cell else None for cell in cells)))
+    if any(value is None for name, value in known.items() if name in _ALWAYS_KNOWN):
+        raise ValueError("an empty cell")
+    return Record(int(step), **known)  # type: ignore[arg-type]
 
 
 def truncate_history(path: Path, step: int) -> None:

@@ -1,4 +1,7 @@
-"""Estimators of the reverse Kullback-Leibler divergence KL(q|p) - log Z = E_q[log q + S] and of its gradient."""
+"""Estimators of the reverse Kullback-Leibler divergence KL(q|p) - log Z = E_q[log q + S] and of its gradient.
+
+All have one expectation, and so have their gradients; the variances differ (tests/benchmarks/bench_objectives.py).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +11,16 @@ import torch
 from torch import Tensor
 
 from lattice_flows.actions import Action
-from lattice_flows.flows import Flow, forward_with_score
+from lattice_flows.flows import (
+    ActionOfPlaquettes,
+    Flow,
+    IndependentPlaquettes,
+    PlaquetteTree,
+    forward_with_score,
+    reduced,
+)
 from lattice_flows.lattice import Space
+from lattice_flows.training.region_reinforce import region_reinforce
 
 
 class LossEstimate(NamedTuple):
@@ -26,6 +37,7 @@ def reverse_kl(
     flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> LossEstimate:
     """-mean(log_w) over n fresh samples, with the reparametrised gradient: the total derivative."""
+    flow, action = reduced(flow, action)
     x, log_q = flow.sample(n, generator, dtype)
     log_w = -action(x) - log_q
     return LossEstimate(-log_w.mean(), log_w.detach())
@@ -39,6 +51,7 @@ def path_gradient(
     The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
     where q = p. d log q / dx is carried along the flow (`forward_with_score`).
     """
+    flow, action = reduced(flow, action)
     z = flow.prior.sample(n, generator, dtype).requires_grad_(True)
     log_r = flow.prior.log_prob(z)
     score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)
@@ -49,7 +62,38 @@ def path_gradient(
     return LossEstimate(path - (log_w.mean() + path.detach()), log_w)
 
 
-OBJECTIVES: dict[str, ObjectiveFunction] = {"reverse_kl": reverse_kl, "path_gradient": path_gradient}
+def reinforce(
+    flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+) -> LossEstimate:
+    """The same number with the score-function gradient E[(f - b) d log q(x) / dw], f = log q + S at fixed samples.
+
+    The baseline b of each sample is the mean of f over the other n - 1 (arXiv:2202.01314, arXiv:2308.13294), which
+    leaves the gradient unbiased. Needs no force and no derivative through the samples, but the inverse of the flow.
+    A tree of regions whose plaquettes are independent has a better one (`region_reinforce`), and takes it.
+    Raises ValueError for n < 2.
+    """
+    if n < 2:
+        raise ValueError(f"reinforce needs a batch of at least 2 samples for its baseline, got {n}")
+    flow, action = reduced(flow, action)
+    if isinstance(flow.transform, PlaquetteTree) and isinstance(action, ActionOfPlaquettes):
+        independent = action.action
+        if isinstance(independent, IndependentPlaquettes) and generator.device.type == "cpu":
+            return LossEstimate(*region_reinforce(flow.prior, flow.transform, independent, n, generator))
+    with torch.no_grad():
+        x = flow.sample(n, generator, dtype).x
+        action_of_x = action(x)
+    log_q = flow.log_prob(x)
+    log_w = -action_of_x - log_q.detach()
+    # f - (mean of the others) = (f - mean) n / (n - 1)
+    surrogate = ((log_w.mean() - log_w) * log_q).sum() / (n - 1)
+    return LossEstimate(surrogate - (log_w.mean() + surrogate.detach()), log_w)
+
+
+REVERSE_OBJECTIVES: dict[str, ObjectiveFunction] = {
+    "path_gradient": path_gradient,
+    "reverse_kl": reverse_kl,
+    "reinforce": reinforce,
+}
 
 
 @dataclass(frozen=True)

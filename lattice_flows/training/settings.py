@@ -1,18 +1,20 @@
 """The [training] table of a run card."""
 
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Objective = Literal["path_gradient", "reverse_kl"]
+ReverseObjective = Literal["path_gradient", "reverse_kl", "reinforce"]
+Objective = Literal[ReverseObjective, "forward_kl", "mixture", "self_normalised"]
 
 _DEFAULT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a flow is trained. The run ends at whichever comes first: max_steps, max_seconds, target_ess.
+    """How a flow is trained. The run ends at whichever comes first: max_steps, max_seconds, target_ess, convergence.
 
     Schedules are functions of the progress max(step / max_steps, seconds / max_seconds). With neither limit given
     max_seconds is 120. Only a run limited by max_steps alone gives the same weights on every repetition.
@@ -21,37 +23,72 @@ class TrainingSettings:
     """
 
     objective: Objective = "path_gradient"
+    data: str | None = (
+        None  # "direct" or an ensemble file: what forward_kl and mixture learn from, others are judged by
+    )
+    mixture_weights: tuple[float, float] = (1.0, 1.0)  # a, b of J = a J_KL + b J_ML
+    mixture_reverse: ReverseObjective = "path_gradient"  # its J_KL
+    buffer_size: int = 4096  # configurations that self_normalised keeps
+    init_from: str | None = None  # a checkpoint whose weights are the first ones; of another shape or coupling
     max_steps: int | None = None
     max_seconds: float | None = None
-    target_ess: float | None = None  # stop once the ESS measured during training reaches it
+    target_ess: float | None = None  # stop once a validation on 4096 samples or more finds it, an error below the ESS
+    patience: int | None = None  # stop after so many looks that improve neither the ESS nor the bound on log Z
     batch_size: int = 64
+    final_batch_size: int | None = None  # reached by doubling, in equal parts of the run
     learning_rate: float = 0.008  # at its highest
     warmup: float = 0.02  # fraction of the run over which the learning rate rises; it then falls to 0 as a cosine
-    clip: float = 10.0  # largest norm of the gradient
+    adam_beta2: float = 0.999  # memory of the squared gradient
+    clip_norm: float = 10.0  # largest norm of the gradient, where `clip` is not given
+    clip: float | None = None  # largest gradient of each block of parameters (a layer), in units of its usual norm
     anneal: float = 0.0  # fraction of the run over which the action is scaled up from 0 to S
     ema_decay: float = 0.99  # of the averaged weights, which are the ones the flow is used with
-    monitor_every: int = 200  # steps between two rows of history.csv, each with a fresh ESS
+    precision: Literal["float32", "float64"] | None = None  # of the maps in training; None: that of the first weight
+    monitor_every: int = 200  # steps between two looks: rows of history.csv, each from fresh samples
     monitor_samples: int = 1024
     checkpoint_seconds: float = 60.0
+    tensorboard: bool = False  # events beside history.csv; needs the package tensorboard
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_seconds is None:
             object.__setattr__(self, "max_seconds", _DEFAULT_SECONDS)
-        if self.objective not in (known := get_args(Objective)):
-            raise ValueError(f"training.objective must be one of {', '.join(known)}, got {self.objective!r}")
-        for name in ("max_steps", "batch_size", "monitor_every"):
+        self._require_one_of("objective", get_args(Objective))
+        self._require_one_of("mixture_reverse", get_args(ReverseObjective))
+        self._require_one_of("precision", ("float32", "float64", None))
+        for name in ("max_steps", "batch_size", "monitor_every", "buffer_size", "patience"):
             self._require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
         self._require("monitor_samples", self.monitor_samples, "at least 2", lambda value: value >= 2)
-        for name in ("max_seconds", "learning_rate", "clip", "checkpoint_seconds"):
+        for name in ("max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds"):
             self._require(name, getattr(self, name), "positive and finite", lambda value: 0 < value < math.inf)
-        for name in ("warmup", "anneal", "ema_decay"):
+        for name in ("warmup", "anneal", "ema_decay", "adam_beta2"):
             self._require(name, getattr(self, name), "in [0, 1)", lambda value: 0 <= value < 1)
         self._require("target_ess", self.target_ess, "in (0, 1]", lambda value: 0 < value <= 1)
+        for weight in self.mixture_weights:
+            self._require("mixture_weights", weight, "positive and finite", lambda value: 0 < value < math.inf)
+        floor = self.batch_size
+        self._require("final_batch_size", self.final_batch_size, "at least batch_size", lambda value: value >= floor)
+        self._check_combinations()
 
     @staticmethod
     def _require(name: str, value: float | None, what: str, holds: Callable[[float], bool]) -> None:
         if value is not None and not holds(value):
             raise ValueError(f"training.{name} must be {what}, got {value}")
+
+    def _require_one_of(self, name: str, known: tuple[str | None, ...]) -> None:
+        if (value := getattr(self, name)) not in known:
+            raise ValueError(f"training.{name} must be one of {', '.join(filter(None, known))}, got {value!r}")
+
+    def _check_combinations(self) -> None:
+        objective = self.objective
+        if objective in ("forward_kl", "mixture") and self.data is None:
+            raise ValueError(f"training.objective = {objective!r} needs training.data: 'direct' or an ensemble file")
+        if objective == "self_normalised" and self.anneal > 0:
+            raise ValueError("training.anneal must be 0 with self_normalised: its buffer holds weights of one action")
+        reverse = self.mixture_reverse if objective == "mixture" else objective
+        if reverse == "reinforce" and self.batch_size < 2:
+            raise ValueError("training.batch_size must be at least 2 with reinforce, got 1")
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise ValueError("training.tensorboard = true needs the package tensorboard: pip install tensorboard")
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the run is done, from 0 to 1."""
@@ -67,3 +104,12 @@ class TrainingSettings:
     def action_scale_at(self, progress: float) -> float:
         """The factor on S, 1 when annealing is over."""
         return 1.0 if progress >= self.anneal else progress / self.anneal
+
+    def batch_size_at(self, progress: float) -> int:
+        """batch_size, then about twice as many, ..., final_batch_size: a geometric schedule in few steps."""
+        ratio = 1.0 if self.final_batch_size is None else self.final_batch_size / self.batch_size
+        n_rises = math.ceil(math.log2(ratio) - 1e-9)
+        if n_rises == 0:
+            return self.batch_size
+        stage = min(int(progress * (n_rises + 1)), n_rises)
+        return round(self.batch_size * ratio ** (stage / n_rises))

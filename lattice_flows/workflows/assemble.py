@@ -13,7 +13,7 @@ from lattice_flows.flows import FLOWS, Flow, initialise
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.training import load_flow_weights
-from lattice_flows.workflows.card import Card, TheoryTable
+from lattice_flows.workflows.card import Card, TheoryTable, build
 from lattice_flows.workflows.errors import InputError
 
 Array = NDArray[np.float64]
@@ -40,7 +40,7 @@ def oracle(theory: dict[str, Any]) -> Any:
 def build_flow(card: Card, device: torch.device) -> Flow:
     """The card's flow before training, its weights drawn from the card's seed."""
     assert card.flow is not None
-    flow = FLOWS[card.flow.name](card.theory.shape, **card.flow.options)
+    flow = build(FLOWS[card.flow.name], card.theory, card.flow.options)
     initialise(flow, torch.Generator().manual_seed(card.seed))
     return flow.to(device)
 

@@ -1,9 +1,10 @@
 """The run card: a TOML file, read and checked whole before anything runs."""
 
+import inspect
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from lattice_flows.actions import ACTIONS, Action
 from lattice_flows.flows import FLOWS, Flow
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.observables import STANDARD
-from lattice_flows.training import TrainingSettings
+from lattice_flows.training import TrainingSettings, recommended
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.measurements import Measurement, asked_for
 from lattice_flows.workflows.sampler_tables import build_sampler, needs_flow, sampler_options
@@ -182,7 +183,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
         **run,
         theory=theory,
         flow=flow,
-        training=_constructed(TrainingSettings, table.get("training", {}), "[training]"),
+        training=_training(table.get("training", {}), flow),
         ensembles=ensembles,
         measurements=_measurements(theory, table.get("observable", [])),
         text=text,
@@ -218,12 +219,31 @@ def _theory(table: dict[str, Any]) -> TheoryTable:
 
 def _flow(table: dict[str, Any], theory: TheoryTable) -> tuple[FlowTable, Flow]:
     where = "[flow]"
-    builder = lookup(FLOWS, table.get("name"), f"{where}: name")
-    if theory.action.space is not CIRCLE:
-        raise InputError(f"{where}: {table['name']} is a flow of gauge fields, and the theory is {theory.name}")
+    name = table.get("name")
+    builder = lookup(FLOWS, name, f"{where}: name")
     options = {k: v for k, v in table.items() if k != "name"}
-    values = checked(arguments(builder, given=("shape",)), options, where, ["name"])
-    return FlowTable(table["name"], values), built(builder, where, theory.shape, **values)
+    values = checked(arguments(builder, given=GIVEN), options, where, ["name"])
+    flow = built(build, where, builder, theory, values)
+    if flow.prior.space is not theory.action.space:
+        fields = "gauge" if flow.prior.space is CIRCLE else "scalar"
+        raise InputError(f"{where}: {name} is a flow of {fields} fields, and the theory is {theory.name}")
+    return FlowTable(table["name"], values), flow
+
+
+GIVEN = ("shape", "action")  # what a flow's builder takes from [theory]
+
+
+def build(builder: Callable[..., Flow], theory: TheoryTable, options: dict[str, Any]) -> Flow:
+    """The flow of this builder for this theory."""
+    given = {"shape": theory.shape, "action": theory.action}
+    wanted = inspect.signature(builder).parameters
+    return builder(**{name: value for name, value in given.items() if name in wanted}, **options)
+
+
+def _training(table: dict[str, Any], flow: FlowTable | None) -> TrainingSettings:
+    """[training], with what suits the flow where the card is silent."""
+    suitable = recommended(flow.name, flow.options) if flow else {}
+    return _constructed(TrainingSettings, suitable | table, "[training]")
 
 
 def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> EnsembleTable:

@@ -7,18 +7,21 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from lattice_flows.training import CHECKPOINT_NAME, STOPPED, Progress, read_checkpoint, train
+from lattice_flows.training import CHECKPOINT_NAME, STOPPED, Checkpoint, DataError, Progress, read_checkpoint, train
 from lattice_flows.workflows.assemble import build_flow, flow_header
 from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.compute import network_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.format import with_error
 from lattice_flows.workflows.generate import generate_at
 from lattice_flows.workflows.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.progress import meter
+from lattice_flows.workflows.training_data import TrainingData, training_data
 
 
 def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Console) -> None:
@@ -33,11 +36,13 @@ def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Consol
         held = read_checkpoint(checkpoint) if checkpoint.exists() else None
         if held is None or not held.reason:
             use_threads(resumed_threads(held.threads, str(checkpoint)) if held else network_threads())
-            _train(folder, card, stop, console)
+            _train(folder, card, held, stop, console)
         generate_at(folder.evaluation, card, evaluation_table(), checkpoint, stop, console)
 
 
-def _train(folder: RunFolder, card: Card, stop: StopRequest, console: Console) -> None:
+def _train(folder: RunFolder, card: Card, held: Checkpoint | None, stop: StopRequest, console: Console) -> None:
+    data = None if card.training.data is None else training_data(card.training.data, card.theory)
+    header = _header(card, data, held)
     flow = build_flow(card, resolve_device(card.device))
     settings = card.training
     total = settings.max_steps if settings.max_seconds is None else settings.max_seconds
@@ -47,23 +52,42 @@ def _train(folder: RunFolder, card: Card, stop: StopRequest, console: Console) -
         def report(state: Progress) -> None:
             done = state.step if settings.max_seconds is None else min(state.seconds, total)
             record = state.record
-            measured = f", ESS {record.ess:.3f}, log Z >= {record.log_z_bound:.3f}" if record else ""
+            ess = f", ESS {with_error(record.ess, record.ess_error)}" if record else ""
+            measured = f"{ess}, log Z >= {record.log_z_bound:.3f}" if record else ""
             progress.update(done, f"step {state.step}, loss {state.loss:.3f}{measured}")
 
-        header = flow_header(card)
-        result = train(
-            flow,
-            card.theory.action,
-            settings,
-            folder.flow,
-            seed=card.seed,
-            header=header,
-            report=report,
-            should_stop=stop,
-        )
+        try:
+            result = train(
+                flow,
+                card.theory.action,
+                settings,
+                folder.flow,
+                seed=card.seed,
+                header=header,
+                data=data and data.learn,
+                held_out=data and data.held_out,
+                report=report,
+                should_stop=stop,
+            )
+        except DataError as error:
+            raise InputError(str(error)) from None
         if result.reason == STOPPED:
             raise Stopped(stop.signal)
+        if result.reason == "no_parameters":
+            progress.line("nothing to train: the flow has no parameters")
+            return
         progress.line(f"{result.step} steps in {result.train_seconds:.1f} s, ended by {result.reason}")
+
+
+def _header(card: Card, data: TrainingData | None, held: Checkpoint | None) -> dict[str, Any]:
+    """What the checkpoint says of the flow and of the data. Raises InputError where the data changed meanwhile."""
+    header = flow_header(card) if data is None else {**flow_header(card), "data": data.identity}
+    if held is not None and data is not None and held.header.get("data") not in (None, data.identity):
+        raise InputError(
+            f"training.data = {card.training.data!r}: holds other configurations than when the training began; "
+            "bring those back, or choose another --out"
+        )
+    return header
 
 
 def evaluation_table() -> EnsembleTable:

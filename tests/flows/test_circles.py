@@ -100,14 +100,16 @@ def test_vectors_turn_with_the_circle(n_components: int, generator: torch.Genera
 
 
 @EVERY
-def test_scalars_are_even_where_declared(case: CircleCase, seed: int) -> None:
-    """-y(-x) has the same scalars and mirrored vectors; and where this is not declared it is not so."""
+def test_mirror_image(case: CircleCase, seed: int) -> None:
+    """-y(-x) has mirrored scalars and vectors; mirroring does nothing exactly where that is declared."""
     x, parameters = _draw(case, 1.0, seed)
-    mirrored = parameters.clone()
-    mirrored[:, case.circle.n_scalars + case.circle.n_vectors :] *= -1.0
+    scalars, vectors = parameters.split([case.circle.n_scalars, 2 * case.circle.n_vectors], -1)
+    mirrored = case.circle.mirror(scalars.T).T
+    signs = torch.tensor([1.0, -1.0]).repeat_interleave(case.circle.n_vectors)
     y, _ = case.circle.forward(x, parameters)
-    image, _ = case.circle.forward(-x, mirrored)
-    assert torch.allclose(-image, y, atol=1e-12, rtol=0) == case.circle.even_scalars
+    image, _ = case.circle.forward(-x, torch.cat([mirrored, signs * vectors], -1))
+    torch.testing.assert_close(-image, y, atol=1e-12, rtol=0)
+    assert torch.equal(mirrored, scalars) == case.circle.even_scalars
 
 
 @pytest.mark.parametrize("s", [-1.5, 0.4, 2.0])

@@ -83,7 +83,17 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-RECORD = Record(5, 0.1, -1.0, 0.5, 2.0, 1e-3, 1.0, 3.0)
+RECORD = Record(5, 0.1, -1.0, 0.5, 2.0, 1e-3, 1.0, 3.0, ess_error=0.01, log_z_upper=None, batch_size=64.0)
+
+
+def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Also what is not known; but what always is may not be missing."""
+    path = tmp_path / "history.csv"
+    append_record(path, RECORD)
+    assert read_history(path) == [RECORD]
+    path.write_text(path.read_text().replace("-1.0,0.5", "-1.0,"))
+    with pytest.raises(CheckpointError, match="what is not a number"):
+        read_history(path)
 
 
 def test_a_kill_or_a_full_disk_may_meet_any_byte_of_the_history(tmp_path: Path) -> None:
@@ -106,7 +116,7 @@ def test_a_kill_or_a_full_disk_may_meet_any_byte_of_the_history(tmp_path: Path) 
 @pytest.mark.parametrize("pack", ["torch", "pickle"])
 def test_pickles_are_refused_unexecuted(tmp_path: Path, pack: str) -> None:
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
-    content = {"format": "lattice_flows training checkpoint", "version": 1, "flow": Intruder(trace)}
+    content = {"format": "lattice_flows training checkpoint", "version": 2, "flow": Intruder(trace)}
     if pack == "torch":
         torch.save(content, path)
     else:
@@ -136,7 +146,11 @@ def test_truncated_and_foreign_files_are_refused_in_one_line(tmp_path: Path) -> 
         ({"weights": torch.ones(1)}, "not a checkpoint of lattice_flows"),
         (torch.ones(1), "not a checkpoint of lattice_flows"),
         ({"format": "lattice_flows training checkpoint", "version": 99}, "version 99"),
-        ({"format": "lattice_flows training checkpoint", "version": 1, "seed": 1}, "incomplete checkpoint"),
+        (
+            {"format": "lattice_flows training checkpoint", "version": 1, "seed": 1},
+            "checkpoint version 1, this package reads 2; train again",
+        ),
+        ({"format": "lattice_flows training checkpoint", "version": 2, "seed": 1}, "incomplete checkpoint"),
     ],
 )
 def test_other_torch_files_are_refused(tmp_path: Path, content: object, message: str) -> None:

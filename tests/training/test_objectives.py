@@ -91,6 +91,27 @@ def test_path_gradient_vanishes_at_beta_zero(generator: torch.Generator) -> None
     assert _gradient(path_gradient, flow, WilsonU1(0.0), 16, generator).abs().max() < 1e-12
 
 
+@FLOWS
+def test_likelihoods_have_the_gradient_of_finite_differences(
+    build: Callable[..., Flow], generator: torch.Generator
+) -> None:
+    """Through the inverse of the maps, which forward_kl and reinforce need."""
+    flow = build((4, 4)).double()
+    x = 2.0 * math.pi * torch.rand((4, 2, 4, 4), generator=generator, dtype=torch.float64) - math.pi
+    weights = list(flow.parameters())
+    directions = [torch.randn(w.shape, generator=generator, dtype=torch.float64) for w in weights]
+    gradients = torch.autograd.grad(flow.log_prob(x).sum(), weights, allow_unused=True)
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions) if g is not None)
+    ends = []
+    with torch.no_grad():
+        for step in (1e-6, -2e-6):
+            torch._foreach_add_(weights, directions, alpha=step)
+            ends.append(float(flow.log_prob(x).sum()))
+    difference = (ends[0] - ends[1]) / 2e-6
+    assert difference == pytest.approx(slope, rel=1e-4)
+    assert abs(slope) > 1e-2
+
+
 def test_scaled_action(generator: torch.Generator) -> None:
     action = WilsonU1(3.0)
     x = torch.randn(3, 2, 4, 4, generator=generator, dtype=torch.float64)

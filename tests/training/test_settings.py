@@ -1,6 +1,8 @@
 """The [training] table."""
 
+import importlib.util
 import math
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,15 @@ from lattice_flows.training import TrainingSettings
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("objective", "forward_kl"),
+        ("objective", "backward_kl"),
+        ("mixture_reverse", "mixture"),
+        ("mixture_weights", (1.0, 0.0)),
+        ("buffer_size", 0),
+        ("patience", 0),
+        ("final_batch_size", 32),
+        ("adam_beta2", 1.0),
+        ("precision", "float16"),
+        ("clip_norm", -1.0),
         ("max_steps", 0),
         ("max_seconds", -1.0),
         ("target_ess", 1.5),
@@ -46,3 +56,37 @@ def test_schedules_follow_the_progress() -> None:
     assert settings.learning_rate_at(1.0) == pytest.approx(0.0, abs=1e-15)
     assert [settings.action_scale_at(at) for at in (0.0, 0.25, 0.5, 1.0)] == [0.0, 0.5, 1.0, 1.0]
     assert TrainingSettings().action_scale_at(0.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"objective": "forward_kl"}, "'forward_kl' needs training.data: 'direct' or an ensemble file"),
+        ({"objective": "mixture"}, "'mixture' needs training.data"),
+        ({"objective": "self_normalised", "anneal": 0.1}, "training.anneal must be 0 with self_normalised"),
+        ({"objective": "reinforce", "batch_size": 1}, "training.batch_size must be at least 2 with reinforce"),
+        (
+            {"objective": "mixture", "mixture_reverse": "reinforce", "batch_size": 1, "data": "direct"},
+            "training.batch_size must be at least 2",
+        ),
+    ],
+)
+def test_refuses_what_does_not_go_together(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingSettings(**table)
+
+
+def test_tensorboard_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not TrainingSettings().tensorboard
+    with pytest.raises(ValueError, match=r"training\.tensorboard = true needs the package tensorboard: pip install"):
+        TrainingSettings(tensorboard=True)
+
+
+def test_batch_size_doubles_in_equal_parts_of_the_run() -> None:
+    settings = TrainingSettings(batch_size=100, final_batch_size=800)
+    assert [settings.batch_size_at(at) for at in (0.0, 0.24, 0.26, 0.51, 0.76, 1.0)] == [100, 100, 200, 400, 800, 800]
+    odd = TrainingSettings(batch_size=64, final_batch_size=200)
+    assert [odd.batch_size_at(at) for at in (0.0, 0.5, 0.9)] == [64, 113, 200]
+    assert TrainingSettings(batch_size=64, final_batch_size=64).batch_size_at(0.7) == 64
+    assert TrainingSettings(batch_size=64).batch_size_at(1.0) == 64

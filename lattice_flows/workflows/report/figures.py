@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lattice_flows.exact import ExactU1
@@ -17,7 +16,6 @@ from lattice_flows.workflows.report.charge_figures import charge_plots
 from lattice_flows.workflows.report.house_style import (
     GREY,
     STYLE,
-    WIDTH,
     FigureData,
     Plot,
     colour,
@@ -27,13 +25,13 @@ from lattice_flows.workflows.report.house_style import (
 )
 from lattice_flows.workflows.report.scalar_figures import magnetisation_plots
 from lattice_flows.workflows.report.topology_figures import topology_plots
+from lattice_flows.workflows.report.training_figures import training_plots
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]
 
 _FRESH = "fresh flow samples"
 _MOST_ERRORS = 8.0  # that a difference is drawn at
-_MOST_POINTS = 2000  # of a training history
 
 
 def all_plots(
@@ -56,7 +54,7 @@ def all_plots(
             *topology_plots(summary, exact),
             *magnetisation_plots(groups, summary),
             *weights(groups, samples, summary, sampled),
-            *training(history, sampled),
+            *training_plots(history, sampled),
         ]
 
 
@@ -198,41 +196,3 @@ def _edges(values: Array) -> Array:
     low, high = min(float(np.quantile(values, 0.002)), 0.0), max(float(values.max()), 0.0)
     margin = 0.03 * max(high - low, 1e-6)
     return np.linspace(low - margin, high + margin, 61)
-
-
-def training(history: Sequence[Record], exact: ExactU1 | None) -> list[Plot]:
-    """The bound on log Z and the ESS against the seconds of training."""
-    rows = [row for row in history if math.isfinite(row.log_z_bound)]
-    if not rows:
-        return []
-    rows = [*rows[: -1 : -(-len(rows) // _MOST_POINTS)], rows[-1]]
-    seconds = np.array([row.seconds for row in rows])
-    bound, ess = np.array([row.log_z_bound for row in rows]), np.array([row.ess for row in rows])
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    style = "o-" if len(rows) < 40 else "-"
-    upper.plot(seconds, bound, style, color=colour(0), label=r"$\langle \log w \rangle$")
-    bottom, top = bound[len(bound) // 8 :].min(), bound.max()  # the first steps come from far below
-    ending, against = f"{bound[-1]:.2f}", ""
-    if exact is not None:
-        top, against = max(top, exact.log_z), f" (exact log Z: {exact.log_z:.2f})"
-        upper.axhline(exact.log_z, color="0.2", linestyle="--", linewidth=1.0, label=r"exact $\log Z$")
-    margin = 0.08 * max(top - bottom, 1e-3)
-    upper.set(ylim=(bottom - margin, top + margin), ylabel=r"bound on $\log Z$")
-    legend_above(figure)
-    lower.plot(seconds, ess, style, color=colour(0), clip_on=False)
-    lower.set(xlabel="seconds of training", ylabel="ESS", ylim=(0, 1), xlim=(0, 1.03 * seconds[-1] or 1))
-    return [
-        Plot(
-            "training",
-            figure,
-            f"Training history over {seconds[-1]:.0f} seconds: the bound on log Z ends at {ending}{against}, "
-            f"the ESS at {ess[-1]:.3f}.",
-            "Training: the variational bound ⟨log w⟩ ≤ log Z (minus the loss) and the effective sample size, both of "
-            f"fresh samples of the averaged weights. The bound ends at {ending}{against}.",
-            FigureData(
-                ("training (seconds)", "step", "bound on log Z", "ESS"),
-                [(row.seconds, row.step, row.log_z_bound, row.ess) for row in rows],
-            ),
-        )
-    ]

@@ -1,0 +1,54 @@
+"""The multiscale flow with plaquette couplings on top, for actions whose plaquettes interact."""
+
+import torch
+
+from lattice_flows.actions import Action, WilsonU1
+from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.initialise import initialise
+from lattice_flows.flows.multiscale import ConditionerName, multiscale_transform
+from lattice_flows.flows.plaquette_action import stiffness
+from lattice_flows.flows.plaquette_coupling import CircleName, PatternName, check_shape, circle_transform, sweeps
+from lattice_flows.flows.prior import HaarU1
+from lattice_flows.flows.transform import Chain
+
+_LAST_LAYER = 0.02  # initial size of the networks' last layers, where they cannot be zero
+
+
+def hybrid(
+    shape: tuple[int, int],
+    action: Action,
+    *,
+    conditioner: ConditionerName = "exact",
+    tree_beta: float | None = None,
+    n_layers: int = 16,
+    pattern: PatternName = "checkerboard",
+    transform: CircleName = "projection",
+    n_components: int = 1,
+    n_bins: int = 8,
+    hidden: tuple[int, ...] = (16,),
+) -> Flow:
+    """The flow from Haar-random links through the tree of `multiscale` and then `n_layers` plaquette couplings.
+
+    The tree gives the fluxes of large regions their widths, which couplings hardly change; the couplings, identities
+    at first, make neighbouring plaquettes interact. Under the checkerboard pattern the conditional densities of any
+    action of loops up to 2x1 are within their reach.
+
+    conditioner: of the tree. "exact" is that of the Wilson action at `tree_beta`, which defaults to a
+    mean curvature of `action`; it needs no training, and the weights of one lattice serve every other one. The other
+    options are those of `plaquette_coupling`; several components must be told apart before they can learn
+    different things, so more than one begin near the identity, not at it.
+
+    Raises ValueError for a shape whose sides are not multiples of 4, and for values out of range.
+    """
+    check_shape("hybrid", shape)
+    circle = circle_transform(transform, n_components, n_bins)
+    tree = multiscale_transform(shape, _tree_action(action, tree_beta), conditioner=conditioner)
+    last_layer = 0.0 if circle.n_vectors == 1 else _LAST_LAYER  # alike components would stay so
+    flow = Flow(HaarU1((2, *shape)), Chain(tree, *sweeps(n_layers, pattern, circle, hidden, last_layer)))
+    initialise(flow, torch.Generator().manual_seed(0))
+    return flow
+
+
+def _tree_action(action: Action, tree_beta: float | None) -> WilsonU1:
+    """The action of independent plaquettes that the tree starts from."""
+    return WilsonU1(stiffness(action) if tree_beta is None else tree_beta)

@@ -1,0 +1,170 @@
+"""The hierarchical Wilson-loop flow of 2D U(1): the flux of the torus is shared out, half by half."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lattice_flows.actions import Action, WilsonU1
+from lattice_flows.flows.conditioners import (
+    Conditioner,
+    ExactConditioner,
+    NetworkConditioner,
+    StructuredConditioner,
+)
+from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.initialise import initialise
+from lattice_flows.flows.plaquette_action import stiffness
+from lattice_flows.flows.prior import HaarU1
+from lattice_flows.flows.transform import Transform
+from lattice_flows.flows.tree import RegionTree
+from lattice_flows.flows.tree_map import tree_forward, tree_inverse
+from lattice_flows.lattice import CIRCLE, plaquette
+
+ConditionerName = Literal["mlp", "structured", "exact"]
+
+
+class Multiscale(Transform):
+    """Gives every region's flux to its halves, from the torus down to single plaquettes.
+
+    In a region with flux s the share a of the first half, an angle, becomes s/2 + u', where u' = f(u; s) is a spline of
+    u = wrap(a - s/2). From Haar-random links all shares of all regions are independent and uniform; here they acquire
+    the densities that `conditioner` gives. Each share is changed by one link that the two halves have in common and
+    that no other region sees, so the map commutes with gauge transformations and its log_det is the sum of log f'.
+    Which links carry the change does not matter: here those of a comb (theta_1 of all rows but the first, theta_0 of
+    the last row). Where the splines are odd it also commutes with charge conjugation.
+
+    It exploits that in two dimensions the plaquettes are independent but for their sum, which makes the share's
+    density a function of s alone. Where plaquettes interact it is a starting point for other layers.
+    """
+
+    leaves: Tensor
+    sites: Tensor
+    lo: Tensor
+    mid: Tensor
+
+    def __init__(self, tree: RegionTree, conditioner: Conditioner) -> None:
+        super().__init__()
+        self.tree, self.conditioner = tree, conditioner
+        sites = torch.from_numpy(tree.leaves)
+        self.register_buffer("leaves", sites, persistent=False)
+        self.register_buffer("sites", torch.argsort(sites), persistent=False)
+        self.register_buffer("lo", torch.from_numpy(tree.lo), persistent=False)
+        self.register_buffer("mid", torch.from_numpy(tree.mid), persistent=False)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        before = self.leaves_of(plaquette(z, 0, 1)).double()
+        after, log_det = tree_forward(self._shares(before), self.conditioner.tables(), self.tree)
+        return z + self._link_change(after - before).to(z.dtype), log_det.to(z.dtype)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        before = self.leaves_of(plaquette(x, 0, 1)).double()
+        shares, log_det = tree_inverse(before, self.conditioner.tables(), self.tree)
+        return x + self._link_change(self._plaquettes(shares) - before).to(x.dtype), log_det.to(x.dtype)
+
+    def leaves_of(self, field: Tensor) -> Tensor:
+        """Plaquettes (B, L0, L1) in the tree's order, (B, V)."""
+        return field.flatten(1)[:, self.leaves]
+
+    def field(self, leaves: Tensor) -> Tensor:
+        """Plaquettes (B, V) of the tree's order in that of the lattice, (B, L0, L1)."""
+        return leaves[:, self.sites].unflatten(1, self.tree.shape)
+
+    def _shares(self, plaquettes: Tensor) -> Tensor:
+        """The flux through the first half of every region, wrapped, (B, V - 1)."""
+        sums = torch.nn.functional.pad(plaquettes.cumsum(1), (1, 0))
+        return CIRCLE.wrap(sums[:, self.mid] - sums[:, self.lo])
+
+    def _plaquettes(self, shares: Tensor) -> Tensor:
+        """Plaquettes (B, V) with the given shares and no flux through the torus: the inverse of _shares, wrapped."""
+        sums = self._sums(shares)
+        return CIRCLE.wrap(sums.diff(dim=1))
+
+    def _sums(self, shares: Tensor) -> Tensor:
+        """The flux through the leaves below each place 0 ... V, (B, V + 1): share = sums(mid) - sums(lo)."""
+        sums = shares.new_zeros(shares.shape[0], shares.shape[1] + 2)
+        for level in self.tree.levels:
+            sums = sums.index_copy(1, self.mid[level], sums[:, self.lo[level]] + shares[:, level])
+        return sums
+
+    def _link_change(self, change: Tensor) -> Tensor:
+        """A change of the links (B, 2, L0, L1) that changes the plaquettes by (B, V), in the tree's order, mod 2 pi."""
+        p = self.field(CIRCLE.wrap(change))  # so that the inverse takes back the same change
+        columns = p.cumsum(1)
+        along_1 = torch.nn.functional.pad(columns[:, :-1], (0, 0, 1, 0))
+        last_row = torch.nn.functional.pad(-columns[:, -1, :-1].cumsum(1), (1, 0)).unsqueeze(1)
+        along_0 = torch.cat([torch.zeros_like(p[:, :-1]), last_row], 1)
+        return torch.stack([along_0, along_1], 1)
+
+
+def multiscale_transform(
+    shape: tuple[int, int],
+    action: Action,
+    *,
+    conditioner: ConditionerName = "mlp",
+    n_bins: int | None = None,
+    n_knots: int | None = None,
+    n_harmonics: int = 16,
+    hidden: tuple[int, ...] = (32, 32),
+) -> Multiscale:
+    """See `multiscale`."""
+    tree = RegionTree(shape)
+    return Multiscale(tree, _conditioner(tree, action, conditioner, n_bins, n_knots, n_harmonics, tuple(hidden)))
+
+
+def multiscale(
+    shape: tuple[int, int],
+    action: Action,
+    *,
+    conditioner: ConditionerName = "mlp",
+    n_bins: int | None = None,
+    n_knots: int | None = None,
+    n_harmonics: int = 16,
+    hidden: tuple[int, ...] = (32, 32),
+) -> Flow:
+    """The multiscale flow from Haar-random links, on a 2D lattice of any two sides.
+
+    conditioner: "mlp", a network of widths `hidden` per kind of split; "structured", an even function with
+    `n_harmonics` cosines for each; "exact", the density of the Wilson action, which needs no training.
+    n_bins: of each spline, n_knots: values of |s| at which they are tabulated; the defaults suit the conditioner.
+
+    Raises ValueError for a shape that is not 2D, for values out of range, and for "exact" with another action.
+    """
+    transform = multiscale_transform(
+        shape,
+        action,
+        conditioner=conditioner,
+        n_bins=n_bins,
+        n_knots=n_knots,
+        n_harmonics=n_harmonics,
+        hidden=hidden,
+    )
+    flow = Flow(HaarU1((2, *shape)), transform)
+    initialise(flow, torch.Generator().manual_seed(0))
+    return flow
+
+
+_DEFAULTS = {"mlp": (12, 49), "structured": (64, 25), "exact": (64, 129)}  # n_bins, n_knots
+_GRID = 768  # points between 0 and pi of tabulated densities
+
+
+def _conditioner(
+    tree: RegionTree,
+    action: Action,
+    name: str,
+    n_bins: int | None,
+    n_knots: int | None,
+    n_harmonics: int,
+    hidden: tuple[int, ...],
+) -> Conditioner:
+    if name not in _DEFAULTS:
+        raise ValueError(f"conditioner must be one of {', '.join(_DEFAULTS)}, got {name!r}")
+    bins, knots = _DEFAULTS[name]
+    n_bins, n_knots = bins if n_bins is None else n_bins, knots if n_knots is None else n_knots
+    if name == "mlp":
+        return NetworkConditioner(tree.splits, n_bins, n_knots, hidden)
+    if name == "structured":
+        return StructuredConditioner(tree.splits, n_bins, n_knots, n_harmonics, _GRID // 2, stiffness(action))
+    if not isinstance(action, WilsonU1):
+        raise ValueError(f"conditioner = 'exact' is for the Wilson action, not for {type(action).__name__}")
+    return ExactConditioner(tree.splits, action.beta, n_bins, n_knots, _GRID)

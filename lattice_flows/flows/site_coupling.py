@@ -1,0 +1,122 @@
+"""Couplings of scalar fields: some sites move, given the sites around them that do not."""
+
+import itertools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lattice_flows.flows.line import LineTransform
+from lattice_flows.flows.neighbour_context import NeighbourContext
+from lattice_flows.flows.score import ScoredField, forward_with_score
+from lattice_flows.flows.transform import Transform
+
+Mask = NDArray[np.bool_]
+
+
+class SiteCoupling(Transform):
+    """x = y(z; parameters) at the active sites, whose parameters the context computes from frozen sites around them.
+
+    `active` (n_active,) are sites, counted in C order, and `neighbours` (n_neighbours, n_active) the frozen sites that
+    the context sees from each of them: see `stencil`. Lattices of any dimension; the weights do not know the shape.
+    """
+
+    active: Tensor
+    neighbours: Tensor
+
+    def __init__(self, active: Tensor, neighbours: Tensor, line: LineTransform, context: NeighbourContext) -> None:
+        super().__init__()
+        self.register_buffer("active", active, persistent=False)
+        self.register_buffer("neighbours", neighbours, persistent=False)
+        self.line, self.context = line, context
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        sites = by_site(z)
+        moved, log_slope = self.line.forward(sites[self.active], *self.context.forward(self.near(sites)))
+        return as_field(sites.index_copy(0, self.active, moved), z), log_slope.sum(0)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        sites = by_site(x)
+        moved, log_slope = self.line.inverse(sites[self.active], *self.context.forward(self.near(sites)))
+        return as_field(sites.index_copy(0, self.active, moved), x), log_slope.sum(0)
+
+    def near(self, sites: Tensor) -> Tensor:
+        """The frozen neighbours (n_neighbours, n_active, B) of sites (V, B)."""
+        return sites.index_select(0, self.neighbours.flatten()).unflatten(0, self.neighbours.shape)
+
+
+class SiteMap(Transform):
+    """One line transform at every site, with learnt even parameters; odd ones are 0: it commutes with phi -> -phi."""
+
+    def __init__(self, line: LineTransform) -> None:
+        super().__init__()
+        self.line = line
+        self.even = nn.Parameter(torch.zeros(line.n_even))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Back to the identity."""
+        nn.init.zeros_(self.even)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_slope = self.line.forward(z, *self.parameters_at(z))
+        return x, log_slope.flatten(1).sum(1)
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_slope = self.line.inverse(x, *self.parameters_at(x))
+        return z, log_slope.flatten(1).sum(1)
+
+    def parameters_at(self, field: Tensor) -> tuple[Tensor, Tensor]:
+        """(n_even, B, *shape) and (n_odd, B, *shape)."""
+        even = self.even.to(field.dtype).reshape(-1, *[1] * field.ndim).expand(-1, *field.shape)
+        return even, field.new_zeros(self.line.n_odd, *field.shape)
+
+
+@forward_with_score.register
+def _(transform: SiteCoupling, z: Tensor, score: Tensor) -> ScoredField:
+    """With y(a) the map of an active site the active scores become g' = (g - d log y'/da) / y', and every frozen one
+    loses the derivative of log y' + g' y with respect to its site, which acts through the context.
+    """
+    sites, scores = by_site(z if z.requires_grad else z.detach().requires_grad_(True)), by_site(score)
+    active, near = sites[transform.active], transform.near(sites)
+    moved, log_slope = transform.line.forward(active, *transform.context.forward(near))
+    (d_log,) = torch.autograd.grad(log_slope.sum(), active, retain_graph=True, materialize_grads=True)
+    after = (scores[transform.active] - d_log) * torch.exp(-log_slope.detach())
+    (by_near,) = torch.autograd.grad((log_slope + after * moved).sum(), near, retain_graph=True)
+    scores = scores.index_add(0, transform.neighbours.flatten(), by_near.flatten(0, 1), alpha=-1)
+    scores = scores.index_copy(0, transform.active, after)
+    x = as_field(sites.index_copy(0, transform.active, moved), z)
+    return ScoredField(x, log_slope.sum(0), as_field(scores, z))
+
+
+@forward_with_score.register
+def _(transform: SiteMap, z: Tensor, score: Tensor) -> ScoredField:
+    z = z if z.requires_grad else z.detach().requires_grad_(True)
+    node = z.view_as(z)
+    x, log_slope = transform.line.forward(node, *transform.parameters_at(z))
+    (d_log,) = torch.autograd.grad(log_slope.sum(), node, retain_graph=True, materialize_grads=True)
+    return ScoredField(x, log_slope.flatten(1).sum(1), (score - d_log) * torch.exp(-log_slope.detach()))
+
+
+def stencil(active: Mask, frozen: Mask, reach: int) -> tuple[Tensor, Tensor]:
+    """The active sites (n_active,), and the frozen sites within `reach` of each along every axis
+    (n_neighbours, n_active); both masks have the lattice's shape. A place counts if it is frozen for all active sites.
+    """
+    shape = active.shape
+    here = np.argwhere(active)  # (n_active, D)
+    columns = []
+    for offset in itertools.product(range(-reach, reach + 1), repeat=active.ndim):
+        there = tuple(((here + offset) % shape).T)
+        if frozen[there].all():
+            columns.append(np.ravel_multi_index(there, shape))
+    return torch.from_numpy(np.flatnonzero(active)), torch.from_numpy(np.stack(columns))
+
+
+def by_site(field: Tensor) -> Tensor:
+    """(B, *lattice_shape) -> (V, B): rows of one site each are contiguous, and picking sites copies whole rows."""
+    return field.flatten(1).t().contiguous()
+
+
+def as_field(sites: Tensor, like: Tensor) -> Tensor:
+    """The inverse of by_site, shaped like `like`."""
+    return sites.t().reshape(like.shape)

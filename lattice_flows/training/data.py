@@ -1,0 +1,34 @@
+"""Configurations of the target that a training learns from, or is judged by."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lattice_flows.lattice import CIRCLE, Space
+
+DataSource = Callable[[int, torch.Generator], Tensor]
+"""n, generator -> n configurations of the target (n, *event). What it gives depends on the generator alone, whose
+state is in the checkpoint: it is the only cursor."""
+
+_ROUNDING = 1e-6  # radians beyond pi: pi itself in single precision
+_TRIED = 16
+
+
+class DataError(ValueError):
+    """Data that are no configurations of the theory: one line that says which and why."""
+
+
+def check_configurations(x: Tensor, space: Space, event: tuple[int, ...], where: str) -> None:
+    """Refuse what is not (n, *event), finite and, on the circle, angles in [-pi, pi]. Raises DataError."""
+    if tuple(x.shape[1:]) != tuple(event):
+        raise DataError(f"{where}: holds configurations of shape {list(x.shape[1:])}, the theory has {list(event)}")
+    if not torch.isfinite(x).all():
+        raise DataError(f"{where}: holds values that are not finite")
+    if space is CIRCLE and (largest := float(x.abs().max())) > torch.pi + _ROUNDING:
+        raise DataError(f"{where}: holds no U(1) angles: the largest is {largest:.6g}, beyond pi")
+
+
+def check_source(source: DataSource, space: Space, event: tuple[int, ...], device: torch.device) -> None:
+    """Draw a few configurations and check them. Raises DataError."""
+    check_configurations(source(_TRIED, torch.Generator(device).manual_seed(0)), space, event, "training.data")

@@ -1,0 +1,40 @@
+"""A training that starts from the weights of another: of a smaller lattice, or at another coupling."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lattice_flows.flows import Flow
+from lattice_flows.training.checkpoint import CheckpointError, load_flow_weights
+
+
+def inherit(flow: Flow, path: Path, header: dict[str, Any]) -> str:
+    """Give the flow the averaged weights of the checkpoint at `path`; returns their checksum.
+
+    Theory name and flow table of both headers must be equal; shape and couplings may differ. What is larger on a
+    larger lattice, as the levels of a tree, keeps its own first weights for what the parent has not; parameters go by
+    name. Raises CheckpointError for a checkpoint of another theory or flow, or whose weights do not fit.
+    """
+    parent = load_flow_weights(path)
+    for what, own, theirs in (
+        ("theory", _name(header), _name(parent.header)),
+        ("flow", header.get("flow"), parent.header.get("flow")),
+    ):
+        if own != theirs:
+            raise CheckpointError(f"{path}: cannot start from it: it is of the {what} {theirs}, this is {own}")
+    common = {name: weight for name, weight in flow.named_parameters() if name in parent.weights}
+    if not common:
+        raise CheckpointError(f"{path}: cannot start from it: it has no weight in common with this flow")
+    for name, weight in common.items():
+        if weight.shape != parent.weights[name].shape:
+            shapes = f"{list(parent.weights[name].shape)}, not {list(weight.shape)}"
+            raise CheckpointError(f"{path}: cannot start from it: its {name} has the shape {shapes}")
+    with torch.no_grad():
+        for name, weight in common.items():
+            weight.copy_(parent.weights[name])
+    return parent.sha256
+
+
+def _name(header: dict[str, Any]) -> Any:
+    return header.get("theory", {}).get("name")

@@ -1,0 +1,77 @@
+"""One step of the training, and what it carries from step to step."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lattice_flows.actions import Action
+from lattice_flows.flows import Flow
+from lattice_flows.training.clipping import BlockClip, Clip, NormClip
+from lattice_flows.training.gradient_noise import GradientNoise
+from lattice_flows.training.objectives import ObjectiveFunction, Scaled
+from lattice_flows.training.settings import TrainingSettings
+
+
+class StepInfo(NamedTuple):
+    """The step's loss and gradient norm, numbers on the device, and whether both were finite in all steps since the
+    last reset.
+    """
+
+    loss: Tensor
+    gradient_norm: Tensor
+    finite: Tensor
+
+
+class Optimiser:
+    """Adam on clipped gradients with the settings' schedules, and the running average of the weights.
+
+    A step does not wait for the device.
+    """
+
+    def __init__(self, flow: Flow, settings: TrainingSettings, objective: ObjectiveFunction) -> None:
+        self.flow, self.settings, self.objective = flow, settings, objective
+        self.parameters = list(flow.parameters())
+        self.average = copy.deepcopy(flow).requires_grad_(False)
+        self._averages: list[Tensor] = list(self.average.parameters())
+        self._weights = [weight.detach() for weight in self.parameters]
+        betas = (0.9, settings.adam_beta2)
+        self.adam = torch.optim.Adam(self.parameters, lr=settings.learning_rate, betas=betas, fused=True)
+        self.noise = GradientNoise(self.parameters)
+        self.clip: Clip = (
+            NormClip(flow, settings.clip_norm) if settings.clip is None else BlockClip(flow, settings.clip)
+        )
+        self._finite: Tensor | None = None
+
+    def step(
+        self, action: Action, progress: float, n_done: int, generator: torch.Generator, dtype: torch.dtype
+    ) -> StepInfo:
+        """The step after `n_done` others, at this progress of the run."""
+        settings = self.settings
+        n = settings.batch_size_at(progress)
+        loss, _ = self.objective(self.flow, scaled(action, settings, progress), n, generator, dtype)
+        self.adam.zero_grad()
+        loss.backward()
+        norm = self.clip()
+        self.noise.measure(self.adam, n_done)
+        for group in self.adam.param_groups:
+            group["lr"] = settings.learning_rate_at(progress)
+        self.adam.step()
+        # The average forgets the first weights faster than ema_decay would, as in an arithmetic mean.
+        decay = min(settings.ema_decay, (n_done + 1) / (n_done + 11.0))
+        torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
+        loss = loss.detach()
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        self._finite = finite if self._finite is None else finite & self._finite
+        return StepInfo(loss, norm, self._finite)
+
+    def forget_finite(self) -> None:
+        """Begin to watch for what is not finite anew."""
+        self._finite = None
+
+
+def scaled(action: Action, settings: TrainingSettings, progress: float) -> Action:
+    """The action that annealing has come to."""
+    factor = settings.action_scale_at(progress)
+    return action if factor == 1.0 else Scaled(action, factor)

@@ -1,0 +1,236 @@
+"""A training in progress: what the checkpoint holds, live."""
+
+import math
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lattice_flows.actions import Action
+from lattice_flows.flows import Flow
+from lattice_flows.training.catalogue import build_objective
+from lattice_flows.training.checkpoint import Checkpoint, CheckpointError, Weights, read_checkpoint, save_checkpoint
+from lattice_flows.training.data import DataSource, check_source
+from lattice_flows.training.forward_objectives import SelfNormalised
+from lattice_flows.training.history import Record
+from lattice_flows.training.inherit import inherit
+from lattice_flows.training.objectives import REVERSE_OBJECTIVES
+from lattice_flows.training.optimise import Optimiser, StepInfo
+from lattice_flows.training.settings import TrainingSettings
+from lattice_flows.training.validate import Validation, validate
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+_FIRST_SAMPLES = 256
+_JUDGED_SAMPLES = 4096  # of the validation that ends a training with a target
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss left the range of sensible values; the message says what to change. The last checkpoint is sound."""
+
+
+class Run:
+    """Flow, optimiser, generators and counters of one training in one folder."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        action: Action,
+        settings: TrainingSettings,
+        folder: Path,
+        seed: int,
+        header: dict[str, Any],
+        data: DataSource | None,
+        held_out: DataSource | None,
+    ) -> None:
+        first = next(flow.parameters())
+        self.flow, self.action, self.settings, self.path = flow, action, settings, folder / CHECKPOINT_NAME
+        self.seed, self.header, self.held_out = seed, header, held_out or data
+        self.dtype = first.dtype if settings.precision is None else getattr(torch, settings.precision)
+        for source in filter(None, (data, held_out)):
+            check_source(source, flow.prior.space, flow.prior.shape, first.device)
+        self.objective = build_objective(settings, flow, data, self.dtype, first.device)
+        self.optimiser = Optimiser(flow, settings, self.objective)
+        self.average = self.optimiser.average
+        self.generator, self.monitor_generator = (
+            _generator(seed, name, first.device) for name in ("training", "monitor")
+        )
+        self.step, self.train_seconds, self.reason, self.worst_loss = 0, 0.0, "", math.inf
+        self.best = {"ess": -math.inf, "log_z_bound": -math.inf, "looks": 0.0}
+        self.parent = ""
+
+    def begin(self) -> None:
+        """The first weights, where they are inherited, and the loss beyond which the training counts as diverged."""
+        if self.settings.init_from is not None:
+            self.parent = inherit(self.flow, Path(self.settings.init_from), self.header)
+            self.average.load_state_dict(self.flow.state_dict())
+        # Training should improve on the flow it starts from; 10 deviations above that loss it diverges.
+        loss, log_w = self.objective(self.flow, self.action, _FIRST_SAMPLES, self.monitor_generator, self.dtype)
+        self.worst_loss = float(loss.detach() + 10.0 * log_w.std() + 10.0)
+
+    def save(self, reason: str) -> None:
+        """Write the checkpoint; `reason` why the training ended, "" while it has not."""
+        optimiser = self.optimiser
+        save_checkpoint(
+            self.path,
+            Checkpoint(
+                header=self.header,
+                settings=asdict(self.settings),
+                seed=self.seed,
+                threads=torch.get_num_threads(),
+                step=self.step,
+                train_seconds=self.train_seconds,
+                reason=reason,
+                worst_loss=self.worst_loss,
+                flow=self.flow.state_dict(),
+                average=self.average.state_dict(),
+                optimizer=optimiser.adam.state_dict(),
+                generators=[self.generator.get_state(), self.monitor_generator.get_state()],
+                clip=optimiser.clip.state_dict(),
+                noise=optimiser.noise.state_dict(),
+                objective=self._objective_state(),
+                best=self.best,
+                parent=self.parent,
+            ),
+        )
+
+    def restore(self) -> None:
+        """Take up the folder's checkpoint. Raises CheckpointError where it is of another training."""
+        path, checkpoint = self.path, read_checkpoint(self.path)
+        check_same(path, checkpoint, self.header, self.settings, self.seed)
+        if checkpoint.threads != (threads := torch.get_num_threads()):
+            raise CheckpointError(f"{path}: made with {checkpoint.threads} torch threads, not {threads}")
+        self.flow.load_state_dict(checkpoint.flow)
+        self.average.load_state_dict(checkpoint.average)
+        self.optimiser.adam.load_state_dict(checkpoint.optimizer)
+        self.optimiser.clip.load_state_dict(checkpoint.clip)
+        self.optimiser.noise.load_state_dict(checkpoint.noise)
+        if isinstance(self.objective, SelfNormalised):
+            self.objective.buffer.load_state_dict(checkpoint.objective)
+        self.generator.set_state(checkpoint.generators[0])
+        self.monitor_generator.set_state(checkpoint.generators[1])
+        self.step, self.train_seconds = checkpoint.step, checkpoint.train_seconds
+        self.reason, self.worst_loss = checkpoint.reason, checkpoint.worst_loss
+        self.best, self.parent = dict(checkpoint.best), checkpoint.parent
+
+    def progress(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        return self.settings.progress(self.step, self.train_seconds)
+
+    def advance(self) -> StepInfo:
+        """One step of the optimiser."""
+        info = self.optimiser.step(self.action, self.progress(), self.step, self.generator, self.dtype)
+        self.step += 1
+        return info
+
+    def check(self, losses: StepInfo) -> None:
+        """Raises TrainingDiverged where a step since the last check was not finite, or the loss is above the start."""
+        if not bool(losses.finite):
+            raise self._diverged("a loss or a gradient is not finite")
+        if float(losses.loss) > self.worst_loss:
+            raise self._diverged(f"the loss is {float(losses.loss):.6g}, above where it started")
+        self.optimiser.forget_finite()
+
+    def look(self, losses: StepInfo) -> tuple[Record, str]:
+        """A row of the history, from fresh samples of the averaged weights, and why they end the run, if they do."""
+        settings, progress = self.settings, self.progress()
+        found, reason = self._validated()
+        if not found.finite:
+            raise self._diverged("the averaged weights give samples without a finite weight")
+        if settings.objective in REVERSE_OBJECTIVES and -found.lower.value > self.worst_loss:
+            raise self._diverged(f"the loss of the averaged weights is {-found.lower.value:.6g}")
+        record = Record(
+            step=self.step,
+            seconds=self.train_seconds,
+            loss=float(losses.loss),
+            ess=found.ess.value,
+            log_z_bound=found.lower.value,
+            learning_rate=float(self.optimiser.adam.param_groups[0]["lr"]),
+            action_scale=settings.action_scale_at(progress),
+            gradient_norm=float(losses.gradient_norm),
+            ess_error=found.ess.error,
+            largest_share=found.largest_share,
+            log_z=found.log_z.value,
+            log_z_error=found.log_z.error,
+            log_z_bound_error=found.lower.error,
+            log_z_upper=found.upper and found.upper.value,
+            log_z_upper_error=found.upper and found.upper.error,
+            n_samples=float(found.n_samples),
+            batch_size=float(settings.batch_size_at(progress)),
+            gradient_snr=self.optimiser.noise.snr(),
+        )
+        return record, reason or self._converged(record)
+
+    def _validated(self) -> tuple[Validation, str]:
+        """A look; one that sees the target reached is done again, with more samples that no look has chosen."""
+        settings, target = self.settings, self.settings.target_ess
+        found = self._validate(settings.monitor_samples, self.dtype)
+        if target is None or not found.ess.value >= target:
+            return found, ""
+        found = self._validate(max(_JUDGED_SAMPLES, settings.monitor_samples), torch.float64)
+        return found, "target_ess" if found.ess.value - found.ess.error >= target else ""
+
+    def _validate(self, n: int, dtype: torch.dtype) -> Validation:
+        return validate(self.average, self.action, n, self.monitor_generator, dtype, self.held_out)
+
+    def _converged(self, record: Record) -> str:
+        """Whether `patience` looks brought neither the ESS nor the bound on log Z an error above the best so far."""
+        improved = False
+        for name in ("ess", "log_z_bound"):
+            if getattr(record, name) > self.best[name] + getattr(record, f"{name}_error"):
+                self.best[name] = getattr(record, name)
+                improved = True
+        self.best["looks"] = 0.0 if improved or record.action_scale < 1.0 else self.best["looks"] + 1.0
+        patience = self.settings.patience
+        return "converged" if patience is not None and self.best["looks"] >= patience else ""
+
+    def _objective_state(self) -> Weights:
+        return self.objective.buffer.state_dict() if isinstance(self.objective, SelfNormalised) else {}
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        settings = self.settings
+        clip = "clip_norm" if settings.clip is None else "clip"
+        return TrainingDiverged(
+            f"training diverged at step {self.step}: {what}; "
+            f"lower training.learning_rate (now {settings.learning_rate:g}) "
+            f"or training.{clip} (now {getattr(settings, clip):g}), or raise training.warmup (now {settings.warmup:g})"
+        )
+
+
+def save_untrained(flow: Flow, settings: TrainingSettings, folder: Path, seed: int, header: dict[str, Any]) -> None:
+    """The checkpoint of a flow without parameters. Raises CheckpointError where the folder holds another training."""
+    path = folder / CHECKPOINT_NAME
+    if path.exists():
+        check_same(path, read_checkpoint(path), header, settings, seed)
+        return
+    weights, threads = flow.state_dict(), torch.get_num_threads()
+    save_checkpoint(
+        path,
+        Checkpoint(
+            header, asdict(settings), seed, threads, 0, 0.0, "no_parameters", math.inf, weights, weights, {}, []
+        ),
+    )
+
+
+def check_same(
+    path: Path, checkpoint: Checkpoint, header: dict[str, Any], settings: TrainingSettings, seed: int
+) -> None:
+    """Raises CheckpointError where the checkpoint is of a training with another header, settings or seed."""
+    mine = {"header": header, "settings": _as_json(asdict(settings)), "seed": seed}
+    for name, value in mine.items():
+        if getattr(checkpoint, name) != value:
+            raise CheckpointError(f"{path}: made with another {name}; choose another folder or remove this one")
+
+
+def _as_json(table: dict[str, Any]) -> dict[str, Any]:
+    """The table as it comes back from a checkpoint: tuples are lists."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
+
+
+def _generator(seed: int, name: str, device: torch.device) -> torch.Generator:
+    """An independent stream for each purpose."""
+    words = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),)).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(words[0]) >> 1)

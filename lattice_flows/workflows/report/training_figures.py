@@ -1,0 +1,117 @@
+"""The learning curves of a flow, from history.csv."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lattice_flows.exact import ExactU1
+from lattice_flows.training.history import Record
+from lattice_flows.workflows.format import with_error
+from lattice_flows.workflows.report.house_style import WIDTH, FigureData, Plot, colour, legend_above
+
+Array = NDArray[np.float64]
+
+_MOST_POINTS = 2000
+_FEW = 40  # points that get a symbol each
+_START = 8  # of the history, the first part in so many is left out of the limits of an axis: it comes from far away
+
+
+def training_plots(history: Sequence[Record], exact: ExactU1 | None) -> list[Plot]:
+    """Loss, ESS and log Z against the seconds of training; exact: closed forms of the theory that was sampled."""
+    rows = [row for row in history if math.isfinite(row.log_z_bound)]
+    if not rows:
+        return []
+    rows = [*rows[: -1 : -(-len(rows) // _MOST_POINTS)], rows[-1]]
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    loss, ess, log_z = figure.subplots(3, 1, sharex=True)
+    _draw_loss(loss, rows)
+    _draw_ess(ess, rows)
+    _draw_log_z(log_z, rows, exact)
+    log_z.set(xlabel="seconds of training", xlim=(0, 1.03 * rows[-1].seconds or 1))
+    legend_above(figure)
+    last = rows[-1]
+    against = "" if exact is None else f" (exact log Z: {exact.log_z:.2f})"
+    last_ess = with_error(last.ess, last.ess_error)
+    return [
+        Plot(
+            "training",
+            figure,
+            f"Training history over {last.seconds:.0f} seconds: the bound on log Z ends at {last.log_z_bound:.2f}"
+            f"{against}, the ESS at {last_ess}.",
+            "Training: the loss of single batches, the effective sample size and log Z; the latter two from fresh "
+            "samples of the averaged weights, with bands of one error. ⟨log w⟩ over the flow's samples lies below "
+            f"log Z by the divergence of flow and target; it ends at {last.log_z_bound:.2f}{against}."
+            f"{_about_data(last)}",
+            FigureData(_HEADINGS, [_cells(row) for row in rows]),
+        )
+    ]
+
+
+_HEADINGS = (
+    "training (seconds)", "step", "loss of the batch", "ESS", "its error", "log Z", "its error",
+    "bound on log Z", "its error", "upper bound on log Z", "its error",
+)  # fmt: skip
+
+
+def _cells(row: Record) -> tuple[float | None, ...]:
+    return (
+        row.seconds, row.step, row.loss, row.ess, row.ess_error, row.log_z, row.log_z_error,
+        row.log_z_bound, row.log_z_bound_error, row.log_z_upper, row.log_z_upper_error,
+    )  # fmt: skip
+
+
+def _about_data(last: Record) -> str:
+    if last.log_z_upper is None:
+        return ""
+    upper = with_error(last.log_z_upper, last.log_z_upper_error)
+    return f" The same over configurations of the target lies above log Z by the other divergence; it ends at {upper}."
+
+
+def _draw_loss(axes: Axes, rows: Sequence[Record]) -> None:
+    loss = _column(rows, "loss")
+    _curve(axes, rows, loss, None, 0, None)
+    axes.set(ylabel="loss", ylim=_limits(loss, []))
+
+
+def _draw_ess(axes: Axes, rows: Sequence[Record]) -> None:
+    _curve(axes, rows, _column(rows, "ess"), _column(rows, "ess_error"), 0, None)
+    axes.set(ylabel="ESS", ylim=(0, 1))
+
+
+def _draw_log_z(axes: Axes, rows: Sequence[Record], exact: ExactU1 | None) -> None:
+    bound, upper = _column(rows, "log_z_bound"), _column(rows, "log_z_upper")
+    _curve(axes, rows, _column(rows, "log_z"), _column(rows, "log_z_error"), 2, "log⟨w⟩")
+    if np.isfinite(upper).any():
+        _curve(axes, rows, upper, _column(rows, "log_z_upper_error"), 1, "⟨log w⟩ over data")
+    _curve(axes, rows, bound, _column(rows, "log_z_bound_error"), 0, "⟨log w⟩ of the flow")
+    known = []
+    if exact is not None:
+        known = [exact.log_z]
+        axes.axhline(exact.log_z, color="0.2", linestyle="--", linewidth=1.0, label="exact log Z")
+    axes.set(ylabel=r"$\log Z$", ylim=_limits(np.concatenate([bound, upper]).reshape(2, -1).T, known))
+
+
+def _curve(axes: Axes, rows: Sequence[Record], y: Array, error: Array | None, at: int, label: str | None) -> None:
+    seconds = _column(rows, "seconds")
+    style = "o-" if len(rows) < _FEW else "-"
+    if error is not None:
+        axes.fill_between(seconds, y - error, y + error, color=colour(at), alpha=0.25, linewidth=0)
+    axes.plot(seconds, y, style, color=colour(at), label=label)
+
+
+def _limits(y: Array, known: Sequence[float]) -> tuple[float, float]:
+    """From the lowest to the highest of all but the first values y (n, ...), and what else is to be seen."""
+    seen = np.concatenate([y[len(y) // _START :].ravel(), known])
+    seen = seen[np.isfinite(seen)]
+    low, high = float(seen.min()), float(seen.max())
+    margin = 0.08 * max(high - low, 1e-3)
+    return low - margin, high + margin
+
+
+def _column(rows: Sequence[Record], name: str) -> Array:
+    """nan where a value is not known."""
+    return np.array([getattr(row, name) for row in rows], dtype=np.float64)

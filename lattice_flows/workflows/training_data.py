@@ -1,0 +1,110 @@
+"""Configurations for a training: drawn directly, or from an ensemble file."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lattice_flows.actions.action import DirectSampler
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.training import DataError, DataSource, check_configurations
+from lattice_flows.workflows.card import TheoryTable
+from lattice_flows.workflows.errors import InputError
+
+_MOST_BYTES = 512 * 1024**2  # of configurations held in memory; of longer ensembles every k-th one is taken
+_BLOCK_BYTES = 16 * 1024**2
+_HELD_OUT = 0.1  # of an ensemble, its end: to judge by, not to learn from
+_FEWEST = 100
+
+
+class TrainingData(NamedTuple):
+    """Two sources, and what tells these data from others (JSON-able)."""
+
+    learn: DataSource
+    held_out: DataSource
+    identity: str
+
+
+@dataclass(frozen=True)
+class DirectData:
+    """Fresh independent configurations at every call."""
+
+    draw: DirectSampler
+    event: tuple[int, ...]
+
+    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, *event), from streams whose keys the generator gives."""
+        keys = torch.randint(2**63 - 1, (n,), generator=generator, device=generator.device).cpu().numpy()
+        streams = np.stack([keys.astype(np.uint64), np.zeros(n, np.uint64)], axis=1)
+        return torch.from_numpy(self.draw(self.event, streams)[0])
+
+
+@dataclass(frozen=True)
+class StoredData:
+    """Configurations x (N, *event), each call's drawn from them with equal probability."""
+
+    x: Tensor
+
+    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+        """(n, *event)."""
+        at = torch.randint(len(self.x), (n,), generator=generator, device=generator.device)
+        return self.x[at.to(self.x.device)]
+
+
+def training_data(source: str, theory: TheoryTable) -> TrainingData:
+    """What `training.data` = "direct" or an ensemble file means for this theory.
+
+    Raises InputError where the theory has no direct sampler, and for a file that is no unweighted ensemble of this very
+    theory, keeps no fields, or holds what are no configurations; EnsembleError for a broken one.
+    """
+    where = f"training.data = {source!r}"
+    if source == "direct":
+        draw = theory.action.direct_sampler()
+        if draw is None:
+            raise InputError(f"{where}: there is no direct sampler for this theory; give an ensemble file")
+        data = DirectData(draw, theory.action.event_shape(theory.shape))
+        return TrainingData(data, data, "direct")
+    path = Path(source)
+    if path.suffix != ".h5" or not Ensemble.exists(path):
+        raise InputError(f"{where}: is neither 'direct' nor an ensemble file")
+    with Ensemble.open(path) as ensemble:
+        _check(ensemble, theory, where)
+        rows, step = _rows(ensemble)
+    x = rows.reshape(-1, *rows.shape[2:])  # (n * B, *event)
+    try:
+        check_configurations(torch.from_numpy(x), theory.action.space, theory.action.event_shape(theory.shape), where)
+    except DataError as error:
+        raise InputError(str(error)) from None
+    n_learn = (len(rows) - math.ceil(_HELD_OUT * len(rows))) * rows.shape[1]
+    learn, held_out = StoredData(torch.from_numpy(x[:n_learn])), StoredData(torch.from_numpy(x[n_learn:]))
+    return TrainingData(learn, held_out, f"every {step} of sha256 {hashlib.sha256(x.tobytes()).hexdigest()}")
+
+
+def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:
+    held = json.loads(str(ensemble.attributes["theory"]))
+    if held != json.loads(json.dumps(theory.as_dict())):
+        raise InputError(f"{where}: was made for the theory {held}, the card has {theory.as_dict()}")
+    if not ensemble.has_fields:
+        raise InputError(f"{where}: keeps no fields; make it with store_fields = true")
+    if ensemble.attributes.get("weighted"):
+        raise InputError(f"{where}: its configurations are weighted; training needs an ensemble of equal weights")
+    n = ensemble.n_configs * ensemble.n_chains
+    if ensemble.n_configs < 2 or n < _FEWEST:
+        raise InputError(f"{where}: holds {n} configurations; at least {_FEWEST} are needed, 2 of each chain")
+
+
+def _rows(ensemble: Ensemble) -> tuple[NDArray[np.float64], int]:
+    """Every step-th configuration of all chains, (n, B, *event)."""
+    row = ensemble.n_chains * math.prod(ensemble.field.shape) * np.dtype(np.float64).itemsize
+    step = -(-ensemble.n_configs * row // _MOST_BYTES)
+    blocks = []
+    for start, block in ensemble.blocks(_BLOCK_BYTES):
+        blocks.append(block[-start % step :: step].astype(np.float64))
+    return np.concatenate(blocks), step

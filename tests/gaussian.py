@@ -1,0 +1,92 @@
+"""A flow and a target whose divergences and gradients are known in closed form.
+
+q = N(mu, exp(2 log_s)) and p = N(m, t^2) in every dimension, with
+KL(q|p) = log t - log s + (s^2 + (mu - m)^2) / (2 t^2) - 1/2, summed over dimensions, and the same with p and q swapped.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lattice_flows.actions import Action
+from lattice_flows.flows import Flow, Prior, Transform
+from lattice_flows.lattice import REAL
+
+
+class Normal(Prior):
+    """Independent standard normal deviates (B, d)."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.shape, self.space = (d,), REAL
+
+    def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.randn((n, *self.shape), generator=generator, dtype=dtype)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * (z**2).sum(1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
+
+
+class Affine(Transform):
+    """x = mu + exp(log_s) z."""
+
+    def __init__(self, mu: list[float], log_s: list[float]) -> None:
+        super().__init__()
+        self.mu = nn.Parameter(torch.tensor(mu, dtype=torch.float64))
+        self.log_s = nn.Parameter(torch.tensor(log_s, dtype=torch.float64))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mu + self.log_s.exp() * z, self.log_s.sum().expand(len(z))
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x - self.mu) * torch.exp(-self.log_s), -self.log_s.sum().expand(len(x))
+
+
+@dataclass(frozen=True)
+class GaussianAction(Action):
+    """S = sum (x - m)^2 / (2 t^2), whose log Z is sum log(t sqrt(2 pi))."""
+
+    m: tuple[float, ...]
+    t: tuple[float, ...]
+    space = REAL
+
+    def event_shape(self, lattice_shape):
+        return (len(self.m),)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        m, t = (torch.tensor(values, dtype=x.dtype) for values in (self.m, self.t))
+        return (0.5 * ((x - m) / t) ** 2).sum(1)
+
+    @property
+    def log_z(self) -> float:
+        return sum(math.log(t * math.sqrt(2 * math.pi)) for t in self.t)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Exact samples: a data source."""
+        m, t = (torch.tensor(values, dtype=torch.float64) for values in (self.m, self.t))
+        return m + t * torch.randn((n, len(self.m)), generator=generator, dtype=torch.float64)
+
+
+def gaussian_flow(mu: list[float], log_s: list[float]) -> Flow:
+    return Flow(Normal(len(mu)), Affine(mu, log_s))
+
+
+def reverse_kl_gradient(flow: Flow, action: GaussianAction) -> Tensor:
+    """d KL(q|p) / d (mu, log_s), (2 d,): (mu - m) / t^2 and s^2 / t^2 - 1."""
+    mu, s, m, t = _parameters(flow, action)
+    return torch.cat([(mu - m) / t**2, s**2 / t**2 - 1.0])
+
+
+def forward_kl_gradient(flow: Flow, action: GaussianAction) -> Tensor:
+    """d KL(p|q) / d (mu, log_s), (2 d,): (mu - m) / s^2 and 1 - (t^2 + (mu - m)^2) / s^2."""
+    mu, s, m, t = _parameters(flow, action)
+    return torch.cat([(mu - m) / s**2, 1.0 - (t**2 + (mu - m) ** 2) / s**2])
+
+
+def _parameters(flow: Flow, action: GaussianAction) -> list[Tensor]:
+    m, t = (torch.tensor(values, dtype=torch.float64) for values in (action.m, action.t))
+    transform = flow.transform
+    assert isinstance(transform, Affine)
+    return [transform.mu.detach(), transform.log_s.detach().exp(), m, t]

@@ -1,0 +1,164 @@
+"""Configurations for a training: where they come from, and which files are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from lattice_flows.ensembles import Block, Ensemble
+from lattice_flows.exact import ExactU1
+from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, read_checkpoint, read_history
+from lattice_flows.workflows.assemble import field_spec
+from lattice_flows.workflows.card import parse_card
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder, open_run
+from lattice_flows.workflows.interrupt import Stopped, StopRequest
+from lattice_flows.workflows.stages import train_stage
+from lattice_flows.workflows.train import train_flow
+from lattice_flows.workflows.training_data import training_data
+
+CARD = """
+seed = 5
+[theory]
+name = "u1"
+shape = [4, 4]
+beta = 1.0
+
+[flow]
+name = "plaquette_coupling"
+n_layers = 4
+hidden = [4]
+
+[training]
+max_steps = 12
+batch_size = 8
+monitor_every = 6
+monitor_samples = 200
+"""
+THEORY = parse_card(CARD).theory
+
+
+def _ensemble(path: Path, n: int = 40, n_chains: int = 4, beta: float = 1.0, **changes: Any) -> Path:
+    """An ensemble of the direct sampler's configurations, but for what is asked to be wrong."""
+    theory = parse_card(CARD, [f"theory.beta={beta}"]).theory
+    data = training_data("direct", theory)
+    x = data.learn(n * n_chains, torch.Generator().manual_seed(1)).numpy().reshape(n, n_chains, 2, 4, 4)
+    x = changes.pop("change", lambda x: x)(x)
+    store = changes.pop("store_fields", True)
+    header = {"theory": json.dumps(theory.as_dict()), "weighted": 0, **changes}
+    with Ensemble.create(
+        path, header=header, chains=range(n_chains), field=field_spec(theory), store_fields=store
+    ) as writer:
+        writer.append(Block({"plaquette": np.zeros((n, n_chains))}, {}, x if store else None, {}))
+        writer.commit({"n": 1}, seconds=1.0)
+        writer.finish()
+    return path
+
+
+def test_the_direct_sampler_gives_fresh_configurations_of_the_theory(generator: torch.Generator) -> None:
+    """<cos P> of 20,000 within its error; another beta by 5 % is seen. Equal generators give equal ones."""
+    data = training_data("direct", THEORY)
+    links = data.learn(20_000, generator)
+    plaquettes = torch.cos(links[:, 0] + links[:, 1].roll(-1, 1) - links[:, 0].roll(-1, 2) - links[:, 1]).mean((1, 2))
+    error = float(plaquettes.std()) / 20_000**0.5
+    assert abs(float(plaquettes.mean()) - ExactU1(1.0, 16).plaquette) < 4.5 * error
+    assert abs(float(plaquettes.mean()) - ExactU1(1.05, 16).plaquette) > 4.5 * error
+    one, other = (data.learn(5, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_the_end_of_an_ensemble_is_held_out(tmp_path: Path, generator: torch.Generator) -> None:
+    """The last tenth of every chain is what it is judged by, and never learned from."""
+    path = _ensemble(tmp_path / "hmc.h5")
+    data = training_data(str(path), THEORY)
+    with Ensemble.open(path) as ensemble:
+        whole = ensemble.configs(0, 40)
+
+    def seen(source: Any) -> set[bytes]:
+        return {x.numpy().tobytes() for x in source(4000, generator)}
+
+    assert seen(data.learn) == {x.tobytes() for x in whole[:36].reshape(-1, 2, 4, 4)}
+    assert seen(data.held_out) == {x.tobytes() for x in whole[36:].reshape(-1, 2, 4, 4)}
+
+
+def test_of_a_long_ensemble_every_kth_configuration_is_taken(
+    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the memory is bounded; blocks need not be multiples of k."""
+    path = _ensemble(tmp_path / "hmc.h5", n=100)
+    monkeypatch.setattr("lattice_flows.workflows.training_data._MOST_BYTES", 4 * 32 * 8 * 34)
+    monkeypatch.setattr("lattice_flows.workflows.training_data._BLOCK_BYTES", 4 * 32 * 8 * 7)
+    data = training_data(str(path), THEORY)
+    with Ensemble.open(path) as ensemble:
+        whole = ensemble.configs(0, 100)
+    kept = {x.tobytes() for x in whole[::3].reshape(-1, 2, 4, 4)}
+    drawn = {x.numpy().tobytes() for source in (data.learn, data.held_out) for x in source(4000, generator)}
+    assert drawn == kept
+    assert data.identity.startswith("every 3 of sha256 ")
+
+
+BAD = {
+    "another beta": ({"beta": 2.0}, r"was made for the theory .*2\.0.*, the card has .*1\.0"),
+    "no fields": ({"store_fields": False}, "keeps no fields; make it with store_fields = true"),
+    "weighted": ({"weighted": 1}, "its configurations are weighted"),
+    "few": ({"n": 10}, "holds 40 configurations; at least 100 are needed"),
+    "not angles": ({"change": lambda x: 3.0 * x}, "holds no U.1. angles: the largest is 9"),
+    "not finite": ({"change": lambda x: np.where(x > 3.0, np.nan, x)}, "holds values that are not finite"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_data_for_this_theory_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    changes, message = BAD[name]
+    path = _ensemble(tmp_path / "hmc.h5", **changes)
+    with pytest.raises(InputError, match=message) as caught:
+        training_data(str(path), THEORY)
+    assert str(caught.value).startswith(f"training.data = {str(path)!r}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_ensemble_is_refused(tmp_path: Path) -> None:
+    for source in ("dirct", str(tmp_path / "none.h5"), str(tmp_path)):
+        with pytest.raises(InputError, match="is neither 'direct' nor an ensemble file"):
+            training_data(source, THEORY)
+    phi4 = parse_card('[theory]\nname = "phi4"\nshape = [4, 4]\nm2 = 1.0\nlam = 1.0\n').theory
+    with pytest.raises(InputError, match="there is no direct sampler for this theory; give an ensemble file"):
+        training_data("direct", phi4)
+
+
+def test_a_card_trains_on_an_ensemble_and_notices_another_one(tmp_path: Path) -> None:
+    path, card = _ensemble(tmp_path / "hmc.h5"), tmp_path / "run.toml"
+    card.write_text(CARD + f'objective = "forward_kl"\ndata = "{path}"\n')
+    console = Console(quiet=True)
+    folder, read = open_run(card, tmp_path / "out", ())
+    stop = StopRequest()
+    stop.signal = "TERM"
+    with pytest.raises(Stopped):
+        train_flow(folder, read, stop, console)
+    held = read_checkpoint(folder.flow / CHECKPOINT_NAME)
+    assert held.reason == ""
+    path.unlink()
+    _ensemble(path, change=lambda x: 0.5 * x)
+    with pytest.raises(InputError, match="holds other configurations than when the training began"):
+        train_stage(card, tmp_path / "out", (), console)
+    path.unlink()
+    _ensemble(path)
+    train_stage(card, tmp_path / "out", (), console)
+    rows = read_history(RunFolder(tmp_path / "out").flow / HISTORY_NAME)
+    assert [row.step for row in rows] == [6, 12]
+    assert all(row.log_z_upper is not None for row in rows)
+
+
+def test_a_card_starts_from_the_flow_of_another(tmp_path: Path) -> None:
+    card, console = tmp_path / "run.toml", Console(quiet=True)
+    card.write_text(CARD)
+    parent = train_stage(card, tmp_path / "small", (), console).flow / CHECKPOINT_NAME
+    changes = ["theory.shape=[8, 8]", "theory.beta=2.0", f"training.init_from={parent}"]
+    child = train_stage(card, tmp_path / "large", changes, console).flow / CHECKPOINT_NAME
+    assert len(read_checkpoint(child).parent) == 64
+    with pytest.raises(ValueError, match="cannot start from it: it is of the flow"):
+        train_stage(card, tmp_path / "other", [*changes, "flow.n_layers=8"], console)
