@@ -5,7 +5,7 @@ import torch
 from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.initialise import initialise
-from lattice_flows.flows.multiscale import ConditionerName, multiscale_transform
+from lattice_flows.flows.multiscale import ConditionerName, multiscale
 from lattice_flows.flows.plaquette_action import stiffness
 from lattice_flows.flows.plaquette_coupling import CircleName, PatternName, check_shape, circle_transform, sweeps
 from lattice_flows.flows.prior import HaarU1
@@ -42,7 +42,7 @@ def hybrid(
     """
     check_shape("hybrid", shape)
     circle = circle_transform(transform, n_components, n_bins)
-    tree = multiscale_transform(shape, _tree_action(action, tree_beta), conditioner=conditioner)
+    tree = multiscale(shape, _tree_action(action, tree_beta), conditioner=conditioner).transform
     last_layer = 0.0 if circle.n_vectors == 1 else _LAST_LAYER  # alike components would stay so
     flow = Flow(HaarU1((2, *shape)), Chain(tree, *sweeps(n_layers, pattern, circle, hidden, last_layer)))
     initialise(flow, torch.Generator().manual_seed(0))

@@ -97,21 +97,6 @@ class Multiscale(Transform):
         return torch.stack([along_0, along_1], 1)
 
 
-def multiscale_transform(
-    shape: tuple[int, int],
-    action: Action,
-    *,
-    conditioner: ConditionerName = "mlp",
-    n_bins: int | None = None,
-    n_knots: int | None = None,
-    n_harmonics: int = 16,
-    hidden: tuple[int, ...] = (32, 32),
-) -> Multiscale:
-    """See `multiscale`."""
-    tree = RegionTree(shape)
-    return Multiscale(tree, _conditioner(tree, action, conditioner, n_bins, n_knots, n_harmonics, tuple(hidden)))
-
-
 def multiscale(
     shape: tuple[int, int],
     action: Action,
@@ -130,15 +115,8 @@ def multiscale(
 
     Raises ValueError for a shape that is not 2D, for values out of range, and for "exact" with another action.
     """
-    transform = multiscale_transform(
-        shape,
-        action,
-        conditioner=conditioner,
-        n_bins=n_bins,
-        n_knots=n_knots,
-        n_harmonics=n_harmonics,
-        hidden=hidden,
-    )
+    tree = RegionTree(shape)
+    transform = Multiscale(tree, _conditioner(tree, action, conditioner, n_bins, n_knots, n_harmonics, tuple(hidden)))
     flow = Flow(HaarU1((2, *shape)), transform)
     initialise(flow, torch.Generator().manual_seed(0))
     return flow
@@ -146,6 +124,8 @@ def multiscale(
 
 _DEFAULTS = {"mlp": (12, 49), "structured": (64, 25), "exact": (64, 129)}  # n_bins, n_knots
 _GRID = 768  # points between 0 and pi of tabulated densities
+_MAX_BINS = 256  # each ends at another point of the grid
+_MAX_KNOTS = 1000
 
 
 def _conditioner(
@@ -161,10 +141,29 @@ def _conditioner(
         raise ValueError(f"conditioner must be one of {', '.join(_DEFAULTS)}, got {name!r}")
     bins, knots = _DEFAULTS[name]
     n_bins, n_knots = bins if n_bins is None else n_bins, knots if n_knots is None else n_knots
+    _check_between("n_bins", n_bins, 2, _MAX_BINS)
     if name == "mlp":
+        _check_between("n_knots", n_knots, 2, _MAX_KNOTS)
+        if not hidden or any(width < 1 for width in hidden):
+            raise ValueError(f"hidden must be a list of one or more widths >= 1, got {list(hidden)}")
         return NetworkConditioner(tree.splits, n_bins, n_knots, hidden)
     if name == "structured":
+        _check_knots(n_knots, _GRID // 2)
+        _check_between("n_harmonics", n_harmonics, 1, _GRID // 4)
         return StructuredConditioner(tree.splits, n_bins, n_knots, n_harmonics, _GRID // 2, stiffness(action))
     if not isinstance(action, WilsonU1):
         raise ValueError(f"conditioner = 'exact' is for the Wilson action, not for {type(action).__name__}")
+    _check_knots(n_knots, _GRID)
     return ExactConditioner(tree.splits, action.beta, n_bins, n_knots, _GRID)
+
+
+def _check_between(key: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{key} must be between {least} and {most}, got {value}")
+
+
+def _check_knots(n_knots: int, grid: int) -> None:
+    """|s|/2 at every knot must fall on the grid, see `pair_log_density`."""
+    intervals = grid // 2
+    if n_knots < 2 or intervals % (n_knots - 1):
+        raise ValueError(f"n_knots must be 1 more than a divisor of {intervals}, as 25 or 49, got {n_knots}")
