@@ -18,6 +18,7 @@ from lattice_flows.flows.tree_map import TreeTables
 
 _MIN_KAPPA = 0.1  # of the structured conditioner's start
 _MIN_BIN = 1e-7  # of width and height, in units of the whole range
+_MAX_BETA = 300.0  # of tabulated densities: one plaquette's standard deviation is several steps of the grid
 
 
 class Conditioner(nn.Module, ABC):
@@ -127,6 +128,8 @@ class StructuredConditioner(Conditioner):
     E is a base plus n_harmonics cosines. The base is kappa cos(theta) for a single plaquette, log I_0(2 kappa
     cos(theta / 2)) for two, and the logarithm of a wrapped normal of width sqrt(area / kappa) for more. kappa is
     learned, from a given start. Equal halves have one function.
+
+    Raises ValueError for a kappa whose plaquettes are too narrow for the grid.
     """
 
     theta: Tensor
@@ -136,6 +139,7 @@ class StructuredConditioner(Conditioner):
         self, splits: Sequence[Split], n_bins: int, n_knots: int, n_harmonics: int, grid: int, kappa: float
     ) -> None:
         super().__init__(splits)
+        _check_beta(kappa)
         self.n_bins, self.n_knots, self.kappa = n_bins, n_knots, kappa
         self.areas = [split.areas for split in splits]
         self.equal = [split.equal for split in splits]
@@ -218,8 +222,7 @@ class ExactConditioner(Conditioner):
 
     def __init__(self, splits: Sequence[Split], beta: float, n_bins: int, n_knots: int, grid: int) -> None:
         super().__init__(splits)
-        if not 0 <= beta <= _MAX_BETA:
-            raise ValueError(f"the exact densities are tabulated for beta between 0 and {_MAX_BETA:g}, got {beta:g}")
+        _check_beta(beta)
         logs = _log_flux_densities(beta, sorted({area for split in splits for area in split.areas}), grid)
         tables = []
         for split, odd in zip(splits, self.odd):
@@ -234,7 +237,9 @@ class ExactConditioner(Conditioner):
         return self.table
 
 
-_MAX_BETA = 300.0
+def _check_beta(beta: float) -> None:
+    if not 0 <= beta <= _MAX_BETA:
+        raise ValueError(f"the densities are tabulated for beta between 0 and {_MAX_BETA:g}, got {beta:g}")
 
 
 def _log_flux_densities(beta: float, areas: Sequence[int], grid: int) -> dict[int, NDArray[np.float64]]:

@@ -17,8 +17,9 @@ class LoopContext(nn.Module):
     """Parameters of the active plaquettes' transforms from the loops around them, the same function at every cell.
 
     Input: the angles of each cell's pair s (active + passive plaquette, the 2x1 loop that the layer leaves alone) and
-    of its frozen plaquettes. A network of widths `hidden` acts on the cosines of the pattern's loops, and on their
-    sines where the circle transform's scalars are not even. It gives scalars, and amplitudes alpha_j of vectors
+    of its frozen plaquettes. A network of widths `hidden`, residual where two neighbours are equal, acts on the
+    cosines of the pattern's loops, and on their sines where the circle transform's scalars are not even. It gives
+    scalars, and amplitudes alpha_j of vectors
 
         h = alpha_0 (1, 0) + sum_j alpha_j (cos c_j, sin c_j)
 
@@ -84,5 +85,6 @@ class LoopContext(nn.Module):
         """(n_features, cells B) -> (n_scalars + n_amplitudes, cells B), computed in the dtype of the weights."""
         x = features.to(self.weights[0].dtype)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1]):
-            x = functional.silu(torch.addmm(bias.unsqueeze(1), weight, x))
+            y = functional.silu(torch.addmm(bias.unsqueeze(1), weight, x))
+            x = x + y if len(x) == len(y) else y
         return torch.addmm(self.biases[-1].unsqueeze(1), self.weights[-1], x).to(features.dtype)

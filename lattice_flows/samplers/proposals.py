@@ -10,6 +10,8 @@ from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.sampler import Array, Streams
 
+_NUMBERS_AT_ONCE = 2**18  # 2 MiB a field: larger ones leave a processor's caches, at up to three times the cost
+
 GeneratorState = NDArray[np.uint8]
 
 
@@ -38,8 +40,13 @@ def propose(
     n_rows = -(-batch_size // shape[0])
     source = torch.Generator(device_of(flow))
     source.set_state(torch.from_numpy(generator))
+    n = n_rows * shape[0]
+    x, log_w = np.empty((n, *shape[1:])), np.empty(n)
+    at_once = max(1, _NUMBERS_AT_ONCE // x[0].size) if device_of(flow).type == "cpu" else n
     with torch.no_grad():
-        x, log_q = flow.sample(n_rows * shape[0], source)
-        log_w = -action(x) - log_q.double()
-    batch = Proposals(x.cpu().numpy().reshape(n_rows, *shape), log_w.cpu().numpy().reshape(n_rows, shape[0]))
+        for start in range(0, n, at_once):
+            part = slice(start, min(start + at_once, n))
+            some, log_q = flow.sample(part.stop - start, source)
+            x[part], log_w[part] = some.cpu().numpy(), (-action(some) - log_q.double()).cpu().numpy()
+    batch = Proposals(x.reshape(n_rows, *shape), log_w.reshape(n_rows, shape[0]))
     return batch, source.get_state().numpy()

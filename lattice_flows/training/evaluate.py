@@ -8,7 +8,7 @@ from torch import Tensor
 from lattice_flows.actions import Action
 from lattice_flows.flows import Flow, reduced
 
-_BATCH = 1024
+_BATCH = 256
 
 
 def evaluate(
