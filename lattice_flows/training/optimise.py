@@ -1,12 +1,13 @@
 """One step of the training, and what it carries from step to step."""
 
 import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import Action
+from lattice_flows.actions import Action, ImprovedU1, WilsonU1
 from lattice_flows.flows import Flow
 from lattice_flows.training.clipping import BlockClip, Clip, NormClip
 from lattice_flows.training.gradient_noise import GradientNoise
@@ -74,4 +75,8 @@ class Optimiser:
 def scaled(action: Action, settings: TrainingSettings, progress: float) -> Action:
     """The action that annealing has come to."""
     factor = settings.action_scale_at(progress)
-    return action if factor == 1.0 else Scaled(action, factor)
+    if factor == 1.0:
+        return action
+    if isinstance(action, (WilsonU1, ImprovedU1)):  # the same class: what knows its plaquettes still does
+        return replace(action, beta=factor * action.beta)
+    return Scaled(action, factor)
