@@ -14,6 +14,7 @@ _HOMES = {
     "Direct": "lattice_flows.samplers",
     "FlowHMC": "lattice_flows.samplers",
     "HMC": "lattice_flows.samplers",
+    "ImprovedU1": "lattice_flows.actions",
     "WilsonU1": "lattice_flows.actions",
     "gamma_method": "lattice_flows.statistics",
     "plaquette_coupling": "lattice_flows.flows",

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from scalar_cases import SCALAR_FLOWS, trained_scalar_flow
 
 from lattice_flows.actions import ACTIONS, Action, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.flows import (
@@ -45,7 +46,7 @@ from lattice_flows.samplers import (
     Umbrella,
     WindingHMC,
 )
-from lattice_flows.training import TrainingSettings, train
+from lattice_flows.training import TrainingSettings, recommended, train
 
 Shape = tuple[int, ...]
 
@@ -84,7 +85,7 @@ class CircleCase:
 
 def _coupling(shape: Shape, transform: str, **options: object) -> Flow:
     """Eight layers move every link; tripled weights make the map far from the identity."""
-    flow = plaquette_coupling(shape, n_layers=8, transform=transform, hidden=(6,), **options).double()
+    flow = plaquette_coupling(shape, n_layers=8, transform=transform, **{"hidden": (6,), **options}).double()
     initialise(flow, torch.Generator().manual_seed(1))
     with torch.no_grad():
         for weight in flow.parameters():
@@ -101,7 +102,7 @@ def spline_flow(shape: Shape) -> Flow:
 
 
 def rows_flow(shape: Shape) -> Flow:
-    return _coupling(shape, "projection", pattern="rows")
+    return _coupling(shape, "projection", pattern="rows", hidden=(6, 6))
 
 
 def _agitated(flow: Flow, size: float) -> Flow:
@@ -197,8 +198,9 @@ FLOW_CASES = [
     ),
 ]
 
-SCALAR_FLOWS = {"checkerboard_coupling"}  # in tests/scalar_cases.py
-assert {case.catalogue_name for case in FLOW_CASES} | SCALAR_FLOWS == set(FLOWS), "every catalogued flow needs a case"
+assert {case.catalogue_name for case in (*FLOW_CASES, *SCALAR_FLOWS)} == set(FLOWS), (
+    "every catalogued flow needs a case"
+)
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,9 @@ FREE_POINTS: tuple[Point, ...] = (
     ((8, 8), Phi4(0.2, 0.0)),
     ((6, 6), Phi4Hopping(0.2, 0.0)),
 )
+SCALAR_POINTS: tuple[Point, ...] = (FREE_POINTS[0], FREE_POINTS[2])
 FLOW_POINTS: tuple[Point, ...] = (((4, 4), WilsonU1(1.0)), ((8, 4), WilsonU1(1.0)))
+TREE_POINTS: tuple[Point, ...] = (((8, 8), WilsonU1(2.0)), ((6, 10), WilsonU1(2.0)))
 
 
 @cache
@@ -275,6 +279,29 @@ def trained_flow(shape: Shape, beta: float, transform: str, steps: int = 150) ->
     flow = plaquette_coupling(shape, n_layers=8, transform=transform)
     with TemporaryDirectory() as folder:
         train(flow, WilsonU1(beta), TrainingSettings(max_steps=steps), Path(folder), seed=1, header={})
+    return flow.double().requires_grad_(False)
+
+
+@cache
+def trained_tree(shape: Shape, beta: float, conditioner: str, steps: int = 150) -> Flow:
+    """A multiscale flow after a second or two: its weights still differ."""
+    torch.set_num_threads(1)
+    flow = multiscale(shape, WilsonU1(beta), conditioner=conditioner)
+    suitable = recommended("multiscale", {"conditioner": conditioner})
+    settings = TrainingSettings(**{**suitable, "max_steps": steps, "batch_size": 64, "final_batch_size": 256})
+    with TemporaryDirectory() as folder:
+        train(flow, WilsonU1(beta), settings, Path(folder), seed=1, header={})
+    return flow.requires_grad_(False)
+
+
+@cache
+def trained_hybrid(shape: Shape, action: ImprovedU1, tree_beta: float, steps: int = 100) -> Flow:
+    """A hybrid flow after a few seconds; float64 throughout."""
+    torch.set_num_threads(1)
+    flow = hybrid(shape, action, tree_beta=tree_beta, n_layers=8)
+    settings = TrainingSettings(max_steps=steps, monitor_samples=128)
+    with TemporaryDirectory() as folder:
+        train(flow, action, settings, Path(folder), seed=1, header={})
     return flow.double().requires_grad_(False)
 
 
@@ -288,6 +315,30 @@ def _flow_hmc(action: Action, shape: Shape) -> Sampler:
 
 def _flow_samples(action: Action, shape: Shape) -> Sampler:
     return FlowSamples(action, trained_flow(shape, 1.0, "projection"), batch_size=500)
+
+
+def _tree_metropolis(action: Action, shape: Shape) -> Sampler:
+    return FlowMetropolis(action, trained_tree(shape, 2.0, "mlp"), batch_size=500)
+
+
+def _tree_hmc(action: Action, shape: Shape) -> Sampler:
+    return FlowHMC(action, trained_tree(shape, 2.0, "mlp"), 1.0, 4)
+
+
+def _tree_samples(action: Action, shape: Shape) -> Sampler:
+    return FlowSamples(action, trained_tree(shape, 2.0, "mlp"), batch_size=500)
+
+
+def _scalar_metropolis(action: Action, shape: Shape) -> Sampler:
+    return FlowMetropolis(action, trained_scalar_flow(shape, action, "spline", 30), batch_size=500)
+
+
+def _scalar_hmc(action: Action, shape: Shape) -> Sampler:
+    return FlowHMC(action, trained_scalar_flow(shape, action, "affine", 30), 1.0, 4)
+
+
+def _scalar_samples(action: Action, shape: Shape) -> Sampler:
+    return FlowSamples(action, trained_scalar_flow(shape, action, "affine", 30), batch_size=500)
 
 
 def _torch_hmc(action: Action, shape: Shape) -> Sampler:
@@ -380,6 +431,16 @@ SAMPLER_CASES = [
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
     SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),
     SamplerCase("flow_samples", "flow_samples", _flow_samples, FLOW_POINTS, 100, 100, 1, compiled=False),
+    SamplerCase(
+        "flow_metropolis of a tree", "flow_metropolis", _tree_metropolis, TREE_POINTS, 100, 60, 2, compiled=False
+    ),
+    SamplerCase("flow_hmc of a tree", "flow_hmc", _tree_hmc, TREE_POINTS, 200, 30, 1, compiled=False),
+    SamplerCase("flow_samples of a tree", "flow_samples", _tree_samples, TREE_POINTS, 100, 60, 1, compiled=False),
+    SamplerCase(
+        "flow_metropolis of phi4", "flow_metropolis", _scalar_metropolis, SCALAR_POINTS, 100, 60, 2, compiled=False
+    ),
+    SamplerCase("flow_hmc of phi4", "flow_hmc", _scalar_hmc, SCALAR_POINTS, 200, 30, 1, compiled=False),
+    SamplerCase("flow_samples of phi4", "flow_samples", _scalar_samples, SCALAR_POINTS, 100, 60, 1, compiled=False),
 ]
 
 assert {case.catalogue_name for case in SAMPLER_CASES} == set(SAMPLERS), "every catalogued sampler needs a case"

@@ -1,4 +1,4 @@
-"""Flows of scalar fields for the contract tests; to be joined with tests/cases.py."""
+"""Flows of scalar fields and their contract's cases; tests/cases.py has those of links, and all samplers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -17,8 +17,9 @@ from lattice_flows.flows.tree import Split
 from lattice_flows.flows.tree_map import TreeTables
 
 _MIN_KAPPA = 0.1  # of the structured conditioner's start
+_MAX_FACTOR = 20.0  # of the logarithm of a slope
 _MIN_BIN = 1e-7  # of width and height, in units of the whole range
-_MAX_BETA = 300.0  # of tabulated densities: one plaquette's standard deviation is several steps of the grid
+MAX_BETA = 300.0  # of tabulated densities: one plaquette's standard deviation is several steps of the grid
 
 
 class Conditioner(nn.Module, ABC):
@@ -45,6 +46,11 @@ class Conditioner(nn.Module, ABC):
         """Draw the weights anew."""
 
 
+def _names(splits: Sequence[Split]) -> list[str]:
+    """Of the splits, the same on every lattice where a split has the same kind of map."""
+    return [split.name + ("_torus" if k == 0 and not split.equal else "") for k, split in enumerate(splits)]
+
+
 class NetworkConditioner(Conditioner):
     """A small network of |s| for each split, with nothing known of the theory.
 
@@ -61,7 +67,7 @@ class NetworkConditioner(Conditioner):
         features = [2.0 * t - 1.0, 2.0 * torch.cos(0.5 * math.pi * t) - 1.0, torch.cos(math.pi * t)]
         self.register_buffer("features", torch.stack(features, 1), persistent=False)  # (n_knots, 3)
         widths = (3, *hidden, 3 * n_bins + 1)
-        self.networks = nn.ModuleDict({split.name: _Layers(widths) for split in splits})
+        self.networks = nn.ModuleDict({name: _Layers(widths) for name in _names(splits)})
         circular = torch.tensor([not odd for odd in self.odd])[:, None, None]
         self.register_buffer("circular", circular, persistent=False)  # (n_splits, 1, 1)
 
@@ -96,7 +102,7 @@ class NetworkConditioner(Conditioner):
         ends = ends / ends[..., -1:]
         ends = torch.where(self.circular.unsqueeze(-1), 2.0 * ends - 1.0, ends) * math.pi
         secants = torch.log(sizes[..., 1, :] / sizes[..., 0, :])
-        factors = output[..., 2 * k :]
+        factors = output[..., 2 * k :].clamp(-_MAX_FACTOR, _MAX_FACTOR)
         first, last = secants[..., :1], secants[..., -1:]
         around = 0.5 * (first + last)  # the two ends of a circle are one knot
         left = torch.where(self.circular, around + factors[..., :1], first + factors[..., :1])
@@ -148,7 +154,11 @@ class StructuredConditioner(Conditioner):
         self.register_buffer("theta", theta, persistent=False)
         # A step of Adam changes no harmonic's curvature much more than another's.
         self.register_buffer("cosines", torch.cos(harmonics[:, None] * theta) / harmonics[:, None], persistent=False)
-        names = [name for split in splits for name in ([split.name] if split.equal else _names_of_halves(split))]
+        names = [
+            part
+            for name, split in zip(_names(splits), splits)
+            for part in ([name] if split.equal else [f"{name}_first", f"{name}_second"])
+        ]
         self.halves = nn.ModuleDict({name: _Even(n_harmonics) for name in names})
         self.initialise(torch.Generator())
 
@@ -196,10 +206,6 @@ class StructuredConditioner(Conditioner):
         return torch.logsumexp(-0.5 * kappa / area * (self.theta[:, None] + turns) ** 2, 1)
 
 
-def _names_of_halves(split: Split) -> list[str]:
-    return [f"{split.name}_first", f"{split.name}_second"]
-
-
 class _Even(nn.Module):
     """The parameters of one even function."""
 
@@ -238,8 +244,8 @@ class ExactConditioner(Conditioner):
 
 
 def _check_beta(beta: float) -> None:
-    if not 0 <= beta <= _MAX_BETA:
-        raise ValueError(f"the densities are tabulated for beta between 0 and {_MAX_BETA:g}, got {beta:g}")
+    if not 0 <= beta <= MAX_BETA:
+        raise ValueError(f"the densities are tabulated for beta between 0 and {MAX_BETA:g}, got {beta:g}")
 
 
 def _log_flux_densities(beta: float, areas: Sequence[int], grid: int) -> dict[int, NDArray[np.float64]]:

@@ -3,6 +3,7 @@
 import torch
 
 from lattice_flows.actions import Action, WilsonU1
+from lattice_flows.flows.conditioners import MAX_BETA
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.multiscale import ConditionerName, multiscale
@@ -51,4 +52,6 @@ def hybrid(
 
 def _tree_action(action: Action, tree_beta: float | None) -> WilsonU1:
     """The action of independent plaquettes that the tree starts from."""
+    if tree_beta is not None and not 0 <= tree_beta <= MAX_BETA:
+        raise ValueError(f"tree_beta must be between 0 and {MAX_BETA:g}, got {tree_beta}")
     return WilsonU1(stiffness(action) if tree_beta is None else tree_beta)

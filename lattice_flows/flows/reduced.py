@@ -77,7 +77,7 @@ def _(transform: PlaquetteTree, z: Tensor, score: Tensor) -> ScoredField:
 
     It is the derivative along plaquettes whose sum is fixed; its other component means nothing.
     """
-    if score.any():
+    if score.device.type == "cpu" and score.any():  # elsewhere a look would wait for the device
         raise ValueError("the latent shares of a tree are uniform: their score is zero")
     links = transform.links
     tables = links.conditioner.tables()

@@ -44,6 +44,7 @@ def splines_of_density(log_p: Tensor, n_bins: int, circular: bool) -> Tensor:
     if circular:  # both ends are one point
         padded = torch.cat([p[..., -2:-1], p, p[..., 1:2]], -1)
     cells = torch.stack([weight * padded[..., k : k + points - 1] for k, weight in enumerate(_CELL)]).sum(0) * step
+    cells = cells.clamp_min(0.0)  # the rule can miss below zero where the density is narrower than the grid
     total = cells.sum(-1, keepdim=True)
     p = (1.0 - _FLOOR) * p / total + _FLOOR / length
     below = functional.pad(((1.0 - _FLOOR) * cells / total + _FLOOR * step / length).cumsum(-1), (1, 0))

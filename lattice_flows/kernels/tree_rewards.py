@@ -41,7 +41,7 @@ def normal_equations(earned: Array, fluxes: Array, nodes: Nodes, n_splits: int, 
         for b in range(part * n // _PARTS, (part + 1) * n // _PARTS):
             for i in range(n_nodes):
                 position = abs(fluxes[b, i]) * ((n_knots - 1) / PI)
-                k = min(int(position), n_knots - 2)
+                k = int(position) if position < n_knots - 2 else n_knots - 2
                 r = position - k
                 matrix, side = matrices[part, nodes[i, 0]], sides[part, nodes[i, 0]]
                 matrix[k, k] += (1.0 - r) * (1.0 - r)
@@ -66,7 +66,7 @@ def advantages(earned: Array, fluxes: Array, nodes: Nodes, fits: Array, inverses
         for i in range(n_nodes):
             which = nodes[i, 0]
             position = abs(fluxes[b, i]) * ((n_knots - 1) / PI)
-            k = min(int(position), n_knots - 2)
+            k = int(position) if position < n_knots - 2 else n_knots - 2
             r = position - k
             inverse = inverses[which]
             leverage = (1.0 - r) * ((1.0 - r) * inverse[k, k] + 2.0 * r * inverse[k, k + 1])

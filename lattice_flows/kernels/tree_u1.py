@@ -34,8 +34,23 @@ def _place(s: float, u: float, odd: bool, n_knots: int) -> _Place:
     if (odd and u < 0.0) or (not odd and s < 0.0):
         sign = -1.0
     position = abs(s) * ((n_knots - 1) / PI)
-    row = min(int(position), n_knots - 2)
+    row = int(position) if position < n_knots - 2 else n_knots - 2  # also where it is not a number
     return sign, row, position - row
+
+
+@njit(forceinline=True, fastmath={"contract"})
+def _log(x: float) -> float:
+    """log x, not a number where x is no positive number: fast_log would give one."""
+    return fast_log(x) if 0.0 < x < np.inf else np.nan
+
+
+@njit(forceinline=True)
+def _poison(x: Array) -> float:
+    """0, or not a number where any of x is not finite: an angle that is wrapped no longer shows it."""
+    total = 0.0
+    for k in range(x.size):
+        total += 0.0 * x[k]
+    return total
 
 
 @njit(forceinline=True)
@@ -187,7 +202,8 @@ def forward(shares: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nodes) 
                 else:
                     p[-1 - child] = half
         for i in range(n_nodes):
-            log_slopes[b, i] = fast_log(log_slopes[b, i])
+            log_slopes[b, i] = _log(log_slopes[b, i])
+        log_slopes[b, 0] += _poison(shares[b])
     return plaquettes, log_slopes, fluxes
 
 
@@ -237,7 +253,7 @@ def inverse(plaquettes: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nod
     shares, log_det, fluxes = np.empty((n, n_nodes)), np.empty(n), np.empty((n, n_nodes))
     for b in prange(n):
         flux, p = fluxes[b], plaquettes[b]
-        total, product = 0.0, 1.0
+        total, product = _poison(p), 1.0
         for i in range(n_nodes - 1, -1, -1):
             first, second = nodes[i, 1], nodes[i, 2]
             one = flux[first] if first >= 0 else p[-1 - first]
@@ -252,10 +268,10 @@ def inverse(plaquettes: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nod
             x = _preimage(y, numbers)
             product *= _image(x, numbers)[1]
             if not 1e-100 < product < 1e100:
-                total -= fast_log(product)
+                total -= _log(product)
                 product = 1.0
             shares[b, i] = _turn(sign * x + 0.5 * s)
-        log_det[b] = total - fast_log(product)
+        log_det[b] = total - _log(product)
     return shares, log_det, fluxes
 
 

@@ -1,6 +1,6 @@
 """What suits each flow of the catalogue; the keys of a card come before it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 _TREE: dict[str, Any] = {
@@ -16,9 +16,17 @@ _TREE: dict[str, Any] = {
 _BY_FLOW: dict[str, dict[str, Any]] = {"multiscale": _TREE}
 
 
-def recommended(flow: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for the flow of this name with these options, where they are not TrainingSettings' defaults."""
+def recommended(flow: str, options: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
+    """Settings for the flow of this name with these options, where they are not TrainingSettings' defaults.
+
+    Left out is what would contradict a key that is `given`: a last batch beside a batch, one rule of clipping beside
+    the other.
+    """
     settings = dict(_BY_FLOW.get(flow, {}))
-    if options.get("conditioner") == "structured":
-        settings |= {"batch_size": 256, "final_batch_size": 512, "learning_rate": 0.01, "clip": 3.0}
+    if flow == "multiscale" and options.get("conditioner") == "structured":
+        settings |= {"final_batch_size": 256, "learning_rate": 0.01, "clip": 3.0}
+    if "batch_size" in given:
+        settings.pop("final_batch_size", None)
+    if "clip_norm" in given:
+        settings.pop("clip", None)
     return settings

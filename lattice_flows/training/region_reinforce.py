@@ -27,7 +27,8 @@ def region_reinforce(
 
     is unbiased with any baseline b_i of the flux: here a piecewise linear fit to all other f_i of the same split, as
     the leave-one-out mean is in `reinforce`. The noise of a small region is that of few plaquettes, whatever the
-    volume, and vanishes where q = p, for then f_i is a function of s_i.
+    volume, and vanishes where q = p, for then f_i is a function of s_i. A region whose flux no other comes near has no
+    such fit, and counts for nothing. On processors only; elsewhere `reinforce` is what it is for any flow.
     """
     tree = transform.links.tree
     splines, odd = transform.links.conditioner.tables()

@@ -69,7 +69,9 @@ class Run:
             self.average.load_state_dict(self.flow.state_dict())
         # Training should improve on the flow it starts from; 10 deviations above that loss it diverges.
         loss, log_w = self.objective(self.flow, self.action, _FIRST_SAMPLES, self.monitor_generator, self.dtype)
-        self.worst_loss = float(loss.detach() + 10.0 * log_w.std() + 10.0)
+        # Annealing leads away from a start near the target on purpose: then only what is not finite tells.
+        if self.settings.anneal == 0.0:
+            self.worst_loss = float(loss.detach() + 10.0 * log_w.std() + 10.0)
 
     def save(self, reason: str) -> None:
         """Write the checkpoint; `reason` why the training ended, "" while it has not."""
@@ -167,14 +169,14 @@ class Run:
     def _validated(self) -> tuple[Validation, str]:
         """A look; one that sees the target reached is done again, with more samples that no look has chosen."""
         settings, target = self.settings, self.settings.target_ess
-        found = self._validate(settings.monitor_samples, self.dtype)
+        found = self._validate(settings.monitor_samples)
         if target is None or not found.ess.value >= target:
             return found, ""
-        found = self._validate(max(_JUDGED_SAMPLES, settings.monitor_samples), torch.float64)
+        found = self._validate(max(_JUDGED_SAMPLES, settings.monitor_samples))
         return found, "target_ess" if found.ess.value - found.ess.error >= target else ""
 
-    def _validate(self, n: int, dtype: torch.dtype) -> Validation:
-        return validate(self.average, self.action, n, self.monitor_generator, dtype, self.held_out)
+    def _validate(self, n: int) -> Validation:
+        return validate(self.average, self.action, n, self.monitor_generator, torch.float64, self.held_out)
 
     def _converged(self, record: Record) -> str:
         """Whether `patience` looks brought neither the ESS nor the bound on log Z an error above the best so far."""
@@ -196,7 +198,8 @@ class Run:
         return TrainingDiverged(
             f"training diverged at step {self.step}: {what}; "
             f"lower training.learning_rate (now {settings.learning_rate:g}) "
-            f"or training.{clip} (now {getattr(settings, clip):g}), or raise training.warmup (now {settings.warmup:g})"
+            f"or training.{clip} (now {getattr(settings, clip):g}), or raise training.warmup "
+            f"(now {settings.warmup:g}), with another --out"
         )
 
 

@@ -82,8 +82,10 @@ class TrainingSettings:
         objective = self.objective
         if objective in ("forward_kl", "mixture") and self.data is None:
             raise ValueError(f"training.objective = {objective!r} needs training.data: 'direct' or an ensemble file")
-        if objective == "self_normalised" and self.anneal > 0:
-            raise ValueError("training.anneal must be 0 with self_normalised: its buffer holds weights of one action")
+        if objective in ("self_normalised", "forward_kl", "mixture") and self.anneal > 0:
+            raise ValueError(f"training.anneal must be 0 with {objective}: it learns from configurations of one action")
+        if objective == "self_normalised" and self.buffer_size < self.batch_size:
+            raise ValueError(f"training.buffer_size must be at least batch_size = {self.batch_size}")
         reverse = self.mixture_reverse if objective == "mixture" else objective
         if reverse == "reinforce" and self.batch_size < 2:
             raise ValueError("training.batch_size must be at least 2 with reinforce, got 1")

@@ -21,6 +21,7 @@ from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.forward import forward_summary
 from lattice_flows.workflows.replicas import Replicas, open_replicas
 from lattice_flows.workflows.selection import EVERYTHING, Selection
+from lattice_flows.workflows.signs import signs_summary
 from lattice_flows.workflows.topology import topology_summary
 from lattice_flows.workflows.weights import weights_summary
 
@@ -97,7 +98,9 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
         _check_theory(samples, card)
         weights = weights_summary(np.concatenate(samples.series("log_w")))
         observables, warnings = observables_summary(samples)
-        topology = topology_summary(samples, observables)
+        if not weights["reliable"]:
+            _distrust(observables)
+        topology, signs = topology_summary(samples, observables), signs_summary(samples)
     exact = oracle(card.theory.as_dict())
     return {
         **weights,
@@ -107,6 +110,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
         "n_parameters": sum(weight.numel() for weight in checkpoint.average.values()),
         "observables": observables,
         "topology": topology,  # of the samples, with their weights: what the flow knows of each sector
+        "signs": signs,
         "warnings": weights["warnings"] + warnings,
     }
 
@@ -128,8 +132,7 @@ def ensemble_summary(group: Replicas) -> Summary:
     )
     doubts = [text for finding in findings for text in finding.doubts]
     if doubts:  # every observable knows the charge, or whatever hardly moves, to some degree
-        for row in observables.values():
-            row["trusted"] = False
+        _distrust(observables)
     figures = {key: value for finding in findings for key, value in finding.figures.items()}
     return {
         "sampler": group.sampler["name"],
@@ -144,8 +147,14 @@ def ensemble_summary(group: Replicas) -> Summary:
         "settings": group.sampler,
         "observables": observables,
         "topology": topology_summary(group, observables),
+        "signs": signs_summary(group),
         "warnings": [*doubts, *warnings, *(text for finding in findings for text in finding.warnings)],
     }
+
+
+def _distrust(observables: Summary) -> None:
+    for row in observables.values():
+        row["trusted"] = False
 
 
 def write_summary(summary: Summary, path: Path) -> None:

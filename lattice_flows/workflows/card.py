@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.actions import ACTIONS, Action
+from lattice_flows.ensembles import Ensemble
 from lattice_flows.flows import FLOWS, Flow
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.observables import STANDARD
 from lattice_flows.training import TrainingSettings, recommended
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.measurements import Measurement, asked_for
+from lattice_flows.workflows.overrides import apply_override
 from lattice_flows.workflows.sampler_tables import build_sampler, needs_flow, sampler_options
 from lattice_flows.workflows.tables import arguments, built, checked, lookup
 
@@ -45,7 +47,7 @@ class _Production(BaseModel):
     n_configs: Positive = 1000
     n_updates: Annotated[int, Field(ge=1, le=10**6)] = 1  # one compiled call, in which no signal is heard
     n_thermalisation: Count = 100
-    start: str = "hot"
+    start: str | None = None  # None: "flow" where the sampler takes one, else "hot"
     store_fields: bool = True
     compression: Literal["none", "gzip"] = "none"
     field_dtype: Literal["float64", "float32"] = "float64"
@@ -129,10 +131,17 @@ class Card:
 
 
 def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
-    """The card at `path`, with `table.key=value` overrides applied.
+    """The card at `path`, with `table.key=value` overrides applied, as a person gives it to begin a run.
 
-    Raises InputError, in one line, for anything that is wrong with it.
+    Raises InputError, in one line, for anything that is wrong with it, and for a file that it names and is not there.
     """
+    card = read_held_card(path, overrides)
+    _require_files(card.training, str(path))
+    return card
+
+
+def read_held_card(path: Path, overrides: Sequence[str] = ()) -> Card:
+    """The card of a run that has begun: files that its training learned from may be gone by now."""
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:
@@ -143,12 +152,20 @@ def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
     return parse_card(text, overrides, str(path))
 
 
+def _require_files(training: TrainingSettings, where: str) -> None:
+    data, parent = training.data, training.init_from
+    if data not in (None, "direct") and not Ensemble.exists(Path(data)):
+        raise InputError(f"{where}: [training]: data = {data!r}: there is no such ensemble file")
+    if parent is not None and not Path(parent).is_file():
+        raise InputError(f"{where}: [training]: init_from = {parent!r}: there is no such checkpoint")
+
+
 def parse_card(text: str, overrides: Sequence[str] = (), where: str = "card") -> Card:
     """The card of this TOML text; `where` begins every message."""
     try:
         table = tomllib.loads(text)
         for override in overrides:
-            _apply(table, override)
+            apply_override(table, override)
         return _card(table, text, tuple(overrides))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: not valid TOML: {error}") from None
@@ -183,7 +200,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
         **run,
         theory=theory,
         flow=flow,
-        training=_training(table.get("training", {}), flow),
+        training=_training(table.get("training", {}), theory, flow),
         ensembles=ensembles,
         measurements=_measurements(theory, table.get("observable", [])),
         text=text,
@@ -240,10 +257,18 @@ def build(builder: Callable[..., Flow], theory: TheoryTable, options: dict[str, 
     return builder(**{name: value for name, value in given.items() if name in wanted}, **options)
 
 
-def _training(table: dict[str, Any], flow: FlowTable | None) -> TrainingSettings:
+def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> TrainingSettings:
     """[training], with what suits the flow where the card is silent."""
-    suitable = recommended(flow.name, flow.options) if flow else {}
-    return _constructed(TrainingSettings, suitable | table, "[training]")
+    suitable = recommended(flow.name, flow.options, table) if flow else {}
+    settings: TrainingSettings = _constructed(TrainingSettings, suitable | table, "[training]")
+    data = settings.data
+    if data == "direct" and theory.action.direct_sampler() is None:
+        raise InputError(
+            "[training]: data = 'direct': there is no direct sampler for this theory; give an ensemble file"
+        )
+    if data not in (None, "direct") and Path(data).suffix != ".h5":
+        raise InputError(f"[training]: data = {data!r}: is neither 'direct' nor an ensemble file (NAME.h5)")
+    return settings
 
 
 def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> EnsembleTable:
@@ -254,7 +279,11 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> 
     common, options = _split(table, _Production, "name", "sampler")
     options = sampler_options(table.get("sampler"), options, where, [*_Production.model_fields, "name", "sampler"])
     production = checked(_Production, common, where)
-    entry = EnsembleTable(name=name, sampler=table["sampler"], options=options, **production)
+    sampler_name = table["sampler"]
+    # A flow knows little of hot configurations: with a log w far above all of its samples a chain would stay there.
+    if production["start"] is None:
+        production["start"] = "flow" if needs_flow(sampler_name, options) else "hot"
+    entry = EnsembleTable(name=name, sampler=sampler_name, options=options, **production)
     if entry.needs_flow and flow is None:
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a table [flow]")
     sampler = build_sampler(entry.sampler, options, theory.action, flow, where)
@@ -289,29 +318,3 @@ def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Me
     space = theory.action.space
     standard = {one.name: Measurement(one, 1) for one in STANDARD[space.name](theory.shape)}
     return tuple({**standard, **asked_for(tables, space, theory.name)}.values())
-
-
-def _apply(table: dict[str, Any], override: str) -> None:
-    """Put one `table.key=value` into the card; an ensemble's key is `ensemble.NAME.key`."""
-    where = f"--set {override}"
-    path, equals, value = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise InputError(f"{where}: must be written table.key=value")
-    node = table
-    for key in keys[:-1]:
-        if isinstance(node, list):
-            entries = [entry for entry in node if entry.get("name") == key]
-            if not entries:
-                raise InputError(f"{where}: no entry named {key!r}")
-            node = entries[0]
-        elif isinstance(node, dict):
-            node = node.setdefault(key, {})
-    if isinstance(node, list):
-        raise InputError(f"{where}: an array of tables is addressed as {keys[0]}.NAME.key=value")
-    if not isinstance(node, dict):
-        raise InputError(f"{where}: {'.'.join(keys[:-1])} is a value, not a table")
-    try:
-        node[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        node[keys[-1]] = value.strip()

@@ -117,12 +117,15 @@ def acceptance(group: Replicas) -> Finding:
 
 
 def proposals(group: Replicas) -> Finding:
-    """The weights of all proposals of a flow chain."""
+    """The weights of all proposals of a flow: of chains, whose averages do not need them, or of weighted samples."""
     log_w = group.proposals("log_w")
     if log_w is None or np.isfinite(log_w).sum() < 2:
         return Finding()
     figures = weights_summary(log_w)
-    return Finding({"proposals": figures}, tuple(figures.pop("warnings")))
+    texts = tuple(figures.pop("warnings"))
+    if group.sampled_with_weights and not figures["reliable"]:
+        return Finding({"proposals": figures}, doubts=texts)
+    return Finding({"proposals": figures}, warnings=texts)
 
 
 class _Motion(NamedTuple):

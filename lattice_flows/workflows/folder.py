@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lattice_flows.ensembles.storage import sync_folder
-from lattice_flows.workflows.card import Card, read_card
+from lattice_flows.workflows.card import Card, read_card, read_held_card
 from lattice_flows.workflows.errors import InputError, unwritable
 
 _OF_A_CLAIM = ("overrides.json", "overrides.tmp", "card.tmp")  # what is there when a claim is cut short: no card yet
@@ -61,9 +61,10 @@ def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[
         folder = RunFolder(source)
         if not folder.card.exists():
             raise InputError(f"{source}: holds no run (no card.toml); give a run card or a run's folder")
-        return folder, claim(folder, read_card(folder.card, _latest([*_read_overrides(folder), *overrides])))
-    card = read_card(source, overrides)
-    return (folder := RunFolder(out or default_folder(source))), claim(folder, card)
+        return folder, claim(folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides])))
+    folder = RunFolder(out or default_folder(source))
+    read = read_held_card if folder.card.exists() else read_card
+    return folder, claim(folder, read(source, overrides))
 
 
 def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
@@ -78,7 +79,7 @@ def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
     folder = RunFolder(source if source.is_dir() else out or default_folder(source))
     if not folder.card.exists():
         raise InputError(f"{folder.path}: holds no run (no card.toml); run the card first, or name the run's folder")
-    return folder, read_card(folder.card, _read_overrides(folder))
+    return folder, read_held_card(folder.card, _read_overrides(folder))
 
 
 def default_folder(card: Path) -> Path:
@@ -111,7 +112,7 @@ def claim(folder: RunFolder, card: Card) -> Card:
     if folder.path.exists() and not folder.path.is_dir():
         raise InputError(f"{folder.path}: is a file; --out must name a folder")
     if folder.card.exists():
-        held = read_card(folder.card, _read_overrides(folder))
+        held = read_held_card(folder.card, _read_overrides(folder))
         if _identity(held) != _identity(card):
             raise InputError(f"{folder.path}: holds the run of another card; choose another --out, or run that folder")
         for old, new in zip(held.ensembles, card.ensembles):

@@ -12,6 +12,7 @@ from rich.table import Table
 Summary = dict[str, Any]
 
 _SMALL, _LARGE = 1e-4, 1e7  # numbers outside are written with a power of ten
+_ENOUGH_FOR_A_BARE_ESS = 1000  # samples
 _ROUNDING = 1e-14  # an error below this fraction of its value is rounding
 
 
@@ -199,15 +200,54 @@ def _length(ensemble: Summary) -> str:
     return str(shortest) if shortest == longest else f"{shortest}..{longest}"
 
 
-def flow_line(flow: Summary) -> str:
-    """The flow's quality in one line."""
-    exact = "" if flow["log_z_exact"] is None else f" (exact {flow['log_z_exact']:.4f})"
-    ess, log_z = with_error(flow["ess"], flow["ess_error"]), with_error(flow["log_z"], flow["log_z_error"])
+def ess(figures: Summary) -> str:
+    """An ESS with its error, of figures that have "ess", "ess_error" and "n_samples".
+
+    Where the error is not known: the value alone if it is of 1,000 samples or more, else '-'.
+    """
+    value, error = figures["ess"], figures["ess_error"]
+    if value is None or error is None or math.isnan(error):
+        return number(value, 2) if figures["n_samples"] >= _ENOUGH_FOR_A_BARE_ESS else "-"
+    return with_error(value, error)
+
+
+def part_ess(part: Summary) -> str:
+    """The ESS of a part of the configurations, "n_configs" of them."""
+    return ess({**part, "n_samples": part["n_configs"]})
+
+
+def pareto_k(figures: Summary) -> str:
+    """k-hat; in words where there is none, which summary.json has as null."""
+    k = figures["pareto_k"]
+    if k is None or math.isinf(k):
+        return "none" if figures["reliable"] else "unknown"
+    return f"{k:.2f}"
+
+
+def tail(figures: Summary) -> str:
+    """What the largest weights say, in half a line."""
+    share = number(100.0 * figures["largest_weight_share"], 2)
+    over_mean = number(figures["largest_weight_over_mean"], 2)
+    return f"largest weight {over_mean} x mean ({share} % of the sum), Pareto k-hat {pareto_k(figures)}"
+
+
+def training_cost(flow: Summary) -> str:
+    """Parameters and seconds, in half a line."""
+    if not flow["n_parameters"]:
+        return "no parameters, so nothing to train"
     return (
-        f"flow: ESS {ess}, log Z {log_z}{exact}, Pareto k-hat {number(flow['pareto_k'], 2)}, "
-        f"{flow['n_samples']} fresh samples, {flow['train_seconds']:.0f} s of training, "
-        f"{flow['n_parameters']} parameters"
-        f"{'' if flow['reliable'] else '; UNRELIABLE'}"
+        f"{flow['n_parameters']} parameters, {number(flow['train_seconds'], 2)} s of training ({flow['n_steps']} steps)"
+    )
+
+
+def flow_line(flow: Summary) -> str:
+    """The flow's quality: what its weights say, then what they estimate and what the training took."""
+    exact = "" if flow["log_z_exact"] is None else f" (exact {flow['log_z_exact']:.4f})"
+    log_z = with_error(flow["log_z"], flow["log_z_error"])
+    unreliable = "" if flow["reliable"] else "; UNRELIABLE"
+    return (
+        f"flow: ESS {ess(flow)} of {flow['n_samples']} samples; {tail(flow)}{unreliable}\n"
+        f"      log Z {log_z}{exact}; {training_cost(flow)}"
     )
 
 
@@ -221,9 +261,7 @@ def selections(summary: Summary) -> list[str]:
         if weights:
             own, target = weights["from"], summary["theory"]
             changes = [f"{key} = {own[key]} to {target[key]}" for key in own if own[key] != target[key]]
-            parts.append(
-                f"reweighted from {', '.join(changes)}, ESS {with_error(weights['ess'], weights['ess_error'])}"
-            )
+            parts.append(f"reweighted from {', '.join(changes)}, ESS {ess(weights)}, Pareto k-hat {pareto_k(weights)}")
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}")
     return lines

@@ -9,14 +9,15 @@ import torch
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.statistics import forward_ess
-from lattice_flows.training import CHECKPOINT_NAME
+from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 from lattice_flows.workflows.assemble import load_flow
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.compute import resolve_device
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.format import with_error
+from lattice_flows.workflows.format import ess
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.sampler_tables import needs_flow
+from lattice_flows.workflows.training_data import chains_of
 
 Summary = dict[str, Any]
 
@@ -32,11 +33,17 @@ def forward_summary(
 ) -> Summary:
     """{"forward": {NAME: figures}, "warnings": [...]}, to be merged into the flow's summary.
 
-    ensembles: with their summaries. Those count that know nothing of the flow, are not weighted, and keep their fields.
+    ensembles: with their summaries. Those count that know nothing of the flow, nor the flow of their chains, are not
+    weighted, and keep their fields.
     The reverse ESS, from the flow's own samples, does not see a region that the flow never visits; this one does, as
     far as the ensemble visits it.
     """
-    independent = [(group, ensemble) for group, ensemble in ensembles if _is_independent(group)]
+    learned = str(load_flow_weights(folder.flow / CHECKPOINT_NAME).header.get("data"))
+    independent = [
+        (group, ensemble)
+        for group, ensemble in ensembles
+        if _is_independent(group) and not any(chains_of(file.attributes) in learned for file in group.files)
+    ]
     if not independent:
         return {"forward": {}}
     trained, _ = load_flow(card, folder.flow / CHECKPOINT_NAME, resolve_device(card.device))
@@ -45,8 +52,8 @@ def forward_summary(
         for group, ensemble in independent
     }
     found = [
-        f"forward ESS {with_error(figures['ess'], figures['ess_error'])} on the ensemble {name} is far below the ESS "
-        f"{with_error(flow['ess'], flow['ess_error'])} of the flow's own samples: the flow misses a part of the target "
+        f"forward ESS {ess(figures)} on the ensemble {name} is far below the ESS "
+        f"{ess(flow)} of the flow's own samples: the flow misses a part of the target "
         "(mode collapse)"
         for name, figures in forward.items()
         if figures["collapsed"]
@@ -72,9 +79,9 @@ def _moves(ensemble: Summary) -> bool:
 
 def _figures(log_w: np.ndarray, flow: Summary, moves: bool) -> Summary:
     """The ESS and a verdict. The reverse ESS of an unreliable flow is too large, so it proves nothing."""
-    ess = forward_ess(list(log_w.T))
+    found = forward_ess(list(log_w.T))
     known = flow["ess"] - 3.0 * flow["ess_error"]
-    collapsed = flow["reliable"] and ess.value + 3.0 * ess.error < _COLLAPSED * known
+    collapsed = flow["reliable"] and found.value + 3.0 * found.error < _COLLAPSED * known
     if collapsed:
         verdict = "mode collapse"
     elif not flow["reliable"]:
@@ -82,8 +89,8 @@ def _figures(log_w: np.ndarray, flow: Summary, moves: bool) -> Summary:
     else:
         verdict = "passed" if moves else "ensemble hardly moves, tells nothing"
     return {
-        "ess": ess.value,
-        "ess_error": ess.error,
+        "ess": found.value,
+        "ess_error": found.error,
         "n_samples": log_w.size,
         "collapsed": collapsed,
         "verdict": verdict,

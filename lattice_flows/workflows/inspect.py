@@ -22,6 +22,7 @@ def describe(path: Path) -> dict[str, Any]:
             "train_seconds": f"{trained.train_seconds:.1f}",
             "ended by": checkpoint.reason or "not finished",
             "n_parameters": sum(weight.numel() for weight in trained.weights.values()),
+            **({"parent sha256": checkpoint.parent} if checkpoint.parent else {}),
             "sha256": trained.sha256,
         }
     with Ensemble.open(path) as ensemble:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lattice_flows.workflows.analyse import Summary, analyse_files, analyse_run, write_summary
+from lattice_flows.workflows import format
+from lattice_flows.workflows.analyse import Summary, analyse_files, analyse_run, flow_summary, write_summary
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.folder import RunFolder, find_run, open_run
 from lattice_flows.workflows.generate import generate
@@ -35,10 +36,13 @@ def run(
 
 
 def train_stage(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> RunFolder:
-    """Only train the card's flow."""
+    """Only train the card's flow, and say how good it is."""
     folder, card = open_run(source, out, overrides)
     with stop_on_signals() as stop:
         train_flow(folder, card, stop, console)
+    flow = flow_summary(folder, card)
+    for line in (format.flow_line(flow), *(f"warning: {text}" for text in flow["warnings"])):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return folder
 
 

@@ -23,6 +23,7 @@ from lattice_flows.statistics import (
 )
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.replicas import LOG_W, Replicas
+from lattice_flows.workflows.weights import log_w_tau_int, part_summary
 
 Summary = dict[str, Any]
 Chains = list[np.ndarray]
@@ -174,13 +175,14 @@ def _weights(charge: Chains, log_w: Chains, estimates: Mapping[int, Estimate], e
     found = sector_weights(charge, log_w)
     q_max = max(abs(sector.charge) for sector in found)
     known = _known(exact, q_max)
+    every, of_every, tau_int = np.concatenate(log_w), np.concatenate(charge), log_w_tau_int(log_w)
     return [
         {
             "charge": sector.charge,
             "share": sector.share,
             "exact": None if known is None else float(known[sector.charge + q_max]),
-            "ess": sector.ess,
             "share_error": _number(estimates[sector.charge].error) if sector.charge in estimates else None,
+            **part_summary(every[of_every == sector.charge], tau_int),
         }
         for sector in found
     ]

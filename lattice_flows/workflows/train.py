@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from lattice_flows.training import CHECKPOINT_NAME, STOPPED, Checkpoint, DataError, Progress, read_checkpoint, train
+from lattice_flows.training.history import Record
 from lattice_flows.workflows.assemble import build_flow, flow_header
 from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.compute import network_threads, resolve_device, resumed_threads, use_threads
@@ -20,6 +21,7 @@ from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.format import with_error
 from lattice_flows.workflows.generate import generate_at
 from lattice_flows.workflows.interrupt import Stopped, StopRequest
+from lattice_flows.workflows.looks import ess_of, is_trusted
 from lattice_flows.workflows.progress import meter
 from lattice_flows.workflows.training_data import TrainingData, training_data
 
@@ -51,10 +53,8 @@ def _train(folder: RunFolder, card: Card, held: Checkpoint | None, stop: StopReq
 
         def report(state: Progress) -> None:
             done = state.step if settings.max_seconds is None else min(state.seconds, total)
-            record = state.record
-            ess = f", ESS {with_error(record.ess, record.ess_error)}" if record else ""
-            measured = f"{ess}, log Z >= {record.log_z_bound:.3f}" if record else ""
-            progress.update(done, f"step {state.step}, loss {state.loss:.3f}{measured}")
+            seen = "" if state.record is None else f", {_seen(state.record)}"
+            progress.update(done, f"step {state.step}, loss {state.loss:.3f}{seen}")
 
         try:
             result = train(
@@ -77,6 +77,12 @@ def _train(folder: RunFolder, card: Card, held: Checkpoint | None, stop: StopReq
             progress.line("nothing to train: the flow has no parameters")
             return
         progress.line(f"{result.step} steps in {result.train_seconds:.1f} s, ended by {result.reason}")
+
+
+def _seen(record: Record) -> str:
+    """What the last look found, from fresh samples: a batch of the training would give an ESS that is far too large."""
+    doubt = "" if is_trusted(record) else " (not to be trusted)"
+    return f"ESS {ess_of(record)}{doubt}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}"
 
 
 def _header(card: Card, data: TrainingData | None, held: Checkpoint | None) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from lattice_flows.workflows.errors import InputError
 _MOST_BYTES = 512 * 1024**2  # of configurations held in memory; of longer ensembles every k-th one is taken
 _BLOCK_BYTES = 16 * 1024**2
 _HELD_OUT = 0.1  # of an ensemble, its end: to judge by, not to learn from
+_GAP = 0.05  # left out before them: neighbours in a chain are nearly the same configuration
 _FEWEST = 100
 
 
@@ -58,6 +60,17 @@ class StoredData:
         return self.x[at.to(self.x.device)]
 
 
+@dataclass(frozen=True)
+class HeldOutData:
+    """Configurations x (N, *event) of the end of an ensemble, to be judged by: every one at most once."""
+
+    x: Tensor
+
+    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+        """At most n of them, evenly spaced: (m, *event). They are no more independent than their chains."""
+        return self.x[:: -(-len(self.x) // n)]
+
+
 def training_data(source: str, theory: TheoryTable) -> TrainingData:
     """What `training.data` = "direct" or an ensemble file means for this theory.
 
@@ -77,14 +90,24 @@ def training_data(source: str, theory: TheoryTable) -> TrainingData:
     with Ensemble.open(path) as ensemble:
         _check(ensemble, theory, where)
         rows, step = _rows(ensemble)
+        chains = chains_of(ensemble.attributes)
     x = rows.reshape(-1, *rows.shape[2:])  # (n * B, *event)
     try:
         check_configurations(torch.from_numpy(x), theory.action.space, theory.action.event_shape(theory.shape), where)
     except DataError as error:
         raise InputError(str(error)) from None
-    n_learn = (len(rows) - math.ceil(_HELD_OUT * len(rows))) * rows.shape[1]
-    learn, held_out = StoredData(torch.from_numpy(x[:n_learn])), StoredData(torch.from_numpy(x[n_learn:]))
-    return TrainingData(learn, held_out, f"every {step} of sha256 {hashlib.sha256(x.tobytes()).hexdigest()}")
+    n_held_out, gap = math.ceil(_HELD_OUT * len(rows)), int(_GAP * len(rows))
+    n_learn = len(rows) - n_held_out - gap
+    learn = StoredData(torch.from_numpy(x[: n_learn * rows.shape[1]]))
+    held_out = HeldOutData(torch.from_numpy(x[-n_held_out * rows.shape[1] :]))
+    digest = hashlib.sha256(x.data).hexdigest()
+    return TrainingData(learn, held_out, f"every {step} of sha256 {digest}, chains {chains}")
+
+
+def chains_of(attributes: Mapping[str, Any]) -> str:
+    """What ensembles have in common whose chains drew the same random numbers: of one seed, name and sampler."""
+    origin = json.dumps([str(attributes.get(key)) for key in ("seed", "name", "sampler", "theory")])
+    return hashlib.sha256(origin.encode()).hexdigest()[:16]
 
 
 def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:

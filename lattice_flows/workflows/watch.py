@@ -1,14 +1,11 @@
 """The live state of a run in the terminal, from its files alone: nothing is written, no lock is taken."""
 
-import json
 import os
-import socket
 import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -16,42 +13,22 @@ from rich.live import Live
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.ensembles.layout import segment_numbers, segment_path
-from lattice_flows.statistics import effective_sample_size, is_reliable
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder, find_run
-from lattice_flows.workflows.format import label, number, with_error
+from lattice_flows.workflows.format import ess as format_ess
+from lattice_flows.workflows.format import label, number
+from lattice_flows.workflows.looks import ess_of, is_trusted
 from lattice_flows.workflows.watch_page import Row, count, duration, page
+from lattice_flows.workflows.weights import weights_summary
+from lattice_flows.workflows.writers import Writer, writer_note, writer_of
 
 _TAIL = 100_000  # values of a series that are read, of all chains together: the last ones
 _COMMITS = 10  # the last commits seen, which the rate is taken from
 _CHARGE = "topological_charge"
 _HISTORIES = (_CHARGE, "magnetisation")  # the first that an ensemble has is drawn
-
-
-class Writer(NamedTuple):
-    """Who holds a lock file; None where it does not say."""
-
-    host: str | None
-    pid: int | None
-
-    @property
-    def gone(self) -> bool:
-        """Whether the process has ended; False where it cannot be seen from this host."""
-        if self.host != socket.gethostname() or self.pid is None:
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except (PermissionError, OverflowError):  # another user's; no pid at all
-            pass
-        return False
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}" if self.host else "a process that does not say which"
 
 
 def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
@@ -104,7 +81,7 @@ class _WatchedEnsemble:
 
     def row(self) -> Row:
         """Its state now."""
-        writer = _writer(self.path.with_suffix(".lock"))  # before the files: what ends in between is then finished
+        writer = writer_of(self.path.with_suffix(".lock"))  # before the files: what ends in between is then finished
         self._look()
         held, table = self._held, self.table
         thermalising = self._commit is not None and not held.n_configs and held.n_thermalised < table.n_thermalisation
@@ -128,7 +105,7 @@ class _WatchedEnsemble:
             low=-reach,
             high=reach,
             last=held.last,
-            note=held.error or _writer_note(writer),
+            note=held.error or writer_note(writer),
         )
 
     def _state(self, writer: Writer | None, active: str) -> str:
@@ -191,31 +168,32 @@ class _WatchedTraining:
         assert card.flow is not None
         self.run, self.settings, self.kind = run, card.training, card.flow.name
         self._records: list[Record] = []
-        self._read_at, self._error = 0.0, ""
+        self._read_at, self._error, self._final = 0.0, "", ""
 
     def row(self) -> Row:
         """Its state now."""
-        writer = _writer(self.run.flow / "training.lock")
+        writer = writer_of(self.run.flow / "training.lock")
         self._look()
         state = self._state(writer)
-        row = Row("training", self.kind, state, 0.0, "", note=self._error or _writer_note(writer))
+        ess = self._final_ess() if state == "finished" else ""
+        done = 1.0 if state in ("finished", "evaluating") else 0.0
+        row = Row("training", self.kind, state, done, "", figures=("", ess), note=self._error or writer_note(writer))
         if not self._records:
             return row
-        last, ess = self._records[-1], np.array([record.ess for record in self._records])
+        last, history = self._records[-1], np.array([record.ess for record in self._records])
         limits = [(last.step, self.settings.max_steps, ""), (last.seconds, self.settings.max_seconds, " s")]
         done, total, unit = max(((x, of, u) for x, of, u in limits if of), key=lambda entry: entry[0] / entry[1])
         rate = last.step / last.seconds if last.seconds > 0 else None
         fraction = self.settings.progress(last.step, last.seconds)
-        trusted = "" if last.ess * self.settings.monitor_samples >= 200 else " !"
         return row._replace(
-            fraction=fraction,
+            fraction=max(row.fraction, fraction),
             progress=f"{count(done)}/{count(total)}{unit}",
             age=time.time() - self._read_at,
             rate=rate,
             seconds_left=last.seconds * (1 / fraction - 1) if fraction > 0 and state != "finished" else None,
-            figures=(f"loss {number(last.loss, 4)}", f"ESS {number(last.ess)}{trusted}"),
-            history=ess,
-            high=_largest(ess),
+            figures=(f"loss {number(last.loss, 4)}", ess or _marked_ess(ess_of(last), is_trusted(last))),
+            history=history,
+            high=_largest(history),
             last=f"ESS; step {last.step}, {duration(last.seconds)}",
         )
 
@@ -229,6 +207,13 @@ class _WatchedTraining:
         if writer is None:
             return "interrupted" if self._records else "waiting"
         return "interrupted" if writer.gone else "running"
+
+    def _final_ess(self) -> str:
+        """That of the fresh samples at the end."""
+        if not self._final:
+            with suppress(EnsembleError), Ensemble.open(self.run.evaluation) as samples:
+                self._final = _figures(samples)[1]
+        return self._final
 
     def _look(self) -> None:
         path = self.run.flow / "history.csv"
@@ -251,26 +236,6 @@ def _last_commit(path: Path) -> tuple[Path, float] | None:
         return (path, path.stat().st_mtime) if path.exists() else None
 
 
-def _writer(lock: Path) -> Writer | None:
-    """Whom the lock file names. Its lock is not tried: even that could turn away a writer who begins just then."""
-    try:
-        text = lock.read_bytes()[:4096]
-        if not text:  # a training ended, and left the file
-            return None
-        content = json.loads(text)
-        return Writer(str(content["host"]), int(content["pid"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return Writer(None, None)
-
-
-def _writer_note(writer: Writer | None) -> str:
-    if writer is None or writer.host is None:
-        return ""
-    return f"{writer} wrote this and is gone; run again to go on" if writer.gone else f"written by {writer}"
-
-
 def _below(error: Exception, folder: Path) -> str:
     """The message, with paths as seen from the run's folder."""
     return str(error).replace(f"{folder}{os.sep}", "")
@@ -289,8 +254,13 @@ def _figures(ensemble: Ensemble) -> tuple[str, str]:
     if "log_w" in ensemble.proposal_names:
         log_w = ensemble.proposals("log_w", _rows(ensemble)).ravel()
         with suppress(ValueError):  # fewer than two, or none of any weight
-            ess = f"ESS {with_error(*effective_sample_size(log_w))}{'' if is_reliable(log_w) else ' !'}"
+            figures = weights_summary(log_w)
+            ess = _marked_ess(format_ess(figures), figures["reliable"] and not figures["dominated"])
     return acceptance, ess
+
+
+def _marked_ess(ess: str, trusted: bool) -> str:
+    return f"ESS {ess}{'' if trusted or ess == '-' else ' !'}"
 
 
 def _last_values(name: str, values: np.ndarray) -> str:

@@ -75,7 +75,7 @@ def page(title: str, rows: Sequence[Row], console: Console) -> Group:
             table.add_row(*[Text(entry[c][line], "dim" if line else styles.get(c, "")) for c in layout.columns])
     notes = [f"{row.name}: {row.note}" for row in rows if row.note]
     if "figures" in widths and any(line.endswith("!") for row in rows for line in row.figures):
-        notes.append("! this ESS is not to be trusted: too few effective samples, or too heavy a tail")
+        notes.append("! this ESS is not to be trusted: few effective samples, a heavy tail, or one weight dominates")
     return Group(
         *[_line(text, console, overflow) for text in (title, "")], table, *[_line(n, console, overflow) for n in notes]
     )

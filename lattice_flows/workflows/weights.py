@@ -1,5 +1,6 @@
 """What weights say of themselves, as summary.json holds it."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,14 @@ from lattice_flows.workflows.replicas import LOG_W, Replicas
 
 Summary = dict[str, Any]
 
+MAX_SHARE_OF_SQUARES = 0.25  # of one weight in sum w^2, by which the ESS is taken
+
 
 def weights_summary(log_w: np.ndarray) -> Summary:
     """ESS, log Z and how far to trust them, from weights of independent samples (m,); not-a-number counts as zero."""
     log_w = np.nan_to_num(log_w, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     ess, log_z = effective_sample_size(log_w), log_partition(log_w)
-    reliable = is_reliable(log_w)
-    k = pareto_k(log_w)
-    text = f"weights are unreliable: ESS * N = {ess.value * log_w.size:.0f}, Pareto k-hat = {k:.2f}"
+    share, k = largest_weight_share(log_w), pareto_k(log_w)
     return {
         "ess": ess.value,
         "ess_error": ess.error,
@@ -33,10 +34,43 @@ def weights_summary(log_w: np.ndarray) -> Summary:
         "log_z_error": log_z.error,
         "n_samples": log_w.size,
         "pareto_k": k,
-        "largest_weight_share": largest_weight_share(log_w),
-        "reliable": reliable,
-        "warnings": [] if reliable else [text],
+        "largest_weight_share": share,
+        "largest_weight_over_mean": share * log_w.size,
+        "reliable": is_reliable(log_w),
+        "dominated": is_dominated(ess.value, log_w.size, share),
+        "warnings": _doubts(ess.value, log_w.size, share, k),
     }
+
+
+def is_dominated(ess: float, n_samples: float, share: float) -> bool:
+    """Whether the largest weight, of this share in sum w, has more than a quarter of sum w^2 = (sum w)^2 / (N ESS).
+
+    The ESS then hangs on one sample, and so does its error.
+    """
+    return _share_of_squares(ess, n_samples, share) > MAX_SHARE_OF_SQUARES
+
+
+def _share_of_squares(ess: float, n_samples: float, share: float) -> float:
+    return share**2 * n_samples * ess
+
+
+def _doubts(ess: float, n: int, share: float, k: float) -> list[str]:
+    """What makes the weights doubtful, a line each."""
+    reasons = []
+    if (effective := ess * n) < MIN_EFFECTIVE_SAMPLES:
+        reasons.append(f"{int(effective)} effective samples (ESS * N), fewer than {MIN_EFFECTIVE_SAMPLES}")
+    if math.isinf(k) and k > 0:
+        reasons.append("too few weights stand out to tell their tail (Pareto k-hat)")
+    elif k > MAX_PARETO_K:
+        reasons.append(f"a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K}")
+    found = [f"weights are unreliable, neither ESS nor log Z can be trusted: {'; '.join(reasons)}"] if reasons else []
+    if is_dominated(ess, n, share):
+        part = 100.0 * min(1.0, _share_of_squares(ess, n, share))
+        found.append(
+            f"one weight of {n} is {share * n:.0f} times the mean and has {part:.0f} % of the sum of squares: "
+            "the ESS hangs on this one sample"
+        )
+    return found
 
 
 def reweighting_summary(group: Replicas) -> Summary:
@@ -47,7 +81,7 @@ def reweighting_summary(group: Replicas) -> Summary:
     """
     chains = group.series(LOG_W)
     figures = weights_summary(np.concatenate(chains))
-    tau_int = _tau_int(chains)
+    tau_int = log_w_tau_int(chains)
     n_effective = figures["ess"] * figures["n_samples"] / (2.0 * tau_int)
     return {
         "from": group.sampled_theory,
@@ -61,7 +95,18 @@ def reweighting_summary(group: Replicas) -> Summary:
     }
 
 
-def _tau_int(log_w: list[np.ndarray]) -> float:
+def part_summary(log_w: np.ndarray, tau_int: float) -> Summary:
+    """The ESS within a part of the configurations, with log weights (m,) of which some are not zero.
+
+    The error is that of correlated configurations; None of a single one, which tells nothing.
+    """
+    if log_w.size < 2:
+        return {"n_configs": log_w.size, "ess": 1.0, "ess_error": None}
+    ess = effective_sample_size(log_w)
+    return {"n_configs": log_w.size, "ess": ess.value, "ess_error": ess.error * math.sqrt(2.0 * tau_int)}
+
+
+def log_w_tau_int(log_w: list[np.ndarray]) -> float:
     """Of log weights; 1/2 where they are all equal or where some are of weight zero, as of independent samples."""
     if not all(np.isfinite(chain).all() for chain in log_w) or np.ptp(np.concatenate(log_w)) == 0:
         return 0.5

@@ -5,6 +5,7 @@ import runpy
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,6 +225,7 @@ def test_distribution_is_that_of_the_indicator_series(table, made):
 def test_ess_is_that_of_the_weights(table, made):
     small, large = table("ess_vs_volume", made["flow8"], made["flow4"])
     assert (small["lattice"], large["lattice"]) == ("4x4", "8x8")
+    assert {(row["flow"], row["theory"]) for row in (small, large)} == {("plaquette_coupling", "beta = 1")}
     for row, name in ((small, "flow4"), (large, "flow8")):
         log_w = log_weights(made[name])
         value, error = effective_sample_size(log_w)
@@ -233,9 +235,40 @@ def test_ess_is_that_of_the_weights(table, made):
     assert float(large["extrapolated"]) == pytest.approx(float(small["ess"]) ** 4)
 
 
+def volume_row(script: dict[str, Any], **changes: Any) -> Any:
+    return script["Row"]("flow", "4x4", 16, "beta = 1", 0.5, 0.1, 0.5, 1000, 0.3, True)._replace(**changes)
+
+
+def test_seeds_of_a_flow_are_points_of_one_line():
+    script = runpy.run_path(str(SCRIPTS / "ess_vs_volume.py"))
+    line = [volume_row(script, ess=ess) for ess in (0.5, 0.7, 0.8)] + [volume_row(script, n_sites=64, ess=0.2)]
+    assert script["extrapolated"](line, 64) == pytest.approx(0.7**4)
+    other = [volume_row(script, flow="multiscale mlp", theory="phi4, m2 = -4, lam = 8", n_sites=n) for n in (16, 64)]
+    axes = script["draw"]([*line, *other]).axes[0]
+    guides = [one for one in axes.lines if one.get_linestyle() == "--" and len(one.get_xdata())]
+    assert [list(one.get_xdata()) for one in guides] == [[16, 64]] * 2
+    assert guides[0].get_ydata() == pytest.approx([-np.log(0.7), -4 * np.log(0.7)])
+    names = axes.get_legend_handles_labels()[1]
+    assert names[:2] == [r"flow, $\beta$ = 1", r"multiscale mlp, phi4, $m^2$ = -4, $\lambda$ = 8"]
+
+
+def test_perfect_weights_can_be_drawn():
+    script = runpy.run_path(str(SCRIPTS / "ess_vs_volume.py"))
+    axes = script["draw"]([volume_row(script, ess=1.0, error=0.0), volume_row(script, n_sites=64, ess=0.999)]).axes[0]
+    bottom, top = axes.get_ylim()
+    assert 0 < top < script["defect"](1.0) < script["defect"](0.999) < bottom
+
+
+def test_theory_is_named_by_its_couplings():
+    name = runpy.run_path(str(SCRIPTS / "ess_vs_volume.py"))["theory_name"]
+    lattice = {"shape": [8, 8], "boundary": "periodic"}
+    assert name({"name": "u1", "beta": 6.0, **lattice}) == "beta = 6"
+    assert name({"name": "u1_improved", "beta": 6.0, "c1": 1 / 12, **lattice}) == "u1_improved, beta = 6, c1 = 0.08333"
+
+
 def test_unreliable_weights_are_open():
     script = runpy.run_path(str(SCRIPTS / "ess_vs_volume.py"))
-    row = script["Row"]("flow", "4x4", 16, 1.0, 0.5, 0.1, 0.5, 1000, 0.3, True)
+    row = volume_row(script)
     figure = script["draw"]([row, row._replace(lattice="8x8", n_sites=64, ess=0.1, reliable=False)])
     points = [line for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata()) == 1]
     faces = {float(line.get_xdata()[0]): to_rgba(line.get_markerfacecolor()) for line in points}

@@ -109,3 +109,19 @@ def test_log_det_is_that_of_the_jacobian(generator: torch.Generator) -> None:
     assert sign.abs() == 1
     torch.testing.assert_close(log_det, expected, atol=1e-10, rtol=0)
     assert log_det.abs() > 0.1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_stays_so(bad: float, generator: torch.Generator) -> None:
+    """An angle that is wrapped, and a fast logarithm, would make a number of it."""
+    tree = RegionTree((4, 4))
+    tables = _tables(tree, generator)
+    with torch.no_grad():
+        shares, plaquettes = _angles(15, generator), _plaquettes(tree, tables, generator)
+        shares[1, 3] = plaquettes[1, 5] = bad
+        forward, inverse = tree_forward(shares, tables, tree)[1], tree_inverse(plaquettes, tables, tree)[1]
+        broken = TreeTables(torch.full_like(tables.splines, math.nan), tables.odd)
+        nowhere = tree_forward(shares, broken, tree)[1]
+    for log_det in (forward, inverse):
+        assert log_det.isnan().tolist() == [row == 1 for row in range(N)]
+    assert nowhere.isnan().all()

@@ -25,7 +25,7 @@ def produced(sampler, action, state, n_configs, n_updates, shape):
     for _ in range(n_configs):
         state, info = sampler.step(state, n_updates)
         x.append(state.x)
-        log_w.append(getattr(info, "log_w", np.zeros(len(state.x))))
+        log_w.append(info.log_w if sampler.weighted else np.zeros(len(state.x)))  # a flow chain's are for its proposals
     fields, weights = np.stack(x), np.exp(np.stack(log_w) - np.max(log_w))  # (n, B, *event), (n, B)
     flat = fields.reshape(-1, *fields.shape[2:])
     observables = STANDARD[action.space.name](shape)

@@ -103,8 +103,8 @@ VARIANTS = {
     "batch schedule": {"batch_size": 8, "final_batch_size": 32},
     "patience": {"patience": 100},
     "reinforce": {"objective": "reinforce"},
-    "forward_kl": {"objective": "forward_kl", "data": "direct"},
-    "mixture": {"objective": "mixture", "data": "direct", "mixture_weights": (0.5, 2.0)},
+    "forward_kl": {"objective": "forward_kl", "data": "direct", "anneal": 0.0},
+    "mixture": {"objective": "mixture", "data": "direct", "mixture_weights": (0.5, 2.0), "anneal": 0.0},
     "self_normalised": {"objective": "self_normalised", "buffer_size": 100, "anneal": 0.0},
     "data to judge by": {"data": "direct"},
 }
@@ -342,7 +342,7 @@ def test_refuses_another_number_of_threads(whole: Path) -> None:
 
 
 def test_refuses_data_that_are_no_configurations(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, objective="forward_kl", data="direct")
+    settings = replace(SETTINGS, objective="forward_kl", data="direct", anneal=0.0)
     bad = [
         (lambda n, generator: torch.zeros(n, 2, 4, 8), r"holds configurations of shape \[2, 4, 8\], the theory has"),
         (lambda n, generator: torch.full((n, 2, 4, 4), math.nan), "holds values that are not finite"),

@@ -166,7 +166,8 @@ def test_has_the_keys_of_the_contract_in_plain_json(found):
             assert list(row) == ["theta", "value", "error", "exact", "resolved"]
     assert found["direct"][0]["weights"] is None
     for row in found["biased"][0]["weights"]:
-        assert list(row) == ["charge", "share", "exact", "ess", "share_error"]
+        assert list(row) == ["charge", "share", "exact", "share_error", "n_configs", "ess", "ess_error"]
+        assert (row["ess_error"] is None) == (row["n_configs"] == 1)
 
 
 @pytest.mark.parametrize("name", ["direct", "biased"])

@@ -11,13 +11,15 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.exact import ExactU1
-from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, read_checkpoint, read_history
+from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_checkpoint, read_history
 from lattice_flows.workflows.assemble import field_spec
 from lattice_flows.workflows.card import parse_card
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder, open_run
+from lattice_flows.workflows.inspect import describe
 from lattice_flows.workflows.interrupt import Stopped, StopRequest
-from lattice_flows.workflows.stages import train_stage
+from lattice_flows.workflows.selection import EVERYTHING
+from lattice_flows.workflows.stages import analyse_stage, run, train_stage
 from lattice_flows.workflows.train import train_flow
 from lattice_flows.workflows.training_data import training_data
 
@@ -72,7 +74,7 @@ def test_the_direct_sampler_gives_fresh_configurations_of_the_theory(generator: 
 
 
 def test_the_end_of_an_ensemble_is_held_out(tmp_path: Path, generator: torch.Generator) -> None:
-    """The last tenth of every chain is what it is judged by, and never learned from."""
+    """The last tenth of every chain is what it is judged by, and never learned from, nor what stands before it."""
     path = _ensemble(tmp_path / "hmc.h5")
     data = training_data(str(path), THEORY)
     with Ensemble.open(path) as ensemble:
@@ -81,8 +83,10 @@ def test_the_end_of_an_ensemble_is_held_out(tmp_path: Path, generator: torch.Gen
     def seen(source: Any) -> set[bytes]:
         return {x.numpy().tobytes() for x in source(4000, generator)}
 
-    assert seen(data.learn) == {x.tobytes() for x in whole[:36].reshape(-1, 2, 4, 4)}
+    assert seen(data.learn) == {x.tobytes() for x in whole[:34].reshape(-1, 2, 4, 4)}
     assert seen(data.held_out) == {x.tobytes() for x in whole[36:].reshape(-1, 2, 4, 4)}
+    assert len(data.held_out(4000, generator)) == 4 * whole.shape[1]  # each of them once
+    assert len(data.held_out(5, generator)) <= 5
 
 
 def test_of_a_long_ensemble_every_kth_configuration_is_taken(
@@ -95,7 +99,7 @@ def test_of_a_long_ensemble_every_kth_configuration_is_taken(
     data = training_data(str(path), THEORY)
     with Ensemble.open(path) as ensemble:
         whole = ensemble.configs(0, 100)
-    kept = {x.tobytes() for x in whole[::3].reshape(-1, 2, 4, 4)}
+    kept = {x.tobytes() for x in np.delete(whole[::3], 29, 0).reshape(-1, 2, 4, 4)}  # one is the gap of a twentieth
     drawn = {x.numpy().tobytes() for source in (data.learn, data.held_out) for x in source(4000, generator)}
     assert drawn == kept
     assert data.identity.startswith("every 3 of sha256 ")
@@ -159,6 +163,49 @@ def test_a_card_starts_from_the_flow_of_another(tmp_path: Path) -> None:
     parent = train_stage(card, tmp_path / "small", (), console).flow / CHECKPOINT_NAME
     changes = ["theory.shape=[8, 8]", "theory.beta=2.0", f"training.init_from={parent}"]
     child = train_stage(card, tmp_path / "large", changes, console).flow / CHECKPOINT_NAME
-    assert len(read_checkpoint(child).parent) == 64
+    assert describe(child)["parent sha256"] == read_checkpoint(child).parent == load_flow_weights(parent).sha256
+    assert "parent sha256" not in describe(parent)
     with pytest.raises(ValueError, match="cannot start from it: it is of the flow"):
         train_stage(card, tmp_path / "other", [*changes, "flow.n_layers=8"], console)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data = 'hmc.h5'", "[training]: data = 'hmc.h5': there is no such ensemble file"),
+        ("data = 'hmc'", "[training]: data = 'hmc': is neither 'direct' nor an ensemble file (NAME.h5)"),
+        ("init_from = 'parent.pt'", "[training]: init_from = 'parent.pt': there is no such checkpoint"),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_before_anything_is_written(
+    change: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    card = tmp_path / "run.toml"
+    card.write_text(f"{CARD}{change}\n")
+    with pytest.raises(InputError) as caught:
+        train_stage(card, tmp_path / "out", (), Console(quiet=True))
+    assert str(caught.value) == f"{card}: {message}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_of_a_theory_without_a_direct_sampler_are_told_with_the_card() -> None:
+    improved = CARD.replace('"u1"', '"u1_improved"').replace("beta", "c1 = 0.05\nbeta")
+    with pytest.raises(InputError, match="data = 'direct': there is no direct sampler for this theory"):
+        parse_card(improved + 'data = "direct"\n')
+    parse_card(CARD + 'data = "direct"\n')
+
+
+def test_a_run_that_is_trained_does_without_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be analysed, and run again, where the file is no longer at hand."""
+    monkeypatch.setattr("lattice_flows.workflows.stages.write_report", lambda *_: None)
+    path, console = _ensemble(tmp_path / "hmc.h5"), Console(quiet=True)
+    card = tmp_path / "run.toml"
+    card.write_text(f"{CARD}data = {str(path)!r}\n")
+    folder = train_stage(card, tmp_path / "out", (), console)
+    path.unlink()
+    assert analyse_stage(folder.path, None, EVERYTHING, console)["flow"]["n_steps"] == 12
+    for again in ((folder.path, None), (card, folder.path)):
+        assert run(*again, console=console)["flow"]["n_steps"] == 12
+    with pytest.raises(InputError, match="there is no such ensemble file"):
+        run(card, tmp_path / "again", console=console)

@@ -199,16 +199,29 @@ def test_the_ess_is_that_of_the_proposals(begun, rng, spread, flag):
     assert any(line.startswith("! this ESS") for line in lines) == bool(flag)
 
 
+def seen(step, ess, **more):
+    """A look at a training."""
+    return Record(step, step / 10, 12.34, ess, 1.0, 1e-3, 1.0, 1.0, **{"ess_error": 0.012, **more})
+
+
 def test_the_training_shows_its_history(card, tmp_path):
     open_run(card(WITH_FLOW), tmp_path / "out", [])
     folder = RunFolder(tmp_path / "out")
     assert state(folder, "training") == "waiting"
     folder.flow.mkdir()
     for step, ess in ((0, 0.0), (40, 0.3), (80, 0.6)):
-        append_record(folder.flow / "history.csv", Record(step, step / 10, 12.34, ess, 1.0, 1e-3, 1.0, 1.0))
+        append_record(folder.flow / "history.csv", seen(step, ess, n_samples=1024.0))
     first, second = row(look(folder), "training")
     assert " ".join(first) == "training interrupted █████░░░ 66 % 10.0 /s loss 12.34 ▁▄▇"
-    assert " ".join(second) == "plaquette_coupling 0 s ago 80/120 4 s left ESS 0.600 ESS; step 80, 8 s"
+    assert " ".join(second) == "plaquette_coupling 0 s ago 80/120 4 s left ESS 0.600(12) ESS; step 80, 8 s"
+    for more, shown in (
+        ({"n_samples": 300.0}, "ESS 0.600(12) !"),  # too few
+        ({"n_samples": 1024.0, "largest_share": 0.03}, "ESS 0.600(12) !"),  # one has half of the sum of squares
+        ({"n_samples": 1024.0, "ess_error": None}, "ESS 0.60"),
+        ({"n_samples": 999.0, "ess_error": None}, "ESS -"),  # never without its error
+    ):
+        append_record(folder.flow / "history.csv", seen(80, 0.6, **more))
+        assert f" {shown} ESS; step" in " ".join(row(look(folder), "training")[1])
     lock = folder.flow / "training.lock"
     lock.touch()  # left by a training that ended
     assert state(folder, "training") == "interrupted"

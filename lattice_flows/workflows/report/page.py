@@ -20,6 +20,7 @@ from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas, open_replicas
 from lattice_flows.workflows.report import tables
 from lattice_flows.workflows.report.figures import all_plots
+from lattice_flows.workflows.report.flow_tables import flow_tables
 from lattice_flows.workflows.report.house_style import Plot
 from lattice_flows.workflows.report.topology_tables import topology_tables
 from lattice_flows.workflows.selection import Selection
@@ -112,7 +113,7 @@ def _page(
         samplers=tables.samplers(summary),
         observables=tables.all_observables(summary),
         topology=topology_tables(summary),
-        flow=tables.flow(summary),
+        flow=flow_tables(summary),
         figures=[_inlined(plot, vectors[plot.name]) for plot in plots],
         provenance=tables.provenance(made),
         files=tables.files(summary, made),

@@ -13,7 +13,10 @@ from lattice_flows.workflows.sampler_tables import needs_flow
 Summary = dict[str, Any]
 Row = tuple[str, ...]
 
-_SYMBOLS = {"u1": "U(1)", "phi4": "φ⁴", "phi4_hopping": "φ⁴", "beta": "β", "kappa": "κ", "lam": "λ", "m2": "m²"}
+_SYMBOLS = {
+    "u1": "U(1)", "u1_improved": "improved U(1)", "phi4": "φ⁴", "phi4_hopping": "φ⁴",
+    "beta": "β", "c1": "c₁", "kappa": "κ", "lam": "λ", "m2": "m²",
+}  # fmt: skip
 _HEADLINE = ("topological_susceptibility", "susceptibility")  # what an ensemble's sentence is about
 _MOST_ROWS = 100  # of a figure's table
 
@@ -70,9 +73,9 @@ def findings(summary: Summary) -> list[tuple[str, str]]:
     trained = summary["flow"]
     if trained is None:
         return told
-    doubt = "" if trained["reliable"] else " (not to be trusted)"
-    ess = f"ESS = {format.with_error(trained['ess'], trained['ess_error'])}{doubt}"
-    return [("trained flow", f"{ess} after {format.number(trained['train_seconds'])} s of training."), *told]
+    doubt = "" if trained["reliable"] and not trained["dominated"] else " (not to be trusted)"
+    figures = f"ESS = {format.ess(trained)}{doubt}, {format.tail(trained).replace(' x ', ' × ')}"
+    return [("trained flow", f"{figures}; {format.training_cost(trained)}."), *told]
 
 
 def _sentence(ensemble: Summary) -> str:
@@ -107,58 +110,6 @@ def observables(caption: str, figures: Summary) -> PageTable:
     headings = ("observable", "value", "exact", "pull", "τ_int", "n_eff", "R-hat")
     names = [format.label(name).page for name in figures["observables"]]
     return PageTable(caption, headings, [(name, *row[1:]) for name, row in zip(names, format.observable_rows(figures))])
-
-
-def flow(summary: Summary) -> Summary | None:
-    """What is known of the flow's quality, from fresh samples, from the proposals of chains and from ensembles."""
-    trained = summary["flow"]
-    if trained is None:
-        return None
-    proposals = {name: e["proposals"] for name, e in summary["ensembles"].items() if e.get("proposals")}
-    sources = {"fresh samples": trained, **{f"proposals of {name}": figures for name, figures in proposals.items()}}
-    return {
-        "facts": f"{trained['n_parameters']} parameters, trained for {format.number(trained['train_seconds'])} s "
-        f"({trained['n_steps']} steps).",
-        "unreliable": ", ".join(name for name, figures in sources.items() if not figures["reliable"]),
-        "weights": _weights(sources, format.number(trained["log_z_exact"], 8)),
-        "forward": _mode_collapse(trained),
-        "observables": observables("Fresh samples, reweighted", trained),
-    }
-
-
-def _weights(sources: Summary, exact: str) -> PageTable:
-    headings = ("weights of", "samples", "ESS", "log Z", "exact log Z", "k-hat", "largest share", "verdict")
-    rows = [
-        (
-            name,
-            str(figures["n_samples"]),
-            format.with_error(figures["ess"], figures["ess_error"]),
-            format.with_error(figures["log_z"], figures["log_z_error"]),
-            exact,
-            format.number(figures["pareto_k"], 2),
-            format.number(figures["largest_weight_share"], 2),
-            "reliable" if figures["reliable"] else "unreliable",
-        )
-        for name, figures in sources.items()
-    ]
-    return PageTable("Weights", headings, rows)
-
-
-def _mode_collapse(trained: Summary) -> PageTable | None:
-    """The ESS as the flow sees it, and as ensembles made without it see it."""
-    forward = trained.get("forward") or {}
-    rows = [
-        (
-            name,
-            str(figures["n_samples"]),
-            format.with_error(figures["ess"], figures["ess_error"]),
-            format.with_error(trained["ess"], trained["ess_error"]),
-            figures["verdict"],
-        )
-        for name, figures in forward.items()
-    ]
-    headings = ("target samples of", "samples", "forward ESS", "reverse ESS", "verdict")
-    return PageTable("Mode-collapse test", headings, rows) if rows else None
 
 
 def figure_table(caption: str, data: FigureData) -> Summary:

@@ -105,12 +105,12 @@ def _sector_weights(name: str, found: Summary) -> PageTable | None:
             _charge(row["charge"]),
             _marked(format.with_error(row["share"], row.get("share_error")), found.get("trusted", False)),
             format.number(row.get("exact"), 4),
-            format.number(row["ess"], 3),
+            format.part_ess(row),
         )
         for row in found.get("weights") or []
     ]
     return (
-        PageTable(f"{name}: weights per sector", ("Q", "share of the weight", "exact P(Q)", "ESS"), rows)
+        PageTable(f"{name}: weights per sector", ("Q", "share of the weight", "exact P(Q)", "ESS within"), rows)
         if rows
         else None
     )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.training.history import Record
-from lattice_flows.workflows.format import with_error
+from lattice_flows.workflows.format import number, with_error
+from lattice_flows.workflows.looks import ess_of
 from lattice_flows.workflows.report.house_style import WIDTH, FigureData, Plot, colour, legend_above
 
 Array = NDArray[np.float64]
@@ -35,16 +36,16 @@ def training_plots(history: Sequence[Record], exact: ExactU1 | None) -> list[Plo
     legend_above(figure)
     last = rows[-1]
     against = "" if exact is None else f" (exact log Z: {exact.log_z:.2f})"
-    last_ess = with_error(last.ess, last.ess_error)
     return [
         Plot(
             "training",
             figure,
             f"Training history over {last.seconds:.0f} seconds: the bound on log Z ends at {last.log_z_bound:.2f}"
-            f"{against}, the ESS at {last_ess}.",
+            f"{against}, the ESS at {ess_of(last)}.",
             "Training: the loss of single batches, the effective sample size and log Z; the latter two from fresh "
-            "samples of the averaged weights, with bands of one error. ⟨log w⟩ over the flow's samples lies below "
-            f"log Z by the divergence of flow and target; it ends at {last.log_z_bound:.2f}{against}."
+            f"samples of the averaged weights, with their errors. The ESS ends at {ess_of(last)}{_of_samples(last)}. "
+            "⟨log w⟩ over the flow's samples lies below log Z by the divergence of flow and target; it ends at "
+            f"{last.log_z_bound:.2f}{against}."
             f"{_about_data(last)}",
             FigureData(_HEADINGS, [_cells(row) for row in rows]),
         )
@@ -64,6 +65,16 @@ def _cells(row: Record) -> tuple[float | None, ...]:
     )  # fmt: skip
 
 
+def _of_samples(last: Record) -> str:
+    """How many they are, and what the largest of their weights is."""
+    if last.n_samples is None or last.largest_share is None:
+        return ""
+    return (
+        f", of {last.n_samples:.0f} samples whose largest weight is {number(last.largest_share * last.n_samples, 2)} "
+        "times the mean"
+    )
+
+
 def _about_data(last: Record) -> str:
     if last.log_z_upper is None:
         return ""
@@ -78,8 +89,10 @@ def _draw_loss(axes: Axes, rows: Sequence[Record]) -> None:
 
 
 def _draw_ess(axes: Axes, rows: Sequence[Record]) -> None:
-    _curve(axes, rows, _column(rows, "ess"), _column(rows, "ess_error"), 0, None)
-    axes.set(ylabel="ESS", ylim=(0, 1))
+    ess, error = _column(rows, "ess"), _column(rows, "ess_error")
+    _curve(axes, rows, ess, error, 0, None)
+    highest = float((ess + np.nan_to_num(error)).max())
+    axes.set(ylabel="ESS", ylim=(0, min(1.0, max(1.2 * highest, 1e-6))))
 
 
 def _draw_log_z(axes: Axes, rows: Sequence[Record], exact: ExactU1 | None) -> None:
@@ -88,9 +101,9 @@ def _draw_log_z(axes: Axes, rows: Sequence[Record], exact: ExactU1 | None) -> No
     if np.isfinite(upper).any():
         _curve(axes, rows, upper, _column(rows, "log_z_upper_error"), 1, "⟨log w⟩ over data")
     _curve(axes, rows, bound, _column(rows, "log_z_bound_error"), 0, "⟨log w⟩ of the flow")
-    known = []
+    known = [] if rows[-1].log_z is None else [rows[-1].log_z]
     if exact is not None:
-        known = [exact.log_z]
+        known.append(exact.log_z)
         axes.axhline(exact.log_z, color="0.2", linestyle="--", linewidth=1.0, label="exact log Z")
     axes.set(ylabel=r"$\log Z$", ylim=_limits(np.concatenate([bound, upper]).reshape(2, -1).T, known))
 
@@ -98,7 +111,9 @@ def _draw_log_z(axes: Axes, rows: Sequence[Record], exact: ExactU1 | None) -> No
 def _curve(axes: Axes, rows: Sequence[Record], y: Array, error: Array | None, at: int, label: str | None) -> None:
     seconds = _column(rows, "seconds")
     style = "o-" if len(rows) < _FEW else "-"
-    if error is not None:
+    if error is not None and len(rows) < _FEW:
+        axes.errorbar(seconds, y, error, fmt="none", ecolor=colour(at), elinewidth=1.0)
+    elif error is not None:
         axes.fill_between(seconds, y - error, y + error, color=colour(at), alpha=0.25, linewidth=0)
     axes.plot(seconds, y, style, color=colour(at), label=label)
 

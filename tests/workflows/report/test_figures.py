@@ -167,10 +167,11 @@ def test_the_flow_and_its_unreliable_weights(run: Run):
         assert row[1:] == [
             str(figures["n_samples"]),
             format.with_error(figures["ess"], figures["ess_error"]),
+            f"{format.number(figures['largest_weight_share'] * figures['n_samples'], 2)} × mean",
+            f"{format.number(100 * figures['largest_weight_share'], 2)} %",
+            f"{figures['pareto_k']:.2f}",
             format.with_error(figures["log_z"], figures["log_z_error"]),
             format.number(EXACT.log_z, 8),
-            format.number(figures["pareto_k"], 2),
-            format.number(figures["largest_weight_share"], 2),
             "unreliable",
         ]
     (section,) = [text for text in run.page.texts["section"] if text.strip().startswith("The flow")]

@@ -102,8 +102,24 @@ def test_tables_mark_what_is_not_to_be_trusted(doubt: str):
     entry["observables"]["topological_susceptibility"] = entry["observables"]["topological_charge_squared"]
     entry["topology"]["sectors"][0] |= {"probability": None, "probability_error": None}
     entry["topology"]["weights"] = [
-        {"charge": 0, "share": 0.5, "share_error": 0.011, "exact": None, "ess": 0.9},
-        {"charge": 1, "share": 0.001, "share_error": None, "exact": None, "ess": 0.9},
+        {
+            "charge": 0,
+            "share": 0.5,
+            "share_error": 0.011,
+            "exact": None,
+            "n_configs": 500,
+            "ess": 0.9,
+            "ess_error": 0.02,
+        },
+        {
+            "charge": 1,
+            "share": 0.001,
+            "share_error": None,
+            "exact": None,
+            "n_configs": 1,
+            "ess": 1.0,
+            "ess_error": None,
+        },
     ]
     tables = topology_tables({"ensembles": {"a": entry}})
     assert tables is not None
@@ -120,6 +136,7 @@ def test_tables_mark_what_is_not_to_be_trusted(doubt: str):
     assert second[-1].endswith(" !") == of_plaquette
     mark = " !" if of_charge else ""
     assert [row[1] for row in tables["weights"][0].rows] == [f"0.500(11){mark}", f"0.00100000{mark}"]
+    assert [row[3] for row in tables["weights"][0].rows] == ["0.900(20)", "-"]
 
 
 def test_pulls_are_open_one_by_one():
@@ -196,10 +213,17 @@ def test_findings_name_value_doubt_and_cost():
     one = {"frozen": False, "seconds_per_independent_config": 0.5, "cost_observable": None,
            "observables": {"topological_susceptibility": row}}  # fmt: skip
     stuck = {**one, "frozen": True, "seconds_per_independent_config_at_least": 7.0}
-    flow = {"ess": 0.5, "ess_error": 0.011, "train_seconds": 60.0, "reliable": True}
+    flow = {"ess": 0.5, "ess_error": 0.011, "n_samples": 2000, "largest_weight_share": 0.002, "pareto_k": 0.312,
+            "largest_weight_over_mean": 4.0, "reliable": True, "dominated": False, "n_parameters": 321, "n_steps": 1200,
+            "train_seconds": 60.0}  # fmt: skip
     told = dict(findings({"flow": flow, "ensembles": {"stuck": stuck, "one": one}}))
     assert list(told) == ["trained flow", "one", "stuck"]
-    assert told["trained flow"] == "ESS = 0.500(11) after 60.0 s of training."
+    assert told["trained flow"] == (
+        "ESS = 0.500(11), largest weight 4.0 × mean (0.20 % of the sum), Pareto k-hat 0.31; "
+        "321 parameters, 60 s of training (1200 steps)."
+    )
+    ((_, doubtful),) = findings({"flow": {**flow, "dominated": True}, "ensembles": {}})
+    assert doubtful.startswith("ESS = 0.500(11) (not to be trusted), ")
     assert told["one"].startswith("χ_top = 0.0200(11) (exact: 0.02100, pull -0.9), at 0.500 s per")
     assert told["stuck"].startswith("frozen; χ_top = 0.0200(11) is not to be trusted, at more than 7.00 s per")
 

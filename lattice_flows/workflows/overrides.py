@@ -1,0 +1,35 @@
+"""Values of a card replaced from the command line."""
+
+import tomllib
+from typing import Any
+
+from lattice_flows.workflows.errors import InputError
+
+
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Put one `table.key=value` into the card; an ensemble's key is `ensemble.NAME.key`.
+
+    Raises InputError where the card has no such place.
+    """
+    where = f"--set {override}"
+    path, equals, value = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise InputError(f"{where}: must be written table.key=value")
+    node = table
+    for key in keys[:-1]:
+        if isinstance(node, list):
+            entries = [entry for entry in node if entry.get("name") == key]
+            if not entries:
+                raise InputError(f"{where}: no entry named {key!r}")
+            node = entries[0]
+        elif isinstance(node, dict):
+            node = node.setdefault(key, {})
+    if isinstance(node, list):
+        raise InputError(f"{where}: an array of tables is addressed as {keys[0]}.NAME.key=value")
+    if not isinstance(node, dict):
+        raise InputError(f"{where}: {'.'.join(keys[:-1])} is a value, not a table")
+    try:
+        node[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        node[keys[-1]] = value.strip()

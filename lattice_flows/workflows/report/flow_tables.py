@@ -1,0 +1,82 @@
+"""The tables of a report's page on the flow: its weights, and what ensembles say of it."""
+
+from typing import Any
+
+from lattice_flows.workflows import format
+from lattice_flows.workflows.report.tables import PageTable, observables
+
+Summary = dict[str, Any]
+
+
+def flow_tables(summary: Summary) -> Summary | None:
+    """What is known of the flow's quality, from fresh samples, from the proposals of chains and from ensembles."""
+    trained = summary["flow"]
+    if trained is None:
+        return None
+    proposals = {name: e["proposals"] for name, e in summary["ensembles"].items() if e.get("proposals")}
+    sources = {"fresh samples": trained, **{f"proposals of {name}": figures for name, figures in proposals.items()}}
+    return {
+        "facts": f"{format.training_cost(trained).capitalize()}.",
+        "unreliable": ", ".join(name for name, figures in sources.items() if not figures["reliable"]),
+        "weights": _weights(sources, format.number(trained["log_z_exact"], 8)),
+        "forward": _mode_collapse(trained),
+        "signs": _signs(summary),
+        "observables": observables("Fresh samples, reweighted", trained),
+    }
+
+
+def _weights(sources: Summary, exact: str) -> PageTable:
+    headings = (
+        "weights of", "samples", "ESS", "largest weight", "its share", "k-hat", "log Z", "exact log Z", "verdict"
+    )  # fmt: skip
+    rows = [
+        (
+            name,
+            str(figures["n_samples"]),
+            format.ess(figures),
+            f"{format.number(figures['largest_weight_over_mean'], 2)} × mean",
+            f"{format.number(100.0 * figures['largest_weight_share'], 2)} %",
+            format.pareto_k(figures),
+            format.with_error(figures["log_z"], figures["log_z_error"]),
+            exact,
+            _verdict(figures),
+        )
+        for name, figures in sources.items()
+    ]
+    return PageTable("Weights", headings, rows)
+
+
+def _verdict(figures: Summary) -> str:
+    if not figures["reliable"]:
+        return "unreliable"
+    return "one weight dominates" if figures["dominated"] else "reliable"
+
+
+def _mode_collapse(trained: Summary) -> PageTable | None:
+    """The ESS as the flow sees it, and as ensembles made without it see it."""
+    forward = trained.get("forward") or {}
+    rows = [
+        (name, str(figures["n_samples"]), format.ess(figures), format.ess(trained), figures["verdict"])
+        for name, figures in forward.items()
+    ]
+    headings = ("target samples of", "samples", "forward ESS", "reverse ESS", "verdict")
+    return PageTable("Mode-collapse test", headings, rows) if rows else None
+
+
+def _signs(summary: Summary) -> PageTable | None:
+    """How the weights are shared between M > 0 and M < 0, of all that has weights."""
+    sources = {"fresh flow samples": summary["flow"], **summary["ensembles"]}
+    rows = [
+        (
+            name,
+            "M > 0" if row["sign"] > 0 else "M < 0",
+            str(row["n_configs"]),
+            format.with_error(row["share"], row["share_error"]),
+            format.number(row["exact"], 2),
+            format.part_ess(row),
+        )
+        for name, figures in sources.items()
+        for row in figures.get("signs") or []
+    ]
+    headings = ("weights of", "sign", "samples", "share of the weight", "by symmetry", "ESS within")
+    return PageTable("Weights by the sign of the magnetisation", headings, rows) if rows else None

@@ -1,0 +1,44 @@
+"""What the weights of a scalar theory say of each sign of the magnetisation, as its two sectors."""
+
+from typing import Any
+
+import numpy as np
+
+from lattice_flows.statistics import reweighted
+from lattice_flows.workflows.replicas import LOG_W, Replicas
+from lattice_flows.workflows.weights import log_w_tau_int, part_summary
+
+Summary = dict[str, Any]
+
+_MAGNETISATION = "magnetisation"
+_FEWEST_CONFIGS = 5
+
+
+def signs_summary(group: Replicas) -> list[Summary] | None:
+    """A row for M > 0 and one for M < 0; None for an ensemble of equal weights or without a magnetisation.
+
+    Z2 gives either sign half of the weight. A flow that knows one of two phases well and the other badly has shares
+    that differ, or a much smaller ESS in one of them.
+    """
+    if not group.weighted or not group.has(_MAGNETISATION) or group.sampler["name"] == "umbrella":
+        return None
+    magnetisation, log_w = group.together(_MAGNETISATION, LOG_W)
+    if min(map(len, log_w)) < _FEWEST_CONFIGS or not np.isfinite(max(chain.max() for chain in log_w)):
+        return None
+    tau_int = log_w_tau_int(log_w)
+    rows = [_row(sign, [np.sign(chain) == sign for chain in magnetisation], log_w, tau_int) for sign in (1, -1)]
+    return [row for row in rows if row["share"] > 0]
+
+
+def _row(sign: int, here: list[np.ndarray], log_w: list[np.ndarray], tau_int: float) -> Summary:
+    share = reweighted([inside.astype(np.float64) for inside in here], log_w)
+    if not share.value > 0:
+        return {"sign": sign, "share": 0.0}
+    part = np.concatenate([chain[inside] for chain, inside in zip(log_w, here)])
+    return {
+        "sign": sign,
+        "share": share.value,
+        "share_error": share.error,
+        "exact": 0.5,
+        **part_summary(part, tau_int),
+    }

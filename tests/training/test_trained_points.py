@@ -1,0 +1,163 @@
+"""Flows trained for a few seconds: what they sample, reweighted or in a chain, is the target whatever their quality."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import trained_hybrid, trained_tree
+from improved_u1_oracle import log_z_by_weights, weighted, weighted_draws
+from numpy.typing import NDArray
+
+from lattice_flows.actions import Action, ImprovedU1, WilsonU1
+from lattice_flows.exact import ExactU1
+from lattice_flows.flows import Flow
+from lattice_flows.kernels.random import make_streams
+from lattice_flows.kernels.u1 import mean_plaquette, topological_charge
+from lattice_flows.samplers import FlowMetropolis
+from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
+from lattice_flows.training import Scaled
+
+Known = dict[str, tuple[float, float]]  # value and error by name
+Shape = tuple[int, int]
+POSITIVE, NEGATIVE = ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0)
+REFERENCE = Path(__file__).parents[1] / "reference" / "u1_improved.json"
+CHARGES = (-2, -1, 0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trained flow, its target, and what is known of that."""
+
+    name: str
+    action: Action
+    shape: Shape
+    build: Callable[[], Flow]
+    known: Callable[[], Known]
+
+
+def _closed_form(beta: float, shape: Shape) -> Known:
+    exact = ExactU1(beta, shape[0] * shape[1])
+    shares = exact.charge_distribution(max(CHARGES))
+    values = {"plaquette": exact.plaquette, "Q^2": exact.charge_squared, "log Z": exact.log_z}
+    values |= {f"P({q})": float(share) for q, share in zip(CHARGES, shares, strict=True)}
+    return {name: (value, 0.0) for name, value in values.items()}
+
+
+def _stored(action: ImprovedU1, shape: Shape) -> Known:
+    """HMC with hops, and log Z by integration in c1."""
+    for point in json.loads(REFERENCE.read_text(encoding="utf-8"))["points"]:
+        theory = point["theory"]
+        if (theory["beta"], theory["c1"], tuple(theory["shape"])) == (action.beta, action.c1, shape):
+            names = {"plaquette": "plaquette", "Q^2": "topological_charge_squared"}
+            entries = {name: point["observables"][series] for name, series in names.items()}
+            entries |= {f"P({q})": point["charge_distribution"][str(q)] for q in CHARGES} | {"log Z": point["log_z"]}
+            return {name: (entry["value"], entry["error"]) for name, entry in entries.items()}
+    raise AssertionError("no such point in the reference")
+
+
+def _by_weights(action: ImprovedU1, shape: Shape, beta: float) -> Known:
+    """Direct draws of the Wilson action, reweighted."""
+    x, log_w = weighted_draws(action, shape, beta, 60_000, 1)
+    found = {name: weighted(values, log_w) for name, values in _quantities(x).items()}
+    return found | {"log Z": log_z_by_weights(log_w, beta, shape)}
+
+
+def _tree(conditioner: str, shape: Shape) -> Point:
+    return Point(
+        f"{conditioner} {shape[0]}x{shape[1]}",
+        WilsonU1(2.0),
+        shape,
+        lambda: trained_tree(shape, 2.0, conditioner, 150 if conditioner == "mlp" else 40),
+        lambda: _closed_form(2.0, shape),
+    )
+
+
+POINTS = [
+    *(_tree(conditioner, shape) for conditioner in ("mlp", "structured") for shape in ((8, 8), (6, 10))),
+    Point(
+        "hybrid 4x4",
+        POSITIVE,
+        (4, 4),
+        lambda: trained_hybrid((4, 4), POSITIVE, 4.0),
+        lambda: _by_weights(POSITIVE, (4, 4), 3.3),
+    ),
+    Point(
+        "hybrid 8x8",
+        POSITIVE,
+        (8, 8),
+        lambda: trained_hybrid((8, 8), POSITIVE, 4.0),
+        lambda: _stored(POSITIVE, (8, 8)),
+    ),
+    Point(
+        "hybrid 8x8, c1 < 0",
+        NEGATIVE,
+        (8, 8),
+        lambda: trained_hybrid((8, 8), NEGATIVE, 3.4),
+        lambda: _stored(NEGATIVE, (8, 8)),
+    ),
+]
+EVERY = pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
+
+
+def _quantities(x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Each (N,), of links (N, 2, L0, L1)."""
+    charge = np.rint(topological_charge(x))
+    shares = {f"P({q})": (charge == q).astype(float) for q in CHARGES}
+    return {"plaquette": mean_plaquette(x), "Q^2": charge**2, **shares}
+
+
+def _pulls(found: Known, known: Known) -> dict[str, float]:
+    assert found.keys() <= known.keys()
+    return {
+        name: (value - known[name][0]) / math.hypot(error, known[name][1]) for name, (value, error) in found.items()
+    }
+
+
+@EVERY
+def test_reweighted_samples_have_the_known_values_and_log_z(point: Point, generator: torch.Generator) -> None:
+    """And a coupling 3 % off is seen in what they are reweighted to, without a look at log Z."""
+    flow, known = point.build(), point.known()
+    x, log_q = flow.sample(12_000, generator)
+    s = point.action(x).numpy()
+    log_w = -s - log_q.numpy()
+    assert is_reliable(log_w)  # ESS * N >= 200 and k-hat < 0.7
+    assert effective_sample_size(log_w).value < 0.99999  # there is something to reweight
+    quantities = _quantities(x.numpy())
+    found: Known = {name: weighted_mean(values, log_w) for name, values in quantities.items()}
+    pulls = _pulls({**found, "log Z": log_partition(log_w)}, known)
+    assert max(map(abs, pulls.values())) < 4.5, pulls
+    wrong = _pulls({name: weighted_mean(values, log_w - 0.03 * s) for name, values in quantities.items()}, known)
+    assert max(map(abs, wrong.values())) > 4.5, wrong
+
+
+@EVERY
+def test_flow_metropolis_has_the_known_distribution_of_charges(
+    point: Point, generator: torch.Generator, seed: int
+) -> None:
+    """And an accept step 3 % off in beta is caught."""
+    flow, known = point.build(), point.known()
+    start = flow.sample(100, generator).x.numpy()
+
+    def estimates(action: Action) -> Known:
+        sampler = FlowMetropolis(action, flow, batch_size=1000)
+        state, _ = sampler.step(sampler.init(start, make_streams(seed, "test", range(100))), 20)
+        series = []
+        for _ in range(120):
+            state, _ = sampler.step(state, 1)
+            series.append(_quantities(state.x))
+        return {
+            name: (estimate.value, estimate.error)
+            for name in series[0]
+            if (estimate := gamma_method(np.stack([one[name] for one in series]))).n_eff > 1000
+        }
+
+    pulls = _pulls(estimates(point.action), known)
+    assert pulls.keys() >= {"plaquette", "Q^2", "P(-1)", "P(0)", "P(1)"}
+    assert max(map(abs, pulls.values())) < 4.5, pulls
+    wrong = _pulls(estimates(Scaled(point.action, 1.03)), known)
+    assert max(map(abs, wrong.values())) > 4.5, wrong
