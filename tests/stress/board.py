@@ -13,7 +13,7 @@ _LINE = 512
 STAGES = (
     ("lattice_flows.workflows.stages", "open_run", "card"),
     ("lattice_flows.workflows.train", "_train", "training"),
-    ("lattice_flows.training.loop", "save_checkpoint", "checkpoint"),
+    ("lattice_flows.training.run", "save_checkpoint", "checkpoint"),
     ("lattice_flows.training.loop", "append_record", "history"),
     ("lattice_flows.training.loop", "truncate_history", "history"),
     ("lattice_flows.workflows.generate", "tuned", "tuning"),

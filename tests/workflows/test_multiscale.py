@@ -235,7 +235,7 @@ BAD = [
     (IMPROVED + HYBRID + "n_layers = 0", "n_layers must be at least 1, got 0"),
     (U1.replace("2.0", "1e5") + BY_DENSITY, "tabulated for beta between 0 and 300, got 100000"),
     (U1.replace("2.0", "1e5") + BY_FUNCTION, "tabulated for beta between 0 and 300, got 100000"),
-    (IMPROVED + HYBRID + "tree_beta = 1e5", "beta between 0 and 300, got 100000"),
+    (IMPROVED + HYBRID + "tree_beta = 1e5", "tree_beta must be between 0 and 300, got 100000"),
     *((U1 + tree + f"n_bins = {n}", f"n_bins must be between 2 and 256, got {n}")
       for tree in (TREE, BY_DENSITY, BY_FUNCTION) for n in (0, -1, 1000)),
     *((U1 + TREE + f"n_knots = {n}", f"n_knots must be between 2 and 1000, got {n}") for n in (1, 0, -1, 10**9)),
