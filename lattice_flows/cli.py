@@ -53,6 +53,16 @@ def _print_nowhere() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+@app.callback()
+def _alone(context: typer.Context) -> None:
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1") and context.invoked_subcommand != "train":
+        from lattice_flows.workflows.errors import InputError
+
+        raise InputError(
+            f"{context.invoked_subcommand}: is one process; of these commands torchrun starts only `train`"
+        )
+
+
 @app.command()
 def run(
     source: OptionalSource = None,
@@ -95,11 +105,16 @@ def sample(
     out: Out = None,
     overrides: Overrides = None,
     ensemble: Annotated[list[str] | None, typer.Option(help="Only this ensemble; may be repeated.")] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only the chains of task I = 0 ... N - 1 of a job array.")
+    ] = None,
 ) -> None:
     """Generate the card's ensembles."""
     from lattice_flows.workflows.stages import sample_stage
+    from lattice_flows.workflows.tasks import parse_task
 
-    sample_stage(source, out, overrides or [], ensemble or [], _console())
+    share = None if task is None else parse_task(task)
+    sample_stage(source, out, overrides or [], ensemble or [], _console(), share)
 
 
 @app.command()
@@ -213,6 +228,36 @@ def watch(
 
 
 @app.command()
+def submit(
+    source: Source,
+    cluster: Annotated[Path, typer.Option(metavar="PROFILE", help="How jobs are made there: runs/cluster/*.toml.")],
+    out: Out = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and print the job scripts only.")] = False,
+) -> None:
+    """Batch jobs for what is unfinished of a run: train, sample as job arrays, analyse."""
+    from lattice_flows.cluster import submit as submit_run
+
+    submit_run(source, cluster, out, overrides or [], dry_run, _console())
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a submitted run.")]) -> None:
+    """The stages of a submitted run, from its files and the scheduler."""
+    from lattice_flows.cluster import status as status_of_run
+
+    status_of_run(folder, _console())
+
+
+@app.command()
+def cancel(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a submitted run.")]) -> None:
+    """Cancel the jobs of a submitted run; what they saved stays."""
+    from lattice_flows.cluster import cancel as cancel_run
+
+    cancel_run(folder, _console())
+
+
+@app.command()
 def info(file: File) -> None:
     """What a file is and how it was made."""
     from lattice_flows.workflows.inspect import describe
@@ -269,10 +314,12 @@ def main() -> None:
     # Read when the OpenMP runtime is loaded. Threads that spin at barriers, its default, take ten times as long
     # on a machine that has other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    message, lost = "", False
     try:
         status = app(standalone_mode=False) or 0
     except Exception as error:
-        status = _exit_status(error)
+        status, message = _exit_status(error)
+        lost = type(error).__name__ == "RankLost"
     except KeyboardInterrupt:
         status = _INTERRUPTED
     except SystemExit as ended:  # typer's way of handing on a KeyboardInterrupt, or a closed pipe
@@ -281,9 +328,33 @@ def main() -> None:
         _print_nowhere()
         status = 0 if status == EXIT_FAILURE else status
     if status == _INTERRUPTED:
-        print("lattice-flows: stopped at once; what was committed is safe, run again to go on", file=sys.stderr)
-        status = EXIT_STOPPED
+        status, message = EXIT_STOPPED, "stopped at once; what was committed is safe, run again to go on"
+    if message:
+        print(f"lattice-flows: {message}", file=sys.stderr)
+    _leave_outcome(status, message, lost)
     sys.exit(status)
+
+
+def _is_first() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started: the one that speaks."""
+    return os.environ.get("RANK", "0") in ("", "0")
+
+
+def _leave_outcome(status: int, message: str, lost: bool = False) -> None:
+    """Tell a job script how the command ended: torchrun's own exit status does not say."""
+    file = os.environ.get("LATTICE_FLOWS_OUTCOME")
+    if file is None or (not _is_first() and not message):  # a process that failed with the others is silent
+        return
+    import json
+    from contextlib import suppress
+
+    path = Path(file)
+    if lost and path.exists():  # the process that failed has said why
+        return
+    with suppress(OSError):  # a full disk: the exit status still says it
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"status": status, "message": message}) + "\n", encoding="utf-8")
+        temporary.replace(path)
 
 
 def _reader_is_gone() -> bool:
@@ -297,42 +368,41 @@ def _reader_is_gone() -> bool:
     return False
 
 
-def _exit_status(error: Exception) -> int:
-    """Print the error in one line where it is one of ours, and choose the status."""
+def _exit_status(error: Exception) -> tuple[int, str]:
+    """The exit status, and one line where the error is one of ours."""
     if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
-        print(f"lattice-flows: {error.format_message()}", file=sys.stderr)
-        return EXIT_INPUT
+        return EXIT_INPUT, error.format_message()
     from lattice_flows.ensembles import StorageError
     from lattice_flows.workflows.errors import InputError
     from lattice_flows.workflows.interrupt import Stopped
 
-    user_errors, divergence = _error_types()
+    user_errors, failures, told_by_first = _error_types()
     if isinstance(error, Stopped):
-        print(f"lattice-flows: stopped by {error}; {error.kept}", file=sys.stderr)
-        return EXIT_STOPPED
-    if isinstance(error, StorageError):
-        print(f"lattice-flows: {error}", file=sys.stderr)
-        return EXIT_FAILURE
+        return EXIT_STOPPED, f"stopped by {error}; {error.kept}" if _is_first() else ""
+    if isinstance(error, told_by_first) and not _is_first():
+        return EXIT_FAILURE, ""
+    if isinstance(error, (StorageError, *failures)):
+        return EXIT_FAILURE, str(error)
     if isinstance(error, (InputError, *user_errors)):
-        print(f"lattice-flows: {error}", file=sys.stderr)
-        return EXIT_INPUT
+        return EXIT_INPUT, str(error)
     if isinstance(error, OSError) and error.strerror:  # a full disk, say
-        print(f"lattice-flows: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
-        return EXIT_FAILURE
+        return EXIT_FAILURE, f"{error.filename or 'output'}: {error.strerror}"
     if isinstance(error, MemoryError):
-        print("lattice-flows: out of memory; ask for fewer chains or a smaller lattice", file=sys.stderr)
-        return EXIT_FAILURE
-    if isinstance(error, divergence):
-        print(f"lattice-flows: {error}", file=sys.stderr)
-        return EXIT_FAILURE
+        return EXIT_FAILURE, "out of memory; ask for fewer chains or a smaller lattice"
+    _leave_outcome(EXIT_FAILURE, f"{type(error).__name__}: {error}")
     raise error
 
 
-def _error_types() -> tuple[tuple[type[Exception], ...], type[Exception]]:
+def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """Of wrong input; of failures; and of failures of all processes, which the first one tells."""
     from lattice_flows.ensembles import EnsembleError
-    from lattice_flows.training import CheckpointError, TrainingDiverged
+    from lattice_flows.training import CheckpointError, FailedOnFirstRank, LaunchError, RankLost, TrainingDiverged
 
-    return (EnsembleError, CheckpointError), TrainingDiverged
+    return (
+        (EnsembleError, CheckpointError, LaunchError),
+        (TrainingDiverged, RankLost),
+        (TrainingDiverged, FailedOnFirstRank),
+    )
 
 
 if __name__ == "__main__":

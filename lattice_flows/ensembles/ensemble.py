@@ -122,6 +122,10 @@ class Ensemble:
             "seconds": self.seconds,
         }
 
+    def header(self, name: str) -> Any:
+        """One attribute that the caller of `create` gave, or None."""
+        return self._parts.first.design.header.get(name)
+
     @property
     def field(self) -> FieldSpec:
         return self._parts.first.design.field

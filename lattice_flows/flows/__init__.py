@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from lattice_flows.flows.checkerboard import checkerboard_coupling
 from lattice_flows.flows.circle import CircleTransform
-from lattice_flows.flows.compiled import compile_couplings
+from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow, FlowSample
 from lattice_flows.flows.hybrid import hybrid
@@ -57,7 +57,7 @@ __all__ = [
     "ScoredField",
     "Transform",
     "checkerboard_coupling",
-    "compile_couplings",
+    "compile_flow",
     "forward_with_score",
     "hybrid",
     "initialise",

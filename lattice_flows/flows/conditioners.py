@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import cast
 
 import numpy as np
@@ -140,6 +140,10 @@ class StructuredConditioner(Conditioner):
 
     theta: Tensor
     cosines: Tensor
+    firsts: Tensor
+    seconds: Tensor
+    plain: Tensor
+    circular: Tensor
 
     def __init__(
         self, splits: Sequence[Split], n_bins: int, n_knots: int, n_harmonics: int, grid: int, kappa: float
@@ -149,6 +153,12 @@ class StructuredConditioner(Conditioner):
         self.n_bins, self.n_knots, self.kappa = n_bins, n_knots, kappa
         self.areas = [split.areas for split in splits]
         self.equal = [split.equal for split in splits]
+        self.chosen = [[k for k, odd in enumerate(self.odd) if odd != circular] for circular in (False, True)]
+        after = list(accumulate(1 if equal else 2 for equal in self.equal))  # one function for equal halves
+        firsts = [end - (1 if equal else 2) for end, equal in zip(after, self.equal)]
+        places = {"firsts": firsts, "seconds": [end - 1 for end in after], "plain": self.chosen[0]}
+        for name, values in {**places, "circular": self.chosen[1]}.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
         theta = torch.linspace(0.0, math.pi, grid + 1, dtype=torch.float64)
         harmonics = torch.arange(1, n_harmonics + 1, dtype=torch.float64)
         self.register_buffer("theta", theta, persistent=False)
@@ -171,11 +181,10 @@ class StructuredConditioner(Conditioner):
     def splines(self) -> Tensor:
         first, second = self._functions()
         tables: list[Tensor | None] = [None] * len(self.odd)
-        for circular in (False, True):
-            chosen = [k for k, odd in enumerate(self.odd) if odd != circular]
-            if chosen:
-                log_p = pair_log_density(first[chosen], second[chosen], self.n_knots, circular)
-                for k, table in zip(chosen, splines_of_density(log_p, self.n_bins, circular)):
+        for circular, places in enumerate((self.plain, self.circular)):
+            if chosen := self.chosen[circular]:
+                log_p = pair_log_density(first[places], second[places], self.n_knots, bool(circular))
+                for k, table in zip(chosen, splines_of_density(log_p, self.n_bins, bool(circular))):
                     tables[k] = table
         return torch.stack([table for table in tables if table is not None])
 
@@ -186,12 +195,7 @@ class StructuredConditioner(Conditioner):
         kappas = torch.stack([half.log_kappa for half in halves]).exp()
         areas = [area for pair, equal in zip(self.areas, self.equal) for area in (pair[:1] if equal else pair)]
         values = harmonics + torch.stack([self._base(kappa, area) for kappa, area in zip(kappas, areas)])
-        place, firsts, seconds = 0, [], []
-        for equal in self.equal:
-            firsts.append(place)
-            seconds.append(place if equal else place + 1)
-            place = seconds[-1] + 1
-        return values[firsts], values[seconds]
+        return values[self.firsts], values[self.seconds]
 
     def _evens(self) -> "list[_Even]":
         return [cast(_Even, half) for half in self.halves.values()]

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lattice_flows.flows.circle import CircleTransform
 from lattice_flows.flows.mask_pattern import MaskPattern
+from lattice_flows.flows.network_dtype import network_dtype
 
 _ROUNDING = 0.01  # of sqrt((1 + cos s)/2) = |cos(s/2)| at its corner, s = pi
 
@@ -82,9 +83,11 @@ class LoopContext(nn.Module):
         return scalars, amplitudes.unflatten(0, (self.circle.n_vectors, -1))
 
     def _network(self, features: Tensor) -> Tensor:
-        """(n_features, cells B) -> (n_scalars + n_amplitudes, cells B), computed in the dtype of the weights."""
-        x = features.to(self.weights[0].dtype)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1]):
+        """(n_features, cells B) -> (n_scalars + n_amplitudes, cells B), in the dtype of the features."""
+        dtype = network_dtype(self.weights[0])
+        weights, biases = ([tensor.to(dtype) for tensor in tensors] for tensors in (self.weights, self.biases))
+        x = features.to(dtype)
+        for weight, bias in zip(weights[:-1], biases[:-1]):
             y = functional.silu(torch.addmm(bias.unsqueeze(1), weight, x))
             x = x + y if len(x) == len(y) else y
-        return torch.addmm(self.biases[-1].unsqueeze(1), self.weights[-1], x).to(features.dtype)
+        return torch.addmm(biases[-1].unsqueeze(1), weights[-1], x).to(features.dtype)

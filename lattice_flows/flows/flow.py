@@ -30,7 +30,10 @@ class Flow(nn.Module):
 
         The map and log_q are computed in `dtype`, whatever the type of the networks; only training uses float32.
         """
-        z = self.prior.sample(n, generator, dtype)
+        return self.image(self.prior.sample(n, generator, dtype))
+
+    def image(self, z: Tensor) -> FlowSample:
+        """The configurations that latent ones z (B, *event) are mapped to."""
         x, log_det = self.transform.forward(z)
         return FlowSample(self.prior.space.wrap(x), self.prior.log_prob(z) - log_det)
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lattice_flows.flows.network_dtype import network_dtype
+
 
 class NeighbourContext(nn.Module):
     """Even and odd parameters of the active sites' maps from the frozen sites around them, alike at every site.
@@ -40,12 +42,17 @@ class NeighbourContext(nn.Module):
 
     def forward(self, near: Tensor) -> tuple[Tensor, Tensor]:
         """near (n_neighbours, sites, B) -> even (n_even, sites, B) and odd (n_odd, sites, B), in the dtype of near."""
-        size, dtype = near.shape[1:], near.dtype
-        u = self.convolution @ near.flatten(1).to(self.convolution.dtype)  # (first, sites * B)
+        size, dtype = near.shape[1:], network_dtype(self.convolution)
+        u = self.convolution.to(dtype) @ near.flatten(1).to(dtype)  # (first, sites * B)
         x = 2.0 * functional.silu(u) - u  # u tanh(u/2)
         for weight, bias in zip(self.weights, self.biases):
-            x = functional.silu(torch.addmm(bias.unsqueeze(1), weight, x))
-        even = torch.addmm(self.even_bias.unsqueeze(1), self.to_even, x)
-        gates = torch.sigmoid(torch.addmm(self.gate_bias.unsqueeze(1), self.gate_weight, x))
-        odd = self.to_odd @ (gates * (self.odd_weight @ u))
-        return even.to(dtype).unflatten(1, size), odd.to(dtype).unflatten(1, size)
+            x = functional.silu(_affine(weight, bias, x))
+        even = _affine(self.to_even, self.even_bias, x)
+        gates = torch.sigmoid(_affine(self.gate_weight, self.gate_bias, x))
+        odd = self.to_odd.to(dtype) @ (gates * (self.odd_weight.to(dtype) @ u))
+        return even.to(near.dtype).unflatten(1, size), odd.to(near.dtype).unflatten(1, size)
+
+
+def _affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """weight @ x + bias of x (n_in, columns), in its dtype."""
+    return torch.addmm(bias.to(x.dtype).unsqueeze(1), weight.to(x.dtype), x)

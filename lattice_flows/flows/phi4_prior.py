@@ -60,7 +60,7 @@ class FreeFieldPrior(Prior):
     @property
     def mass_squared(self) -> Tensor:
         """Of now, a float64 number."""
-        start = torch.tensor(self.start, dtype=torch.float64, device=self.phat2.device)
+        start = torch.full((), self.start, dtype=torch.float64, device=self.phat2.device)
         return start if self.log_factor is None else start * torch.exp(self.log_factor.double())
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:

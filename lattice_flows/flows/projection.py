@@ -11,7 +11,8 @@ from lattice_flows.flows.circle import CircleTransform
 _MAX_RADIUS = 0.99  # of omega: slopes stay between 1/199 and 199
 _TOLERANCE = 1e-12  # of the root in radians, float64
 _ITERATIONS = 64  # far more than Newton needs; bisection alone would need 45
-_CHECK_EVERY = 8  # iterations between two looks at the error: a look waits for the device
+_CHECK_EVERY = 8  # iterations between two looks at the error
+_UNSEEN = 32  # iterations where nobody looks, for a look would wait for the device: a million random maps took 28
 
 
 class ProjectionMixture(CircleTransform):
@@ -74,20 +75,31 @@ def _mixture(x: Tensor, weights: Tensor, u: Tensor, v: Tensor, rim: Tensor) -> t
 
 def _solve(y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     """The x of x + displacement(x) = y, by Newton steps that fall back to bisection: |y - x| < pi is the bracket."""
-    low, high = y - math.pi, y + math.pi
-    x, last = y, torch.full_like(y, math.inf)
     tolerance = max(_TOLERANCE, 8.0 * torch.finfo(y.dtype).eps)
+    state = y, torch.full_like(y, math.inf), y - math.pi, y + math.pi
+    if y.device.type != "cpu" or torch.compiler.is_compiling():
+        for _ in range(_UNSEEN):
+            x, error, low, high = _iteration(y, components, *state)
+            settled = state[1] <= tolerance  # its next step is all rounding, which would be taken for a bad one
+            state = torch.where(settled, state[0], x), torch.where(settled, state[1], error), low, high
+        return state[0]
     for iteration in range(1, _ITERATIONS + 1):
-        displacement, slope = _mixture(x, *components)
-        excess = x + displacement - y
-        low, high = torch.where(excess < 0, x, low), torch.where(excess > 0, x, high)
-        step = excess / slope
-        newton = x - step
-        # Newton must stay inside and halve its step, or the bracket is halved instead.
-        trusted = (newton >= low) & (newton <= high) & (step.abs() < 0.5 * last)
-        bisection = 0.5 * (low + high)
-        last = torch.where(trusted, step.abs(), 0.5 * (high - low))
-        x = torch.where(trusted | (excess == 0), newton, bisection)
-        if iteration % _CHECK_EVERY == 0 and bool((last <= tolerance).all()):
+        state = _iteration(y, components, *state)
+        if iteration % _CHECK_EVERY == 0 and bool((state[1] <= tolerance).all()):
             break
-    return x
+    return state[0]
+
+
+def _iteration(
+    y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, last: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The next x, the size of the step to it, and the bracket."""
+    displacement, slope = _mixture(x, *components)
+    excess = x + displacement - y
+    low, high = torch.where(excess < 0, x, low), torch.where(excess > 0, x, high)
+    step = excess / slope
+    newton = x - step
+    # Newton must stay inside and halve its step, or the bracket is halved instead.
+    trusted = (newton >= low) & (newton <= high) & (step.abs() < 0.5 * last)
+    error = torch.where(trusted, step.abs(), 0.5 * (high - low))
+    return torch.where(trusted | (excess == 0), newton, 0.5 * (low + high)), error, low, high

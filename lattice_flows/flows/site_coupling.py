@@ -1,6 +1,7 @@
 """Couplings of scalar fields: some sites move, given the sites around them that do not."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,6 +14,12 @@ from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform
 
 Mask = NDArray[np.bool_]
+Move = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def move_active(move: Move, context: NeighbourContext, active: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+    """All the arithmetic of a layer: the moved sites and the log of their derivative, (n_active, B) each."""
+    return move(active, *context.forward(near))
 
 
 class SiteCoupling(Transform):
@@ -30,16 +37,18 @@ class SiteCoupling(Transform):
         self.register_buffer("active", active, persistent=False)
         self.register_buffer("neighbours", neighbours, persistent=False)
         self.line, self.context = line, context
+        self.move_active = move_active
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        sites = by_site(z)
-        moved, log_slope = self.line.forward(sites[self.active], *self.context.forward(self.near(sites)))
-        return as_field(sites.index_copy(0, self.active, moved), z), log_slope.sum(0)
+        return self._move(z, self.line.forward)
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        sites = by_site(x)
-        moved, log_slope = self.line.inverse(sites[self.active], *self.context.forward(self.near(sites)))
-        return as_field(sites.index_copy(0, self.active, moved), x), log_slope.sum(0)
+        return self._move(x, self.line.inverse)
+
+    def _move(self, field: Tensor, move: Move) -> tuple[Tensor, Tensor]:
+        sites = by_site(field)
+        moved, log_slope = self.move_active(move, self.context, sites[self.active], self.near(sites))
+        return as_field(sites.index_copy(0, self.active, moved), field), log_slope.sum(0)
 
     def near(self, sites: Tensor) -> Tensor:
         """The frozen neighbours (n_neighbours, n_active, B) of sites (V, B)."""
@@ -79,7 +88,7 @@ def _(transform: SiteCoupling, z: Tensor, score: Tensor) -> ScoredField:
     """
     sites, scores = by_site(z if z.requires_grad else z.detach().requires_grad_(True)), by_site(score)
     active, near = sites[transform.active], transform.near(sites)
-    moved, log_slope = transform.line.forward(active, *transform.context.forward(near))
+    moved, log_slope = transform.move_active(transform.line.forward, transform.context, active, near)
     (d_log,) = torch.autograd.grad(log_slope.sum(), active, retain_graph=True, materialize_grads=True)
     after = (scores[transform.active] - d_log) * torch.exp(-log_slope.detach())
     (by_near,) = torch.autograd.grad((log_slope + after * moved).sum(), near, retain_graph=True)

@@ -1,6 +1,7 @@
 """The map of a region tree's fluxes: compiled with hand-written gradients, and in torch for other devices."""
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -105,55 +106,79 @@ def _array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
-# The same in torch, one level of the tree at a time: for CUDA, and what the kernels are tested against.
+# The same in torch: for CUDA, and what the kernels are tested against. Memory is that of a few dozen numbers per region.
+
+
+class _Places(NamedTuple):
+    """Index tensors of a tree on one device; V - 1 regions, V plaquettes."""
+
+    table: Tensor  # (V - 1,) the split
+    odd: Tensor  # (V - 1,) whether its map is odd
+    lo: Tensor  # (V - 1,)
+    mid: Tensor  # (V - 1,)
+    hi: Tensor  # (V - 1,)
+    regions: tuple[Tensor, ...]  # of each level, which of its halves, in pairs, are regions of the next
+    leaves: Tensor  # (V,) of the plaquettes, among the halves of all regions
+
+
+@lru_cache(maxsize=64)
+def _places(shape: tuple[int, int], odd: tuple[bool, ...], device: torch.device) -> _Places:
+    """Made once: what comes from the host would else hold up the device at each call."""
+    tree = RegionTree(shape)
+    split, halves = tree.nodes[:, 0], tree.nodes[:, 1:].ravel()
+    areas = np.array([sum(split.areas) for split in tree.splits])
+    leaves = np.empty(tree.leaves.size, np.int64)
+    leaves[-1 - halves[halves < 0]] = np.flatnonzero(halves < 0)
+    regions = [np.flatnonzero(tree.nodes[level, 1:].ravel() >= 0) for level in tree.levels]
+    arrays = split.astype(np.int64), np.array(odd)[split], tree.lo, tree.mid, tree.lo + areas[split]
+    return _Places(
+        *(torch.from_numpy(array).to(device) for array in arrays),
+        regions=tuple(torch.from_numpy(array).to(device) for array in regions),
+        leaves=torch.from_numpy(leaves).to(device),
+    )
 
 
 def torch_forward(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
-    """As tree_forward, on any device, differentiable as often as wanted."""
-    n = shares.shape[0]
-    flux = shares.new_zeros(n, 1)  # of the level's regions
+    """As tree_forward, on any device, differentiable as often as wanted; one level of the tree at a time."""
+    places = _places(tree.shape, tables.odd, shares.device)
+    flux = shares.new_zeros(shares.shape[0], 1)  # of the level's regions
     pieces = []  # halves of all levels, (B, 2 * regions)
-    log_det = shares.new_zeros(n)
-    for level in tree.levels:
-        spline = _Splines(flux, tables, tree, level)
-        u = CIRCLE.wrap(shares[:, level] - 0.5 * flux)
-        image, log_slope = spline.forward(u)
+    log_det = shares.new_zeros(shares.shape[0])
+    for level, regions in zip(tree.levels, places.regions):
+        spline = _Splines(flux, tables.splines, places.table[level], places.odd[level])
+        image, log_slope = spline.forward(CIRCLE.wrap(shares[:, level] - 0.5 * flux))
         halves = torch.stack([0.5 * flux + image, 0.5 * flux - image], -1)  # (B, regions, 2)
-        pieces.append(CIRCLE.wrap(halves))
+        pieces.append(CIRCLE.wrap(halves).flatten(1))
         log_det = log_det + log_slope.sum(1)
-        regions = torch.from_numpy(tree.nodes[level, 1:] >= 0).to(shares.device)
-        flux = pieces[-1][:, regions]
-    everything = torch.cat([half.flatten(1) for half in pieces], 1)  # (B, 2 (V - 1))
-    return everything[:, _places_of_leaves(tree, shares.device)], log_det
+        flux = pieces[-1].index_select(1, regions)
+    return torch.cat(pieces, 1).index_select(1, places.leaves), log_det
 
 
 def torch_inverse(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
-    """As tree_inverse, on any device, differentiable as often as wanted."""
-    shares, log_det = [], plaquettes.new_zeros(plaquettes.shape[0])
+    """As tree_inverse, on any device, differentiable as often as wanted; all regions at once."""
+    places = _places(tree.shape, tables.odd, plaquettes.device)
     sums = torch.nn.functional.pad(plaquettes.cumsum(1), (1, 0))  # (B, V + 1)
-    for depth, level in enumerate(tree.levels):
-        lo, mid, hi = _ends(tree, level)
-        first = sums[:, mid] - sums[:, lo]
-        flux = CIRCLE.wrap(sums[:, hi] - sums[:, lo]) if depth else torch.zeros_like(first)
-        u, log_slope = _Splines(flux, tables, tree, level).inverse(CIRCLE.wrap(first - 0.5 * flux))
-        shares.append(CIRCLE.wrap(u + 0.5 * flux))
-        log_det = log_det + log_slope.sum(1)
-    return torch.cat(shares, 1), log_det
+    low = sums[:, places.lo]
+    first, flux = sums[:, places.mid] - low, CIRCLE.wrap(sums[:, places.hi] - low)
+    flux = torch.cat([torch.zeros_like(flux[:, :1]), flux[:, 1:]], 1)  # none goes through the torus
+    spline = _Splines(flux, tables.splines, places.table, places.odd)
+    u, log_slope = spline.inverse(CIRCLE.wrap(first - 0.5 * flux))
+    return CIRCLE.wrap(u + 0.5 * flux), log_slope.sum(1)
 
 
 class _Splines:
-    """The splines of one level's regions at their fluxes: ends of bins and slopes (B, regions, 3, n_bins + 1)."""
+    """The splines of regions (R,) with the tables `table` at their fluxes (B, R), each between two rows of its table.
 
-    def __init__(self, flux: Tensor, tables: TreeTables, tree: RegionTree, level: slice) -> None:
-        which = tree.nodes[level, 0]
-        self.odd = torch.tensor([tables.odd[w] for w in which], device=flux.device)
-        self.side = torch.where(flux < 0, -1.0, 1.0).to(flux.dtype)
-        n_knots = tables.splines.shape[1]
+    Only the numbers that are asked for are taken from the tables: bins are found by bisection.
+    """
+
+    def __init__(self, flux: Tensor, splines: Tensor, table: Tensor, odd: Tensor) -> None:
+        _, n_knots, _, self.n_ends = splines.shape
         position = flux.abs() * ((n_knots - 1) / math.pi)
-        row = position.detach().long().clamp_max(n_knots - 2)
-        of_region = torch.from_numpy(which).long().to(flux.device).expand_as(row)
-        low, high = tables.splines[of_region, row], tables.splines[of_region, row + 1]
-        self.numbers = low + (position - row)[..., None, None] * (high - low)
+        row = position.detach().long().clamp(0, n_knots - 2)
+        self.flux, self.odd, self.numbers = flux, odd, splines.flatten()
+        self.fraction = position - row
+        self.start = (table * n_knots + row) * (3 * self.n_ends)  # of the lower row, (B, R)
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:
         sign = self._sign(u)
@@ -172,15 +197,23 @@ class _Splines:
         return sign * (x0 + xi * (x1 - x0)), -_log_slope(xi, x1 - x0, y1 - y0, d0, d1)
 
     def _sign(self, u: Tensor) -> Tensor:
-        return torch.where(self.odd, torch.where(u < 0, -1.0, 1.0).to(u.dtype), self.side)
+        return 1.0 - 2.0 * (torch.where(self.odd, u, self.flux) < 0).to(u.dtype)
+
+    def _at(self, which: int, k: Tensor) -> Tensor:
+        """Number k of a row: the ends in u (0) or u' (1), or the slopes (2)."""
+        lower = self.start + (which * self.n_ends + k)
+        low, high = self.numbers[lower], self.numbers[lower + 3 * self.n_ends]
+        return low + self.fraction * (high - low)
 
     def _bin(self, x: Tensor, which: int) -> tuple[tuple[Tensor, Tensor], ...]:
-        """The lower and upper end in x and in y, and the slopes there."""
-        inner = self.numbers[..., which, 1:-1].detach()
-        k = (x.detach()[..., None] >= inner).sum(-1, keepdim=True)  # (B, regions, 1)
-        k = k[..., None].expand(*k.shape[:-1], 3, 1)
-        low, high = self.numbers.gather(-1, k).squeeze(-1), self.numbers.gather(-1, k + 1).squeeze(-1)
-        return tuple(zip(low.unbind(-1), high.unbind(-1)))
+        """The lower and upper end in u and in u' of the bin that holds x, and the slopes there."""
+        last = self.n_ends - 2
+        k = torch.zeros_like(self.start)
+        with torch.no_grad():
+            for step in (2**power for power in reversed(range(last.bit_length()))):
+                trial = (k + step).clamp_max(last)
+                k = torch.where(x >= self._at(which, trial), trial, k)
+        return tuple((self._at(kind, k), self._at(kind, k + 1)) for kind in range(3))
 
 
 def _image(xi: Tensor, width: Tensor, y0: Tensor, height: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
@@ -194,18 +227,3 @@ def _log_slope(xi: Tensor, width: Tensor, height: Tensor, d0: Tensor, d1: Tensor
     s, m = height / width, xi * (1.0 - xi)
     denominator = s + (d0 + d1 - 2.0 * s) * m
     return torch.log(s * s * (d1 * xi * xi + 2.0 * s * m + d0 * (1.0 - xi) ** 2) / (denominator * denominator))
-
-
-def _ends(tree: RegionTree, level: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """lo, mid and hi of the level's regions."""
-    areas = np.array([sum(split.areas) for split in tree.splits])
-    lo, mid = tree.lo[level], tree.mid[level]
-    return torch.from_numpy(lo), torch.from_numpy(mid), torch.from_numpy(lo + areas[tree.nodes[level, 0]])
-
-
-def _places_of_leaves(tree: RegionTree, device: torch.device) -> Tensor:
-    """Where the plaquettes stand among the halves of all nodes, (V,)."""
-    halves = tree.nodes[:, 1:].ravel()
-    places = np.empty(tree.leaves.size, np.int64)
-    places[-1 - halves[halves < 0]] = np.flatnonzero(halves < 0)
-    return torch.from_numpy(places).to(device)

@@ -1,5 +1,6 @@
 """Batches of fresh flow samples with their weights."""
 
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.sampler import Array, Streams
 
-_NUMBERS_AT_ONCE = 2**18  # 2 MiB a field: larger ones leave a processor's caches, at up to three times the cost
+# Numbers of the fields that are made at a time.
+_ON_CPU = 2**18  # 2 MiB: larger ones leave a processor's caches, at up to three times the cost
+_ON_GPU = 2**22  # 32 MiB keep a GPU busy; a flow holds up to about a hundred times that in between
 
 GeneratorState = NDArray[np.uint8]
 
@@ -24,7 +27,7 @@ class Proposals(NamedTuple):
 
 def device_of(flow: Flow) -> torch.device:
     """Where the flow computes."""
-    return next(flow.parameters(), torch.empty(0)).device
+    return next(chain(flow.parameters(), flow.buffers(), [torch.empty(0)])).device
 
 
 def seeded_generator(flow: Flow, streams: Streams) -> GeneratorState:
@@ -42,7 +45,7 @@ def propose(
     source.set_state(torch.from_numpy(generator))
     n = n_rows * shape[0]
     x, log_w = np.empty((n, *shape[1:])), np.empty(n)
-    at_once = max(1, _NUMBERS_AT_ONCE // x[0].size) if device_of(flow).type == "cpu" else n
+    at_once = max(1, (_ON_CPU if source.device.type == "cpu" else _ON_GPU) // x[0].size)
     with torch.no_grad():
         for start in range(0, n, at_once):
             part = slice(start, min(start + at_once, n))

@@ -24,11 +24,21 @@ from lattice_flows.training.loop import (
 )
 from lattice_flows.training.objectives import (
     LossEstimate,
-    ObjectiveFunction,
+    Objective,
     Scaled,
     path_gradient,
     reinforce,
     reverse_kl,
+)
+from lattice_flows.training.ranks import (
+    ALONE,
+    FailedOnFirstRank,
+    LaunchError,
+    RankLost,
+    Ranks,
+    TooManyRanks,
+    joined,
+    launched_ranks,
 )
 from lattice_flows.training.recommended import recommended
 from lattice_flows.training.sample_buffer import SampleBuffer
@@ -36,6 +46,7 @@ from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.validate import Validation, validate
 
 __all__ = [
+    "ALONE",
     "CHECKPOINT_NAME",
     "HISTORY_NAME",
     "OBJECTIVES",
@@ -44,16 +55,21 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "DataSource",
+    "FailedOnFirstRank",
     "FlowWeights",
     "ForwardKL",
+    "LaunchError",
     "LossEstimate",
     "Mixture",
-    "ObjectiveFunction",
+    "Objective",
     "Progress",
+    "RankLost",
+    "Ranks",
     "Record",
     "SampleBuffer",
     "Scaled",
     "SelfNormalised",
+    "TooManyRanks",
     "TrainingDiverged",
     "TrainingResult",
     "TrainingSettings",
@@ -62,6 +78,8 @@ __all__ = [
     "check_configurations",
     "evaluate",
     "evaluate_on",
+    "joined",
+    "launched_ranks",
     "load_flow_weights",
     "path_gradient",
     "read_checkpoint",

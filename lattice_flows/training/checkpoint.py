@@ -47,6 +47,7 @@ class Checkpoint:
     objective: Weights = field(default_factory=dict)  # state of an objective with a buffer
     best: dict[str, float] = field(default_factory=dict)  # what the patience is measured from
     parent: str = ""  # checksum of the weights it started from, where it did
+    processes: int = 1  # that shared the work, of the run's last part
 
 
 class FlowWeights(NamedTuple):
@@ -112,6 +113,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if content.get("version") != _VERSION:
         version = content.get("version")
         raise CheckpointError(f"{path}: checkpoint version {version}, this package reads {_VERSION}; train again")
+    content.setdefault("processes", 1)  # not written while there was only one
     names = {each.name for each in fields(Checkpoint)}
     if missing := names - content.keys():
         raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(sorted(missing))}")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lattice_flows.actions import Action
 from lattice_flows.flows import Flow, reduced
+from lattice_flows.training.ranks import ALONE, Ranks
 
 _BATCH = 256
 
@@ -18,25 +19,35 @@ def evaluate(
     generator: torch.Generator,
     batch: int = _BATCH,
     dtype: torch.dtype = torch.float64,
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float64]:
-    """log_w = -S(x) - log q(x) of n fresh samples, (n,), maps in double precision unless another `dtype` is given."""
+    """log_w = -S(x) - log q(x) of n fresh samples, (n,), maps in double precision unless another `dtype` is given.
+
+    Several `ranks` share the work; the samples are those of one.
+    """
     flow, action = reduced(flow, action)
     parts = []
     with torch.no_grad():
         for start in range(0, n, batch):
-            x, log_q = flow.sample(min(batch, n - start), generator, dtype)
-            parts.append((-action(x) - log_q).double().cpu().numpy())
+            n_now = min(batch, n - start)
+            x, log_q = flow.image(flow.prior.sample(n_now, generator, dtype)[ranks.rows(n_now)])
+            parts.append(ranks.gathered((-action(x) - log_q).double(), n_now).cpu().numpy())
     return np.concatenate(parts)
 
 
 def evaluate_on(
-    flow: Flow, action: Action, x: Tensor, batch: int = _BATCH, dtype: torch.dtype = torch.float64
+    flow: Flow,
+    action: Action,
+    x: Tensor,
+    batch: int = _BATCH,
+    dtype: torch.dtype = torch.float64,
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float64]:
     """log_w of configurations x (n, *event), (n,): on samples of the target its mean is log Z + KL(p|q)."""
     device = next(flow.parameters(), x).device
     parts = []
     with torch.no_grad():
         for some in x.split(batch):
-            some = some.to(device=device, dtype=dtype)
-            parts.append((-action(some) - flow.log_prob(some)).double().cpu().numpy())
+            own = some[ranks.rows(len(some))].to(device=device, dtype=dtype)
+            parts.append(ranks.gathered((-action(own) - flow.log_prob(own)).double(), len(some)).cpu().numpy())
     return np.concatenate(parts)

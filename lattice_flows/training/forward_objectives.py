@@ -7,45 +7,61 @@ import torch
 from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.training.data import DataSource
-from lattice_flows.training.objectives import LossEstimate, ObjectiveFunction
+from lattice_flows.training.objectives import Batch, LossEstimate, Objective
+from lattice_flows.training.ranks import ALONE, Ranks
 from lattice_flows.training.sample_buffer import SampleBuffer
 
 
 @dataclass(frozen=True)
-class ForwardKL:
-    """-mean(log q) over n configurations of the target: maximum likelihood, which sees what the flow never visits."""
+class ForwardKL(Objective):
+    """-mean(log q) over n configurations of the target: maximum likelihood, which sees what the flow never visits.
+
+    log_w is that of the data.
+    """
 
     data: DataSource
 
-    def __call__(
+    def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> LossEstimate:
-        """log_w is that of the data."""
-        x = self.data(n, generator).to(device=generator.device, dtype=dtype)
+    ) -> Batch:
+        """(x,), configurations of the target."""
+        return (self.data(n, generator).to(device=generator.device, dtype=dtype),)
+
+    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+        (x,) = batch
         log_q = flow.log_prob(x)
         return LossEstimate(-log_q.mean(), -action(x) - log_q.detach())
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """J = a J_KL + b J_ML, each over n configurations; a `reverse` objective and `forward` = ForwardKL."""
+class Mixture(Objective):
+    """J = a J_KL + b J_ML, each over n configurations; a `reverse` objective and `forward` = ForwardKL.
 
-    reverse: ObjectiveFunction
+    log_w is that of the flow's samples.
+    """
+
+    reverse: Objective
     forward: ForwardKL
     reverse_weight: float  # a
     forward_weight: float  # b
 
-    def __call__(
+    def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> LossEstimate:
-        """log_w is that of the flow's samples."""
-        reverse = self.reverse(flow, action, n, generator, dtype)
-        forward = self.forward(flow, action, n, generator, dtype)
+    ) -> Batch:
+        """What the first draws, then (x,) of the second."""
+        return *self.reverse.draw(flow, action, n, generator, dtype), *self.forward.draw(
+            flow, action, n, generator, dtype
+        )
+
+    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+        *latents, x = batch
+        reverse = self.reverse.loss(flow, action, tuple(latents))
+        forward = self.forward.loss(flow, action, (x,))
         return LossEstimate(self.reverse_weight * reverse.loss + self.forward_weight * forward.loss, reverse.log_w)
 
 
 @dataclass(frozen=True)
-class SelfNormalised:
+class SelfNormalised(Objective):
     """The forward divergence without data: -sum_i w_i log q(x_i) / sum_i w_i over a buffer of the flow's own samples.
 
     Every step puts n fresh samples into the buffer, in the place of the oldest ones, and takes n out, drawn in
@@ -56,18 +72,27 @@ class SelfNormalised:
 
     The gradient is biased, by O(1/N) from the normalisation and by the truncation, which goes with N too; and where
     the flow never goes, neither does the buffer: it cures no mode collapse. The action must be the same in all steps.
+
+    Of several processes each makes its share of the fresh samples, and all hold the same buffer. log_w is that of the
+    fresh samples.
     """
 
     buffer: SampleBuffer
+    ranks: Ranks = ALONE
 
-    def __call__(
+    def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> LossEstimate:
-        """log_w is that of the n fresh samples."""
+    ) -> Batch:
+        """(x, log_w): what is taken out, and the weights of what is put in."""
+        z = flow.prior.sample(n, generator, dtype)[self.ranks.rows(n)]
         with torch.no_grad():
-            x, log_q = flow.sample(n, generator, dtype)
-            log_w = -action(x) - log_q
+            x, log_q = flow.image(z)
+            log_w = self.ranks.gathered(-action(x) - log_q, n)
+            x = self.ranks.gathered(x, n)
         self.buffer.add(x, log_w)
-        log_q = flow.log_prob(self.buffer.draw(n, generator).to(dtype))
+        return self.buffer.draw(n, generator).to(dtype), log_w
+
+    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+        x, log_w = batch
         spoiled = 0.0 * log_w.mean()  # not a number where a weight is none: the draw itself would hide it
-        return LossEstimate(spoiled - log_q.mean(), log_w)
+        return LossEstimate(spoiled - flow.log_prob(x).mean(), log_w)

@@ -1,7 +1,8 @@
 """The one training loop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.data import DataSource
 from lattice_flows.training.events import EVENTS_NAME, event_writer
 from lattice_flows.training.history import Record, append_record, truncate_history
+from lattice_flows.training.ranks import ALONE, Ranks, TooManyRanks
 from lattice_flows.training.run import CHECKPOINT_NAME, Run, TrainingDiverged, save_untrained
 from lattice_flows.training.settings import TrainingSettings
 
@@ -56,6 +58,7 @@ def train(
     held_out: DataSource | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Train `flow` towards exp(-S), or resume what `folder` holds; the flow is left with the averaged weights.
 
@@ -67,9 +70,13 @@ def train(
     `data` goes with settings.data: configurations of the target to learn from. `held_out` are others to judge by;
     without them it is the same ones, which is right for a source that never repeats itself.
 
+    `ranks`: several processes train together, each calling train() with the same arguments. They share every batch;
+    the first one writes. A stop that one is asked for stops all, and a training may be resumed on another number.
+
     Raises CheckpointError for a folder whose checkpoint is of another training, unreadable, or from another number
     of torch threads, or for a settings.init_from that does not fit; DataError for data that are no configurations of
-    the theory; ValueError where data and settings.data do not go together; and TrainingDiverged.
+    the theory; ValueError where data and settings.data do not go together; TooManyRanks; RankLost where another process
+    ended; and TrainingDiverged.
     """
     if (settings.data is None) != (data is None):
         raise ValueError("training.data and the data given to train() go together: give both or neither")
@@ -77,25 +84,47 @@ def train(
     if not any(True for _ in flow.parameters()):
         if settings.init_from is not None:
             raise CheckpointError("training.init_from: this flow has no parameters to start from it")
-        save_untrained(flow, settings, folder, seed, header)
+        if ranks.is_first:
+            save_untrained(flow, settings, folder, seed, header)
         return TrainingResult("no_parameters", 0, 0.0)
-    run = Run(flow, action, settings, folder, seed, header, data, held_out)
-    if (folder / CHECKPOINT_NAME).exists():
+    _require_shares(settings, ranks)
+    run = Run(flow, action, settings, folder, seed, header, data, held_out, ranks)
+    if ranks.of_first(lambda: (folder / CHECKPOINT_NAME).exists()):
         run.restore()
     else:
         run.begin()
-    truncate_history(folder / HISTORY_NAME, run.step)
-    if not run.reason:
-        events = folder / EVENTS_NAME if settings.tensorboard else None
-        with event_writer(events, run.step) as write_event:
-
-            def note(record: Record) -> None:
-                append_record(folder / HISTORY_NAME, record)
-                write_event(record)
-
+    with _history(run, folder) as note:
+        if not run.reason:
             _loop(run, note, report, should_stop)
     flow.load_state_dict(run.average.state_dict())
     return TrainingResult(run.reason, run.step, run.train_seconds)
+
+
+def _require_shares(settings: TrainingSettings, ranks: Ranks) -> None:
+    """Raises TooManyRanks where a rank's share of a batch is less than its objective needs."""
+    reverse = settings.mixture_reverse if settings.objective == "mixture" else settings.objective
+    fewest = ranks.size * (2 if reverse == "reinforce" else 1)
+    if settings.batch_size < fewest:
+        raise TooManyRanks(
+            f"training.batch_size must be at least {fewest} for {ranks.size} processes, got {settings.batch_size}"
+        )
+
+
+@contextmanager
+def _history(run: Run, folder: Path) -> Iterator[Callable[[Record], None]]:
+    """What writes a row of the history; of several processes the first one does."""
+    if not run.ranks.is_first:
+        yield lambda record: None
+        return
+    truncate_history(folder / HISTORY_NAME, run.step)
+    events = folder / EVENTS_NAME if run.settings.tensorboard and not run.reason else None
+    with event_writer(events, run.step) as write_event:
+
+        def note(record: Record) -> None:
+            append_record(folder / HISTORY_NAME, record)
+            write_event(record)
+
+        yield note
 
 
 def _loop(
@@ -108,8 +137,8 @@ def _loop(
     record: Record | None = None
     while not run.reason:
         losses = run.advance()
-        run.train_seconds = time.perf_counter() - start
-        run.reason = _end(run, should_stop)
+        run.train_seconds, stop = run.ranks.agree(time.perf_counter() - start, should_stop())
+        run.reason = _end(run, stop)
         if run.step % settings.monitor_every == 0 or run.reason not in ("", STOPPED):
             run.check(losses)
             record, reached = run.look(losses)
@@ -121,13 +150,14 @@ def _loop(
             if run.reason or run.train_seconds - saved_at > settings.checkpoint_seconds:
                 run.save("" if run.reason == STOPPED else run.reason)
                 saved_at = run.train_seconds
+    run.ranks.wait()  # a process that leaves early with status 75 ends the others, also while one writes
 
 
-def _end(run: Run, should_stop: Callable[[], bool]) -> str:
+def _end(run: Run, stop: bool) -> str:
     """Why the run ends here; "" where it goes on."""
     settings = run.settings
     if settings.max_steps is not None and run.step >= settings.max_steps:
         return "max_steps"
     if settings.max_seconds is not None and run.train_seconds >= settings.max_seconds:
         return "max_seconds"
-    return STOPPED if should_stop() else ""
+    return STOPPED if stop else ""

@@ -3,6 +3,7 @@
 All have one expectation, and so have their gradients; the variances differ (tests/benchmarks/bench_objectives.py).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +23,9 @@ from lattice_flows.flows import (
 from lattice_flows.lattice import Space
 from lattice_flows.training.region_reinforce import region_reinforce
 
+Batch = tuple[Tensor, ...]
+"""What a step learns from: tensors of n rows each."""
+
 
 class LossEstimate(NamedTuple):
     """`loss`: a number whose backward() gives the gradient; `log_w` = -S - log q of the samples, (n,), detached."""
@@ -30,57 +34,73 @@ class LossEstimate(NamedTuple):
     log_w: Tensor
 
 
-ObjectiveFunction = Callable[[Flow, Action, int, torch.Generator, torch.dtype], LossEstimate]
+class Objective(ABC):
+    """An estimate of a divergence from the target, in two acts: what is drawn, and the loss of any part of it.
+
+    The loss is a mean over rows, so that a batch can be shared by processes and computed in parts.
+    """
+
+    @abstractmethod
+    def draw(
+        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Batch:
+        """Everything random of a batch of n."""
+
+    @abstractmethod
+    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+        """The estimate from these rows."""
+
+    def __call__(
+        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> LossEstimate:
+        """The estimate from a batch of n."""
+        return self.loss(flow, action, self.draw(flow, action, n, generator, dtype))
 
 
-def reverse_kl(
-    flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-) -> LossEstimate:
-    """-mean(log_w) over n fresh samples, with the reparametrised gradient: the total derivative."""
-    flow, action = reduced(flow, action)
-    x, log_q = flow.sample(n, generator, dtype)
+@dataclass(frozen=True)
+class Reverse(Objective):
+    """A function of latent configurations (n, *event) of the flow, in its `reduced` form where it has one."""
+
+    of_latents: Callable[[Flow, Action, Tensor], LossEstimate]
+
+    def draw(
+        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Batch:
+        """(z,) from the prior."""
+        return (reduced(flow, action).flow.prior.sample(n, generator, dtype),)
+
+    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+        (z,) = batch
+        return self.of_latents(*reduced(flow, action), z)
+
+
+def _reverse_kl(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
+    x, log_q = flow.image(z)
     log_w = -action(x) - log_q
     return LossEstimate(-log_w.mean(), log_w.detach())
 
 
-def path_gradient(
-    flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-) -> LossEstimate:
-    """The same number with the path gradient, arXiv:2207.08219: only the way through x, d(log q + S)/dx dx/dw.
-
-    The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
-    where q = p. d log q / dx is carried along the flow (`forward_with_score`).
-    """
-    flow, action = reduced(flow, action)
-    z = flow.prior.sample(n, generator, dtype).requires_grad_(True)
+def _path_gradient(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
+    z = z.requires_grad_(True)
     log_r = flow.prior.log_prob(z)
     score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)
     x, log_det, score = forward_with_score(flow.transform, z, score)
     end = flow.prior.space.wrap(x.detach())
-    path = (x * (score - action.force(end))).sum() / n
+    path = (x * (score - action.force(end))).sum() / len(z)
     log_w = (log_det - log_r).detach() - action(end)
     return LossEstimate(path - (log_w.mean() + path.detach()), log_w)
 
 
-def reinforce(
-    flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-) -> LossEstimate:
-    """The same number with the score-function gradient E[(f - b) d log q(x) / dw], f = log q + S at fixed samples.
-
-    The baseline b of each sample is the mean of f over the other n - 1 (arXiv:2202.01314, arXiv:2308.13294), which
-    leaves the gradient unbiased. Needs no force and no derivative through the samples, but the inverse of the flow.
-    A tree of regions whose plaquettes are independent has a better one (`region_reinforce`), and takes it.
-    Raises ValueError for n < 2.
-    """
+def _reinforce(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
+    n = len(z)
     if n < 2:
         raise ValueError(f"reinforce needs a batch of at least 2 samples for its baseline, got {n}")
-    flow, action = reduced(flow, action)
     if isinstance(flow.transform, PlaquetteTree) and isinstance(action, ActionOfPlaquettes):
         independent = action.action
-        if isinstance(independent, IndependentPlaquettes) and generator.device.type == "cpu":
-            return LossEstimate(*region_reinforce(flow.prior, flow.transform, independent, n, generator))
+        if isinstance(independent, IndependentPlaquettes) and z.device.type == "cpu":
+            return LossEstimate(*region_reinforce(z, flow.transform, independent))
     with torch.no_grad():
-        x = flow.sample(n, generator, dtype).x
+        x = flow.image(z).x
         action_of_x = action(x)
     log_q = flow.log_prob(x)
     log_w = -action_of_x - log_q.detach()
@@ -89,7 +109,26 @@ def reinforce(
     return LossEstimate(surrogate - (log_w.mean() + surrogate.detach()), log_w)
 
 
-REVERSE_OBJECTIVES: dict[str, ObjectiveFunction] = {
+reverse_kl = Reverse(_reverse_kl)
+"""-mean(log_w) over n fresh samples, with the reparametrised gradient: the total derivative."""
+
+path_gradient = Reverse(_path_gradient)
+"""The same number with the path gradient, arXiv:2207.08219: only the way through x, d(log q + S)/dx dx/dw.
+
+The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
+where q = p. d log q / dx is carried along the flow (`forward_with_score`).
+"""
+
+reinforce = Reverse(_reinforce)
+"""The same number with the score-function gradient E[(f - b) d log q(x) / dw], f = log q + S at fixed samples.
+
+The baseline b of each sample is the mean of f over the other n - 1 (arXiv:2202.01314, arXiv:2308.13294), which
+leaves the gradient unbiased. Needs no force and no derivative through the samples, but the inverse of the flow.
+A tree of regions whose plaquettes are independent has a better one (`region_reinforce`), and takes it. Baselines are
+those of the rows at hand: of one process, and of what is computed at once. Raises ValueError for n < 2.
+"""
+
+REVERSE_OBJECTIVES: dict[str, Reverse] = {
     "path_gradient": path_gradient,
     "reverse_kl": reverse_kl,
     "reinforce": reinforce,

@@ -1,6 +1,8 @@
 """One step of the training, and what it carries from step to step."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +13,9 @@ from lattice_flows.actions import Action, ImprovedU1, WilsonU1
 from lattice_flows.flows import Flow
 from lattice_flows.training.clipping import BlockClip, Clip, NormClip
 from lattice_flows.training.gradient_noise import GradientNoise
-from lattice_flows.training.objectives import ObjectiveFunction, Scaled
+from lattice_flows.training.objectives import Batch, Objective, Scaled
+from lattice_flows.training.precision import network_precision
+from lattice_flows.training.ranks import Ranks
 from lattice_flows.training.settings import TrainingSettings
 
 
@@ -28,11 +32,11 @@ class StepInfo(NamedTuple):
 class Optimiser:
     """Adam on clipped gradients with the settings' schedules, and the running average of the weights.
 
-    A step does not wait for the device.
+    All ranks take the same step, each with the gradient of its share of the batch. A step does not wait for the device.
     """
 
-    def __init__(self, flow: Flow, settings: TrainingSettings, objective: ObjectiveFunction) -> None:
-        self.flow, self.settings, self.objective = flow, settings, objective
+    def __init__(self, flow: Flow, settings: TrainingSettings, objective: Objective, ranks: Ranks) -> None:
+        self.flow, self.settings, self.objective, self.ranks = flow, settings, objective, ranks
         self.parameters = list(flow.parameters())
         self.average = copy.deepcopy(flow).requires_grad_(False)
         self._averages: list[Tensor] = list(self.average.parameters())
@@ -51,9 +55,8 @@ class Optimiser:
         """The step after `n_done` others, at this progress of the run."""
         settings = self.settings
         n = settings.batch_size_at(progress)
-        loss, _ = self.objective(self.flow, scaled(action, settings, progress), n, generator, dtype)
         self.adam.zero_grad()
-        loss.backward()
+        loss = self._gradient(scaled(action, settings, progress), n, generator, dtype)
         norm = self.clip()
         self.noise.measure(self.adam, n_done)
         for group in self.adam.param_groups:
@@ -62,10 +65,42 @@ class Optimiser:
         # The average forgets the first weights faster than ema_decay would, as in an arithmetic mean.
         decay = min(settings.ema_decay, (n_done + 1) / (n_done + 11.0))
         torch._foreach_lerp_(self._averages, self._weights, 1.0 - decay)
-        loss = loss.detach()
         finite = torch.isfinite(loss) & torch.isfinite(norm)
         self._finite = finite if self._finite is None else finite & self._finite
         return StepInfo(loss, norm, self._finite)
+
+    def _gradient(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Leave the gradient of the loss of a batch of n in the parameters; returns the loss."""
+        total: Tensor | None = None
+        for share, part in self._parts(self.objective.draw(self.flow, action, n, generator, dtype), n):
+            with self._precision(generator.device):
+                loss = share * self.objective.loss(self.flow, action, part).loss
+                loss.backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        return self.ranks.sum_gradients(self.parameters, total)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[None]:
+        return network_precision(self.settings.network_precision, device)
+
+    def first_loss(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> tuple[float, float]:
+        """The loss of a batch of n, and the standard deviation of its log weights."""
+        losses, log_w = [], []
+        for share, part in self._parts(self.objective.draw(self.flow, action, n, generator, dtype), n):
+            with self._precision(generator.device):
+                estimate = self.objective.loss(self.flow, action, part)
+            losses.append(share * estimate.loss.detach())
+            log_w.append(estimate.log_w)
+        loss = self.ranks.gathered(torch.stack(losses).sum()[None], self.ranks.size).sum()
+        return float(loss), float(self.ranks.gathered(torch.cat(log_w), n).std())
+
+    def _parts(self, batch: Batch, n: int) -> Iterator[tuple[float, Batch]]:
+        """This process's rows of a batch of n, as many at once as the settings allow, each part with its share."""
+        own = tuple(rows[self.ranks.rows(n)] for rows in batch)
+        n_own = len(own[0])
+        n_parts = -(-n_own // (self.settings.micro_batch or n_own))
+        for part in zip(*(rows.tensor_split(n_parts) for rows in own)):
+            yield len(part[0]) / n, part
 
     def forget_finite(self) -> None:
         """Begin to watch for what is not finite anew."""

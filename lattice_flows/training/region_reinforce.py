@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lattice_flows.flows import IndependentPlaquettes, PlaquetteTree, Prior
+from lattice_flows.flows import IndependentPlaquettes, PlaquetteTree
 from lattice_flows.kernels import tree_rewards, tree_u1
 
 _N_KNOTS = 33  # of the baselines, from |s| = 0 to pi
@@ -15,10 +15,9 @@ _RIDGE = 1e-9
 _STIFFNESS = 0.1  # of the penalty on second differences: settles the knots that no sample comes near
 
 
-def region_reinforce(
-    prior: Prior, transform: PlaquetteTree, action: IndependentPlaquettes, n: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The loss -mean(log_w) of n fresh samples, whose backward() is the gradient described here; and log_w (n,).
+def region_reinforce(z: Tensor, transform: PlaquetteTree, action: IndependentPlaquettes) -> tuple[Tensor, Tensor]:
+    """The loss -mean(log_w) at n latent shares z (n, V - 1), whose backward() is the gradient described here; and
+    log_w (n,).
 
     Where plaquettes are independent, the share of a region with flux s does not touch what lies outside it, nor is it
     touched. So of f = log q + S its parameters need only the terms inside the region, f_i, and
@@ -33,7 +32,7 @@ def region_reinforce(
     tree = transform.links.tree
     splines, odd = transform.links.conditioner.tables()
     arrays = splines.detach().numpy(), np.array(odd), tree.nodes
-    shares = prior.sample(n, generator, torch.float64).numpy()
+    n, shares = len(z), z.double().numpy()
     plaquettes, log_slopes, fluxes = tree_u1.forward(shares, *arrays)
     terms = action.plaquette_terms(torch.from_numpy(plaquettes)).numpy()
     earned = tree_rewards.rewards(-log_slopes, terms, tree.nodes)

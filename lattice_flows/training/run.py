@@ -19,6 +19,7 @@ from lattice_flows.training.history import Record
 from lattice_flows.training.inherit import inherit
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES
 from lattice_flows.training.optimise import Optimiser, StepInfo
+from lattice_flows.training.ranks import Ranks
 from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.validate import Validation, validate
 
@@ -45,15 +46,16 @@ class Run:
         header: dict[str, Any],
         data: DataSource | None,
         held_out: DataSource | None,
+        ranks: Ranks,
     ) -> None:
         first = next(flow.parameters())
         self.flow, self.action, self.settings, self.path = flow, action, settings, folder / CHECKPOINT_NAME
-        self.seed, self.header, self.held_out = seed, header, held_out or data
+        self.seed, self.header, self.held_out, self.ranks = seed, header, held_out or data, ranks
         self.dtype = first.dtype if settings.precision is None else getattr(torch, settings.precision)
         for source in filter(None, (data, held_out)):
             check_source(source, flow.prior.space, flow.prior.shape, first.device)
-        self.objective = build_objective(settings, flow, data, self.dtype, first.device)
-        self.optimiser = Optimiser(flow, settings, self.objective)
+        self.objective = build_objective(settings, flow, data, self.dtype, first.device, ranks)
+        self.optimiser = Optimiser(flow, settings, self.objective, ranks)
         self.average = self.optimiser.average
         self.generator, self.monitor_generator = (
             _generator(seed, name, first.device) for name in ("training", "monitor")
@@ -68,13 +70,15 @@ class Run:
             self.parent = inherit(self.flow, Path(self.settings.init_from), self.header)
             self.average.load_state_dict(self.flow.state_dict())
         # Training should improve on the flow it starts from; 10 deviations above that loss it diverges.
-        loss, log_w = self.objective(self.flow, self.action, _FIRST_SAMPLES, self.monitor_generator, self.dtype)
+        loss, deviation = self.optimiser.first_loss(self.action, _FIRST_SAMPLES, self.monitor_generator, self.dtype)
         # Annealing leads away from a start near the target on purpose: then only what is not finite tells.
         if self.settings.anneal == 0.0:
-            self.worst_loss = float(loss.detach() + 10.0 * log_w.std() + 10.0)
+            self.worst_loss = loss + 10.0 * deviation + 10.0
 
     def save(self, reason: str) -> None:
-        """Write the checkpoint; `reason` why the training ended, "" while it has not."""
+        """Write the checkpoint, as the first rank; `reason` why the training ended, "" while it has not."""
+        if not self.ranks.is_first:
+            return
         optimiser = self.optimiser
         save_checkpoint(
             self.path,
@@ -96,12 +100,14 @@ class Run:
                 objective=self._objective_state(),
                 best=self.best,
                 parent=self.parent,
+                processes=self.ranks.size,
             ),
         )
 
     def restore(self) -> None:
         """Take up the folder's checkpoint. Raises CheckpointError where it is of another training."""
-        path, checkpoint = self.path, read_checkpoint(self.path)
+        path = self.path
+        checkpoint = self.ranks.of_first(lambda: read_checkpoint(path))
         check_same(path, checkpoint, self.header, self.settings, self.seed)
         if checkpoint.threads != (threads := torch.get_num_threads()):
             raise CheckpointError(f"{path}: made with {checkpoint.threads} torch threads, not {threads}")
@@ -176,7 +182,7 @@ class Run:
         return found, "target_ess" if found.ess.value - found.ess.error >= target else ""
 
     def _validate(self, n: int) -> Validation:
-        return validate(self.average, self.action, n, self.monitor_generator, torch.float64, self.held_out)
+        return validate(self.average, self.action, n, self.monitor_generator, torch.float64, self.held_out, self.ranks)
 
     def _converged(self, record: Record) -> str:
         """Whether `patience` looks brought neither the ESS nor the bound on log Z an error above the best so far."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-ReverseObjective = Literal["path_gradient", "reverse_kl", "reinforce"]
-Objective = Literal[ReverseObjective, "forward_kl", "mixture", "self_normalised"]
+ReverseObjectiveName = Literal["path_gradient", "reverse_kl", "reinforce"]
+ObjectiveName = Literal[ReverseObjectiveName, "forward_kl", "mixture", "self_normalised"]
 
 _DEFAULT_SECONDS = 120.0
 
@@ -22,12 +22,12 @@ class TrainingSettings:
     Raises ValueError for a value out of range, naming the key.
     """
 
-    objective: Objective = "path_gradient"
+    objective: ObjectiveName = "path_gradient"
     data: str | None = (
         None  # "direct" or an ensemble file: what forward_kl and mixture learn from, others are judged by
     )
     mixture_weights: tuple[float, float] = (1.0, 1.0)  # a, b of J = a J_KL + b J_ML
-    mixture_reverse: ReverseObjective = "path_gradient"  # its J_KL
+    mixture_reverse: ReverseObjectiveName = "path_gradient"  # its J_KL
     buffer_size: int = 4096  # configurations that self_normalised keeps
     init_from: str | None = None  # a checkpoint whose weights are the first ones; of another shape or coupling
     max_steps: int | None = None
@@ -36,6 +36,7 @@ class TrainingSettings:
     patience: int | None = None  # stop after so many looks that improve neither the ESS nor the bound on log Z
     batch_size: int = 64
     final_batch_size: int | None = None  # reached by doubling, in equal parts of the run
+    micro_batch: int | None = None  # samples that a process computes at once; gradients add up. None: all of its share
     learning_rate: float = 0.008  # at its highest
     warmup: float = 0.02  # fraction of the run over which the learning rate rises; it then falls to 0 as a cosine
     adam_beta2: float = 0.999  # memory of the squared gradient
@@ -44,6 +45,8 @@ class TrainingSettings:
     anneal: float = 0.0  # fraction of the run over which the action is scaled up from 0 to S
     ema_decay: float = 0.99  # of the averaged weights, which are the ones the flow is used with
     precision: Literal["float32", "float64"] | None = None  # of the maps in training; None: that of the first weight
+    network_precision: Literal["float32", "tf32", "bfloat16"] | None = None  # of the networks' matrix products
+    compile: bool = False  # couplings by torch.compile: needs a C++ compiler, and half a minute before it pays
     monitor_every: int = 200  # steps between two looks: rows of history.csv, each from fresh samples
     monitor_samples: int = 1024
     checkpoint_seconds: float = 60.0
@@ -52,10 +55,11 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_seconds is None:
             object.__setattr__(self, "max_seconds", _DEFAULT_SECONDS)
-        self._require_one_of("objective", get_args(Objective))
-        self._require_one_of("mixture_reverse", get_args(ReverseObjective))
+        self._require_one_of("objective", get_args(ObjectiveName))
+        self._require_one_of("mixture_reverse", get_args(ReverseObjectiveName))
         self._require_one_of("precision", ("float32", "float64", None))
-        for name in ("max_steps", "batch_size", "monitor_every", "buffer_size", "patience"):
+        self._require_one_of("network_precision", ("float32", "tf32", "bfloat16", None))
+        for name in ("max_steps", "batch_size", "micro_batch", "monitor_every", "buffer_size", "patience"):
             self._require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
         self._require("monitor_samples", self.monitor_samples, "at least 2", lambda value: value >= 2)
         for name in ("max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds"):
@@ -89,6 +93,8 @@ class TrainingSettings:
         reverse = self.mixture_reverse if objective == "mixture" else objective
         if reverse == "reinforce" and self.batch_size < 2:
             raise ValueError("training.batch_size must be at least 2 with reinforce, got 1")
+        if reverse == "reinforce" and self.micro_batch is not None and self.micro_batch < 3:
+            raise ValueError(f"training.micro_batch must be at least 3 with reinforce, got {self.micro_batch}")
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ValueError("training.tensorboard = true needs the package tensorboard: pip install tensorboard")
 

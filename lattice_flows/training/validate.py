@@ -13,6 +13,7 @@ from lattice_flows.statistics import effective_sample_size, largest_weight_share
 from lattice_flows.statistics.weights import ValueWithError
 from lattice_flows.training.data import DataSource
 from lattice_flows.training.evaluate import evaluate, evaluate_on
+from lattice_flows.training.ranks import ALONE, Ranks
 
 _UNKNOWN = ValueWithError(math.nan, math.nan)
 
@@ -39,10 +40,11 @@ def validate(
     generator: torch.Generator,
     dtype: torch.dtype,
     data: DataSource | None = None,
+    ranks: Ranks = ALONE,
 ) -> Validation:
     """From n >= 2 fresh samples, and n configurations of `data`, which the flow should not have learned from."""
-    log_w = evaluate(flow, action, n, generator, dtype=dtype)
-    upper = None if data is None else _mean(evaluate_on(flow, action, data(n, generator), dtype=dtype))
+    log_w = evaluate(flow, action, n, generator, dtype=dtype, ranks=ranks)
+    upper = None if data is None else _mean(evaluate_on(flow, action, data(n, generator), dtype=dtype, ranks=ranks))
     if not np.isfinite(log_w).all():
         return Validation(False, n, _UNKNOWN, math.nan, _UNKNOWN, _UNKNOWN, upper)
     return Validation(

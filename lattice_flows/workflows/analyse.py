@@ -19,7 +19,8 @@ from lattice_flows.workflows.errors import InputError, unwritable
 from lattice_flows.workflows.estimates import observables_summary
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.forward import forward_summary
-from lattice_flows.workflows.replicas import Replicas, open_replicas
+from lattice_flows.workflows.replicas import Replicas, grouped, open_replicas
+from lattice_flows.workflows.run_ensembles import array_warnings, check_theory, open_run_ensembles
 from lattice_flows.workflows.selection import EVERYTHING, Selection
 from lattice_flows.workflows.signs import signs_summary
 from lattice_flows.workflows.topology import topology_summary
@@ -33,21 +34,14 @@ def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING
 
     Raises InputError where there is nothing to analyse, EnsembleError for a broken file.
     """
-    paths = [folder.ensemble(table.name) for table in card.ensembles]
-    paths = [path for path in paths if _holds_configurations(path)]
-    flow = flow_summary(folder, card) if card.flow is not None and _holds_configurations(folder.evaluation) else None
-    if not paths and flow is None:
-        raise InputError(f"{folder.path}: holds no ensembles yet; run or sample first")
+    flow = flow_summary(folder, card) if card.flow is not None and _is_evaluated(folder) else None
     with ExitStack() as stack:
-        opened = {path.stem: open_replicas([path], stack)[0] for path in paths}
-        for name, group in opened.items():
-            _check_theory(group, card)
-            if group.name != name:
-                raise InputError(
-                    f"{folder.ensemble(name)}: holds the ensemble {group.name!r}; put it back to its place"
-                )
-        groups = {name: selection.of(group) for name, group in opened.items()}
+        groups = {group.name: selection.of(group) for group in open_run_ensembles(folder, card, stack)}
+        if not groups and flow is None:
+            raise InputError(f"{folder.path}: holds no ensembles yet; run or sample first")
         ensembles = {name: ensemble_summary(group) for name, group in groups.items()}
+        for name, ensemble in ensembles.items():
+            ensemble["warnings"][:0] = array_warnings(groups[name], card.ensemble(name))
         theory = _theory(groups.values(), card.theory.as_dict())
         if flow is not None and theory == card.theory.as_dict():
             flow |= forward_summary(folder, card, [(group, ensembles[name]) for name, group in groups.items()], flow)
@@ -59,35 +53,32 @@ def _theory(groups: Iterable[Replicas], otherwise: dict[str, Any]) -> dict[str, 
     return next((group.theory for group in groups), otherwise)
 
 
-def _holds_configurations(path: Path) -> bool:
-    """Whether the ensemble is begun and past its thermalisation."""
-    if not Ensemble.exists(path):
-        return False
-    with Ensemble.open(path) as ensemble:
-        return ensemble.n_configs > 0
-
-
 def analyse_files(paths: Sequence[Path], selection: Selection = EVERYTHING) -> Summary:
     """The summary of ensemble files, of one theory, of what is selected of them.
 
     Raises InputError and EnsembleError as `open_replicas` does.
     """
-    for path in paths:
-        if not _holds_configurations(path):
-            raise InputError(f"{path}: there is no such ensemble, or it is still thermalising")
     with ExitStack() as stack:
-        groups = [selection.of(group) for group in open_replicas(paths, stack)]
+        files = [_begun(path, stack) for path in paths]
+        groups = [selection.of(group) for group in grouped(files)]
         summary = {group.name: ensemble_summary(group) for group in groups}
         return _plain({"theory": groups[0].theory, "flow": None, "ensembles": summary})
 
 
-def _check_theory(group: Replicas, card: Card) -> None:
-    """Raises InputError where a file of the run's folder is not of the card's theory."""
-    if group.sampled_theory != card.theory.as_dict():
-        raise InputError(
-            f"{group.files[0].path}: was made for the theory {group.sampled_theory}, "
-            f"the run's card has {card.theory.as_dict()}"
-        )
+def _begun(path: Path, stack: ExitStack) -> Ensemble:
+    """The file, open. Raises InputError where it holds no configurations."""
+    file = stack.enter_context(Ensemble.open(path)) if Ensemble.exists(path) else None
+    if file is None or file.n_configs == 0:
+        raise InputError(f"{path}: there is no such ensemble, or it is still thermalising")
+    return file
+
+
+def _is_evaluated(folder: RunFolder) -> bool:
+    """Whether there are fresh samples of the trained flow."""
+    if not Ensemble.exists(folder.evaluation):
+        return False
+    with Ensemble.open(folder.evaluation) as samples:
+        return samples.n_configs > 0
 
 
 def flow_summary(folder: RunFolder, card: Card) -> Summary:
@@ -95,7 +86,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
     checkpoint = read_checkpoint(folder.flow / CHECKPOINT_NAME)
     with ExitStack() as stack:
         (samples,) = open_replicas([folder.evaluation], stack)
-        _check_theory(samples, card)
+        check_theory(samples, card)
         weights = weights_summary(np.concatenate(samples.series("log_w")))
         observables, warnings = observables_summary(samples)
         if not weights["reliable"]:
@@ -139,8 +130,8 @@ def ensemble_summary(group: Replicas) -> Summary:
         "n_chains": group.n_chains,
         "n_configs": group.n_configs,
         "n_configs_of_longest": group.n_configs_of_longest,
-        "seconds": sum(file.seconds for file in group.files) or None,  # not known of an imported ensemble
-        "threads": int(group.files[0].attributes["threads"]),
+        "seconds": group.core_seconds / group.threads or None,  # not known of an imported ensemble
+        "threads": group.threads,
         **figures,
         "thermalisation_dropped": group.first,
         "every": group.every,

@@ -68,11 +68,14 @@ def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow,
     return flow.requires_grad_(False), trained.sha256
 
 
-def start_configurations(theory: TheoryTable, start: str, streams: Streams, flow: Flow | None) -> tuple[Array, Streams]:
+def start_configurations(
+    theory: TheoryTable, start: str, streams: Streams, flow: Flow | None, first_chain: int = 0
+) -> tuple[Array, Streams]:
     """The first configuration of every chain, (B, *event), and the advanced streams.
 
     start: "hot", "cold", "direct", "flow" (samples of the trained flow), or the path of an ensemble file, whose last
-    configurations are dealt out in turn. Raises InputError for anything else and for a file that does not fit.
+    configurations are dealt out in turn; first_chain: the number of the first of these chains. Raises InputError for
+    anything else and for a file that does not fit.
     """
     event = theory.action.event_shape(theory.shape)
     if start == "flow":
@@ -87,7 +90,7 @@ def start_configurations(theory: TheoryTable, start: str, streams: Streams, flow
         deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
         space = theory.action.space
         return (theory.action.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
-    return _last_configurations(Path(start), event, len(streams)), streams
+    return _last_configurations(Path(start), event, range(first_chain, first_chain + len(streams))), streams
 
 
 def _flow_samples(flow: Flow | None, streams: Streams) -> tuple[Array, Streams]:
@@ -101,14 +104,16 @@ def _flow_samples(flow: Flow | None, streams: Streams) -> tuple[Array, Streams]:
         return flow.sample(len(streams), generator).x.cpu().numpy(), streams
 
 
-def _last_configurations(path: Path, event: tuple[int, ...], n: int) -> Array:
-    """The last n configurations of an ensemble file, over all its chains, (n, *event); fewer are dealt out again."""
+def _last_configurations(path: Path, event: tuple[int, ...], chains: range) -> Array:
+    """A configuration for each of these chains, (B, *event): counted from the last one of an ensemble file, over all
+    its chains; where there are fewer they are dealt out again.
+    """
     if path.suffix != ".h5" or not Ensemble.exists(path):
         raise InputError(f"start = {str(path)!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file")
     with Ensemble.open(path) as ensemble:
         if not ensemble.has_fields or ensemble.field.shape != event:
             raise InputError(f"start = {str(path)!r}: holds no fields of shape {list(event)}")
-        rows = -(-n // ensemble.n_chains)
+        rows = -(-chains.stop // ensemble.n_chains)
         last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
     pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first
-    return pool[np.arange(n) % len(pool)]
+    return pool[np.arange(chains.start, chains.stop) % len(pool)]

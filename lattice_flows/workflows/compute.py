@@ -41,10 +41,31 @@ def resumed_threads(recorded: int, what: str) -> int:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a card's `device`. Raises InputError for one that is not here."""
+    """The device of a card's `device`, on which float32 products are from now on exact to float32 (no tf32).
+
+    Under torchrun, "auto" and "cuda" are the GPU of this process: number LOCAL_RANK, modulo how many it sees, which
+    is one where the scheduler deals them out. Raises InputError for a device that is not here.
+    """
+    full_precision()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _own_gpu() if name == "cuda" and torch.cuda.is_available() else torch.device(name)
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise InputError(f"device = {name!r}: not on this machine; use 'auto' or 'cpu'")
     return device
+
+
+def full_precision() -> None:
+    """Products of float32 matrices keep all 24 bits; torch's default rounds some of them to 11 on a GPU (tf32)."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _own_gpu() -> torch.device:
+    """The GPU of this process among those of torchrun's on this machine; the current one elsewhere."""
+    local_rank, n_gpus = os.environ.get("LOCAL_RANK"), torch.cuda.device_count()
+    if local_rank is None or n_gpus == 0:
+        return torch.device("cuda")
+    if not local_rank.isdecimal():
+        raise InputError(f"LOCAL_RANK = {local_rank!r}: is not the number of a process; torchrun sets it")
+    return torch.device("cuda", int(local_rank) % n_gpus)

@@ -37,7 +37,7 @@ def motion_and_cost(group: Replicas, observables: Summary) -> Finding:
     motion = _slowest_motion(group)
     frozen = motion.changes < MIN_CHANGES
     kept = group.n_kept / sum(file.n_configs * file.n_chains for file in group.files)
-    core_seconds = kept * sum(file.seconds * int(file.attributes["threads"]) for file in group.files)
+    core_seconds = kept * group.core_seconds
     name = _cost_observable(observables)
     figures: Summary = {"frozen": frozen, "cost_observable": name, "seconds_per_independent_config": None}
     if frozen:

@@ -19,7 +19,7 @@ from lattice_flows.statistics import (
     r_hat,
 )
 from lattice_flows.workflows.assemble import oracle
-from lattice_flows.workflows.replicas import LOG_W, Replicas
+from lattice_flows.workflows.replicas import LOG_W, Replicas, are_same
 from lattice_flows.workflows.umbrella import block_doubt, joined_estimator
 
 Summary = dict[str, Any]
@@ -122,7 +122,7 @@ def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
     if min(len(chain) for chain in terms[0]) < _FEWEST_CONFIGS:
         return "too few configurations for an error"
     rows = [group.rows(term.series) for term in quantity.terms]
-    if any(not np.array_equal(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
+    if not all(are_same(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
         return "takes series that were not measured on the same configurations"
     return ""
 

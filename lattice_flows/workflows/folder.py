@@ -1,16 +1,20 @@
-"""A run folder: card.toml, flow/, ensembles/, report/."""
+"""A run folder: card.toml, flow/, ensembles/, report/; cluster/ where it was submitted."""
 
 import json
 import os
+import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles.layout import segment_numbers
 from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.workflows.card import Card, read_card, read_held_card
 from lattice_flows.workflows.errors import InputError, unwritable
 
-_OF_A_CLAIM = ("overrides.json", "overrides.tmp", "card.tmp")  # what is there when a claim is cut short: no card yet
+_OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")  # what is there when a claim is cut short: no card yet
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,55 @@ class RunFolder:
         """summary.json, figures, index.html."""
         return self.path / "report"
 
+    @property
+    def cluster(self) -> Path:
+        """Job scripts, what was submitted, logs and how jobs ended; absent where nothing was submitted."""
+        return self.path / "cluster"
+
+    @property
+    def ensembles(self) -> Path:
+        """The ensembles' files."""
+        return self.path / "ensembles"
+
     def ensemble(self, name: str) -> Path:
-        """The ensemble's file."""
-        return self.path / "ensembles" / f"{name}.h5"
+        """The file of an ensemble that one process makes."""
+        return self.ensembles / f"{name}.h5"
+
+    def task(self, name: str, index: int) -> Path:
+        """The file of task `index` of a job array: some of the ensemble's chains."""
+        return self.ensembles / f"{name}.{index}.h5"
+
+    def files(self, name: str) -> list[Path]:
+        """What there is of an ensemble, begun or finished: its file, else those of the tasks by their number."""
+        names = self._stems()
+        if name in names:
+            return [self.ensemble(name)]
+        return [self.task(name, index) for index in self._indices(name, names)]
+
+    def is_begun(self, name: str) -> bool:
+        """Whether anything was committed to the file of one process."""
+        return Ensemble.exists(self.ensemble(name))
+
+    def tasks(self, name: str) -> list[int]:
+        """The numbers of the tasks that have begun."""
+        return self._indices(name, self._stems())
+
+    @staticmethod
+    def _indices(name: str, stems: set[str]) -> list[int]:
+        found = (re.fullmatch(rf"{re.escape(name)}\.(0|[1-9]\d*)", stem) for stem in stems)
+        return sorted(int(match[1]) for match in found if match)
+
+    def _stems(self) -> set[str]:
+        """NAME or NAME.i of everything that was committed."""
+        if not self.ensembles.is_dir():
+            return set()
+        stems = set()
+        with os.scandir(self.ensembles) as entries:
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)
+                if suffix == ".h5" or (suffix == ".segments" and segment_numbers(Path(entry.path))):
+                    stems.add(stem)
+        return stems
 
 
 def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
@@ -123,7 +173,9 @@ def claim(folder: RunFolder, card: Card) -> Card:
                 )
         if held == card:
             return card
-    elif folder.path.exists() and any(entry.name not in _OF_A_CLAIM for entry in folder.path.iterdir()):
+    elif folder.path.exists() and not all(_OF_A_CLAIM.fullmatch(entry.name) for entry in folder.path.iterdir()):
+        if folder.card.exists():  # another task of a job array has claimed it just now
+            return claim(folder, card)
         raise InputError(f"{folder.path}: is not empty and holds no run; choose another --out")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -144,11 +196,14 @@ def _identity(card: Card) -> Card:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a small file at once."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Replace a small file at once. Several processes may do so with the same text."""
+    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -3,8 +3,7 @@
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from lattice_flows.training import CHECKPOINT_NAME
 from lattice_flows.workflows.assemble import field_spec, load_flow, start_configurations
 from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.compute import (
-    kernel_threads,
-    network_threads,
     resolve_device,
     resumed_threads,
     use_threads,
@@ -28,12 +25,20 @@ from lattice_flows.workflows.compute import (
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.interrupt import StopRequest
-from lattice_flows.workflows.measurements import Measurement, measured
+from lattice_flows.workflows.making import (
+    check_chains,
+    check_same,
+    header_of,
+    identity_of,
+    threads_for,
+    with_measurements_of,
+)
+from lattice_flows.workflows.measurements import measured
 from lattice_flows.workflows.progress import Meter, meter
-from lattice_flows.workflows.provenance import git_commit, machine, software
 from lattice_flows.workflows.sampler_tables import build_sampler
 from lattice_flows.workflows.states import flatten, restore
-from lattice_flows.workflows.tune import merged, tuned, with_findings
+from lattice_flows.workflows.tasks import Task, chains_for, check_task, is_complete_array
+from lattice_flows.workflows.tune import tuned, with_findings
 
 _COMMIT_SECONDS = 5.0  # of work in one segment, or 1 % of the run so far if that is more
 _BLOCK_SECONDS = 0.2  # of work measured as one batch
@@ -41,26 +46,45 @@ _BLOCK_BYTES = 16 << 20
 _PENDING_BYTES = 64 << 20  # of fields that wait for a commit, which holds them twice
 
 
-def generate(folder: RunFolder, card: Card, name: str, stop: StopRequest, console: Console) -> None:
-    """Bring one ensemble of the card to its n_configs. A finished one is left alone.
+def generate(
+    folder: RunFolder, card: Card, name: str, stop: StopRequest, console: Console, task: Task | None = None
+) -> None:
+    """Bring one ensemble of the card to its n_configs, or the chains of one task of it. What is finished is left alone.
 
-    Raises InputError where the flow it needs is not trained, Stopped on a signal with everything saved.
+    For samplers without a network the chains of the tasks are those of the whole, bit for bit, for any number of
+    tasks. With a network they are other chains, as independent of each other.
+
+    Raises InputError where the flow it needs is not trained, where the ensemble cannot be dealt to so many tasks, and
+    where it was begun the other way or with another number of tasks; Stopped on a signal with everything saved.
     """
-    generate_at(folder.ensemble(name), card, card.ensemble(name), folder.flow / CHECKPOINT_NAME, stop, console)
+    table = card.ensemble(name)
+    if task is None and not folder.is_begun(name) and is_complete_array(folder, table):
+        return
+    check_task(folder, table, task)
+    path = folder.ensemble(name) if task is None else folder.task(name, task.index)
+    generate_at(path, card, table, folder.flow / CHECKPOINT_NAME, stop, console, task)
 
 
 def generate_at(
-    path: Path, card: Card, table: EnsembleTable, checkpoint: Path, stop: StopRequest, console: Console
+    path: Path,
+    card: Card,
+    table: EnsembleTable,
+    checkpoint: Path,
+    stop: StopRequest,
+    console: Console,
+    task: Task | None = None,
 ) -> None:
-    """Bring the ensemble of this table to its n_configs in the file `path`."""
+    """Bring the ensemble of this table, or the chains of one task of it, to its n_configs in the file `path`."""
+    chains = chains_for(table, task)
     resuming = Ensemble.exists(path)
     if resuming:
         with Ensemble.open(path) as held:
             attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
+        check_chains(path, attributes, table, task)
         if finished:
             _tidy(path)
             return
-    threads = _threads(table)
+    threads = threads_for(table, chains)
     if resuming and table.needs_flow:  # only networks round differently on another number of threads
         threads = resumed_threads(int(attributes["threads"]), str(path))
     use_threads(threads)
@@ -68,23 +92,23 @@ def generate_at(
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     if resuming:
         sampler = with_findings(sampler, path, json.loads(attributes["sampler"]))
-        _check_same(path, attributes, _header(card, table, sampler, checksum), table)
-        card = _with_measurements_of(path, attributes, card)
+        check_same(path, attributes, header_of(card, table, sampler, checksum, task))
+        card = with_measurements_of(path, attributes, card)
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer).run(stop, console)
         return
     try:
-        sampler = tuned(card, table, _identity(card, table), sampler, flow, stop, console)
-        state = _begun(card, table, sampler, flow)
+        sampler = tuned(card, table, identity_of(card, table), sampler, flow, stop, console)
+        state = _begun(card, table, sampler, flow, chains)
     except InputError:
         raise
     except ValueError as error:  # what a sampler cannot do on this lattice, it says when chains begin
         raise InputError(f"[[ensemble]] {table.name}: {error}") from None
-    header = _header(card, table, sampler, checksum)
+    header = header_of(card, table, sampler, checksum, task)
     with Ensemble.create(
         path,
         header=header,
-        chains=range(table.n_chains),
+        chains=chains,
         field=field_spec(card.theory, table.field_dtype),
         store_fields=table.store_fields,
         compression=table.compression,
@@ -113,6 +137,12 @@ class _Production:
     accepted: float = 0.0  # sum over the configurations since the start or resume
     n_tested: int = 0
 
+    @property
+    def label(self) -> str:
+        """The ensemble's name, with the task's where it is one of several."""
+        task = self.writer.header.get("task")
+        return f"{self.table.name} {task}" if task else self.table.name
+
     @classmethod
     def resume(cls, card: Card, table: EnsembleTable, sampler: Sampler, writer: EnsembleWriter) -> "_Production":
         arrays = writer.state()
@@ -123,9 +153,9 @@ class _Production:
     def run(self, stop: StopRequest, console: Console) -> None:
         """Thermalise and produce what is missing; join the file at the end."""
         self._warm_up()
-        with meter(console, self.table.name, self.table.n_thermalisation, "thermalisation steps") as progress:
+        with meter(console, self.label, self.table.n_thermalisation, "thermalisation steps") as progress:
             self._thermalise(stop, progress)
-        with meter(console, self.table.name, self.table.n_configs, "configurations") as progress:
+        with meter(console, self.label, self.table.n_configs, "configurations") as progress:
             self._produce(stop, progress)
             self.writer.finish()
             with Ensemble.open(self.writer.path) as done:
@@ -232,71 +262,8 @@ def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | No
     return load_flow(card, checkpoint, resolve_device(card.device))
 
 
-def _check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any], table: EnsembleTable) -> None:
-    """Raises InputError where the file was made by another theory, sampler, seed or flow than the card asks for."""
-    for key in ("name", "theory", "sampler", "seed", "weighted", "flow_sha256"):
-        if held.get(key) != wanted[key]:
-            raise InputError(
-                f"{path}: holds chains of another {key} than the card asks for ({held.get(key)}, not {wanted[key]}); "
-                "give the ensemble another name, or take the file away"
-            )
-    if (held["first_chain"], held["n_chains"]) != (0, table.n_chains):
-        raise InputError(f"{path}: holds {held['n_chains']} chains and the card asks for {table.n_chains}")
-
-
-def _with_measurements_of(path: Path, held: dict[str, Any], card: Card) -> Card:
-    """The card with the observables of the file, to which `measure` may have added some.
-
-    Raises InputError where the file lacks one of the card's.
-    """
-    tables = json.loads(held["observables"])
-    for measurement in card.measurements:
-        if measurement.as_dict() not in tables:
-            raise InputError(
-                f"{path}: holds chains without the observable {measurement.as_dict()}, which the card asks for; "
-                "`lattice-flows measure` adds it to a finished ensemble"
-            )
-    return replace(card, measurements=tuple(map(Measurement.from_dict, tables)))
-
-
-def _header(card: Card, table: EnsembleTable, sampler: Sampler, checksum: str) -> dict[str, str | int]:
-    """The root attributes that say how the ensemble was made."""
-    settings = merged(table.options, sampler.findings())
-    settings |= {"name": table.sampler, "n_updates": table.n_updates, "start": table.start}
-    settings["n_thermalisation"] = table.n_thermalisation
-    return {
-        "name": table.name,
-        "theory": json.dumps(card.theory.as_dict()),
-        "sampler": json.dumps(settings),
-        "weighted": int(sampler.weighted),
-        "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
-        "seed": card.seed,
-        "threads": _threads(table),
-        "software": software(),
-        "machine": machine(),
-        "device": str(resolve_device(card.device)) if table.needs_flow else "cpu",
-        "git_commit": git_commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "card": card.text,
-        "overrides": json.dumps(card.overrides),
-        "flow_sha256": checksum,
-    }
-
-
-def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None) -> Any:
-    """The state of the ensemble's chains at their start."""
-    streams = make_streams(card.seed, _identity(card, table), range(table.n_chains))
-    x, streams = start_configurations(card.theory, table.start, streams, flow)
+def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, chains: range) -> Any:
+    """The state of these chains of the ensemble at their start."""
+    streams = make_streams(card.seed, identity_of(card, table), chains)
+    x, streams = start_configurations(card.theory, table.start, streams, flow, chains.start)
     return sampler.init(x, streams)
-
-
-def _identity(card: Card, table: EnsembleTable) -> str:
-    """What names the random numbers of an ensemble: the points of a scan and a continuation from a file have their own.
-
-    The sampler's options count as they are given, not what tuning makes of them.
-    """
-    return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.options, table.start])
-
-
-def _threads(table: EnsembleTable) -> int:
-    return network_threads() if table.needs_flow else kernel_threads(table.n_chains)

@@ -18,6 +18,7 @@ from lattice_flows.workflows.generate import generate_at
 from lattice_flows.workflows.interrupt import stop_on_signals
 from lattice_flows.workflows.measurements import Measurement
 from lattice_flows.workflows.provenance import git_commit, machine, software
+from lattice_flows.workflows.tasks import Task, parse_task
 from lattice_flows.workflows.train import evaluation_table, train_flow
 
 _BLOCK_BYTES = 64 << 20
@@ -33,6 +34,15 @@ class _Recipe:
     @property
     def name(self) -> str:
         return self.attributes["name"]
+
+    @property
+    def task(self) -> Task | None:
+        """The task of a job array that made the file."""
+        return parse_task(self.attributes["task"]) if "task" in self.attributes else None
+
+    def place(self, folder: RunFolder) -> Path:
+        """Where a run keeps this ensemble, or this task's part of it."""
+        return folder.ensemble(self.name) if self.task is None else folder.task(self.name, self.task.index)
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -52,7 +62,7 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     folder = RunFolder(out or Path("output") / file.stem)
     is_evaluation = recipe.name == evaluation_table().name
-    made = folder.evaluation if is_evaluation else folder.ensemble(recipe.name)
+    made = folder.evaluation if is_evaluation else recipe.place(folder)
     if made.resolve() == file.resolve():
         raise InputError(f"{file}: is where the new ensemble would be written; choose another --out")
     card = replace(claim(folder, recipe.card), measurements=recipe.measurements)
@@ -61,7 +71,7 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
             train_flow(folder, card, stop, console)
         if not is_evaluation:
             table = card.ensemble(recipe.name)
-            generate_at(folder.ensemble(table.name), card, table, folder.flow / CHECKPOINT_NAME, stop, console)
+            generate_at(made, card, table, folder.flow / CHECKPOINT_NAME, stop, console, recipe.task)
     differing = list(_differing(file, made))
     verdict = f"differs from {file} in {', '.join(differing)}" if differing else f"holds the same bits as {file}"
     console.print(f"{made}: {verdict}", highlight=False, markup=False, soft_wrap=True)

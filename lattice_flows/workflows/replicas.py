@@ -68,46 +68,65 @@ class Replicas:
         return sum(file.n_chains for file in self.files)
 
     @property
+    def core_seconds(self) -> float:
+        """Production seconds of all files, each times its threads: however the chains are dealt to files."""
+        return sum(file.seconds * int(file.header("threads")) for file in self.files)
+
+    @property
+    def threads(self) -> int:
+        """Threads in use; of the first file where they differ."""
+        return int(self.files[0].header("threads"))
+
+    @property
     def n_configs(self) -> int:
         """Configurations per chain that count; of the shortest file where they differ."""
-        return min(self._numbers(file, LOG_W).size for file in self.files)
+        return min(self._rows(file, LOG_W).size for file in self.files)
 
     @property
     def n_configs_of_longest(self) -> int:
         """Configurations per chain that count, of the longest file."""
-        return max(self._numbers(file, LOG_W).size for file in self.files)
+        return max(self._rows(file, LOG_W).size for file in self.files)
 
     @property
     def n_kept(self) -> int:
         """Configurations of all chains that count."""
-        return sum(self._numbers(file, LOG_W).size * file.n_chains for file in self.files)
+        return sum(self._rows(file, LOG_W).size * file.n_chains for file in self.files)
 
     def has(self, name: str) -> bool:
         """Whether the series was measured in every file, equally often."""
-        return all(name in file.series_names for file in self.files) and len(self._everies(name)) == 1
+        n_files, everies = self._measured.get(name, (0, {1}))
+        return n_files == len(self.files) and len(everies) == 1
 
     def is_dense(self, name: str) -> bool:
         """Whether the series was measured on every configuration."""
-        return self.has(name) and self._everies(name) == {1}
+        return self.has(name) and self._measured[name][1] == {1}
 
     def partly_measured(self) -> list[str]:
         """The observables that were measured in some of the files only, or not equally often."""
         return [one.name for one in self.observables() if not self.has(one.name)]
 
-    def _everies(self, name: str) -> set[int]:
-        return {file.every(name) for file in self.files if name in file.series_names}
+    @functools.cached_property
+    def _measured(self) -> dict[str, tuple[int, set[int]]]:
+        """In how many of the files there is a series, and on which multiples of configurations, by its name."""
+        found: dict[str, tuple[int, set[int]]] = {}
+        for file in self.files:
+            for name in file.series_names:
+                n_files, everies = found.get(name, (0, set()))
+                found[name] = n_files + 1, everies | {file.every(name)}
+        return found
 
     def series(self, name: str) -> list[np.ndarray]:
         """The series of every chain, as the replicas of the Gamma method."""
         chains = []
         for k, file in enumerate(self.files):
             values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
-            chains += list(values[self._counted(_all_numbers(file, name))].T)
+            chains += list(values[self._counted(_numbers(file, name))].T)
+            file.close()  # a thousand files need not be open at a time
         return chains
 
     def rows(self, name: str) -> list[np.ndarray]:
         """The numbers of the configurations that the series was measured on, for every chain."""
-        return [numbers for file in self.files for numbers in [self._numbers(file, name)] for _ in range(file.n_chains)]
+        return [rows for file in self.files for rows in [self._rows(file, name)] * file.n_chains]
 
     def series_like(self, name: str, other: str) -> list[np.ndarray]:
         """The series `name`, measured on every configuration, where the series `other` was measured too."""
@@ -116,7 +135,7 @@ class Replicas:
     def together(self, *names: str) -> list[list[np.ndarray]]:
         """Of each of these series every chain, on the configurations on which all of them were measured."""
         rows = [self.rows(name) for name in names]
-        if all(np.array_equal(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
+        if all(are_same(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
             return [self.series(name) for name in names]
         common = [functools.reduce(np.intersect1d, one) for one in zip(*rows)]
         return [
@@ -124,10 +143,11 @@ class Replicas:
             for name, own in zip(names, rows)
         ]
 
-    def _numbers(self, file: Ensemble, name: str) -> np.ndarray:
+    def _rows(self, file: Ensemble, name: str) -> np.ndarray:
         """The numbers of the configurations that count among those that the series was measured on."""
-        numbers = _all_numbers(file, name)
-        return numbers[self._counted(numbers)]
+        numbers = _numbers(file, name)
+        counted = self._counted(numbers)
+        return numbers if isinstance(counted, slice) else numbers[counted]
 
     def _counted(self, numbers: np.ndarray) -> np.ndarray | slice:
         """The places of the configurations that count among those of these (ascending) numbers."""
@@ -144,11 +164,16 @@ class Replicas:
         """What is known of all proposals, (m,), or None."""
         if name not in self.files[0].proposal_names:
             return None
-        return np.concatenate([file.proposals(name).ravel() for file in self.files])
+        values = []
+        for file in self.files:
+            values.append(file.proposals(name).ravel())
+            file.close()
+        return np.concatenate(values)
 
     def observables(self) -> list[Observable]:
         """What was measured, in any of the files."""
-        tables = [table for file in self.files for table in json.loads(file.attributes["observables"])]
+        texts = dict.fromkeys(str(file.header("observables")) for file in self.files)
+        tables = [table for text in texts for table in json.loads(text)]
         measured = [Measurement.from_dict(table).observable for table in tables]
         return list({one.name: one for one in measured}.values())
 
@@ -160,9 +185,22 @@ class Replicas:
         return [*measured, *self.derived]
 
 
-def _all_numbers(file: Ensemble, name: str) -> np.ndarray:
+def _numbers(file: Ensemble, name: str) -> np.ndarray:
     """The numbers of the configurations that the series was measured on; log weights are of all of them."""
-    return np.arange(file.n_configs) if name == LOG_W else file.series_configs(name)
+    return _multiples(file.n_configs, 1 if name == LOG_W else file.every(name))
+
+
+@functools.lru_cache(maxsize=16)
+def _multiples(n_configs: int, every: int) -> np.ndarray:
+    """Not to be changed: the files of an ensemble share them."""
+    numbers = np.arange(0, n_configs, every)
+    numbers.flags.writeable = False
+    return numbers
+
+
+def are_same(rows: np.ndarray, others: np.ndarray) -> bool:
+    """Whether these are the same numbers of configurations."""
+    return rows is others or np.array_equal(rows, others)
 
 
 def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
@@ -171,30 +209,29 @@ def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
     Other ensembles of one name become FOLDER/NAME. Raises InputError for files of different theories, EnsembleError
     for a file that cannot be read.
     """
-    groups: dict[tuple[str, ...], list[tuple[Path, Ensemble]]] = {}
-    for path in paths:
-        file = stack.enter_context(Ensemble.open(path))
-        attributes = file.attributes
-        if missing := [key for key in ("name", "theory", "sampler", "card", "observables") if key not in attributes]:
-            raise InputError(f"{path}: does not say its {missing[0]}; it was not written by lattice-flows")
-        key = tuple(str(attributes.get(key)) for key in ("name", "theory", "sampler", "card", "flow_sha256"))
-        _check_new(path, file, groups.setdefault(key, []))
-        groups[key].append((path, file))
-    theories = {key[1]: members[0][0] for key, members in groups.items()}
+    return grouped([stack.enter_context(Ensemble.open(path)) for path in paths])
+
+
+def grouped(files: Sequence[Ensemble]) -> list[Replicas]:
+    """As open_replicas, of files that are open."""
+    groups: dict[tuple[str, ...], list[Ensemble]] = {}
+    holders: dict[tuple[tuple[str, ...], str, int], Path] = {}  # of each chain
+    for file in files:
+        keys = ("name", "theory", "sampler", "card", "observables")
+        if missing := [key for key in keys if file.header(key) is None]:
+            raise InputError(f"{file.path}: does not say its {missing[0]}; it was not written by lattice-flows")
+        key = tuple(str(file.header(key)) for key in ("name", "theory", "sampler", "card", "flow_sha256"))
+        groups.setdefault(key, []).append(file)
+        for chain in range(file.first_chain, file.first_chain + file.n_chains):
+            holder = holders.setdefault((key, str(file.header("seed")), chain), file.path)
+            if holder is not file.path:  # its chains would count twice
+                raise InputError(f"{file.path}: holds the same chains as {holder}; give one of them")
+    theories = {key[1]: members[0].path for key, members in groups.items()}
     if len(theories) > 1:
         (first, one), (second, other), *_ = theories.items()
         raise InputError(f"{one} and {other}: different theories, {first} and {second}; analyse them apart")
-    labels = _labels([(key[0], members[0][0]) for key, members in groups.items()])
-    return [Replicas(label, tuple(file for _, file in members)) for label, members in zip(labels, groups.values())]
-
-
-def _check_new(path: Path, file: Ensemble, members: list[tuple[Path, Ensemble]]) -> None:
-    """Raises InputError where the same chains are there already: they would count twice."""
-    chains = set(range(file.first_chain, file.first_chain + file.n_chains))
-    for other_path, other in members:
-        same = chains & set(range(other.first_chain, other.first_chain + other.n_chains))
-        if same and other.attributes.get("seed") == file.attributes.get("seed"):
-            raise InputError(f"{path}: holds the same chains as {other_path}; give one of them")
+    labels = _labels([(key[0], members[0].path) for key, members in groups.items()])
+    return [Replicas(label, tuple(members)) for label, members in zip(labels, groups.values())]
 
 
 def _labels(found: list[tuple[str, Path]]) -> list[str]:

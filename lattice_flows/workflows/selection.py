@@ -94,6 +94,8 @@ def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
     wanted = checked(arguments(constructor), {**own, **couplings}, where)
     source, target = constructor(**own), built(constructor, where, **wanted)
     ratios = tuple(_log_ratio(file, source, target) for file in group.files)
+    for file in group.files:
+        file.close()
     return replace(group, target={**theory, **wanted}, log_ratios=ratios)
 
 

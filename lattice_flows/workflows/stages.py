@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lattice_flows.training import joined, launched_ranks
 from lattice_flows.workflows import format
 from lattice_flows.workflows.analyse import Summary, analyse_files, analyse_run, flow_summary, write_summary
 from lattice_flows.workflows.card import Card
@@ -13,6 +14,7 @@ from lattice_flows.workflows.generate import generate
 from lattice_flows.workflows.interrupt import stop_on_signals
 from lattice_flows.workflows.report import write_files_report, write_report
 from lattice_flows.workflows.selection import EVERYTHING, Selection
+from lattice_flows.workflows.tasks import Task
 from lattice_flows.workflows.train import train_flow
 
 
@@ -36,27 +38,42 @@ def run(
 
 
 def train_stage(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> RunFolder:
-    """Only train the card's flow, and say how good it is."""
-    folder, card = open_run(source, out, overrides)
-    with stop_on_signals() as stop:
-        train_flow(folder, card, stop, console)
-    flow = flow_summary(folder, card)
-    for line in (format.flow_line(flow), *(f"warning: {text}" for text in flow["warnings"])):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """Only train the card's flow, and say how good it is. The processes that torchrun started train together."""
+    with joined(launched_ranks()) as ranks:
+        console = console if ranks.is_first else Console(quiet=True)
+        folder, card = ranks.of_first(lambda: open_run(source, out, overrides))
+        with stop_on_signals() as stop:
+            train_flow(folder, card, stop, console, ranks)
+        if ranks.is_first:
+            _tell_flow(folder, card, console)
     return folder
 
 
+def _tell_flow(folder: RunFolder, card: Card, console: Console) -> None:
+    flow = flow_summary(folder, card)
+    for line in (format.flow_line(flow), *(f"warning: {text}" for text in flow["warnings"])):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def sample_stage(
-    source: Path, out: Path | None, overrides: Sequence[str], names: Sequence[str], console: Console
+    source: Path,
+    out: Path | None,
+    overrides: Sequence[str],
+    names: Sequence[str],
+    console: Console,
+    task: Task | None = None,
 ) -> RunFolder:
-    """Only generate the card's ensembles, or those named. A flow they need must be trained."""
+    """Only generate the card's ensembles, or those named, or one task's chains of them.
+
+    A flow they need must be trained.
+    """
     folder, card = open_run(source, out, overrides)
     for name in names:
         card.ensemble(name)
     with stop_on_signals() as stop:
         for table in card.ensembles:
             if not names or table.name in names:
-                generate(folder, card, table.name, stop, console)
+                generate(folder, card, table.name, stop, console, task)
     return folder
 
 

@@ -5,13 +5,25 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from lattice_flows.training import CHECKPOINT_NAME, STOPPED, Checkpoint, DataError, Progress, read_checkpoint, train
+from lattice_flows.flows import Flow, compile_flow
+from lattice_flows.training import (
+    ALONE,
+    CHECKPOINT_NAME,
+    STOPPED,
+    Checkpoint,
+    DataError,
+    Progress,
+    Ranks,
+    TooManyRanks,
+    read_checkpoint,
+    train,
+)
 from lattice_flows.training.history import Record
 from lattice_flows.workflows.assemble import build_flow, flow_header
 from lattice_flows.workflows.card import Card, EnsembleTable
@@ -26,26 +38,31 @@ from lattice_flows.workflows.progress import meter
 from lattice_flows.workflows.training_data import TrainingData, training_data
 
 
-def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Console) -> None:
+def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Console, ranks: Ranks = ALONE) -> None:
     """Train, or go on training, until the card's end; then store fresh samples' weights beside the checkpoint.
 
-    Raises InputError where the card has no [flow], Stopped on a signal with everything saved, TrainingDiverged.
+    Of several ranks all train, and the first one does everything else. Raises InputError where the card has no [flow],
+    Stopped on a signal with everything saved, TrainingDiverged.
     """
     if card.flow is None:
         raise InputError("the card has no [flow], so there is nothing to train")
     checkpoint = folder.flow / CHECKPOINT_NAME
-    with _one_trainer(folder.flow):
-        held = read_checkpoint(checkpoint) if checkpoint.exists() else None
+    with ExitStack() as stack:
+        ranks.of_first(lambda: stack.enter_context(_one_trainer(folder.flow)))
+        held = ranks.of_first(lambda: read_checkpoint(checkpoint) if checkpoint.exists() else None)
         if held is None or not held.reason:
             use_threads(resumed_threads(held.threads, str(checkpoint)) if held else network_threads())
-            _train(folder, card, held, stop, console)
-        generate_at(folder.evaluation, card, evaluation_table(), checkpoint, stop, console)
+            _train(folder, card, held, stop, console, ranks)
+        if ranks.is_first:
+            generate_at(folder.evaluation, card, evaluation_table(), checkpoint, stop, console)
 
 
-def _train(folder: RunFolder, card: Card, held: Checkpoint | None, stop: StopRequest, console: Console) -> None:
+def _train(
+    folder: RunFolder, card: Card, held: Checkpoint | None, stop: StopRequest, console: Console, ranks: Ranks
+) -> None:
     data = None if card.training.data is None else training_data(card.training.data, card.theory)
     header = _header(card, data, held)
-    flow = build_flow(card, resolve_device(card.device))
+    flow = _flow(card)
     settings = card.training
     total = settings.max_steps if settings.max_seconds is None else settings.max_seconds
     assert total is not None
@@ -68,15 +85,27 @@ def _train(folder: RunFolder, card: Card, held: Checkpoint | None, stop: StopReq
                 held_out=data and data.held_out,
                 report=report,
                 should_stop=stop,
+                ranks=ranks,
             )
-        except DataError as error:
+        except (DataError, TooManyRanks) as error:
             raise InputError(str(error)) from None
         if result.reason == STOPPED:
-            raise Stopped(stop.signal)
+            raise Stopped(stop.signal or "a signal to another process")
         if result.reason == "no_parameters":
             progress.line("nothing to train: the flow has no parameters")
             return
         progress.line(f"{result.step} steps in {result.train_seconds:.1f} s, ended by {result.reason}")
+
+
+def _flow(card: Card) -> Flow:
+    """The card's flow before training, on its device."""
+    flow = build_flow(card, resolve_device(card.device))
+    if card.training.compile:
+        try:
+            compile_flow(flow)
+        except ValueError as error:
+            raise InputError(f"[training]: compile = true: {error}") from None
+    return flow
 
 
 def _seen(record: Record) -> str:

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.live import Live
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
-from lattice_flows.ensembles.layout import segment_numbers, segment_path
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows.card import Card, EnsembleTable
@@ -21,12 +20,12 @@ from lattice_flows.workflows.folder import RunFolder, find_run
 from lattice_flows.workflows.format import ess as format_ess
 from lattice_flows.workflows.format import label, number
 from lattice_flows.workflows.looks import ess_of, is_trusted
+from lattice_flows.workflows.watch_array import COMMITS, WatchedArray, last_commit
 from lattice_flows.workflows.watch_page import Row, count, duration, page
 from lattice_flows.workflows.weights import weights_summary
 from lattice_flows.workflows.writers import Writer, writer_note, writer_of
 
 _TAIL = 100_000  # values of a series that are read, of all chains together: the last ones
-_COMMITS = 10  # the last commits seen, which the rate is taken from
 _CHARGE = "topological_charge"
 _HISTORIES = (_CHARGE, "magnetisation")  # the first that an ensemble has is drawn
 
@@ -39,8 +38,8 @@ def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
     if not 0 < interval < float("inf"):
         raise InputError(f"--interval {interval}: must be a positive number of seconds")
     run, card = find_run(folder, None)
-    watched: list[_WatchedTraining | _WatchedEnsemble] = [] if card.flow is None else [_WatchedTraining(run, card)]
-    watched += [_WatchedEnsemble(run.ensemble(table.name), table) for table in card.ensembles]
+    watched: list[_WatchedTraining | _WatchedEither] = [] if card.flow is None else [_WatchedTraining(run, card)]
+    watched += [_WatchedEither(run, table) for table in card.ensembles]
     couplings = ", ".join(f"{key} = {value}" for key, value in card.theory.couplings.items())
     title = f"{run.path}: {card.theory.name} {' x '.join(map(str, card.theory.shape))}, {couplings}"
     if once or not console.is_terminal:
@@ -53,6 +52,19 @@ def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
             if all(row.state == "finished" for row in rows):
                 return
             time.sleep(interval)
+
+
+class _WatchedEither:
+    """One ensemble of the card, which one process makes or a job array."""
+
+    def __init__(self, run: RunFolder, table: EnsembleTable) -> None:
+        self.run, self.name = run, table.name
+        self._one, self._array = _WatchedEnsemble(run.ensemble(table.name), table), WatchedArray(run, table)
+
+    def row(self) -> Row:
+        """Its state now."""
+        is_array = not self.run.is_begun(self.name) and self.run.tasks(self.name)
+        return self._array.row() if is_array else self._one.row()
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class _WatchedEnsemble:
         self._ensemble: Ensemble | None = None
         self._held = _Held()
         self._commit: tuple[Path, float] | None = None
-        self._seen: deque[tuple[float, int]] = deque(maxlen=_COMMITS)  # time and n_configs of commits
+        self._seen: deque[tuple[float, int]] = deque(maxlen=COMMITS)  # time and n_configs of commits
 
     def row(self) -> Row:
         """Its state now."""
@@ -119,7 +131,7 @@ class _WatchedEnsemble:
 
     def _look(self) -> None:
         """Read what was committed since the last look; what is broken is tried again, somebody may mend it."""
-        commit = _last_commit(self.path)
+        commit = last_commit(self.path)
         if commit is None or (commit == self._commit and not self._held.error):
             return
         try:
@@ -130,7 +142,7 @@ class _WatchedEnsemble:
             with self._ensemble:  # closes its file, which a finished run deletes; what is known of it stays
                 self._held = _held(self._ensemble)
         except EnsembleError as error:
-            if _last_commit(self.path) != commit:  # joined while it was read: the next look sees it whole
+            if last_commit(self.path) != commit:  # joined while it was read: the next look sees it whole
                 return
             self._held = replace(self._held, error=_below(error, self.path.parent.parent))
         if commit != self._commit:
@@ -224,16 +236,6 @@ class _WatchedTraining:
                 except CheckpointError as error:
                     self._error = _below(error, self.run.path)
                 self._read_at = changed
-
-
-def _last_commit(path: Path) -> tuple[Path, float] | None:
-    """The newest file of the ensemble and its time."""
-    try:
-        numbers = segment_numbers(path)
-        newest = segment_path(path, numbers[-1]) if numbers else path
-        return newest, newest.stat().st_mtime
-    except FileNotFoundError:  # nothing yet, or joined while we looked
-        return (path, path.stat().st_mtime) if path.exists() else None
 
 
 def _below(error: Exception, folder: Path) -> str:

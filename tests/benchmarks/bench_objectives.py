@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Flow, initialise, plaquette_coupling
-from lattice_flows.training import OBJECTIVES, ObjectiveFunction, TrainingSettings, build_objective, train
+from lattice_flows.training import OBJECTIVES, Objective, TrainingSettings, build_objective, train
 from lattice_flows.workflows.training_data import DirectData
 
 DTYPE = torch.float32
@@ -32,7 +32,7 @@ def trained_flow(action: WilsonU1, shape: tuple[int, int], seconds: float) -> Fl
     return flow
 
 
-def gradients(objective: ObjectiveFunction, flow: Flow, action: WilsonU1, n: int, repeats: int) -> Tensor:
+def gradients(objective: Objective, flow: Flow, action: WilsonU1, n: int, repeats: int) -> Tensor:
     """(repeats, n_parameters), of independent batches; a buffer is filled before."""
     generator = torch.Generator().manual_seed(2)
     rows = []

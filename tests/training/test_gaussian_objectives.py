@@ -13,7 +13,7 @@ from lattice_flows.training import (
     OBJECTIVES,
     ForwardKL,
     Mixture,
-    ObjectiveFunction,
+    Objective,
     SampleBuffer,
     SelfNormalised,
     path_gradient,
@@ -30,7 +30,7 @@ ACTIONS = [
 ]
 
 
-def _objectives(action: GaussianAction) -> dict[str, Callable[[], ObjectiveFunction]]:
+def _objectives(action: GaussianAction) -> dict[str, Callable[[], Objective]]:
     """Each by what makes a fresh one: a buffer must not connect the batches."""
     buffer = (BATCH, (len(action.m),), torch.float64, torch.device("cpu"))
     return {
@@ -50,7 +50,7 @@ def _expected(name: str, flow: Flow, action: GaussianAction) -> Tensor:
     return forward if name in ("forward_kl", "self_normalised") else reverse
 
 
-def _gradients(objective: Callable[[], ObjectiveFunction], flow: Flow, action: GaussianAction, generator) -> Tensor:
+def _gradients(objective: Callable[[], Objective], flow: Flow, action: GaussianAction, generator) -> Tensor:
     """Of independent batches, (N_BATCHES, 2 d)."""
     rows = []
     for _ in range(N_BATCHES):

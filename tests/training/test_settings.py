@@ -25,6 +25,8 @@ from lattice_flows.training import TrainingSettings
         ("max_seconds", -1.0),
         ("target_ess", 1.5),
         ("batch_size", 0),
+        ("micro_batch", 0),
+        ("network_precision", "float16"),
         ("learning_rate", math.inf),
         ("learning_rate", math.nan),
         ("warmup", 1.0),
@@ -69,6 +71,7 @@ def test_schedules_follow_the_progress() -> None:
             {"objective": "mixture", "mixture_reverse": "reinforce", "batch_size": 1, "data": "direct"},
             "training.batch_size must be at least 2",
         ),
+        ({"objective": "reinforce", "micro_batch": 2}, "training.micro_batch must be at least 3 with reinforce"),
     ],
 )
 def test_refuses_what_does_not_go_together(table: dict[str, Any], message: str) -> None:

@@ -41,7 +41,7 @@ def test_light_commands_load_nothing_heavy(code):
 def test_help_names_every_command(lattice_flows):
     status, out, _ = lattice_flows("--help")
     assert status == 0
-    commands = "run train sample analyse watch measure export import info verify exact"
+    commands = "run train sample analyse submit status cancel watch measure export import info verify exact"
     for command in commands.split():
         assert command in out
 
@@ -152,6 +152,8 @@ def test_damaged_and_foreign_files_end_with_one_line(finished, lattice_flows, tm
         (["exact", "u1", "--beta", "1", "--shape", "1", "4"], "both sides must be between 2 and 4096"),
         (["analyse", "run.toml", "x.h5"], "give one run, or ensemble files only"),
         (["sample", "card.toml", "--ensemble", "none"], "there is no 'none'"),
+        (["sample", "card.toml", "--task", "4/4"], "tasks are counted from 0"),
+        (["submit", "card.toml"], "Missing option '--cluster'"),
         (["verify", "."], "is a folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -211,3 +213,28 @@ def test_a_reader_who_leaves_stops_no_work(card, tmp_path):
             assert process.wait(timeout=120) == status, errors
         assert "Traceback" not in errors
     assert (tmp_path / "out" / "report" / "summary.json").exists()
+
+
+def test_how_a_command_ended_is_left_for_a_job_script(card, lattice_flows, tmp_path, monkeypatch):
+    monkeypatch.setenv("LATTICE_FLOWS_OUTCOME", str(tmp_path / "outcome.json"))
+
+    def outcome():
+        return json.loads((tmp_path / "outcome.json").read_text())
+
+    status, _, errors = lattice_flows("run", card("theory = 1"))
+    assert status == 2
+    assert outcome() == {"status": 2, "message": errors.strip().removeprefix("lattice-flows: ")}
+    assert lattice_flows("exact", "u1", "--beta", "1", "--shape", "4", "4")[0] == 0
+    assert outcome() == {"status": 0, "message": ""}
+
+
+def test_of_several_processes_only_the_first_speaks_and_only_train_is_theirs(card, lattice_flows, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    status, _, errors = lattice_flows("run", card(CLASSICAL))
+    assert status == 2
+    assert "run: is one process" in one_line(errors)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    status, _, errors = lattice_flows("train", card(WITH_FLOW))
+    assert status == 2
+    assert "start several processes by torchrun" in one_line(errors)

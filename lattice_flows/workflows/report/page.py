@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from lattice_flows.ensembles import Ensemble
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows import format
 from lattice_flows.workflows.assemble import oracle
@@ -23,6 +22,7 @@ from lattice_flows.workflows.report.figures import all_plots
 from lattice_flows.workflows.report.flow_tables import flow_tables
 from lattice_flows.workflows.report.house_style import Plot
 from lattice_flows.workflows.report.topology_tables import topology_tables
+from lattice_flows.workflows.run_ensembles import open_run_ensembles
 from lattice_flows.workflows.selection import Selection
 
 Summary = dict[str, Any]
@@ -36,7 +36,7 @@ def write_report(folder: RunFolder, card: Card, summary: Summary) -> None:
     EnsembleError for a broken ensemble.
     """
     with ExitStack() as stack:
-        groups = _open([folder.ensemble(table.name) for table in card.ensembles], summary, stack)
+        groups = _of_summary(open_run_ensembles(folder, card, stack), summary)
         samples = open_replicas([folder.evaluation], stack)[0] if summary["flow"] else None
         plots = all_plots(groups, summary, samples, _history(folder), *_oracles(summary, card.theory.as_dict()))
         made = groups + ([samples] if samples else [])
@@ -46,15 +46,14 @@ def write_report(folder: RunFolder, card: Card, summary: Summary) -> None:
 def write_files_report(target: Path, paths: Sequence[Path], summary: Summary) -> None:
     """The report of ensemble files in the folder `target`; summary: that of `analyse_files`. Raises as write_report."""
     with ExitStack() as stack:
-        groups = _open(paths, summary, stack)
+        groups = _of_summary(open_replicas(paths, stack), summary)
         plots = all_plots(groups, summary, None, [], *_oracles(summary, groups[0].sampled_theory))
         cards = {str(file.attributes["card"]) for group in groups for file in group.files}
         _write(target, summary, groups, plots, "\n\n".join(sorted(cards)), ())
 
 
-def _open(paths: Sequence[Path], summary: Summary, stack: ExitStack) -> list[Replicas]:
-    """The ensembles of the summary among these files, what it takes of them."""
-    groups = open_replicas([path for path in paths if Ensemble.exists(path)], stack)
+def _of_summary(groups: Sequence[Replicas], summary: Summary) -> list[Replicas]:
+    """Of those ensembles that the summary holds, what it takes of them."""
     return [_selected(group, summary) for group in groups if group.name in summary["ensembles"]]
 
 

@@ -145,13 +145,17 @@ def provenance(made: Sequence[Replicas]) -> PageTable:
 
 
 def files(summary: Summary, made: Sequence[Replicas]) -> PageTable:
-    """One row per ensemble file."""
+    """One row per ensemble file; one for all files of an ensemble that are alike, but for when they were begun."""
     rows = []
     for group in made:
         settings = {k: v for k, v in group.sampler.items() if k != "name"}
         text = ", ".join(f"{key} = {value}" for key, value in settings.items())
+        alike: dict[tuple[str, str, str], list[str]] = {}  # when they were begun
         for file in group.files:
-            told = file.attributes
             state = "finished" if file.finished else "unfinished"
-            rows.append((group.name, state, str(told["created"]), str(told["seed"]), str(told["threads"]), text))
+            kind = state, str(file.header("seed")), str(file.header("threads"))
+            alike.setdefault(kind, []).append(str(file.header("created")))
+        for (state, seed, threads), begun in alike.items():
+            name = group.name if len(begun) == 1 else f"{group.name}, {len(begun)} files"
+            rows.append((name, state, " to ".join(dict.fromkeys([min(begun), max(begun)])), seed, threads, text))
     return PageTable("Ensemble files", ("ensemble", "state", "begun", "seed", "threads", "settings"), rows)

@@ -1,0 +1,7 @@
+"""Batch jobs for the stages of a run: they run the same commands that a person would type."""
+
+from lattice_flows.cluster.cancellation import cancel
+from lattice_flows.cluster.overview import status
+from lattice_flows.cluster.submission import submit
+
+__all__ = ["cancel", "status", "submit"]

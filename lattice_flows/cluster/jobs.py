@@ -1,0 +1,59 @@
+"""cluster/jobs.json: what was submitted of a run. It is written anew after every job, so that no id is lost."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was last submitted of one stage."""
+
+    script: str
+    after: list[str]  # stages
+    tasks: int | None = None  # of the ensemble's array
+    indices: str | None = None  # those submitted, "0-3,7"
+    job: str | None = None  # the scheduler's id; None: nothing was left to do, or it was not submitted
+    dependencies: list[str] = field(default_factory=list)  # ids
+    submitted: float = 0.0  # seconds since the epoch
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """All stages of a run."""
+
+    scheduler: str
+    directory: str  # where it was submitted; relative paths of the card begin there
+    stages: dict[str, Job]
+
+    @property
+    def ids(self) -> list[str]:
+        """Of every job, each once."""
+        return list(dict.fromkeys(job.job for job in self.stages.values() if job.job is not None))
+
+
+def jobs_path(folder: RunFolder) -> Path:
+    """Where it lies."""
+    return folder.cluster / "jobs.json"
+
+
+def read_jobs(folder: RunFolder) -> Jobs | None:
+    """What was submitted; None where nothing was. Raises InputError for a damaged file."""
+    path = jobs_path(folder)
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        stages = {name: Job(**entry) for name, entry in content["stages"].items()}
+        return Jobs(content["scheduler"], content["directory"], stages)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{path}: damaged; make sure that no job of the run is queued, and take it away") from None
+
+
+def jobs_text(jobs: Jobs) -> str:
+    """The file's content."""
+    return json.dumps(asdict(jobs), indent=1) + "\n"

@@ -1,0 +1,52 @@
+"""The stages as plain processes of this machine: a session of its own, that `submit` leaves behind."""
+
+import os
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from lattice_flows.cluster.schedulers import SchedulerError
+from lattice_flows.cluster.scripts import ALL
+from lattice_flows.workflows.folder import RunFolder
+
+
+def start(folder: RunFolder) -> str:
+    """Begin cluster/all.sh in the background. Returns PID@HOST, the pid being also that of the process group."""
+    with (folder.cluster / "logs" / "all.out").open("a") as log:
+        process = subprocess.Popen(
+            ["bash", folder.cluster / ALL], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    return f"{process.pid}@{socket.gethostname()}"
+
+
+def is_running(job: str, folder: RunFolder) -> bool:
+    """Whether anything of the session is alive. Raises SchedulerError where this is another machine's."""
+    return bool(_members(job, folder))
+
+
+def cancel(job: str, folder: RunFolder) -> None:
+    """Ask all its processes to save and end. Raises SchedulerError where this is another machine's."""
+    if _members(job, folder):
+        with suppress(ProcessLookupError):
+            os.killpg(_group(job), signal.SIGTERM)
+
+
+def _group(job: str) -> int:
+    pid, _, host = job.partition("@")
+    if host != socket.gethostname():
+        raise SchedulerError(f"its processes run on {host}; ask there")
+    return int(pid)
+
+
+def _members(job: str, folder: RunFolder) -> list[int]:
+    """The processes of the group that work in the folder: the number alone may be another's by now."""
+    group, found = _group(job), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, _, of_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
+            here = os.fsencode(folder.path) in (process / "cmdline").read_bytes()
+            if int(of_group) == group and state != "Z" and here:
+                found.append(int(process.name))
+    return found

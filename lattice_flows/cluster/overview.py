@@ -1,0 +1,209 @@
+"""The state of every stage of a run in the terminal: `lattice-flows status`."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lattice_flows.cluster import local
+from lattice_flows.cluster.jobs import Job, Jobs, read_jobs
+from lattice_flows.cluster.plan import ANALYSE, TRAIN, Stage, log, outcome, plan, progress_of_tasks, training_finished
+from lattice_flows.cluster.profile import read_profile
+from lattice_flows.cluster.schedulers import Queued, SchedulerError
+from lattice_flows.cluster.scripts import compressed
+from lattice_flows.cluster.submission import SCHEDULERS
+from lattice_flows.cluster.verdicts import Evidence, Verdict, joined, read_outcome
+from lattice_flows.ensembles import EnsembleError
+from lattice_flows.training.checkpoint import CheckpointError
+from lattice_flows.training.history import read_history
+from lattice_flows.workflows.card import Card
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder, find_run
+from lattice_flows.workflows.tasks import Task, TaskProgress
+from lattice_flows.workflows.watch_page import count
+
+_STYLES = {"running": "green", "failed": "red", "cancelled": "red", "stopped": "yellow", "waiting": "dim"}
+_MOST_NOTES = 10  # of the tasks of one ensemble
+_GONE = ("failed", "stopped", "cancelled")
+
+
+class Row(NamedTuple):
+    """What is shown of a stage."""
+
+    name: str
+    state: str
+    job: str
+    progress: str
+    notes: list[str]
+
+
+def status(folder: Path, console: Console) -> None:
+    """Show how far each stage of the run is, and why it is no farther.
+
+    From the run's files, and from the scheduler where it answers. Raises InputError where there is no run, or it was
+    never submitted.
+    """
+    held, card = find_run(folder, None)
+    look = _Look(RunFolder(held.path.resolve()), card)
+    rows = look.rows()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("stage", "state", "job", "progress"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(row.name, Text(row.state, _STYLES.get(row.state.partition(",")[0], "")), row.job, row.progress)
+    console.print(table)
+    for note in [*(note for row in rows for note in row.notes), *look.doubts]:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Look:
+    """The run at this moment."""
+
+    def __init__(self, folder: RunFolder, card: Card) -> None:
+        profile = folder.cluster / "profile.toml"
+        if not profile.exists():
+            raise InputError(f"{folder.path}: was never submitted; `lattice-flows watch` shows a run of this machine")
+        self.folder, self.card, self.doubts = folder, card, list[str]()
+        self.stages = plan(card, read_profile(profile))
+        self.jobs = read_jobs(folder)
+        self.reachable, self._queue, self._alive = True, dict[str, Queued](), set[str]()
+        if self.jobs is not None:
+            self._ask(self.jobs)
+
+    def _ask(self, jobs: Jobs) -> None:
+        try:
+            if jobs.scheduler == "local":
+                self._alive = {job for job in jobs.ids if local.is_running(job, self.folder)}
+            else:
+                self._queue = dict(SCHEDULERS[jobs.scheduler].queue(jobs.ids))
+        except SchedulerError as error:
+            self.reachable = False
+            self.doubts.append(f"{jobs.scheduler} does not answer, so this is what the files say ({error})")
+
+    def rows(self) -> list[Row]:
+        """One for each stage."""
+        rows: list[Row] = []
+        verdicts: dict[str, Verdict] = {}
+        for stage in self.stages:
+            blocker = next((_blocks(name, verdicts[name]) for name in stage.after if verdicts[name].state in _GONE), "")
+            row, verdicts[stage.name] = self._array(stage, blocker) if stage.ensemble else self._single(stage, blocker)
+            rows.append(row)
+        return rows
+
+    def _single(self, stage: Stage, blocker: str) -> tuple[Row, Verdict]:
+        finished = training_finished(self.folder) if stage.kind == TRAIN else self._analysed()
+        verdict = self._verdict(stage, None, finished, blocker)
+        progress = self._training() if stage.kind == TRAIN else ""
+        return self._row(stage, _with_requeues(verdict), progress, _notes(stage.name, [verdict])), verdict
+
+    def _array(self, stage: Stage, blocker: str) -> tuple[Row, Verdict]:
+        table = stage.ensemble
+        assert table is not None
+        assert stage.count is not None
+        try:
+            tasks = self._tasks(stage)
+        except (EnsembleError, InputError) as error:
+            broken = Verdict("failed", str(error))
+            return self._row(stage, "broken", "", [f"{stage.name}: {error}"]), broken
+        verdicts = [self._verdict(stage, task.index, task.finished, blocker) for task in tasks]
+        done = sum(len(Task(task.index, stage.count).chains(table.n_chains)) * task.n_configs for task in tasks)
+        progress = f"{count(done)}/{count(table.n_chains * table.n_configs)} configurations; {_counted(verdicts)}"
+        state = joined(verdicts)
+        whole = Verdict(state, _first_note(verdicts, state), sum(verdict.requeued for verdict in verdicts))
+        return self._row(stage, _with_requeues(whole), progress, _notes(stage.name, verdicts)), whole
+
+    def _tasks(self, stage: Stage) -> list[TaskProgress]:
+        try:
+            return progress_of_tasks(self.folder, stage)
+        except EnsembleError:  # joined while it was read, perhaps: the next look sees it whole
+            return progress_of_tasks(self.folder, stage)
+
+    def _verdict(self, stage: Stage, index: int | None, finished: bool, blocker: str) -> Verdict:
+        name = stage.name if index is None else f"{stage.name}.{index}"
+        job = self.jobs.stages.get(stage.name) if self.jobs else None
+        queued = self._queued(job, name, index) if job and job.job else None
+        submitted = job is not None and job.job is not None
+        return Evidence(self.folder, name, finished, submitted, queued, self.reachable, blocker).verdict()
+
+    def _queued(self, job: Job, name: str, index: int | None) -> Queued | None:
+        if job.job in self._alive:
+            if outcome(self.folder, name).exists():
+                return None
+            begun = _changed(log(self.folder, name)) >= job.submitted
+            return Queued("running") if begun else Queued("waiting", "its turn comes")
+        return self._queue.get(str(job.job) if index is None else f"{job.job}_{index}")
+
+    def _analysed(self) -> bool:
+        """By its job, or by hand."""
+        ended = read_outcome(self.folder, ANALYSE)
+        job = self.jobs.stages.get(ANALYSE) if self.jobs else None
+        by_hand = (job is None or job.job is None) and (self.folder.report / "summary.json").exists()
+        return by_hand if ended is None else ended.status == 0
+
+    def _training(self) -> str:
+        """How far it is, of what ends it."""
+        settings, path = self.card.training, self.folder.flow / "history.csv"
+        with suppress(CheckpointError):
+            if path.exists() and (records := read_history(path)):
+                last = records[-1]
+                limits = [(last.step, settings.max_steps, "step"), (last.seconds, settings.max_seconds, "second")]
+                ends = [(done / total, done, total, unit) for done, total, unit in limits if total]
+                _, done, total, unit = max(ends)
+                return f"{unit} {count(done)}/{count(total)}"
+        return ""
+
+    def _row(self, stage: Stage, state: str, progress: str, notes: list[str]) -> Row:
+        job = self.jobs.stages.get(stage.name) if self.jobs else None
+        return Row(stage.name, state, (job.job or "") if job else "", progress, notes)
+
+
+def _blocks(name: str, verdict: Verdict) -> str:
+    """Why a stage after this one cannot run. What was itself held up hands on its reason."""
+    if verdict.state == "cancelled":
+        return verdict.note.removeprefix("because ")
+    note = f": {verdict.note}" if verdict.note else ""
+    return f"{name} {'failed' if verdict.state == 'failed' else 'was stopped'}{note}"
+
+
+def _with_requeues(verdict: Verdict) -> str:
+    n = verdict.requeued
+    return verdict.state + (f", requeued {n} {'time' if n == 1 else 'times'}" if n else "")
+
+
+def _counted(verdicts: Sequence[Verdict]) -> str:
+    """4 tasks: 3 finished, 1 running."""
+    n = len(verdicts)
+    states = Counter(verdict.state for verdict in verdicts)
+    return f"{n} {'task' if n == 1 else 'tasks'}: " + ", ".join(f"{k} {state}" for state, k in states.most_common())
+
+
+def _first_note(verdicts: Sequence[Verdict], state: str) -> str:
+    """Of the first task that is in this state."""
+    return next((verdict.note for verdict in verdicts if verdict.state == state), "")
+
+
+def _notes(stage: str, verdicts: Sequence[Verdict]) -> list[str]:
+    """One line for all tasks of an equal reason; `tasks 3,7-9` where not all share it."""
+    reasons: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, verdict in enumerate(verdicts):
+        if verdict.note:
+            reasons[verdict.state, verdict.note].append(index)
+    lines = []
+    for (state, note), indices in reasons.items():
+        tasks = f" {'task' if len(indices) == 1 else 'tasks'} {compressed(indices)}"
+        words = f"{state} {note}" if note.startswith("because ") else f"{state}: {note}"
+        lines.append(f"{stage}{'' if len(indices) == len(verdicts) else tasks}: {words}")
+    more = len(lines) - _MOST_NOTES
+    return lines if more <= 0 else [*lines[:_MOST_NOTES], f"{stage}: and {more} more reasons; see cluster/outcomes"]
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,54 @@
+"""PBS Professional and OpenPBS: qsub, qstat, qdel."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lattice_flows.cluster.plan import Part
+from lattice_flows.cluster.profile import SampleTable
+from lattice_flows.cluster.schedulers import Queued, SchedulerError, call
+
+_RUNNING, _ENDED = set("RBEST"), set("FXM")
+
+
+class Pbs:
+    """Not tried on a server: see runs/cluster/pbs.toml."""
+
+    def command(self, script: Path, part: Part, dependencies: Sequence[str]) -> list[str]:
+        """qsub. An array is a range of at least two, so finished tasks inside it begin again, and end at once."""
+        options = []
+        if part.indices is not None and isinstance(part.stage.table, SampleTable):
+            first, last = part.indices[0], part.indices[-1]
+            limit = part.stage.table.array_limit
+            options += ["-v", f"TASK={first}"] if first == last else ["-J", f"{first}-{last}%{limit}"]
+        if dependencies:
+            options += ["-W", f"depend=afterok:{':'.join(dependencies)}"]
+        return ["qsub", *options, str(script)]
+
+    def queue(self, ids: Sequence[str]) -> Mapping[str, Queued]:
+        """From qstat, of finished jobs too where the server remembers them."""
+        if not ids:
+            return {}
+        try:
+            jobs = json.loads(call(["qstat", "-x", "-t", "-f", "-F", "json", *ids])).get("Jobs", {})
+        except ValueError:
+            raise SchedulerError("qstat: its answer is not JSON") from None
+        return {_key(name): _queued(entry) for name, entry in jobs.items()}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """qdel."""
+        call(["qdel", *ids])
+
+
+def _key(name: str) -> str:
+    """12[].server_3 of 12[3].server, as all tasks are named here."""
+    number, bracket, rest = name.partition("[")
+    index, _, server = rest.partition("]")
+    return f"{number}[]{server}_{index}" if bracket and index else name
+
+
+def _queued(entry: Mapping[str, str]) -> Queued:
+    state, requeued = entry.get("job_state", ""), max(0, int(entry.get("run_count", 0)) - 1)
+    if state in _RUNNING:
+        return Queued("running", "", requeued)
+    return Queued("ended" if state in _ENDED else "waiting", str(entry.get("comment", "")), requeued)

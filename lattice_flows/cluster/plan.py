@@ -1,0 +1,114 @@
+"""The stages of a run as jobs: what each runs, what it asks for, and after which others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lattice_flows.cluster.profile import AnalyseTable, Profile, SampleTable, TrainTable
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.workflows.card import Card, EnsembleTable
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.tasks import Task, TaskProgress, task_progress
+
+TRAIN, ANALYSE = "train", "analyse"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One job, or one array of them."""
+
+    name: str  # "train", "sample-NAME", "analyse"
+    kind: str  # "train", "sample", "analyse"
+    table: TrainTable | SampleTable | AnalyseTable  # what the profile says of its kind
+    after: tuple[str, ...] = ()  # the stages whose results it needs
+    ensemble: EnsembleTable | None = None
+    count: int | None = None  # tasks of an array
+
+    @property
+    def indices(self) -> list[int] | None:
+        """Of all tasks."""
+        return None if self.count is None else list(range(self.count))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is left to do of a stage."""
+
+    stage: Stage
+    after: tuple[str, ...]  # of the stages it needs, those that are themselves left to do
+    indices: list[int] | None  # the tasks of an array
+
+
+def plan(card: Card, profile: Profile) -> list[Stage]:
+    """All stages of the card, each after those that it needs. Raises InputError where chains cannot be dealt so."""
+    stages = [] if card.flow is None else [Stage(TRAIN, TRAIN, profile.train)]
+    for table in card.ensembles:
+        after = (TRAIN,) if table.needs_flow else ()
+        count = _n_tasks(table, profile.sample.chains_per_task)
+        stages.append(Stage(f"sample-{table.name}", "sample", profile.sample, after, table, count))
+    return [*stages, Stage(ANALYSE, ANALYSE, profile.analyse, tuple(stage.name for stage in stages))]
+
+
+def _n_tasks(table: EnsembleTable, chains_per_task: int) -> int:
+    count = -(-table.n_chains // chains_per_task)
+    if table.sampler == "umbrella":
+        windows = table.options["n_windows"]
+        if any(len(Task(index, count).chains(table.n_chains)) % windows for index in range(count)):
+            raise InputError(
+                f"[sample]: chains_per_task = {chains_per_task}: each task of the umbrella ensemble {table.name!r} "
+                f"needs whole sets of its n_windows = {windows} chains; chains_per_task = {windows} would be right"
+            )
+    return count
+
+
+def left_to_do(folder: RunFolder, card: Card, stages: list[Stage]) -> list[Part]:
+    """What the files lack, of all stages. The analysis is always left, for it costs little and makes the report.
+
+    Raises InputError where the files of an ensemble were made for other tasks, EnsembleError for a broken one.
+    """
+    parts: list[Part] = []
+    for stage in stages:
+        indices = unfinished_tasks(folder, stage) if stage.ensemble else None
+        if indices == [] or (stage.kind == TRAIN and training_finished(folder)):
+            continue
+        waiting_for = {part.stage.name for part in parts}
+        parts.append(Part(stage, tuple(name for name in stage.after if name in waiting_for), indices))
+    return parts
+
+
+def training_finished(folder: RunFolder) -> bool:
+    """Whether the flow is trained and measured: the evaluation is written last."""
+    return folder.evaluation.exists()
+
+
+def unfinished_tasks(folder: RunFolder, stage: Stage) -> list[int]:
+    """The tasks of an ensemble that have not all their configurations. Raises as `left_to_do`."""
+    return [task.index for task in progress_of_tasks(folder, stage) if not task.finished]
+
+
+def progress_of_tasks(folder: RunFolder, stage: Stage) -> list[TaskProgress]:
+    """How far each task of an ensemble is. One that a single process has finished is finished in all its tasks.
+
+    Raises as `left_to_do`.
+    """
+    table, count = stage.ensemble, stage.count
+    assert table is not None
+    assert count is not None
+    path = folder.ensemble(table.name)
+    if not Ensemble.exists(path):
+        return task_progress(folder, table, count)
+    with Ensemble.open(path) as held:
+        n_configs = held.n_configs
+        if not held.finished or n_configs < table.n_configs:
+            raise InputError(f"{path}: was begun by one process; let `lattice-flows sample` finish it, or take it away")
+    return [TaskProgress(index, n_configs, table.n_thermalisation, True) for index in range(count)]
+
+
+def log(folder: RunFolder, name: str) -> Path:
+    """Of a stage, or of a task as NAME.i."""
+    return folder.cluster / "logs" / f"{name}.out"
+
+
+def outcome(folder: RunFolder, name: str) -> Path:
+    """How the last attempt of a stage, or of a task as NAME.i, ended."""
+    return folder.cluster / "outcomes" / f"{name}.json"

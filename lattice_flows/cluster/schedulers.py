@@ -1,0 +1,57 @@
+"""What the schedulers have in common: jobs go in, their states come out."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from lattice_flows.cluster.plan import Part
+from lattice_flows.workflows.errors import InputError
+
+_PATIENCE = 120.0  # seconds; a busy scheduler answers late
+
+
+class SchedulerError(InputError):
+    """The scheduler is not there, or refuses. One line, its own words among them."""
+
+
+class Queued(NamedTuple):
+    """What a scheduler says of a job, or of one task."""
+
+    state: str  # "waiting", "running", "ended"
+    words: str = ""  # why it waits; how it ended where that is not by itself
+    requeued: int = 0  # times
+
+
+class Scheduler(Protocol):
+    """A batch system."""
+
+    def command(self, script: Path, part: Part, dependencies: Sequence[str]) -> list[str]:
+        """What submits the script; it prints the job's id."""
+
+    def queue(self, ids: Sequence[str]) -> Mapping[str, Queued]:
+        """What is known of the jobs: of a plain one by its id, of the tasks of an array by ID_i.
+
+        Raises SchedulerError where the scheduler does not answer.
+        """
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Take them from the queue, and end those that run. Raises SchedulerError."""
+
+
+def call(command: Sequence[str]) -> str:
+    """What a program of the scheduler prints. Raises SchedulerError with what it complains of."""
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, errors="replace", check=False
+        )
+    except FileNotFoundError:
+        raise SchedulerError(f"{command[0]}: there is no such program here") from None
+    except OSError as error:
+        raise SchedulerError(f"{command[0]}: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise SchedulerError(f"{command[0]}: no answer in {_PATIENCE:.0f} s") from None
+    if ended.returncode:
+        said = "; ".join(line.strip() for line in ended.stderr.splitlines() if line.strip())
+        raise SchedulerError(f"{command[0]}: {said or f'ended with status {ended.returncode}'}")
+    return ended.stdout

@@ -1,0 +1,219 @@
+"""Submit a run: write its scripts, hand what is left to do to the scheduler, keep the ids."""
+
+import fcntl
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from lattice_flows.cluster import local
+from lattice_flows.cluster.jobs import Job, Jobs, jobs_path, jobs_text, read_jobs
+from lattice_flows.cluster.pbs import Pbs
+from lattice_flows.cluster.plan import Part, Stage, left_to_do, outcome, plan
+from lattice_flows.cluster.profile import Profile, SampleTable, read_profile
+from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
+from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
+from lattice_flows.cluster.slurm import Slurm
+from lattice_flows.workflows.errors import InputError, unwritable
+from lattice_flows.workflows.folder import RunFolder, open_run
+
+SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
+_PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}
+
+
+def submit(
+    source: Path, profile_path: Path, out: Path | None, overrides: Sequence[str], dry_run: bool, console: Console
+) -> None:
+    """Submit what is left to do of the card's run, or of the run folder, as batch jobs.
+
+    profile_path: the cluster profile, a TOML file. out and overrides go with a card, as for `open_run`.
+    dry_run: write the scripts, print them and the commands, submit nothing.
+    Raises InputError for what is wrong with the card, the profile or the folder; for a run that still has jobs; and
+    where the scheduler refuses: then the jobs of this call are cancelled.
+    """
+    profile = read_profile(profile_path)
+    if not dry_run and shutil.which(program := _PROGRAMS[profile.scheduler]) is None:
+        raise InputError(
+            f"{profile_path}: scheduler = {profile.scheduler!r}: there is no {program} here; "
+            "submit from a login node of the cluster, or look at the scripts with --dry-run"
+        )
+    held, card = open_run(source, out, overrides)
+    folder = RunFolder(held.path.resolve())
+    with _alone(folder):
+        if not dry_run:
+            _refuse_a_second(folder)
+        stages = plan(card, profile)
+        parts = left_to_do(folder, card, stages)
+        scripts = render(folder, profile, parts, Path.cwd())
+        _write_all({folder.cluster / "profile.toml": profile.text, **scripts})
+        if dry_run:
+            _show(folder, profile, parts, scripts, console)
+            return
+        jobs = _Submission(folder, profile, stages, parts).run()
+    for part in parts:
+        console.print(_line(part, jobs), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"lattice-flows status {shlex.quote(str(folder.path))}", highlight=False, soft_wrap=True)
+
+
+class _Submission:
+    """The jobs of one call, and jobs.json beside them."""
+
+    def __init__(self, folder: RunFolder, profile: Profile, stages: Sequence[Stage], parts: Sequence[Part]) -> None:
+        self.folder, self.profile, self.parts = folder, profile, parts
+        entries = {stage.name: Job(_script(stage), list(stage.after), stage.count) for stage in stages}
+        self.jobs = Jobs(profile.scheduler, str(Path.cwd()), entries)
+
+    def run(self) -> Jobs:
+        """Submit all parts, or none."""
+        for part in self.parts:
+            _forget_outcomes(self.folder, part)
+        self._keep()
+        if self.profile.scheduler == "local":
+            job = local.start(self.folder)
+            for part in self.parts:
+                self._add(part, job, [])
+            return self.jobs
+        scheduler = SCHEDULERS[self.profile.scheduler]
+        try:
+            for part in self.parts:
+                dependencies = [str(self.jobs.stages[name].job) for name in part.after]
+                command = scheduler.command(script_path(self.folder, part.stage.name), part, dependencies)
+                self._add(part, _submitted(command), dependencies)
+        except BaseException:  # ctrl-C too: half of the stages is of no use
+            if self.jobs.ids:
+                self._withdraw(scheduler)
+            raise
+        return self.jobs
+
+    def _add(self, part: Part, job: str, dependencies: list[str]) -> None:
+        name = part.stage.name
+        entry = replace(
+            self.jobs.stages[name],
+            job=job,
+            indices=None if part.indices is None else compressed(part.indices),
+            dependencies=dependencies,
+            submitted=time.time(),
+        )
+        self.jobs = replace(self.jobs, stages={**self.jobs.stages, name: entry})
+        self._keep()
+
+    def _withdraw(self, scheduler: Scheduler) -> None:
+        with suppress(SchedulerError):  # the ids stay then, for `cancel`
+            scheduler.cancel(self.jobs.ids)
+            stages = {name: replace(job, job=None, dependencies=[]) for name, job in self.jobs.stages.items()}
+            self.jobs = replace(self.jobs, stages=stages)
+            self._keep()
+
+    def _keep(self) -> None:
+        _write_all({jobs_path(self.folder): jobs_text(self.jobs)})
+
+
+def _submitted(command: Sequence[str]) -> str:
+    """Submit one job. Returns its id, which some sites print with the cluster's name behind it."""
+    if job := call(command).strip().partition(";")[0]:
+        return job
+    raise SchedulerError(f"{command[0]}: printed no job id")
+
+
+def _script(stage: Stage) -> str:
+    return f"cluster/{stage.name}.sh"
+
+
+def _refuse_a_second(folder: RunFolder) -> None:
+    """Raises InputError where jobs of the run are still in a queue: two would work on the same files."""
+    jobs = read_jobs(folder)
+    if jobs is None or not jobs.ids:
+        return
+    try:
+        left = active(folder, jobs)
+    except SchedulerError as error:
+        raise InputError(
+            f"{folder.path}: was submitted to {jobs.scheduler}, which does not answer ({error}); "
+            f"where none of its jobs is left, take {jobs_path(folder)} away"
+        ) from None
+    if left:
+        raise InputError(
+            f"{folder.path}: still has jobs ({', '.join(left)}); wait for them, or end them with "
+            f"`lattice-flows cancel {shlex.quote(str(folder.path))}`"
+        )
+
+
+def active(folder: RunFolder, jobs: Jobs) -> list[str]:
+    """The ids of those that wait or run. Raises SchedulerError where the scheduler does not answer."""
+    if jobs.scheduler == "local":
+        return [job for job in jobs.ids if local.is_running(job, folder)]
+    queue = SCHEDULERS[jobs.scheduler].queue(jobs.ids)
+    at_work = {key for key, job in queue.items() if job.state != "ended"}
+    return [job for job in jobs.ids if any(key == job or key.startswith(f"{job}_") for key in at_work)]
+
+
+def _forget_outcomes(folder: RunFolder, part: Part) -> None:
+    """Those of earlier attempts of what is submitted now."""
+    name = part.stage.name
+    for task in [name] if part.indices is None else [f"{name}.{index}" for index in part.indices]:
+        outcome(folder, task).unlink(missing_ok=True)
+
+
+def _show(
+    folder: RunFolder, profile: Profile, parts: Sequence[Part], scripts: Mapping[Path, str], console: Console
+) -> None:
+    """The scripts and the commands that would submit them."""
+
+    def show(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    for path, text in scripts.items():
+        show(f"==> {path} <==\n{text}")
+    if profile.scheduler == "local":
+        show(shlex.join(["bash", str(folder.cluster / ALL)]))
+    for part in parts if profile.scheduler in SCHEDULERS else ():
+        ids = [f"ID_OF_{name}" for name in part.after]
+        show(shlex.join(SCHEDULERS[profile.scheduler].command(script_path(folder, part.stage.name), part, ids)))
+
+
+def _line(part: Part, jobs: Jobs) -> str:
+    """What was submitted, in words."""
+    job = jobs.stages[part.stage.name]
+    words = [f"{part.stage.name}: {'process' if jobs.scheduler == 'local' else 'job'} {job.job}"]
+    if part.indices is not None and isinstance(part.stage.table, SampleTable):
+        n = len(part.indices)
+        words.append(f"{n} {'task' if n == 1 else 'tasks'}, at most {part.stage.table.array_limit} at once")
+    if part.after:
+        words.append(f"after {', '.join(part.after)}")
+    return "; ".join(words)
+
+
+@contextmanager
+def _alone(folder: RunFolder) -> Iterator[None]:
+    """Two submissions at once would not see each other's jobs. Raises InputError where there is another."""
+    for path in (folder.cluster, folder.cluster / "logs", folder.cluster / "outcomes"):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from None
+    with (folder.cluster / "submit.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder.path}: is being submitted by another process") from None
+        yield
+
+
+def _write_all(texts: Mapping[Path, str]) -> None:
+    """Replace small files, each at once."""
+    for path, text in texts.items():
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise unwritable(path, error) from None

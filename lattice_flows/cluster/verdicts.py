@@ -1,0 +1,102 @@
+"""What became of a job: from the run's files, from what it left at its end, and from the scheduler, in this order."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from lattice_flows.cluster.plan import log, outcome
+from lattice_flows.cluster.schedulers import Queued
+from lattice_flows.workflows.folder import RunFolder
+
+EXIT_STOPPED = 75
+_LOG_TAIL = 4096  # bytes
+_ENDED = re.compile(r"ended with status (\d+)$")  # what the scripts say at last
+
+
+# What still goes on counts more than what has ended, and that more than what is done.
+STATES = ("running", "waiting", "submitted", "failed", "cancelled", "stopped", "unfinished", "unsubmitted", "finished")
+
+
+class Verdict(NamedTuple):
+    """The state of a stage or of a task, and why."""
+
+    state: str  # one of STATES
+    note: str = ""
+    requeued: int = 0
+
+
+class Outcome(NamedTuple):
+    """How the last attempt of a job ended."""
+
+    status: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one job or task."""
+
+    folder: RunFolder
+    name: str  # of the stage, or of a task as NAME.i
+    finished: bool  # as the run's files say
+    submitted: bool
+    queued: Queued | None  # what the scheduler says; None: nothing
+    reachable: bool  # whether the scheduler could be asked
+    blocker: str = ""  # why a stage that it needs did not finish
+
+    def verdict(self) -> Verdict:
+        """The state."""
+        if self.finished:
+            return Verdict("finished")
+        if self.queued and self.queued.state != "ended":
+            return Verdict(*self.queued)
+        if (ended := read_outcome(self.folder, self.name)) is not None:
+            return self._of_outcome(ended)
+        if not self.submitted:
+            return Verdict("unsubmitted")
+        if self.blocker:
+            return Verdict("cancelled", f"because {self.blocker}")
+        if not self.reachable:
+            return Verdict("submitted")
+        words = self.queued.words if self.queued else ""
+        if words == "cancelled":
+            return Verdict("stopped", "cancelled")
+        last = last_words(log(self.folder, self.name))
+        return Verdict("failed", "; ".join(filter(None, (words, last))) or "ended without a word")
+
+    def _of_outcome(self, ended: Outcome) -> Verdict:
+        if ended.status == 0:  # and yet not finished: the card asks for more by now
+            return Verdict("unfinished", "submit again to go on")
+        if ended.status == EXIT_STOPPED:
+            return Verdict("stopped", ended.message)
+        return Verdict("failed", ended.message or last_words(log(self.folder, self.name)))
+
+
+def read_outcome(folder: RunFolder, name: str) -> Outcome | None:
+    """How the job or task ended; None where it left no word, or none that can be read."""
+    try:
+        content = json.loads(outcome(folder, name).read_text(encoding="utf-8"))
+        return Outcome(int(content["status"]), str(content["message"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def last_words(path: Path) -> str:
+    """The last line of a log, and the exit status where the script could say it; empty where there is no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LOG_TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()] or [""]
+    ended = _ENDED.search(said[-1])
+    return f"{said[-2]} (status {ended[1]})" if ended and len(said) > 1 else said[-1]
+
+
+def joined(verdicts: Sequence[Verdict]) -> str:
+    """The state of an array: that of its tasks which comes first in STATES."""
+    return min((verdict.state for verdict in verdicts), key=STATES.index)

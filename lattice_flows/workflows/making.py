@@ -1,0 +1,92 @@
+"""What the header of an ensemble file says of its making, and whether a file is the one that a card asks for."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lattice_flows.samplers import Sampler
+from lattice_flows.workflows.card import Card, EnsembleTable
+from lattice_flows.workflows.compute import kernel_threads, network_threads, resolve_device
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.measurements import Measurement
+from lattice_flows.workflows.provenance import git_commit, machine, software
+from lattice_flows.workflows.tasks import Task, chains_for, in_words
+from lattice_flows.workflows.tune import merged
+
+
+def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: Task | None) -> None:
+    """Raises InputError where the file holds other chains than the card, or the task, asks for."""
+    found, wanted = range(held["first_chain"], held["first_chain"] + held["n_chains"]), chains_for(table, task)
+    if task is None and found != wanted:
+        raise InputError(f"{path}: holds {len(found)} chains and the card asks for {len(wanted)}")
+    if task is not None and (found != wanted or held.get("task") != str(task)):
+        raise InputError(
+            f"{path}: holds {in_words(found)}, of task {held.get('task')}, and task {task} is to hold "
+            f"{in_words(wanted)}; go on with as many tasks as there were, or take the files of all tasks away"
+        )
+
+
+def check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises InputError where the file was made by another theory, sampler, seed or flow than the card asks for."""
+    for key in ("name", "theory", "sampler", "seed", "weighted", "flow_sha256"):
+        if held.get(key) != wanted[key]:
+            raise InputError(
+                f"{path}: holds chains of another {key} than the card asks for ({held.get(key)}, not {wanted[key]}); "
+                "give the ensemble another name, or take the file away"
+            )
+
+
+def with_measurements_of(path: Path, held: dict[str, Any], card: Card) -> Card:
+    """The card with the observables of the file, to which `measure` may have added some.
+
+    Raises InputError where the file lacks one of the card's.
+    """
+    tables = json.loads(held["observables"])
+    for measurement in card.measurements:
+        if measurement.as_dict() not in tables:
+            raise InputError(
+                f"{path}: holds chains without the observable {measurement.as_dict()}, which the card asks for; "
+                "`lattice-flows measure` adds it to a finished ensemble"
+            )
+    return replace(card, measurements=tuple(map(Measurement.from_dict, tables)))
+
+
+def header_of(
+    card: Card, table: EnsembleTable, sampler: Sampler, checksum: str, task: Task | None
+) -> dict[str, str | int]:
+    """The root attributes that say how the ensemble was made."""
+    settings = merged(table.options, sampler.findings())
+    settings |= {"name": table.sampler, "n_updates": table.n_updates, "start": table.start}
+    settings["n_thermalisation"] = table.n_thermalisation
+    return {
+        "name": table.name,
+        "theory": json.dumps(card.theory.as_dict()),
+        "sampler": json.dumps(settings),
+        "weighted": int(sampler.weighted),
+        "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
+        "seed": card.seed,
+        "threads": threads_for(table, chains_for(table, task)),
+        "software": software(),
+        "machine": machine(),
+        "device": str(resolve_device(card.device)) if table.needs_flow else "cpu",
+        "git_commit": git_commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "card": card.text,
+        "overrides": json.dumps(card.overrides),
+        "flow_sha256": checksum,
+        **({} if task is None else {"task": str(task)}),
+    }
+
+
+def identity_of(card: Card, table: EnsembleTable) -> str:
+    """What names the random numbers of an ensemble: the points of a scan and a continuation from a file have their own.
+
+    The sampler's options count as they are given, not what tuning makes of them.
+    """
+    return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.options, table.start])
+
+
+def threads_for(table: EnsembleTable, chains: range) -> int:
+    return network_threads() if table.needs_flow else kernel_threads(len(chains))

@@ -1,0 +1,76 @@
+"""The ensembles of a run: each one file, or the files of a job array read as one; and what is missing of an array."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.workflows.card import Card, EnsembleTable
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.workflows.replicas import Replicas, grouped
+from lattice_flows.workflows.tasks import parse_task
+
+_FEWEST = 0.1  # of the longest file's configurations: a task that has just begun would stand for nothing but noise
+_MOST_NAMED = 8
+
+
+def open_run_ensembles(folder: RunFolder, card: Card, stack: ExitStack) -> list[Replicas]:
+    """The ensembles that are past their thermalisation. Of a job array those files count that are not much shorter
+    than the others.
+
+    Raises InputError where a file is of another theory than the card's, or not of its ensemble; EnsembleError for a
+    broken file.
+    """
+    found = []
+    for table in card.ensembles:
+        files = [stack.enter_context(Ensemble.open(path)) for path in folder.files(table.name)]
+        longest = max((file.n_configs for file in files), default=0)
+        if longest > 0:
+            found.append(_group([file for file in files if file.n_configs > _FEWEST * longest], table, card))
+    return found
+
+
+def _group(files: Sequence[Ensemble], table: EnsembleTable, card: Card) -> Replicas:
+    for file in files:
+        if file.header("name") not in (None, table.name):
+            raise InputError(f"{file.path}: holds the ensemble {file.header('name')!r}; put it back to its place")
+    group, *others = grouped(files)
+    check_theory(group, card)
+    if others:
+        one, other = group.files[0].path, others[0].files[0].path
+        raise InputError(f"{one} and {other}: made by different cards, samplers or flows; take one of them away")
+    return group
+
+
+def check_theory(group: Replicas, card: Card) -> None:
+    """Raises InputError where a file of the run's folder is not of the card's theory."""
+    if group.sampled_theory != card.theory.as_dict():
+        raise InputError(
+            f"{group.files[0].path}: was made for the theory {group.sampled_theory}, "
+            f"the run's card has {card.theory.as_dict()}"
+        )
+
+
+def array_warnings(group: Replicas, table: EnsembleTable) -> list[str]:
+    """Which tasks of a job array are missing, and which are not finished; nothing for an ensemble of one file."""
+    tasks = [parse_task(str(text)) for file in group.files if (text := file.header("task")) is not None]
+    if not tasks:
+        return []
+    there = {task.index: file for task, file in zip(tasks, group.files)}
+    missing = [index for index in range(tasks[0].count) if index not in there]
+    unfinished = [index for index, file in there.items() if not file.finished or file.n_configs < table.n_configs]
+    found = []
+    if missing:
+        found.append(f"holds {group.n_chains} of {table.n_chains} chains: {_tasks(missing)} missing")
+    if unfinished:
+        found.append(f"{_tasks(unfinished)} not finished: some chains are shorter")
+    return found
+
+
+def _tasks(indices: Sequence[int]) -> str:
+    """task 3 is; tasks 3 and 7 are; tasks 0, 1, 2, ... and 990 others are."""
+    if len(indices) == 1:
+        return f"task {indices[0]} is"
+    if len(indices) <= _MOST_NAMED:
+        return f"tasks {', '.join(map(str, indices[:-1]))} and {indices[-1]} are"
+    return f"tasks {', '.join(map(str, indices[:_MOST_NAMED]))} and {len(indices) - _MOST_NAMED} others are"

@@ -1,0 +1,120 @@
+"""Job arrays: the chains of one ensemble, dealt to tasks that know nothing of each other."""
+
+import re
+from dataclasses import dataclass
+from functools import partial
+
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.workflows.card import EnsembleTable
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Task:
+    """Task `index` of `count`, counted from 0."""
+
+    index: int
+    count: int
+
+    def chains(self, n_chains: int) -> range:
+        """The numbers of its chains: contiguous, and of all tasks equally many up to one."""
+        return range(n_chains * self.index // self.count, n_chains * (self.index + 1) // self.count)
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def parse_task(text: str) -> Task:
+    """Task 3 of 16 of "3/16". Raises InputError for anything else."""
+    where = f"--task {text}"
+    if not (found := re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)):
+        raise InputError(f"{where}: must be written I/N, task I of N counted from 0, like 3/16")
+    task = Task(int(found[1]), int(found[2]))
+    if task.index >= task.count:
+        raise InputError(f"{where}: tasks are counted from 0, so the last one of {task.count} is {task.count - 1}")
+    return task
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """What the file of one task holds."""
+
+    index: int
+    n_configs: int  # per chain
+    n_thermalised: int  # steps; all of them once there is a configuration
+    finished: bool  # holds all n_configs of the card
+
+
+def task_progress(folder: RunFolder, table: EnsembleTable, count: int) -> list[TaskProgress]:
+    """How far each of the `count` tasks of the ensemble is, from their files alone.
+
+    Raises InputError where a file holds other chains than its task of so many, EnsembleError for a broken one.
+    """
+    begun = set(folder.tasks(table.name))
+    if strange := sorted(index for index in begun if index >= count):
+        raise InputError(f"{folder.task(table.name, strange[0])}: is of an array of more than {count} tasks")
+    return [
+        _progress(folder, table, Task(index, count)) if index in begun else TaskProgress(index, 0, 0, False)
+        for index in range(count)
+    ]
+
+
+def chains_for(table: EnsembleTable, task: Task | None) -> range:
+    """The numbers of the chains of the whole ensemble, or of one task."""
+    return range(table.n_chains) if task is None else task.chains(table.n_chains)
+
+
+def check_task(folder: RunFolder, table: EnsembleTable, task: Task | None) -> None:
+    """Raises InputError where the ensemble was begun as a whole and a task is asked for, or the other way round, and
+    where it cannot be dealt to so many tasks.
+    """
+    name = table.name
+    if task is None:
+        if begun := folder.tasks(name):
+            raise InputError(
+                f"{folder.task(name, begun[0])}: {name!r} was begun as a job array; go on with --task I/N, or take the "
+                "files of its tasks away"
+            )
+        return
+    if folder.is_begun(name):
+        raise InputError(
+            f"{folder.ensemble(name)}: holds all chains of {name!r}; go on without --task, or take the file away"
+        )
+    where = f"--task {task}: ensemble {name!r} has"
+    if task.count > table.n_chains:
+        raise InputError(f"{where} {table.n_chains} chains; ask for at most so many tasks")
+    if table.sampler == "umbrella" and (sets := table.n_chains // table.options["n_windows"]) % task.count:
+        raise InputError(
+            f"{where} {sets} chains in every window, and each task needs whole sets of windows; "
+            f"ask for a number of tasks that divides {sets}"
+        )
+
+
+def is_complete_array(folder: RunFolder, table: EnsembleTable) -> bool:
+    """Whether the files of tasks hold the whole ensemble."""
+    found = 0
+    for path in map(partial(folder.task, table.name), folder.tasks(table.name)):
+        with Ensemble.open(path) as file:
+            if file.first_chain != found or not file.finished or file.n_configs < table.n_configs:
+                return False
+            found += file.n_chains
+    return found == table.n_chains
+
+
+def _progress(folder: RunFolder, table: EnsembleTable, task: Task) -> TaskProgress:
+    path = folder.task(table.name, task.index)
+    with Ensemble.open(path) as file:
+        chains = range(file.first_chain, file.first_chain + file.n_chains)
+        if chains != task.chains(table.n_chains):
+            raise InputError(
+                f"{path}: holds {in_words(chains)}, and task {task} has {in_words(task.chains(table.n_chains))}"
+            )
+        n_thermalised = table.n_thermalisation if file.n_configs else int(file.state().get("n_thermalised", 0))
+        finished = file.finished and file.n_configs >= table.n_configs
+        return TaskProgress(task.index, file.n_configs, n_thermalised, finished)
+
+
+def in_words(chains: range) -> str:
+    """chain 3, or chains 3 to 5."""
+    return f"chain {chains.start}" if len(chains) == 1 else f"chains {chains.start} to {chains.stop - 1}"
