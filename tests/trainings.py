@@ -1,15 +1,34 @@
-"""What must be equal, to the bit or to rounding, of two trainings of one card."""
+"""Trainings by several processes, and what must be equal, to the bit or to rounding, of two of one card."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from cards import environment
 
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, read_checkpoint, read_history
 
+PROGRAM = Path(sys.executable).with_name("lattice-flows")
 _OF_THE_CLOCK = ("train_seconds", "seconds")
+
+
+def torchrun(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Two processes of this command, which gloo connects; what they print is shown where the test fails."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, *map(str, command)], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=400
+    )
+    print(done.stdout, done.stderr)
+    return done
+
+
+def train_by_two(card: Path, out: Path) -> None:
+    """The training of the card, in the run folder `out`."""
+    assert torchrun("--no-python", PROGRAM, "train", card, "--out", out, cwd=card.parent).returncode == 0
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lattice_flows.cluster.profile import SCHEDULER_NAMES
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 
@@ -46,6 +47,8 @@ def read_jobs(folder: RunFolder) -> Jobs | None:
     path = jobs_path(folder)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["scheduler"] not in SCHEDULER_NAMES:
+            raise ValueError(content["scheduler"])
         stages = {name: Job(**entry) for name, entry in content["stages"].items()}
         return Jobs(content["scheduler"], content["directory"], stages)
     except FileNotFoundError:

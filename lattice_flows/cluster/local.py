@@ -3,9 +3,9 @@
 import os
 import signal
 import socket
-import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lattice_flows.cluster.schedulers import SchedulerError
 from lattice_flows.cluster.scripts import ALL
@@ -14,11 +14,15 @@ from lattice_flows.workflows.folder import RunFolder
 
 def start(folder: RunFolder) -> str:
     """Begin cluster/all.sh in the background. Returns PID@HOST, the pid being also that of the process group."""
-    with (folder.cluster / "logs" / "all.out").open("a") as log:
-        process = subprocess.Popen(
-            ["bash", folder.cluster / ALL], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    return f"{process.pid}@{socket.gethostname()}"
+    log = str(folder.cluster / "logs" / "all.out")
+    streams: list[tuple[Any, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    script = str(folder.cluster / ALL)
+    pid = os.posix_spawnp("bash", ["bash", script], os.environ, file_actions=streams, setsid=True)
+    return f"{pid}@{socket.gethostname()}"
 
 
 def is_running(job: str, folder: RunFolder) -> bool:

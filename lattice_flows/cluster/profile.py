@@ -4,7 +4,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -36,6 +36,8 @@ def _line(text: str) -> str:
     return text
 
 
+SchedulerName = Literal["slurm", "pbs", "local"]
+SCHEDULER_NAMES: tuple[str, ...] = get_args(SchedulerName)
 Line = Annotated[str, AfterValidator(_line)]
 Time = Annotated[str, AfterValidator(_time)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -80,7 +82,7 @@ class _Site(BaseModel):
     """The keys outside all tables."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    scheduler: Literal["slurm", "pbs", "local"]
+    scheduler: SchedulerName
     account: Line | None = None
     partition: Line | None = None
     qos: Line | None = None

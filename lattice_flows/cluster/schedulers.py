@@ -52,6 +52,6 @@ def call(command: Sequence[str]) -> str:
     except subprocess.TimeoutExpired:
         raise SchedulerError(f"{command[0]}: no answer in {_PATIENCE:.0f} s") from None
     if ended.returncode:
-        said = "; ".join(line.strip() for line in ended.stderr.splitlines() if line.strip())
-        raise SchedulerError(f"{command[0]}: {said or f'ended with status {ended.returncode}'}")
+        lines = [line.strip().removeprefix(f"{command[0]}: ") for line in ended.stderr.splitlines() if line.strip()]
+        raise SchedulerError(f"{command[0]}: {'; '.join(lines) or f'ended with status {ended.returncode}'}")
     return ended.stdout

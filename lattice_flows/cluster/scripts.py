@@ -55,8 +55,9 @@ def render(folder: RunFolder, profile: Profile, parts: Sequence[Part], directory
 
 def compressed(indices: Sequence[int]) -> str:
     """0-3,7 of 0 1 2 3 7, in ascending order."""
-    starts = [i for i in indices if i - 1 not in set(indices)]
-    ends = [i for i in indices if i + 1 not in set(indices)]
+    known = set(indices)
+    starts = [index for index in indices if index - 1 not in known]
+    ends = [index for index in indices if index + 1 not in known]
     return ",".join(f"{start}" if start == end else f"{start}-{end}" for start, end in zip(starts, ends))
 
 

@@ -25,7 +25,7 @@ from lattice_flows.ensembles.layout import (
     multiples,
 )
 from lattice_flows.ensembles.storage import open_file
-from lattice_flows.ensembles.survey import Survey, integer_attribute, survey
+from lattice_flows.ensembles.survey import Survey, integer_attribute, root_attributes, survey
 
 Identity = tuple[int, int, int]  # of a file on disk: inode, time of the last change in ns, size
 
@@ -122,7 +122,7 @@ def read_part(path: Path) -> Part:
     with reading(path), open_file(path) as file:
         found = survey(file)
         check_heaps(path, found.datasets.values())
-        stored = dict(file.attrs.items())
+        stored = root_attributes(file)
         attributes = {name: _plain(value) for name, value in stored.items()}
         if attributes.get("format") != FORMAT:
             raise EnsembleError(

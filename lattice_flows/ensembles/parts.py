@@ -114,7 +114,11 @@ class Parts:
 
     def _read_into(self, out: np.ndarray, part: Part, path: str, start: int, stop: int) -> None:
         with reading(part.path):
-            self._file(part)[path].read_direct(out, np.s_[start:stop])
+            dataset = h5py.h5d.open(self._file(part).id, path.encode())
+            stored, memory = dataset.get_space(), h5py.h5s.create_simple(out.shape)
+            if stored.shape != out.shape:
+                stored.select_hyperslab((start, *[0] * (out.ndim - 1)), out.shape)
+            dataset.read(memory, stored, out)  # h5py's own indexing takes three times as long
 
     def _file(self, part: Part) -> h5py.File:
         if self._open is None or self._open[0] != part.path:

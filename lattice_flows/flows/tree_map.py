@@ -106,10 +106,11 @@ def _array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
-# The same in torch: for CUDA, and what the kernels are tested against. Memory is that of a few dozen numbers per region.
+# The same in torch: for CUDA, and what the kernels are tested against. It takes the memory of some dozen numbers per
+# region, and no more with finer tables.
 
 
-class _Places(NamedTuple):
+class Places(NamedTuple):
     """Index tensors of a tree on one device; V - 1 regions, V plaquettes."""
 
     table: Tensor  # (V - 1,) the split
@@ -121,26 +122,40 @@ class _Places(NamedTuple):
     leaves: Tensor  # (V,) of the plaquettes, among the halves of all regions
 
 
+class Regions(NamedTuple):
+    """The latent shares of all regions, log d share / d (flux of the first half), and their fluxes, (B, V - 1) each."""
+
+    shares: Tensor
+    log_slopes: Tensor
+    fluxes: Tensor
+
+
 @lru_cache(maxsize=64)
-def _places(shape: tuple[int, int], odd: tuple[bool, ...], device: torch.device) -> _Places:
+def places_of(shape: tuple[int, int], odd: tuple[bool, ...], device: torch.device) -> Places:
     """Made once: what comes from the host would else hold up the device at each call."""
+
+    def there(array: Any) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
     tree = RegionTree(shape)
     split, halves = tree.nodes[:, 0], tree.nodes[:, 1:].ravel()
     areas = np.array([sum(split.areas) for split in tree.splits])
     leaves = np.empty(tree.leaves.size, np.int64)
     leaves[-1 - halves[halves < 0]] = np.flatnonzero(halves < 0)
-    regions = [np.flatnonzero(tree.nodes[level, 1:].ravel() >= 0) for level in tree.levels]
-    arrays = split.astype(np.int64), np.array(odd)[split], tree.lo, tree.mid, tree.lo + areas[split]
-    return _Places(
-        *(torch.from_numpy(array).to(device) for array in arrays),
-        regions=tuple(torch.from_numpy(array).to(device) for array in regions),
-        leaves=torch.from_numpy(leaves).to(device),
+    return Places(
+        table=there(split.astype(np.int64)),
+        odd=there(np.array(odd)[split]),
+        lo=there(tree.lo),
+        mid=there(tree.mid),
+        hi=there(tree.lo + areas[split]),
+        regions=tuple(there(np.flatnonzero(tree.nodes[level, 1:].ravel() >= 0)) for level in tree.levels),
+        leaves=there(leaves),
     )
 
 
 def torch_forward(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
     """As tree_forward, on any device, differentiable as often as wanted; one level of the tree at a time."""
-    places = _places(tree.shape, tables.odd, shares.device)
+    places = places_of(tree.shape, tables.odd, shares.device)
     flux = shares.new_zeros(shares.shape[0], 1)  # of the level's regions
     pieces = []  # halves of all levels, (B, 2 * regions)
     log_det = shares.new_zeros(shares.shape[0])
@@ -155,15 +170,21 @@ def torch_forward(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple
 
 
 def torch_inverse(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
-    """As tree_inverse, on any device, differentiable as often as wanted; all regions at once."""
-    places = _places(tree.shape, tables.odd, plaquettes.device)
+    """As tree_inverse, on any device, differentiable as often as wanted."""
+    regions = torch_regions(plaquettes, tables, tree)
+    return regions.shares, regions.log_slopes.sum(1)
+
+
+def torch_regions(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> Regions:
+    """What plaquettes (B, V) in the tree's order are in terms of regions, all of them at once."""
+    places = places_of(tree.shape, tables.odd, plaquettes.device)
     sums = torch.nn.functional.pad(plaquettes.cumsum(1), (1, 0))  # (B, V + 1)
     low = sums[:, places.lo]
     first, flux = sums[:, places.mid] - low, CIRCLE.wrap(sums[:, places.hi] - low)
     flux = torch.cat([torch.zeros_like(flux[:, :1]), flux[:, 1:]], 1)  # none goes through the torus
     spline = _Splines(flux, tables.splines, places.table, places.odd)
-    u, log_slope = spline.inverse(CIRCLE.wrap(first - 0.5 * flux))
-    return CIRCLE.wrap(u + 0.5 * flux), log_slope.sum(1)
+    u, log_slopes = spline.inverse(CIRCLE.wrap(first - 0.5 * flux))
+    return Regions(CIRCLE.wrap(u + 0.5 * flux), log_slopes, flux)
 
 
 class _Splines:

@@ -20,6 +20,7 @@ from lattice_flows.statistics.propagation import (
     ratio,
     reweighted,
 )
+from lattice_flows.statistics.replicas import LazyReplicas, mapped, sizes_of
 from lattice_flows.statistics.sectors import FEWEST_IN_SECTOR, gaussian_distribution
 from lattice_flows.statistics.thermalisation import find_thermalisation, most_dropped
 from lattice_flows.statistics.topology import (
@@ -57,6 +58,7 @@ __all__ = [
     "Estimate",
     "FixedCharge",
     "JoinedWindows",
+    "LazyReplicas",
     "Mbar",
     "SectorWeight",
     "ValueWithError",
@@ -79,6 +81,7 @@ __all__ = [
     "largest_weight_share",
     "log_partition",
     "log_z_differences",
+    "mapped",
     "mbar",
     "most_dropped",
     "pareto_k",
@@ -89,6 +92,7 @@ __all__ = [
     "sector_means",
     "sector_probabilities",
     "sector_weights",
+    "sizes_of",
     "theta_dependence",
     "tunnelling_rate",
     "weighted_mean",

@@ -10,11 +10,12 @@ chains: with tau_int = 4.5 the true deviation of 20 chains of 100 configurations
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from lattice_flows.statistics.replicas import Array, Series, as_replicas, fluctuations, largest, pooled_mean
+from lattice_flows.statistics.replicas import Array, Series, as_replicas, fluctuations, largest, pooled_mean, sizes_of
 from lattice_flows.statistics.windows import (
     WindowRule,
     autocovariance,
@@ -79,7 +80,7 @@ def autocorrelation(
     rule = WindowRule(s_tau, tau_exp, n_sigma)
     replicas = as_replicas(series)
     deltas = fluctuations(replicas)
-    n_total = sum(replica.size for replica in replicas)
+    n_total = sum(sizes_of(replicas))
     n_lags = most_lags(deltas)
     shown = min(max_lag, n_lags - 1) + 1
     gamma = autocovariance(deltas, n_lags)
@@ -90,15 +91,17 @@ def autocorrelation(
     return AutocorrelationFunction(rho[:shown], errors, window_of(rho, n_total, rule))
 
 
-def estimate_mean(replicas: list[Array], scale: float, rule: WindowRule) -> Estimate:
-    """The Gamma method for the mean of all values; fluctuations of the size of `scale` times rounding count as none."""
-    value = pooled_mean(replicas)
-    n_total = sum(replica.size for replica in replicas)
-    deltas = fluctuations(replicas)
-    variance = sum(float(delta @ delta) for delta in deltas) / n_total
-    if _is_frozen(variance, scale):
-        return Estimate(value, _error_between_replicas(replicas, value), math.nan, math.nan, 0, math.nan)
-    tau_int, tau_int_error, window = integrated_time(deltas, rule)
+def estimate_mean(replicas: Sequence[Array], scale: float, rule: WindowRule, value: float | None = None) -> Estimate:
+    """The Gamma method for the mean of all values; fluctuations of the size of `scale` times rounding count as none.
+
+    value: what to give out as the mean, where it is known already.
+    """
+    value = pooled_mean(replicas) if value is None else value
+    n_total = sum(sizes_of(replicas))
+    variance, time = integrated_time(fluctuations(replicas), rule, _ROUNDING * scale)
+    if time is None:
+        return Estimate(value, _error_between_replicas(replicas), math.nan, math.nan, 0, math.nan)
+    tau_int, tau_int_error, window = time
     error = math.sqrt(2 * tau_int * variance * (1 + 1 / n_total) / n_total)
     return Estimate(value, error, tau_int, tau_int_error, window, n_total / (2 * tau_int))
 
@@ -107,10 +110,11 @@ def _is_frozen(variance: float, scale: float) -> bool:
     return math.sqrt(max(variance, 0.0)) <= _ROUNDING * scale
 
 
-def _error_between_replicas(replicas: list[Array], value: float) -> float:
+def _error_between_replicas(replicas: Sequence[Array]) -> float:
     """The error of the mean from the replicas' own means, zero for one replica or equal ones."""
     if len(replicas) == 1:
         return 0.0
-    sizes = np.array([replica.size for replica in replicas])
-    spread = np.array([replica.mean() - value for replica in replicas])
+    sizes = np.array(sizes_of(replicas))
+    means = np.array([replica.mean() for replica in replicas])
+    spread = means - float(sizes @ means / sizes.sum())
     return math.sqrt(float(sizes @ spread**2) / float(sizes.sum()) / (len(replicas) - 1))

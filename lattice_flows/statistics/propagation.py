@@ -17,8 +17,10 @@ from lattice_flows.statistics.replicas import (
     Series,
     as_replicas,
     largest,
+    mapped,
     pooled_mean,
     require_equal_lengths,
+    sizes_of,
     split_replicas,
 )
 from lattice_flows.statistics.windows import WindowRule
@@ -100,12 +102,12 @@ def derived_reweighted(
     weights = unit_weights(log_w)
     require_equal_lengths([weights, *several])
     linear = _linearised(function, gradient, several, weights)
-    weighted = [w * g for w, g in zip(weights, linear.fluctuation)]
+    weighted = mapped(np.multiply, weights, linear.fluctuation)
     largest_weight = max(float(w.max()) for w in weights)
     estimate = estimate_mean(weighted, largest_weight * linear.scale, rule)._replace(value=linear.value)
     if math.isnan(estimate.tau_int):
         return estimate
-    variance = pooled_mean([p * g for p, g in zip(weighted, linear.fluctuation)])
+    variance = pooled_mean(mapped(np.multiply, weighted, linear.fluctuation))
     return estimate._replace(n_eff=variance / estimate.error**2)
 
 
@@ -170,15 +172,15 @@ class _Linearised(NamedTuple):
     """A function at the means, its fluctuation g on every configuration of every replica, and the scale of rounding."""
 
     value: float
-    fluctuation: list[Array]
+    fluctuation: Sequence[Array]
     scale: float
 
 
 def _linearised(
-    function: Function, gradient: Gradient | None, several: list[list[Array]], weights: list[Array]
+    function: Function, gradient: Gradient | None, several: list[Sequence[Array]], weights: Sequence[Array]
 ) -> _Linearised:
     """Weights have the mean 1."""
-    means = [pooled_mean([w * values for w, values in zip(weights, replicas)]) for replicas in several]
+    means = [pooled_mean(mapped(lambda values, w: w * values, replicas, weights)) for replicas in several]
     with np.errstate(all="ignore"):
         value = float(function(*means))
     if gradient is not None:
@@ -188,15 +190,16 @@ def _linearised(
         slopes = slopes_by_differences(function, means, errors)
     if not math.isfinite(value) or not np.isfinite(slopes).all():
         raise ValueError(f"the function or its gradient is not finite at the means {means}")
-    fluctuation = [
-        np.sum([slope * (part - mean) for slope, mean, part in zip(slopes, means, parts)], axis=0)
-        for parts in zip(*several)  # the parts of all series in one replica
-    ]
+
+    def fluctuation(*parts: Array) -> Array:
+        """Of one replica, of which these are the parts of all series."""
+        return np.sum([slope * (part - mean) for slope, mean, part in zip(slopes, means, parts)], axis=0)
+
     scale = sum(abs(slope) * largest(replicas) for slope, replicas in zip(slopes, several))
-    return _Linearised(value, fluctuation, scale)
+    return _Linearised(value, mapped(fluctuation, *several), scale)
 
 
-def _measured_together(series: Sequence[Series]) -> list[list[Array]]:
+def _measured_together(series: Sequence[Series]) -> list[Sequence[Array]]:
     if not series:
         raise ValueError("a function of means needs at least one series")
     several = [as_replicas(one) for one in series]
@@ -215,10 +218,10 @@ def unit_weights(log_w: Series) -> list[Array]:
     return [w / mean for w in weights]
 
 
-def _naive_error(replicas: list[Array], weights: list[Array], mean: float) -> float:
+def _naive_error(replicas: Sequence[Array], weights: Sequence[Array], mean: float) -> float:
     """The error of a weighted mean if its configurations were independent."""
     squares = sum(float(np.sum((w * (values - mean)) ** 2)) for w, values in zip(weights, replicas))
-    return math.sqrt(squares) / sum(values.size for values in replicas)
+    return math.sqrt(squares) / sum(sizes_of(replicas))
 
 
 def _slope(along: Callable[[float], float], error: float) -> float:

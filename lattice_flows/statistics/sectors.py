@@ -5,7 +5,7 @@ be shown with a probability that is too high, so the sectors are chosen by what 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -14,9 +14,9 @@ from scipy.optimize import brentq
 
 from lattice_flows.statistics.diagnostics import MIN_CHANGES
 from lattice_flows.statistics.propagation import unit_weights
-from lattice_flows.statistics.replicas import Array, Series, as_replicas
+from lattice_flows.statistics.replicas import MIN_LENGTH, Array, Series, as_replicas, sizes_of, split_replicas
 
-Charges: TypeAlias = list[NDArray[np.int32]]
+Charges: TypeAlias = list[NDArray[np.signedinteger]]
 Distribution: TypeAlias = Callable[[int], Array]  # q_max -> P(Q), Q = -q_max ... q_max
 
 FEWEST_IN_SECTOR = 100  # configurations of which a sector is estimated; where weighted, (sum w)^2 / sum w^2 of them
@@ -34,7 +34,7 @@ def gaussian_distribution(charge_squared: float, q_max: int) -> Array:
 
 
 def known_sectors(
-    charges: Charges, weights: list[Array], fewest: float, distribution: Distribution | None
+    charges: Charges, weights: Sequence[Array], fewest: float, distribution: Distribution | None
 ) -> list[int]:
     """The charges whose probability can be told; see sector_probabilities. Weights have the mean 1.
 
@@ -53,7 +53,7 @@ def known_sectors(
     return [q for q in both if n_entries(charges, q) >= _FEWEST_SEEN]
 
 
-def frequent_sectors(charges: Charges, weights: list[Array], fewest: float) -> list[int]:
+def frequent_sectors(charges: Charges, weights: Sequence[Array], fewest: float) -> list[int]:
     """The charges with at least `fewest` effective configurations."""
     first, _, sums, squares = sums_by_charge(charges, weights)
     return [first + int(k) for k in np.flatnonzero((squares > 0) & (sums**2 >= fewest * squares))]
@@ -65,11 +65,14 @@ def n_entries(charges: Charges, q: int) -> int:
 
 
 def integer_charges(charge: Series) -> Charges:
-    """The replicas of the charge, rounded."""
+    """The replicas of the charge, rounded; integers are taken as they are."""
+    if isinstance(charge, list) and all(isinstance(c, np.ndarray) and c.dtype.kind == "i" for c in charge):
+        split_replicas(charge[:1] if all(c.ndim == 1 and c.size >= MIN_LENGTH for c in charge) else charge)
+        return charge
     return [np.rint(replica).astype(np.int32) for replica in as_replicas(charge)]
 
 
-def charges_and_weights(charge: Series, log_w: Series | None) -> tuple[Charges, list[Array]]:
+def charges_and_weights(charge: Series, log_w: Series | None) -> tuple[Charges, Sequence[Array]]:
     """Weights of the mean 1, which take no memory where all are equal."""
     charges = integer_charges(charge)
     if log_w is None:
@@ -79,9 +82,9 @@ def charges_and_weights(charge: Series, log_w: Series | None) -> tuple[Charges, 
     return charges, weights
 
 
-def require_same_configurations(charges: Charges, values: list[Array]) -> None:
+def require_same_configurations(charges: Charges, values: Sequence[Array]) -> None:
     """Raises ValueError where their shapes differ."""
-    if [c.size for c in charges] != [v.size for v in values]:
+    if [c.size for c in charges] != sizes_of(values):
         raise ValueError("the charge and what goes with it are measured on the same configurations")
 
 
@@ -90,7 +93,7 @@ def charge_range(charges: Charges) -> tuple[int, int]:
     return min(int(c.min()) for c in charges), max(int(c.max()) for c in charges)
 
 
-def sums_by_charge(charges: Charges, weights: list[Array]) -> tuple[int, Array, Array, Array]:
+def sums_by_charge(charges: Charges, weights: Sequence[Array]) -> tuple[int, Array, Array, Array]:
     """The lowest charge, and from there on the configurations, sum w and sum w^2 of every charge."""
     first, last = charge_range(charges)
     n = last - first + 1
@@ -103,7 +106,7 @@ def sums_by_charge(charges: Charges, weights: list[Array]) -> tuple[int, Array, 
     return first, counts, sums, squares
 
 
-def _both_signs(charges: Charges, weights: list[Array], q_max: int) -> Array:
+def _both_signs(charges: Charges, weights: Sequence[Array], q_max: int) -> Array:
     """Configurations, sum w and sum w^2 of Q and -Q together, (3, q_max + 1)."""
     _, *sums = sums_by_charge([np.abs(c) for c in charges], weights)
     found = np.zeros((3, q_max + 1))

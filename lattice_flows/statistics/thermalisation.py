@@ -58,13 +58,13 @@ def _cuts(shortest: int) -> list[int]:
     return sorted(cuts)
 
 
-def _best_cut(replicas: list[Array], cuts: list[int]) -> int:
+def _best_cut(replicas: Sequence[Array], cuts: list[int]) -> int:
     """The cut that leaves most independent configurations; 0 for a frozen series."""
     left = [gamma_method([replica[cut:] for replica in replicas]).n_eff for cut in cuts]
     return cuts[int(np.argmax(np.nan_to_num(left, nan=0.0)))]
 
 
-def _common_cut(replicas: list[Array], cuts: list[int], own: int) -> int:
+def _common_cut(replicas: Sequence[Array], cuts: list[int], own: int) -> int:
     """The cut of the average over the chains, if it is larger than `own` and drops what is clearly off the rest."""
     shortest = min(replica.size for replica in replicas)
     average = np.mean([replica[:shortest] for replica in replicas], axis=0)

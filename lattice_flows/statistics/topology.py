@@ -6,8 +6,9 @@ ValueError for values that are not finite, for shapes that do not fit and for ch
 """
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,9 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from lattice_flows.statistics.gamma import Estimate, estimate_mean, gamma_method
 from lattice_flows.statistics.replicas import (
     Array,
+    LazyReplicas,
     Series,
     as_replicas,
     largest,
+    mapped,
     pooled_mean,
 )
 from lattice_flows.statistics.sectors import (
@@ -62,7 +65,9 @@ def tunnelling_rate(charge: Series) -> Estimate:
 
     charge: as for gamma_method. Without a change value and error are zero and tau_int is nan.
     """
-    return gamma_method([(np.diff(charges) != 0).astype(np.float64) for charges in integer_charges(charge)])
+    charges = integer_charges(charge)
+    steps = LazyReplicas([c.size - 1 for c in charges], lambda k: (np.diff(charges[k]) != 0).astype(np.float64))
+    return gamma_method(steps)
 
 
 def sector_probabilities(
@@ -83,10 +88,9 @@ def sector_probabilities(
     entries must have been found all the same. A frozen ensemble has none, so nothing is said on its probabilities.
     """
     charges, weights = charges_and_weights(charge, log_w)
-    return {
-        q: _mean_of([(c == q).astype(np.float64) for c in charges], weights)
-        for q in known_sectors(charges, weights, fewest, distribution)
-    }
+    first, last = charge_range(charges)
+    known = known_sectors(charges, weights, fewest, distribution)
+    return _means_of({q: (np.arange(first, last + 1) == q).astype(np.float64) for q in known}, charges, weights)
 
 
 def sector_means(
@@ -102,7 +106,7 @@ def sector_means(
     charges, weights = charges_and_weights(charge, log_w)
     values = as_replicas(series)
     require_same_configurations(charges, values)
-    return {q: _mean_in(q, charges, values, weights) for q in frequent_sectors(charges, weights, fewest)}
+    return _means_in(frequent_sectors(charges, weights, fewest), charges, values, weights)
 
 
 def fixed_charge_extrapolation(
@@ -138,7 +142,7 @@ def fixed_charge_extrapolation(
     precision = np.array([means[k].error for k in q]) ** -2.0
     total, centre = precision.sum(), float(precision @ squares / precision.sum())
     to_slope = precision * (squares - centre) / float(precision @ (squares - centre) ** 2)
-    measured = pooled_mean([w * c.astype(np.float64) ** 2 for w, c in zip(weights, charges)])
+    measured = pooled_mean(mapped(lambda w, c: w * c.astype(np.float64) ** 2, weights, charges))
     target = measured if charge_squared is None else charge_squared
     to_value = precision / total + (target - centre) * to_slope
     value, slope = float(to_value @ mean), float(to_slope @ mean)
@@ -166,7 +170,7 @@ def theta_dependence(charge: Series, theta: ArrayLike, log_w: Series | None = No
     charges, weights = charges_and_weights(charge, log_w)
     first, last = charge_range(charges)
     tables = np.cos(np.multiply.outer(np.asarray(theta, dtype=np.float64), np.arange(first, last + 1)))
-    return [_mean_of([table[c - first] for c in charges], weights) for table in tables]
+    return list(_means_of(dict(enumerate(tables)), charges, weights).values())
 
 
 def is_resolved(estimate: Estimate) -> bool:
@@ -213,7 +217,7 @@ def forward_ess(log_w: Series) -> Estimate:
 class _SectorTable:
     """Linear combinations of sector means and their errors, from one fluctuation series each."""
 
-    def __init__(self, q: NDArray[np.int64], mean: Array, charges: Charges, weights: list[Array]) -> None:
+    def __init__(self, q: NDArray[np.int64], mean: Array, charges: Charges, weights: Sequence[Array]) -> None:
         self.charges, self.weights = charges, weights
         self.first, _, sums, _ = sums_by_charge(charges, weights)
         self.at = q - self.first
@@ -221,42 +225,69 @@ class _SectorTable:
         self.mean[self.at] = mean
         self.probability = sums[self.at] / sum(c.size for c in charges)
 
-    def error(self, coefficients: Array, values: list[Array], of_square: float, square: float) -> float:
+    def error(self, coefficients: Array, values: Sequence[Array], of_square: float, square: float) -> float:
         """The error of sum_Q coefficient_Q <O>_Q + of_square <Q^2>, where <Q^2> = square."""
         factors = np.zeros(self.mean.size)  # by charge
         factors[self.at] = coefficients / self.probability
         shifts = of_square * ((self.first + np.arange(factors.size)) ** 2.0 - square)
-        fluctuation = []
-        for charges, weights, o in zip(self.charges, self.weights, values):
+
+        def fluctuation(charges: NDArray[np.integer], weights: Array, o: Array) -> Array:
             k = charges - self.first
-            fluctuation.append(weights * (factors[k] * (o - self.mean[k]) + shifts[k]))
+            return weights * (factors[k] * (o - self.mean[k]) + shifts[k])
+
         scale = float(np.abs(factors).max() * largest(values) + np.abs(shifts).max()) * largest(self.weights)
-        return estimate_mean(fluctuation, scale, WindowRule()).error
+        return estimate_mean(mapped(fluctuation, self.charges, self.weights, values), scale, WindowRule(), 0.0).error
 
 
-def _mean_of(values: list[Array], weights: list[Array]) -> Estimate:
-    """<w v> of weights with the mean 1."""
-    mean = pooled_mean([w * v for w, v in zip(weights, values)])
-    fluctuation = [w * (v - mean) for w, v in zip(weights, values)]
-    variance = pooled_mean([g * (v - mean) for g, v in zip(fluctuation, values)])
-    return _estimate(fluctuation, largest(weights) * largest(values), mean, variance)
+def _means_of(tables: Mapping[Any, Array], charges: Charges, weights: Sequence[Array]) -> dict[Any, Estimate]:
+    """<w v> of weights with the mean 1, v a function of the charge: tables of it from the lowest charge on, by name."""
+    first, _, sums, _ = sums_by_charge(charges, weights)
+    n, top = sum(c.size for c in charges), largest(weights)
+    found = {}
+    for name, table in tables.items():
+        mean = float(sums @ table) / n
+        variance = float(sums @ (table - mean) ** 2) / n
+        fluctuation = mapped(partial(_of_charge, first, table - mean), charges, weights)
+        found[name] = _estimate(fluctuation, top * float(np.abs(table).max()), mean, variance)
+    return found
 
 
-def _mean_in(q: int, charges: Charges, values: list[Array], weights: list[Array]) -> Estimate:
-    """<w v 1_Q> / <w 1_Q>."""
-    inside = [c == q for c in charges]
-    within = [(w[mask], v[mask]) for mask, w, v in zip(inside, weights, values)]
-    total = sum(float(w.sum()) for w, _ in within)
-    mean = sum(float(w @ v) for w, v in within) / total
-    variance = sum(float(w @ (v - mean) ** 2) for w, v in within) / total
-    probability = total / sum(c.size for c in charges)
-    fluctuation = [np.zeros(c.size) for c in charges]
-    for g, mask, (w, v) in zip(fluctuation, inside, within):
-        g[mask] = w * (v - mean) / probability
-    return _estimate(fluctuation, largest(weights) * largest(values) / probability, mean, variance)
+def _of_charge(first: int, table: Array, charges: NDArray[np.integer], weights: Array) -> Array:
+    return weights * table.take(charges - first)
 
 
-def _estimate(fluctuation: list[Array], scale: float, value: float, variance: float) -> Estimate:
+def _means_in(
+    sectors: Sequence[int], charges: Charges, values: Sequence[Array], weights: Sequence[Array]
+) -> dict[int, Estimate]:
+    """<w v 1_Q> / <w 1_Q> of these charges Q."""
+    first, _, sums, _ = sums_by_charge(charges, weights)
+    with np.errstate(invalid="ignore"):  # of sectors without weight, for which nobody asks
+        means = _sums_in(first, sums.size, charges, mapped(np.multiply, weights, values)) / sums
+        squares = mapped(lambda c, w, v: w * np.square(v - means.take(c - first)), charges, weights, values)
+        variances = _sums_in(first, sums.size, charges, squares) / sums
+    scale, n = largest(weights) * largest(values), sum(c.size for c in charges)
+    found = {}
+    for q in sectors:
+        mean, probability = float(means[q - first]), float(sums[q - first]) / n
+        fluctuation = mapped(partial(_within, q, mean, 1.0 / probability), charges, weights, values)
+        found[q] = _estimate(fluctuation, scale / probability, mean, float(variances[q - first]))
+    return found
+
+
+def _within(q: int, mean: float, factor: float, charges: NDArray[np.integer], w: Array, v: Array) -> Array:
+    """Of one replica, w (v - mean) factor in the sector, zero outside."""
+    g = v - mean
+    g *= (charges == q) * factor
+    g *= w
+    return g
+
+
+def _sums_in(first: int, n: int, charges: Charges, values: Sequence[Array]) -> Array:
+    """The sums of the values in each of n charges, (n,)."""
+    return np.sum([np.bincount(c - first, v, minlength=n) for c, v in zip(charges, values)], axis=0)
+
+
+def _estimate(fluctuation: Sequence[Array], scale: float, value: float, variance: float) -> Estimate:
     """The error of fluctuations about `value`; n_eff = variance / error^2."""
-    estimate = estimate_mean(fluctuation, scale, WindowRule())._replace(value=value)
+    estimate = estimate_mean(fluctuation, scale, WindowRule(), value)
     return estimate if math.isnan(estimate.tau_int) else estimate._replace(n_eff=variance / estimate.error**2)

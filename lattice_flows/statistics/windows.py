@@ -6,12 +6,13 @@ function is too noisy to show.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from lattice_flows.statistics.replicas import Array, lagged_products, n_pairs
+from lattice_flows.statistics.replicas import Array, lagged_products, n_pairs, sizes_of
 
 _FIRST_LAGS = 256  # most windows are shorter; more lags are computed only when this is not enough
 _LAG_GROWTH = 16
@@ -46,23 +47,29 @@ class IntegratedTime(NamedTuple):
     window: int
 
 
-def integrated_time(deltas: list[Array], rule: WindowRule) -> IntegratedTime:
-    """tau_int of fluctuations, one array per replica, not all of them zero.
+def integrated_time(deltas: Sequence[Array], rule: WindowRule, frozen: float) -> tuple[float, IntegratedTime | None]:
+    """The variance of fluctuations, one array per replica, and their tau_int; None for a standard deviation of at most
+    `frozen`.
 
     ValueError if a tail is wanted and the longest replica has fewer than 8 values.
     """
-    n_total = sum(delta.size for delta in deltas)
-    return _automatic(deltas, n_total, rule) if rule.tau_exp is None else _with_tail(deltas, n_total, rule)
+    n_lags = most_lags(deltas) if rule.tau_exp is not None else min(_FIRST_LAGS, most_lags(deltas))
+    gamma = autocovariance(deltas, n_lags)
+    variance = float(gamma[0])
+    if math.sqrt(max(variance, 0.0)) <= frozen:
+        return variance, None
+    n_total = sum(sizes_of(deltas))
+    return variance, (_automatic if rule.tau_exp is None else _with_tail)(gamma, deltas, n_total, rule)
 
 
-def most_lags(deltas: list[Array]) -> int:
+def most_lags(deltas: Sequence[Array]) -> int:
     """Lags 0 .. most_lags - 1 are used: half the longest replica."""
-    return max(delta.size for delta in deltas) // 2
+    return max(sizes_of(deltas)) // 2
 
 
-def autocovariance(deltas: list[Array], n_lags: int) -> Array:
+def autocovariance(deltas: Sequence[Array], n_lags: int) -> Array:
     """Gamma(t) at t = 0 .. n_lags - 1, averaged over all pairs of all replicas (hep-lat/0306017, section 3)."""
-    return lagged_products(deltas, n_lags) / n_pairs([delta.size for delta in deltas], n_lags)
+    return lagged_products(deltas, n_lags) / n_pairs(sizes_of(deltas), n_lags)
 
 
 def rho_error(rho: Array, lag: int, n_total: int) -> float:
@@ -80,26 +87,24 @@ def window_of(rho: Array, n_total: int, rule: WindowRule) -> int:
     return _automatic_window(_tau_profile(rho), n_total, rule.s_tau) or rho.size - 1
 
 
-def _automatic(deltas: list[Array], n_total: int, rule: WindowRule) -> IntegratedTime:
-    """From as few lags as the window needs."""
-    n_lags = min(_FIRST_LAGS, most_lags(deltas))
+def _automatic(gamma: Array, deltas: Sequence[Array], n_total: int, rule: WindowRule) -> IntegratedTime:
+    """From as few lags as the window needs, gamma(t) at the first of them."""
     while True:
-        gamma = autocovariance(deltas, n_lags)
+        n_lags = gamma.size
         tau = _tau_profile(gamma / gamma[0])
         window = _automatic_window(tau, n_total, rule.s_tau)
         if window is None and n_lags == most_lags(deltas):
             window = n_lags - 1
         if window is not None:
             return _summed(float(tau[window]), window, n_total)
-        n_lags = min(_LAG_GROWTH * n_lags, most_lags(deltas))
+        gamma = autocovariance(deltas, min(_LAG_GROWTH * n_lags, most_lags(deltas)))
 
 
-def _with_tail(deltas: list[Array], n_total: int, rule: WindowRule) -> IntegratedTime:
+def _with_tail(gamma: Array, deltas: Sequence[Array], n_total: int, rule: WindowRule) -> IntegratedTime:
     """All that lies beyond the window W is taken as tau_exp |rho(W+1)|, an upper bound if tau_exp is one
     (arXiv:1009.5228). The error of tau_exp itself is left out. All lags are needed: they enter the errors of rho.
     """
     assert rule.tau_exp is not None
-    gamma = autocovariance(deltas, most_lags(deltas))
     rho = gamma / gamma[0]
     window = _tail_window(rho, n_total, rule.n_sigma)
     summed = _summed(float(_tau_profile(rho)[window]), window, n_total)

@@ -22,6 +22,7 @@ from lattice_flows.flows import (
 )
 from lattice_flows.lattice import Space
 from lattice_flows.training.region_reinforce import region_reinforce
+from lattice_flows.training.region_torch import torch_region_reinforce
 
 Batch = tuple[Tensor, ...]
 """What a step learns from: tensors of n rows each."""
@@ -97,8 +98,9 @@ def _reinforce(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
         raise ValueError(f"reinforce needs a batch of at least 2 samples for its baseline, got {n}")
     if isinstance(flow.transform, PlaquetteTree) and isinstance(action, ActionOfPlaquettes):
         independent = action.action
-        if isinstance(independent, IndependentPlaquettes) and z.device.type == "cpu":
-            return LossEstimate(*region_reinforce(z, flow.transform, independent))
+        if isinstance(independent, IndependentPlaquettes):
+            estimate = region_reinforce if z.device.type == "cpu" else torch_region_reinforce
+            return LossEstimate(*estimate(z, flow.transform, independent))
     with torch.no_grad():
         x = flow.image(z).x
         action_of_x = action(x)

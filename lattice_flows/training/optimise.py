@@ -1,8 +1,8 @@
 """One step of the training, and what it carries from step to step."""
 
 import copy
+import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from lattice_flows.training.objectives import Batch, Objective, Scaled
 from lattice_flows.training.precision import network_precision
 from lattice_flows.training.ranks import Ranks
 from lattice_flows.training.settings import TrainingSettings
+
+_NUMBERS_AT_ONCE = 2**26  # 512 MiB in double precision; a larger batch has other samples where this is changed
 
 
 class StepInfo(NamedTuple):
@@ -71,36 +73,48 @@ class Optimiser:
 
     def _gradient(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Leave the gradient of the loss of a batch of n in the parameters; returns the loss."""
-        total: Tensor | None = None
-        for share, part in self._parts(self.objective.draw(self.flow, action, n, generator, dtype), n):
-            with self._precision(generator.device):
-                loss = share * self.objective.loss(self.flow, action, part).loss
-                loss.backward()
-            total = loss.detach() if total is None else total + loss.detach()
-        assert total is not None
-        return self.ranks.sum_gradients(self.parameters, total)
+        parts = list(self._parts(action, n, generator, dtype))
+        losses = [self._backward(action, *part, last=part is parts[-1]) for part in parts]
+        return self.ranks.sum_gradients(self.parameters, torch.stack(losses).sum())
 
-    def _precision(self, device: torch.device) -> AbstractContextManager[None]:
-        return network_precision(self.settings.network_precision, device)
+    def _backward(self, action: Action, share: float, part: Batch, last: bool) -> Tensor:
+        """Add the gradient of a part; returns its share of the loss. All parts hang on one draw from what is learnt."""
+        with network_precision(self.settings.network_precision, part[0].device):
+            loss = share * self.objective.loss(self.flow, action, part).loss
+            loss.backward(retain_graph=not last)
+        return loss.detach()
 
     def first_loss(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> tuple[float, float]:
         """The loss of a batch of n, and the standard deviation of its log weights."""
         losses, log_w = [], []
-        for share, part in self._parts(self.objective.draw(self.flow, action, n, generator, dtype), n):
-            with self._precision(generator.device):
+        for share, part in self._parts(action, n, generator, dtype):
+            with network_precision(self.settings.network_precision, generator.device):
                 estimate = self.objective.loss(self.flow, action, part)
             losses.append(share * estimate.loss.detach())
             log_w.append(estimate.log_w)
         loss = self.ranks.gathered(torch.stack(losses).sum()[None], self.ranks.size).sum()
         return float(loss), float(self.ranks.gathered(torch.cat(log_w), n).std())
 
-    def _parts(self, batch: Batch, n: int) -> Iterator[tuple[float, Batch]]:
+    def _parts(
+        self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype
+    ) -> Iterator[tuple[float, Batch]]:
         """This process's rows of a batch of n, as many at once as the settings allow, each part with its share."""
-        own = tuple(rows[self.ranks.rows(n)] for rows in batch)
+        own = self._own_rows(action, n, generator, dtype)
         n_own = len(own[0])
         n_parts = -(-n_own // (self.settings.micro_batch or n_own))
         for part in zip(*(rows.tensor_split(n_parts) for rows in own)):
             yield len(part[0]) / n, part
+
+    def _own_rows(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Batch:
+        """Rows of the others are drawn too and dropped: not all at once, for they may be many."""
+        own = self.ranks.rows(n)
+        at_once = max(1, _NUMBERS_AT_ONCE // math.prod(self.flow.prior.shape))
+        kept = []
+        for start in range(0, n, at_once):
+            drawn = self.objective.draw(self.flow, action, min(at_once, n - start), generator, dtype)
+            here = slice(max(own.start - start, 0), max(own.stop - start, 0))
+            kept.append(tuple(rows[here] for rows in drawn))
+        return kept[0] if len(kept) == 1 else tuple(map(torch.cat, zip(*kept)))
 
     def forget_finite(self) -> None:
         """Begin to watch for what is not finite anew."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from lattice_flows.flows import IndependentPlaquettes, PlaquetteTree
 from lattice_flows.kernels import tree_rewards, tree_u1
 
-_N_KNOTS = 33  # of the baselines, from |s| = 0 to pi
-_RIDGE = 1e-9
-_STIFFNESS = 0.1  # of the penalty on second differences: settles the knots that no sample comes near
+N_KNOTS = 33  # of the baselines, from |s| = 0 to pi
+RIDGE = 1e-9
+STIFFNESS = 0.1  # of the penalty on second differences: settles the knots that no sample comes near
 
 
 def region_reinforce(z: Tensor, transform: PlaquetteTree, action: IndependentPlaquettes) -> tuple[Tensor, Tensor]:
@@ -46,9 +46,9 @@ def _advantages(
     earned: NDArray[np.float64], fluxes: NDArray[np.float64], nodes: NDArray[np.int32], n_splits: int
 ) -> NDArray[np.float64]:
     """f_i less its baseline, (n, V - 1)."""
-    matrices, sides = tree_rewards.normal_equations(earned, fluxes, nodes, n_splits, _N_KNOTS)
-    bends = np.diff(np.eye(_N_KNOTS), 2, axis=0)
-    inverses = np.linalg.inv(matrices + _STIFFNESS * bends.T @ bends + _RIDGE * np.eye(_N_KNOTS))
+    matrices, sides = tree_rewards.normal_equations(earned, fluxes, nodes, n_splits, N_KNOTS)
+    bends = np.diff(np.eye(N_KNOTS), 2, axis=0)
+    inverses = np.linalg.inv(matrices + STIFFNESS * bends.T @ bends + RIDGE * np.eye(N_KNOTS))
     fits = (inverses @ sides[..., None])[..., 0]
     return tree_rewards.advantages(earned, fluxes, nodes, fits, inverses)
 

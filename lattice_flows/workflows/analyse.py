@@ -108,7 +108,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
 
 def ensemble_summary(group: Replicas) -> Summary:
     """The figures of one ensemble, or of what is selected of it."""
-    whole = replace(group, every=1)
+    whole = group if group.every == 1 else replace(group, every=1)
     observables, warnings = observables_summary(group)
     of_all = observables if group.every == 1 else observables_summary(whole)[0]
     findings = (

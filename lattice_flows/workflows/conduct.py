@@ -103,17 +103,20 @@ def rejections(group: Replicas) -> Finding:
 
 def acceptance(group: Replicas) -> Finding:
     """The mean acceptance rate over all updates, None where nothing is tested, and low ones of the parts."""
-    rate = float(np.mean(np.concatenate(group.series("accepted")))) if group.has("accepted") else None
+    rate = _mean(group, "accepted") if group.has("accepted") else None
     texts = (
         [f"acceptance rate {rate:.2g}: the chains hardly move"] if rate is not None and rate < _LOW_ACCEPTANCE else []
     )
     for name in group.files[0].series_names:
-        if (
-            name.startswith("accepted_")
-            and (part := float(np.mean(np.concatenate(group.series(name))))) < _LOW_ACCEPTANCE
-        ):
+        if name.startswith("accepted_") and (part := _mean(group, name)) < _LOW_ACCEPTANCE:
             texts.append(f"acceptance rate {part:.2g} of part {name.removeprefix('accepted_')}: it hardly moves")
     return Finding({"acceptance_rate": rate}, tuple(texts))
+
+
+def _mean(group: Replicas, name: str) -> float:
+    """Of all values of all chains."""
+    sums = [(chain.sum(), chain.size) for chain in group.lazy_series(name)]
+    return float(sum(part for part, _ in sums) / sum(size for _, size in sums))
 
 
 def proposals(group: Replicas) -> Finding:

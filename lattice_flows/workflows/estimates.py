@@ -1,29 +1,33 @@
 """From the series of an ensemble to estimates, and what is suspicious about them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lattice_flows.observables import Quantity
+from lattice_flows.observables import Quantity, Term
 from lattice_flows.statistics import (
     MIN_CHANGES,
     Estimate,
+    LazyReplicas,
     count_crossings,
     derived,
     derived_reweighted,
     gamma_method,
     jackknife_over_chains,
+    mapped,
     pull,
     r_hat,
+    sizes_of,
 )
 from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.replicas import LOG_W, Replicas, are_same
 from lattice_flows.workflows.umbrella import block_doubt, joined_estimator
 
 Summary = dict[str, Any]
-Chains = list[np.ndarray]
+Chains = Sequence[np.ndarray]
 
 _R_HAT_LIMIT = 1.05
 _LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
@@ -44,8 +48,11 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
     # Weights do not cure chains that disagree or hardly move: where only the couplings are changed, the chains as they
     # were sampled are looked at.
     evenly = not group.sampled_with_weights
+    looks = _Looks()
+    terms: list[Chains] = []
     for quantity in group.quantities():
-        terms = [[term.transform(chain) for chain in group.series(term.series)] for term in quantity.terms]
+        terms.clear()  # a large series goes before the next one is read
+        terms = _terms(group, quantity)
         if refused := _refused(group, quantity, terms):
             warnings.append(f"{quantity.name}: {refused}")
             continue
@@ -54,9 +61,10 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
         except (ValueError, ZeroDivisionError) as error:
             suspicious.setdefault(f"no estimate: {error}", []).append(quantity.name)
             continue
-        agreement = _agreement(terms) if evenly else math.nan
+        agreement = looks.agreement(quantity, terms) if evenly else math.nan
         tau_int = _tau_int(quantity, terms, found) if evenly and group.weighted else found.tau_int
-        doubts = _doubts(found._replace(tau_int=tau_int), agreement, terms, evenly)
+        crossings = partial(looks.crossings, quantity) if evenly else lambda _: MIN_CHANGES
+        doubts = _doubts(found._replace(tau_int=tau_int), agreement, terms, crossings)
         if 0 < found.n_eff < quantity.least_n_eff:
             doubts.append(f"n_eff below {quantity.least_n_eff:.0f}, too few for the error of a cumulant")
         if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):
@@ -76,6 +84,15 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
     if names := group.partly_measured():
         warnings.append(f"{', '.join(names)}: not measured in all files, or not equally often, so left out")
     return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
+
+
+def _terms(group: Replicas, quantity: Quantity) -> list[Chains]:
+    """The values of the terms on every chain; of a large series those of one chain at a time, beside the series."""
+    names = {term.series for term in quantity.terms}
+    if not any(map(group.is_large, names)):
+        return [[term.transform(chain) for chain in group.series(term.series)] for term in quantity.terms]
+    read = group.series if len(names) == 1 else group.lazy_series
+    return [mapped(term.transform, read(term.series)) for term in quantity.terms]
 
 
 def _tau_int(quantity: Quantity, terms: list[Chains], reweighted: Estimate) -> float:
@@ -119,7 +136,7 @@ def _itself(mean: float) -> float:
 
 def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
     """Why there can be no estimate, or nothing."""
-    if min(len(chain) for chain in terms[0]) < _FEWEST_CONFIGS:
+    if min(sizes_of(terms[0])) < _FEWEST_CONFIGS:
         return "too few configurations for an error"
     rows = [group.rows(term.series) for term in quantity.terms]
     if not all(are_same(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
@@ -127,24 +144,48 @@ def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
     return ""
 
 
-def _agreement(terms: list[Chains]) -> float:
-    """The largest R-hat of the series; nan where none is defined."""
-    n = min(len(chain) for chain in terms[0])
-    found = [r_hat(np.stack([chain[:n] for chain in chains], axis=1)) for chains in terms]
-    return float(np.nanmax(found)) if not np.isnan(found).all() else math.nan
+def _equally_long(chains: Chains) -> LazyReplicas:
+    """The beginnings of all chains, as long as the shortest is."""
+    n = min(sizes_of(chains))
+    return LazyReplicas([n] * len(chains), lambda k: chains[k][:n])
 
 
-def _doubts(estimate: Estimate, agreement: float, terms: list[Chains], evenly: bool) -> list[str]:
-    """What makes an estimate's error doubtful; evenly: the chains were sampled without weights."""
+class _Looks:
+    """How well chains agree and how often they went through their range, of each term once."""
+
+    def __init__(self) -> None:
+        self._agreement: dict[Term, float] = {}
+        self._crossings: dict[Term, int] = {}
+
+    def agreement(self, quantity: Quantity, terms: list[Chains]) -> float:
+        """The largest R-hat of the terms; nan where none is defined."""
+        for term, chains in zip(quantity.terms, terms):
+            if term not in self._agreement:
+                self._agreement[term] = r_hat(_equally_long(chains)) if len(chains) > 1 else math.nan
+        found = [self._agreement[term] for term in quantity.terms]
+        return float(np.nanmax(found)) if not np.isnan(found).all() else math.nan
+
+    def crossings(self, quantity: Quantity, terms: list[Chains]) -> int:
+        """The fewest of the terms."""
+        for term, chains in zip(quantity.terms, terms):
+            if term not in self._crossings:
+                self._crossings[term] = count_crossings(chains)
+        return min(self._crossings[term] for term in quantity.terms)
+
+
+def _doubts(
+    estimate: Estimate, agreement: float, terms: list[Chains], crossings: Callable[[list[Chains]], int]
+) -> list[str]:
+    """What makes an estimate's error doubtful."""
     if math.isnan(estimate.tau_int) and not estimate.n_eff > 0:
         return ["did not move at all, so the error is not known"]
     found = []
-    lengths = [len(chain) for chain in terms[0]]
+    lengths = sizes_of(terms[0])
     if sum(lengths) < _LENGTH_IN_TAU * estimate.tau_int:
         found.append(f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known")
     elif min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
         found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, so the error is too small")
-    elif evenly and min(count_crossings(chains) for chains in terms) < MIN_CHANGES:
+    elif crossings(terms) < MIN_CHANGES:
         found.append(f"went through its range fewer than {MIN_CHANGES} times, so the error is not known")
     if agreement > _R_HAT_LIMIT:
         found.append(f"the chains disagree, R-hat > {_R_HAT_LIMIT}")

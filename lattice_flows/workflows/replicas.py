@@ -12,10 +12,12 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.observables import Observable, Quantity
+from lattice_flows.statistics import LazyReplicas
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.measurements import Measurement
 
 LOG_W = "log_w"
+_KEPT_BYTES = 96 << 20  # of series that are asked for again and again
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,74 @@ class Replicas:
         return found
 
     def series(self, name: str) -> list[np.ndarray]:
-        """The series of every chain, as the replicas of the Gamma method."""
-        chains = []
-        for k, file in enumerate(self.files):
-            values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
-            chains += list(values[self._counted(_numbers(file, name))].T)
-            file.close()  # a thousand files need not be open at a time
+        """The series of every chain, as the replicas of the Gamma method. Not to be changed: it is kept for a while."""
+        if name in self._kept:
+            self._kept[name] = self._kept.pop(name)  # the last one that was asked for
+            return self._kept[name]
+        self._make_room(self._n_bytes(name))
+        chains = self._kept[name] = self._read(name)
         return chains
+
+    def _read(self, name: str) -> list[np.ndarray]:
+        """The chains of all files in one piece of memory, which is given back as one."""
+        sizes = [self._rows(file, name).size for file in self.files for _ in range(file.n_chains)]
+        stops = np.cumsum(sizes)
+        first = self._values(0, name)
+        together = np.empty(int(stops[-1]), first.dtype)
+        chains = np.split(together, stops[:-1])
+        number = 0
+        for k in range(len(self.files)):
+            for values in (self._values(k, name) if k else first).T:
+                chains[number][:] = values
+                number += 1
+        return chains
+
+    def lazy_series(self, name: str) -> Sequence[np.ndarray]:
+        """As `series`; where that would not fit into memory beside others, each chain is read when it is asked for."""
+        if name in self._kept or not self.is_large(name):
+            return self.series(name)
+        places = [(k, column) for k, file in enumerate(self.files) for column in range(file.n_chains)]
+        sizes = [self._rows(self.files[k], name).size for k, _ in places]
+
+        def chain(number: int) -> np.ndarray:
+            k, column = places[number]
+            return self._values(k, name)[:, column]
+
+        return LazyReplicas(sizes, chain)
+
+    def is_large(self, name: str) -> bool:
+        """Whether copies of the series would need much memory."""
+        return self._n_bytes(name) > _KEPT_BYTES // 4
+
+    @functools.cached_property
+    def _kept(self) -> dict[str, list[np.ndarray]]:
+        return {}
+
+    @functools.cached_property
+    def _open(self) -> list[Ensemble]:
+        return []
+
+    def _only_open(self, file: Ensemble) -> Ensemble:
+        """The file, and no other one open: there may be a thousand."""
+        for other in self._open:
+            if other is not file:
+                other.close()
+        self._open[:] = [file]
+        return file
+
+    def _n_bytes(self, name: str) -> int:
+        return 8 * sum(self._rows(file, name).size * file.n_chains for file in self.files)
+
+    def _make_room(self, n_bytes: int) -> None:
+        """Forget what was asked for longest ago."""
+        while self._kept and sum(map(self._n_bytes, self._kept)) + n_bytes > _KEPT_BYTES:
+            self._kept.pop(next(iter(self._kept)))
+
+    def _values(self, k: int, name: str) -> np.ndarray:
+        """What counts of the series of file k, (n, n_chains)."""
+        file = self._only_open(self.files[k])
+        values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
+        return values[self._counted(_numbers(file, name))]
 
     def rows(self, name: str) -> list[np.ndarray]:
         """The numbers of the configurations that the series was measured on, for every chain."""
@@ -164,11 +227,7 @@ class Replicas:
         """What is known of all proposals, (m,), or None."""
         if name not in self.files[0].proposal_names:
             return None
-        values = []
-        for file in self.files:
-            values.append(file.proposals(name).ravel())
-            file.close()
-        return np.concatenate(values)
+        return np.concatenate([self._only_open(file).proposals(name).ravel() for file in self.files])
 
     def observables(self) -> list[Observable]:
         """What was measured, in any of the files."""

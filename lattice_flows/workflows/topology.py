@@ -14,15 +14,17 @@ from lattice_flows.statistics import (
     fixed_charge_extrapolation,
     gaussian_distribution,
     is_resolved,
+    mapped,
     reweighted,
     sector_means,
     sector_probabilities,
     sector_weights,
+    sizes_of,
     theta_dependence,
     tunnelling_rate,
 )
 from lattice_flows.workflows.assemble import oracle
-from lattice_flows.workflows.replicas import LOG_W, Replicas
+from lattice_flows.workflows.replicas import LOG_W, Replicas, are_same
 from lattice_flows.workflows.weights import log_w_tau_int, part_summary
 
 Summary = dict[str, Any]
@@ -30,6 +32,7 @@ Chains = list[np.ndarray]
 
 CHARGE, CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
 N_THETA = 13  # angles in [0, pi]
+_FITS_INT16 = 10_000
 _FEWEST_CONFIGS = 5  # which make the four steps that a tunnelling rate needs
 
 
@@ -49,7 +52,7 @@ def topology_summary(group: Replicas, observables: Mapping[str, Any]) -> Summary
     """
     if not group.has(CHARGE) or group.sampler["name"] == "umbrella":
         return None
-    charge = [np.rint(chain).astype(np.int32) for chain in group.series(CHARGE)]
+    charge = _rounded(group.series(CHARGE))
     if min(len(chain) for chain in charge) < _FEWEST_CONFIGS:
         return None
     log_w = group.series_like(LOG_W, CHARGE) if group.weighted else None
@@ -70,6 +73,12 @@ def topology_summary(group: Replicas, observables: Mapping[str, Any]) -> Summary
     }
 
 
+def _rounded(charge: Chains) -> Chains:
+    """In as few bytes as hold it: it is kept beside the series that is taken apart by it."""
+    largest = max((float(np.abs(chain).max()) for chain in charge), default=0.0)
+    return [np.rint(chain).astype(np.int16 if largest < _FITS_INT16 else np.int32) for chain in charge]
+
+
 def _by_sector(
     group: Replicas, observables: Mapping[str, Any], charge: Chains, log_w: Chains | None, exact: Any
 ) -> tuple[dict[str, dict[int, Estimate]], Summary]:
@@ -79,14 +88,26 @@ def _by_sector(
     by_sector: dict[str, dict[int, Estimate]] = {}
     fixed: Summary = {}
     for quantity in _plain_means(group, observables):
-        there, series, weights = _measured_with_charge(group, quantity, charge, log_w)
-        if min(len(chain) for chain in there) < _FEWEST_CONFIGS:
-            continue
-        means = by_sector[quantity.name] = sector_means(there, series, weights)
-        moving = {abs(q) for q, mean in means.items() if mean.error > 0}
-        if len(moving) > 1 and (given is not None or not frozen):
-            fixed[quantity.name] = _fixed_charge(there, series, means, weights, given)
+        means, fit = _in_sectors(group, quantity, charge, log_w, given, frozen)
+        if means is not None:
+            by_sector[quantity.name] = means
+        if fit is not None:
+            fixed[quantity.name] = fit
     return by_sector, fixed
+
+
+def _in_sectors(
+    group: Replicas, quantity: Quantity, charge: Chains, log_w: Chains | None, given: float | None, frozen: bool
+) -> tuple[dict[int, Estimate] | None, Summary | None]:
+    """Its means by charge, and what they extrapolate to, as far as either can be told."""
+    there, series, weights = _measured_with_charge(group, quantity, charge, log_w)
+    if min(len(chain) for chain in there) < _FEWEST_CONFIGS:
+        return None, None
+    means = sector_means(there, series, weights)
+    moving = {abs(q) for q, mean in means.items() if mean.error > 0}
+    if len(moving) < 2 or (given is None and frozen):
+        return means, None
+    return means, _fixed_charge(there, series, means, weights, given)
 
 
 def _sectors(
@@ -130,10 +151,10 @@ def _measured_with_charge(
     """The charge, the quantity's series and log_w on the configurations on which both are measured."""
     (term,) = quantity.terms
     series = [term.transform(chain) for chain in group.series(term.series)]
-    both = [
-        np.intersect1d(a, b, assume_unique=True, return_indices=True)[1:]
-        for a, b in zip(group.rows(CHARGE), group.rows(term.series))
-    ]
+    rows = list(zip(group.rows(CHARGE), group.rows(term.series)))
+    if all(are_same(a, b) for a, b in rows):
+        return charge, series, log_w
+    both = [np.intersect1d(a, b, assume_unique=True, return_indices=True)[1:] for a, b in rows]
     return (
         [chain[here] for chain, (here, _) in zip(charge, both)],
         [chain[here] for chain, (_, here) in zip(series, both)],
@@ -199,10 +220,10 @@ def _are_weights(log_w: Chains) -> bool:
 
 
 def _mean_square(charge: Chains, log_w: Chains | None) -> float:
-    squares = [chain.astype(np.float64) ** 2 for chain in charge]
+    squares = mapped(lambda chain: chain.astype(np.float64) ** 2, charge)
     if log_w is not None:
         return reweighted(squares, log_w).value
-    return float(sum(chain.sum() for chain in squares) / sum(chain.size for chain in squares))
+    return float(sum(chain.sum() for chain in squares) / sum(sizes_of(squares)))
 
 
 def _number(value: float) -> float | None:

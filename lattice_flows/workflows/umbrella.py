@@ -9,7 +9,7 @@ from lattice_flows.samplers.umbrella import window_potentials
 from lattice_flows.statistics import N_BLOCKS, Estimate, JoinedWindows, gamma_method
 from lattice_flows.workflows.replicas import Replicas
 
-Chains = list[np.ndarray]
+Chains = Sequence[np.ndarray]
 
 _BLOCK_IN_TAU = 10
 _MOST_POTENTIALS = 500_000  # configurations of all chains times windows; MBAR is solved 21 times
@@ -62,5 +62,5 @@ def block_doubt(group: Replicas) -> str:
     return f"jackknife blocks shorter than {_BLOCK_IN_TAU} tau_int of Q_s in some window, so the error is too small"
 
 
-def _thinned(term: Chains, stride: int) -> Chains:
+def _thinned(term: Chains, stride: int) -> list[np.ndarray]:
     return [chain[::stride] for chain in term]

@@ -25,4 +25,3 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         finally:
             lab.stdin.close()
     assert not survivors(slurm), f"outlived the scheduler: {survivors(slurm)}"
-

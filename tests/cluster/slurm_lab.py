@@ -29,6 +29,11 @@ class Job(NamedTuple):
     reason: str
     restarts: int
 
+    @property
+    def is_left(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state not in _ENDED
+
 
 class Slurm:
     """What a test does with the scheduler. `environment` leads every command to it, and to this Python's programs."""
@@ -51,7 +56,11 @@ class Slurm:
     def jobs(self) -> dict[str, Job]:
         """All jobs since the start, also ended ones, tasks of arrays one by one, by their ids."""
         text = self.run(
-            "squeue", "--array", "--noheader", "--states=all", "--Format=ArrayJobID:|,ArrayTaskID:|,JobID:|,State:|,Reason:|,RestartCnt:"
+            "squeue",
+            "--array",
+            "--noheader",
+            "--states=all",
+            "--Format=ArrayJobID:|,ArrayTaskID:|,JobID:|,State:|,Reason:|,RestartCnt:",
         )
         rows = [line.split("|") for line in text.splitlines()]
         ids = [job if task == "N/A" else f"{array}_{task}" for array, task, job, *_ in rows]
@@ -69,7 +78,7 @@ class Slurm:
         """The jobs of these numbers (all tasks of arrays), once none of them waits or runs."""
 
         def ended() -> bool:
-            return all(job.state in _ENDED for job in self.of(*jobs).values())
+            return not any(job.is_left for job in self.of(*jobs).values())
 
         self.until(f"the end of {', '.join(jobs)}", ended)
         return self.of(*jobs)

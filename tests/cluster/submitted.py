@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -37,8 +39,12 @@ class Submitted:
     home: Path
 
     @classmethod
-    def prepare(cls, slurm: Slurm, home: Path, card: str, train: str = "") -> "Submitted":
-        """A card and a profile, in whose jobs `lattice-flows` can be held; `train` are more lines of [train]."""
+    @contextmanager
+    def prepare(cls, slurm: Slurm, home: Path, card: str, train: str = "") -> Iterator["Submitted"]:
+        """A card and a profile, in whose jobs `lattice-flows` can be held; `train` are more lines of [train].
+
+        At the end nothing is left in the queue, and where a test fails it shows what the jobs have printed.
+        """
         (home / "bin").mkdir()
         (home / "orders").mkdir()
         program = home / "bin" / "lattice-flows"
@@ -47,7 +53,14 @@ class Submitted:
         program.chmod(0o755)
         (home / "card.toml").write_text(card)
         (home / "profile.toml").write_text(_PROFILE.format(bin=home / "bin", train=train))
-        return cls(slurm, home)
+        run = cls(slurm, home)
+        try:
+            yield run
+        finally:
+            print(run.logs())
+            if left := [job for job, now in slurm.jobs().items() if now.is_left]:
+                slurm.run("scancel", *left)
+                slurm.wait(*left)
 
     @property
     def out(self) -> Path:
@@ -71,10 +84,7 @@ class Submitted:
     def wait(self, *stages: str) -> dict[str, Job]:
         """The jobs of these stages once they have ended, by STAGE or, tasks of arrays, STAGE.i; see `Slurm.wait`."""
         ids = {self.id(stage): stage for stage in stages}
-        try:
-            ended = self.slurm.wait(*ids)
-        finally:
-            print(self.logs())
+        ended = self.slurm.wait(*ids)
         names = {name: name.partition("_") for name in ended}
         return {ids[job] + (f".{task}" if task else ""): ended[name] for name, (job, _, task) in names.items()}
 
@@ -85,7 +95,7 @@ class Submitted:
     def held(self, job: str) -> int:
         """The process id of the job that was told to rest, once it does."""
         note = self.home / "orders" / f"{job}.held"
-        self.slurm.until(f"{job} rests\n{self.logs()}", note.exists)
+        self.slurm.until(f"{job} rests", note.exists)
         return int(note.read_text())
 
     def logs(self) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ from cards import assert_same_ensemble, contents
 from cluster.slurm_lab import Job, Slurm
 from cluster.submitted import Submitted
 from rich.console import Console
-from trainings import assert_same_training
+from trainings import assert_same_training, train_by_two
 
 from lattice_flows.exact import ExactU1
-from lattice_flows.workflows.stages import sample_stage, train_stage
+from lattice_flows.workflows.stages import sample_stage
 
 N_CHAINS, N_CONFIGS, BETA = 4, 2000, 1.0
 LAST = N_CHAINS - 1  # the task whose own job id is that of the whole array
@@ -57,34 +58,35 @@ class Whole(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def whole(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Whole:
+def whole(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Whole]:
     seed = zlib.crc32(request.node.nodeid.encode())
-    run = Submitted.prepare(slurm, tmp_path_factory.mktemp("whole"), CARD % seed)
-    run.hold("train", look=17)
-    run.hold(f"sample-hmc.{LAST}", look=700)  # in production
-    run.submit()
-    alone = run.home / "alone"
-    train_stage(run.home / "card.toml", alone, [], Console(quiet=True))
-    sample_stage(alone, None, [], ["hmc"], Console(quiet=True))
-    run.held("train")
-    slurm.signal(run.id("train"))
-    run.held(f"sample-hmc.{LAST}")
-    slurm.signal(f"{run.id('sample-hmc')}_{LAST}")
-    return Whole(run, run.wait("train", "sample-flow", "sample-hmc", "analyse"), alone)
+    with Submitted.prepare(slurm, tmp_path_factory.mktemp("whole"), CARD % seed, train="processes_per_node = 2") as run:
+        run.hold("train", look=17)
+        run.hold(f"sample-hmc.{LAST}", look=700)  # in production
+        run.submit()
+        alone = run.home / "alone"
+        train_by_two(run.home / "card.toml", alone)
+        sample_stage(alone, None, [], ["hmc"], Console(quiet=True))
+        run.held("train")
+        slurm.signal(run.id("train"))
+        run.held(f"sample-hmc.{LAST}")
+        slurm.signal(f"{run.id('sample-hmc')}_{LAST}")
+        yield Whole(run, run.wait("train", "sample-flow", "sample-hmc", "analyse"), alone)
 
 
 def test_a_dry_run_submits_nothing(slurm: Slurm, tmp_path: Path) -> None:
     before = slurm.jobs().keys()
-    run = Submitted.prepare(slurm, tmp_path, CARD % 1)
-    printed = run.submit("--dry-run")
-    assert slurm.jobs().keys() == before
-    scripts = sorted(run.out.glob("cluster/*.sh"))
-    assert [script.stem for script in scripts] == ["analyse", "sample-flow", "sample-hmc", "train"]
-    for script in scripts:
-        subprocess.run(["bash", "-n", script], check=True)
-        assert script.read_text() in printed
-        slurm.run("sbatch", "--test-only", script)  # Slurm understands its header
-    assert slurm.jobs().keys() == before
+    with Submitted.prepare(slurm, tmp_path, CARD % 1, train="processes_per_node = 2") as run:
+        printed = run.submit("--dry-run")
+        assert slurm.jobs().keys() == before
+        scripts = sorted(run.out.glob("cluster/*.sh"))
+        assert [script.stem for script in scripts] == ["analyse", "sample-flow", "sample-hmc", "torchrun", "train"]
+        for script in scripts:
+            subprocess.run(["bash", "-n", script], check=True)
+            assert script.read_text() in printed
+            if script.stem != "torchrun":
+                slurm.run("sbatch", "--test-only", script)  # Slurm understands its header
+        assert slurm.jobs().keys() == before
 
 
 def test_all_stages_finish(whole: Whole) -> None:
@@ -109,14 +111,14 @@ def test_numbers_agree_with_the_closed_forms(whole: Whole, name: str) -> None:
     exact, wrong = ExactU1(BETA, 16), ExactU1(1.05 * BETA, 16)
     found = ensemble["observables"]
     for observable, value in {
-        "plaquette": exact.plaquette(),
-        "topological_charge_squared": exact.charge_squared(),
+        "plaquette": exact.plaquette,
+        "topological_charge_squared": exact.charge_squared,
         "wilson_loop_1x2": exact.wilson_loop(2),
     }.items():
         estimate = found[observable]
         assert abs(estimate["value"] - value) < 4.5 * estimate["error"], observable
     # So exact are they that another coupling, by one part in twenty, would be seen.
-    assert abs(exact.plaquette() - wrong.plaquette()) > 4.5 * found["plaquette"]["error"]
+    assert abs(exact.plaquette - wrong.plaquette) > 4.5 * found["plaquette"]["error"]
 
 
 def test_tasks_have_the_chains_of_one_process(whole: Whole) -> None:

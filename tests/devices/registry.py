@@ -1,29 +1,35 @@
 """The flows of the registry, each with an action that it can be trained for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from cases import FLOW_CASES, exact_tree, rows_flow
+from cases import FLOW_CASES, exact_tree
 from scalar_cases import SCALAR_FLOWS
 from torch import Tensor
 
 from lattice_flows.actions import Action, ImprovedU1, Phi4, WilsonU1
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Chain, Flow, PlaquetteCoupling
 from lattice_flows.lattice import REAL
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A flow far from the identity, and a target. `double` names the flows whose maps are float64 by design."""
+    """A flow far from the identity, and a target."""
 
     name: str
     flow: Flow
     action: Action
 
-    @property
-    def double(self) -> bool:
-        """Region trees compute in float64 and hand over what is asked for."""
-        return "tree" in self.name or self.name == "hybrid"
+    def one_layer(self) -> "Pair":
+        """Itself, of couplings that are all alike the first one only."""
+        for part in list(self.flow.modules()):
+            if isinstance(part, Chain):
+                part.transforms = torch.nn.ModuleList({type(one): one for one in reversed(part.sequence())}.values())
+            if isinstance(part, PlaquetteCoupling):
+                part.offsets = part.offsets[:1]
+        return self
 
     def field(self, n: int, device: torch.device | str, dtype: torch.dtype = torch.float64) -> Tensor:
         """n configurations, spread over the circle or around zero; of no particular values where there are none."""
@@ -36,18 +42,17 @@ class Pair:
         )
 
 
-def pairs() -> list[Pair]:
-    """Built anew, so that a test may do with them what it wants."""
-    flows = [(case.name, case.build(case.shapes[0])) for case in FLOW_CASES]
-    flows += [("rows", rows_flow((4, 4))), ("tree exact", exact_tree((6, 4)))]
-    actions = {"hybrid": ImprovedU1(1.5, 1.0 / 12.0)}
-    links = [Pair(name, flow, actions.get(name, WilsonU1(2.0))) for name, flow in flows]
-    return links + [Pair(f"scalar {case.name}", case.build((4, 4)), Phi4(-4.0, 8.0)) for case in SCALAR_FLOWS]
+_BUILDERS: dict[str, tuple[Callable[[], Flow], Action]] = {
+    **{case.name: (partial(case.build, case.shapes[0]), WilsonU1(2.0)) for case in FLOW_CASES},
+    "tree exact": (partial(exact_tree, (6, 4)), WilsonU1(2.0)),
+    **{f"scalar {case.name}": (partial(case.build, (4, 4)), Phi4(-4.0, 8.0)) for case in SCALAR_FLOWS},
+}
+_BUILDERS["hybrid"] = _BUILDERS["hybrid"][0], ImprovedU1(1.5, 1.0 / 12.0)
 
-
-PAIR_NAMES = [pair.name for pair in pairs()]
+PAIR_NAMES = list(_BUILDERS)
 
 
 def pair_named(name: str) -> Pair:
-    """The one of this name."""
-    return next(pair for pair in pairs() if pair.name == name)
+    """Built anew, so that a test may do with it what it wants."""
+    build, action = _BUILDERS[name]
+    return Pair(name, build(), action)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lattice_flows.actions import Action, ImprovedU1, Phi4, WilsonU1
 from lattice_flows.flows import Flow, compile_flow
+from lattice_flows.flows.network_dtype import networks_in
 from lattice_flows.training import path_gradient, reinforce
 from lattice_flows.training.objectives import Objective
 
@@ -119,6 +120,19 @@ def test_validation_and_sampling_are_not_compiled(generator: torch.Generator) ->
     assert recorder.traced == 0
     flow.sample(5, generator)
     assert recorder.traced > 0
+
+
+def test_compiled_code_follows_the_precision_of_the_networks(seed: int) -> None:
+    flow, recorder = projection_flow((4, 4)), Recorder()
+    compiled = copy.deepcopy(flow)
+    compile_flow(compiled, recorder)
+    results = []
+    for dtype in (None, torch.bfloat16, None):
+        with networks_in(dtype):
+            _assert_equal(flow, compiled, WilsonU1(1.0), path_gradient, seed)
+            results.append(_loss_and_gradient(compiled, WilsonU1(1.0), path_gradient, seed))
+    assert torch.equal(results[0], results[2])
+    assert not torch.equal(results[0], results[1])
 
 
 @pytest.mark.parametrize("build", [mlp_tree, exact_tree])

@@ -7,9 +7,18 @@ import torch
 from cases import projection_flow
 from torch import Tensor
 
-from lattice_flows.actions import WilsonU1
-from lattice_flows.flows import Flow
-from lattice_flows.training import LaunchError, Ranks, TooManyRanks, TrainingSettings, evaluate, launched_ranks, train
+from lattice_flows.actions import Action, Phi4, WilsonU1
+from lattice_flows.flows import Flow, checkerboard_coupling
+from lattice_flows.training import (
+    LaunchError,
+    Ranks,
+    TooManyRanks,
+    TrainingSettings,
+    evaluate,
+    launched_ranks,
+    optimise,
+    train,
+)
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.optimise import Optimiser
 from lattice_flows.workflows.training_data import DirectData
@@ -31,7 +40,7 @@ def _settings(objective: str, micro_batch: int | None = None) -> TrainingSetting
     return TrainingSettings(objective=objective, data=data, batch_size=13, micro_batch=micro_batch)
 
 
-def _gradient(flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, n: int = 13) -> Tensor:
+def _gradient(flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, action: Action = ACTION) -> Tensor:
     """A process's loss and gradient in one row."""
     draw = ACTION.direct_sampler()
     assert draw is not None
@@ -39,7 +48,7 @@ def _gradient(flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, n
     objective = build_objective(settings, flow, data, torch.float64, torch.device("cpu"), ranks)
     flow.zero_grad()
     optimiser = Optimiser(flow, settings, objective, ranks)
-    loss = optimiser._gradient(ACTION, n, torch.Generator().manual_seed(seed), torch.float64)
+    loss = optimiser._gradient(action, 13, torch.Generator().manual_seed(seed), torch.float64)
     gradients = [weight.grad.flatten() for weight in flow.parameters() if weight.grad is not None]
     return torch.cat([loss.reshape(1), *gradients])
 
@@ -71,11 +80,30 @@ def test_processes_sum_to_the_gradient_of_one(objective: str, seed: int) -> None
         assert _distance(sum(wrong), whole) > 1e-3
 
 
+def test_a_batch_that_is_drawn_piece_by_piece_is_shared_alike(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, settings = projection_flow((4, 4)).double(), _settings("path_gradient")
+    at_once = _gradient(flow, settings, Ranks(), seed)
+    monkeypatch.setattr(optimise, "_NUMBERS_AT_ONCE", 3 * 32)  # three configurations
+    whole = _gradient(flow, settings, Ranks(), seed)
+    shares = [_gradient(flow, settings, Unsummed(rank, 3), seed) for rank in range(3)]
+    assert _distance(sum(shares), whole) < 1e-10
+    assert _distance(whole, at_once) < 1e-10  # on a processor uniform deviates come in one row
+
+
 @pytest.mark.parametrize("objective", SAME_AT_ANY_SHARE)
 @pytest.mark.parametrize("micro_batch", [1, 4, 13, 100])
 def test_micro_batches_add_up(objective: str, micro_batch: int, seed: int) -> None:
     flow = projection_flow((4, 4)).double()
     whole, parts = (_gradient(flow, _settings(objective, m), Ranks(), seed) for m in (None, micro_batch))
+    assert _distance(parts, whole) < 1e-10
+
+
+@pytest.mark.parametrize("objective", ["reverse_kl", "path_gradient"])
+def test_micro_batches_of_a_flow_whose_prior_is_learnt(objective: str, seed: int) -> None:
+    action = Phi4(m2=-1.0, lam=2.0)
+    flow = checkerboard_coupling((4, 4), action).double()
+    assert any(True for _ in flow.prior.parameters())
+    whole, parts = (_gradient(flow, _settings(objective, m), Ranks(), seed, action=action) for m in (None, 4))
     assert _distance(parts, whole) < 1e-10
 
 

@@ -2,18 +2,16 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from cards import assert_same_ensemble, environment
+from cards import assert_same_ensemble
 from rich.console import Console
-from trainings import assert_same_training, history, loss_difference
+from trainings import PROGRAM, assert_same_training, history, loss_difference, torchrun, train_by_two
 
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 from lattice_flows.workflows.stages import train_stage
 
-PROGRAM = Path(sys.executable).with_name("lattice-flows")
 SIGNALLED = Path(__file__).with_name("signalled_training.py")
 STEPS = 40
 CARD = f"""
@@ -38,16 +36,6 @@ checkpoint_seconds = 1e-6  # whenever there may be one, every 10 steps
 ROUNDING = 1e-6
 
 
-def torchrun(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Two processes of this command."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launcher, *map(str, command)], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=400
-    )
-    print(done.stdout, done.stderr)
-    return done
-
-
 def signalled(rank: int, step: int, name: str, out: Path) -> subprocess.CompletedProcess[str]:
     """Train on in the run folder `out`; this process gets this signal at this step."""
     for status in out.parent.glob("status.*"):
@@ -65,7 +53,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with card.toml, and two/: the run of two processes, without an interruption."""
     home = tmp_path_factory.mktemp("torchrun")
     (home / "card.toml").write_text(CARD)
-    assert torchrun("--no-python", PROGRAM, "train", "card.toml", "--out", "two", cwd=home).returncode == 0
+    train_by_two(home / "card.toml", home / "two")
     return home
 
 

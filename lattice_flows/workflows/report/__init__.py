@@ -1,5 +1,28 @@
-"""The report of an analysis: one page that needs nothing beside itself, its figures and their data."""
+"""The report of an analysis: one page that needs nothing beside itself, its figures and their data.
 
-from lattice_flows.workflows.report.page import write_files_report, write_report
+Matplotlib is loaded with the first report: most commands write none.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lattice_flows.workflows.card import Card
+from lattice_flows.workflows.folder import RunFolder
+
+
+def write_report(folder: RunFolder, card: Card, summary: dict[str, Any]) -> None:
+    """The report of a run; see `page.write_report`."""
+    from lattice_flows.workflows.report import page
+
+    page.write_report(folder, card, summary)
+
+
+def write_files_report(target: Path, paths: Sequence[Path], summary: dict[str, Any]) -> None:
+    """The report of ensemble files; see `page.write_files_report`."""
+    from lattice_flows.workflows.report import page
+
+    page.write_files_report(target, paths, summary)
+
 
 __all__ = ["write_files_report", "write_report"]

@@ -1,0 +1,109 @@
+"""Ranks and quantiles of all values of many chains together, without sorting them or holding them twice.
+
+The values are counted in a million equal bins between the lowest and the highest. A quantile is found exactly, among
+the values of one bin. A rank is the mean rank of its bin, so wrong by at most half of what the bin holds: a few parts
+in a million of all, at random in its sign. Where values crowd together so that this is not so small, `is_fine` says no;
+equal values do no harm, for they share their mean rank anyway.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from lattice_flows.statistics.replicas import Array, mapped, sizes_of
+
+N_BINS = 2**20
+_AT_ONCE = 10**6  # values that are counted before the counts are added up
+_CROWDED = 100.0  # values in the bin of a value, on average
+
+
+class Pooled:
+    """The values of replicas of any lengths, all of them finite.
+
+    is_fine: whether the values share their bins with few others, or with none but their equals.
+    """
+
+    def __init__(self, replicas: Sequence[Array]) -> None:
+        self._replicas = replicas
+        self.size = sum(sizes_of(replicas))
+        ends = np.array([(replica.min(), replica.max()) for replica in replicas])
+        self.low, self.high = float(ends[:, 0].min()), float(ends[:, 1].max())
+        width = self.high - self.low
+        self._scale = (N_BINS - 1) / width if width > 0 and math.isfinite((N_BINS - 1) / width) else 0.0
+        self._counts = np.zeros(N_BINS, np.int64)
+        for bins in _blocks(mapped(self._bins, replicas)):
+            self._counts += np.bincount(bins, minlength=N_BINS)
+        counts = self._counts.astype(np.float64)
+        is_crowded = float(counts @ counts) > _CROWDED * self.size
+        self._equals = self._only_equals() if is_crowded else None
+        self.is_fine = not is_crowded or self._equals is not None
+
+    def _bins(self, values: Array) -> NDArray[np.int64]:
+        places = values - self.low
+        places *= self._scale
+        return places.astype(np.int64)
+
+    def _only_equals(self) -> Array | None:
+        """The value in each bin, where all in a bin are equal; None where they are not."""
+        example = np.zeros(N_BINS)
+        for replica in self._replicas:
+            example[self._bins(replica)] = replica
+        same = all((example[self._bins(replica)] == replica).all() for replica in self._replicas)
+        return example if same else None
+
+    def quantiles(self, fractions: Sequence[float]) -> list[float]:
+        """Linear between the two nearest values, as np.quantile."""
+        places = [fraction * (self.size - 1) for fraction in fractions]
+        numbers = sorted({n for place in places for n in (math.floor(place), math.ceil(place))})
+        values = dict(zip(numbers, self._ordered(numbers)))
+        found = []
+        for place in places:
+            low, high = values[math.floor(place)], values[math.ceil(place)]
+            found.append(low + (high - low) * (place - math.floor(place)))
+        return found
+
+    def _ordered(self, numbers: Sequence[int]) -> list[float]:
+        """The values of these numbers in ascending order, counted from 0."""
+        below = np.cumsum(self._counts)
+        at = np.searchsorted(below, numbers, side="right")
+        if self._equals is not None:
+            return [float(self._equals[b]) for b in at]
+        inside: dict[int, list[Array]] = {int(b): [] for b in at}
+        for replica in self._replicas:
+            bins = self._bins(replica)
+            for b, values in inside.items():
+                values.append(replica[bins == b])
+        ranks = [number - (int(below[b - 1]) if b else 0) for number, b in zip(numbers, at)]
+        return [float(np.partition(np.concatenate(inside[int(b)]), rank)[rank]) for b, rank in zip(at, ranks)]
+
+    def normal_scores(self) -> "NormalScores":
+        """Of every bin, at the mean rank of its values (arXiv:1903.08008, eq. 14)."""
+        ranks = np.cumsum(self._counts) - 0.5 * (self._counts - 1)
+        return NormalScores(self, ndtri((ranks - 0.375) / (self.size + 0.25)))
+
+
+class NormalScores:
+    """Values to normal scores, by the bins of a Pooled."""
+
+    def __init__(self, pooled: Pooled, table: Array) -> None:
+        self._pooled, self._table = pooled, table
+
+    def __call__(self, values: Array) -> Array:
+        return self._table[self._pooled._bins(values)]
+
+
+def _blocks(replicas: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """All values, about so many at once."""
+    some: list[np.ndarray] = []
+    n = 0
+    for replica in replicas:
+        some.append(replica)
+        n += replica.size
+        if n >= _AT_ONCE:
+            yield np.concatenate(some)
+            some, n = [], 0
+    if some:
+        yield np.concatenate(some)

@@ -1,0 +1,240 @@
+"""Submitting: what goes to the scheduler, what is kept of it, and what is refused. Slurm's programs are stand-ins."""
+
+import json
+import re
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from cards import WITH_FLOW
+from cluster.programs import Programs
+from rich.console import Console
+
+from lattice_flows.cluster import cancel, submit
+from lattice_flows.workflows.errors import InputError
+from lattice_flows.workflows.stages import sample_stage
+from lattice_flows.workflows.tasks import Task
+
+SLURM = 'scheduler = "slurm"\n[sample]\nchains_per_task = 8\narray_limit = 2\n'
+CLASSICAL = """
+[theory]
+name = "u1"
+shape = [4, 4]
+beta = 1.0
+[[ensemble]]
+name = "hmc"
+sampler = "hmc"
+n_chains = 4
+n_configs = 3
+n_thermalisation = 2
+n_md_steps = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def programs(tmp_path, monkeypatch) -> Programs:
+    programs = Programs(tmp_path / "programs")
+    programs.slurm()
+    monkeypatch.setenv("PATH", programs.environment()["PATH"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    return programs
+
+
+@pytest.fixture
+def submitted(tmp_path):
+    """Submit a card's text, or the run again, with a profile's text; returns what is printed."""
+
+    def call(
+        card: str | None = None, profile: str = SLURM, dry_run: bool = False, overrides: tuple[str, ...] = ()
+    ) -> str:
+        (tmp_path / "profile.toml").write_text(profile)
+        source, out = tmp_path / "run", None
+        if card is not None:
+            source, out = tmp_path / "c.toml", Path("run")
+            source.write_text(card)
+        console = Console(file=StringIO(), width=120)
+        submit(source, Path("profile.toml"), out, overrides, dry_run, console)
+        return console.file.getvalue()
+
+    return call
+
+
+def jobs(folder: Path) -> dict:
+    return json.loads((folder / "run" / "cluster" / "jobs.json").read_text())["stages"]
+
+
+def test_all_stages_of_a_card_with_their_dependencies(programs, submitted, tmp_path):
+    said = submitted(WITH_FLOW)
+    cluster = tmp_path / "run" / "cluster"
+    after = "--dependency=afterok:{} --kill-on-invalid-dep=yes"
+    assert programs.calls("sbatch") == [
+        f"--parsable {cluster}/train.sh",
+        f"--parsable --array=0%2 {after.format(101)} {cluster}/sample-flow.sh",
+        f"--parsable --array=0-2%2 {after.format(101)} {cluster}/sample-flow_hmc.sh",
+        f"--parsable --array=0%2 {cluster}/sample-hmc.sh",
+        f"--parsable {after.format('101:102:103:104')} {cluster}/analyse.sh",
+    ]
+    kept = jobs(tmp_path)
+    assert [entry["job"] for entry in kept.values()] == ["101", "102", "103", "104", "105"]
+    hmc = kept["sample-flow_hmc"]
+    assert (hmc["tasks"], hmc["indices"], hmc["after"], hmc["dependencies"]) == (3, "0-2", ["train"], ["101"])
+    assert "sample-flow_hmc: job 103; 3 tasks, at most 2 at once; after train\n" in said
+    assert (cluster / "profile.toml").read_text() == SLURM
+
+
+def test_a_dry_run_writes_and_prints_and_submits_nothing(programs, submitted, tmp_path):
+    said = submitted(WITH_FLOW, dry_run=True)
+    cluster = tmp_path / "run" / "cluster"
+    for name in ("train", "sample-flow", "sample-flow_hmc", "sample-hmc", "analyse"):
+        assert f"==> {cluster}/{name}.sh <==\n{(cluster / f'{name}.sh').read_text()}" in said
+    assert (
+        f"sbatch --parsable --array=0-2%2 --dependency=afterok:ID_OF_train --kill-on-invalid-dep=yes {cluster}" in said
+    )
+    assert programs.calls("sbatch") == []
+    assert not (cluster / "jobs.json").exists()
+
+
+def test_a_dry_run_needs_no_scheduler(programs, submitted, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "#SBATCH --job-name=analyse.run" in submitted(CLASSICAL, dry_run=True)
+    with pytest.raises(InputError, match=r"scheduler = 'slurm': there is no sbatch here; submit from a login node"):
+        submitted(CLASSICAL)
+
+
+def test_without_a_flow_there_is_no_training(programs, submitted, tmp_path):
+    submitted(CLASSICAL)
+    assert [call.rpartition("/")[2] for call in programs.calls("sbatch")] == ["sample-hmc.sh", "analyse.sh"]
+
+
+def test_a_refused_job_takes_the_earlier_ones_with_it(programs, submitted, tmp_path):
+    programs.refuse(3)
+    with pytest.raises(InputError) as said:
+        submitted(WITH_FLOW)
+    assert str(said.value) == "sbatch: error: Batch job submission failed: Invalid account"
+    assert programs.calls("scancel") == ["101 102"]
+    assert {entry["job"] for entry in jobs(tmp_path).values()} == {None}
+
+
+def test_ids_are_kept_where_the_earlier_jobs_cannot_be_cancelled(programs, submitted, tmp_path):
+    programs.refuse(3)
+    programs.install("scancel", "#!/bin/bash\nexit 1\n")
+    with pytest.raises(InputError, match="Invalid account"):
+        submitted(WITH_FLOW)
+    assert [entry["job"] for entry in jobs(tmp_path).values()] == ["101", "102", None, None, None]
+
+
+def test_each_id_is_kept_before_the_next_job_is_submitted(programs, submitted):
+    submitted(WITH_FLOW)
+    for n in range(1, 6):
+        stages = json.loads((programs.home / f"jobs.{n}").read_text())["stages"]
+        assert [entry["job"] for entry in stages.values() if entry["job"]] == [str(100 + k) for k in range(1, n)]
+
+
+def test_a_run_that_has_jobs_is_refused(programs, submitted, tmp_path):
+    submitted(CLASSICAL)
+    programs.queue(("101_0", "RUNNING", 0, "None"), ("102", "PENDING", 0, "Dependency"))
+    with pytest.raises(InputError, match=rf"still has jobs \(101, 102\); .* `lattice-flows cancel {tmp_path}/run`"):
+        submitted()
+    programs.queue(("101_0", "FAILED", 0, "NonZeroExitCode"), ("102", "CANCELLED", 0, "Dependency"))
+    submitted()
+    assert len(programs.calls("sbatch")) == 4
+
+
+def test_a_run_whose_scheduler_does_not_answer_is_refused(programs, submitted, tmp_path):
+    submitted(CLASSICAL)
+    programs.install(
+        "squeue", "#!/bin/bash\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n"
+    )
+    with pytest.raises(InputError, match=r"slurm, which does not answer \(.*Unable to contact.*jobs\.json away$"):
+        submitted()
+    programs.install("squeue", "#!/bin/bash\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
+    submitted()
+
+
+def test_a_damaged_record_is_refused(submitted, tmp_path):
+    submitted(CLASSICAL)
+    path = tmp_path / "run" / "cluster" / "jobs.json"
+    for text in (
+        "",
+        "[]",
+        '{"stages": []}',
+        path.read_text().replace("slurm", "sge"),
+        path.read_text().replace("after", "x"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"jobs\.json: damaged"):
+            submitted()
+
+
+def test_only_unfinished_tasks_are_submitted(programs, submitted, tmp_path):
+    profile = 'scheduler = "slurm"\n[sample]\nchains_per_task = 1\n'
+    submitted(CLASSICAL, profile, dry_run=True)
+    outcome = tmp_path / "run" / "cluster" / "outcomes" / "sample-hmc.2.json"
+    outcome.touch()
+    for index in (1, 3):
+        sample_stage(tmp_path / "run", None, (), ["hmc"], Console(file=StringIO()), Task(index, 4))
+    submitted(profile=profile)
+    assert "--array=0,2%50" in programs.calls("sbatch")[0]
+    assert not outcome.exists(), "of an earlier attempt"
+    for index in (0, 2):
+        sample_stage(tmp_path / "run", None, (), ["hmc"], Console(file=StringIO()), Task(index, 4))
+    said = submitted(profile=profile)
+    assert re.findall(r"(\S+): job", said) == ["analyse"]
+    assert "--dependency" not in programs.calls("sbatch")[-1]
+    assert (jobs(tmp_path)["sample-hmc"]["job"], jobs(tmp_path)["sample-hmc"]["tasks"]) == (None, 4)
+    with pytest.raises(InputError, match=r"hmc\.\d\.h5: "):  # files of another number of tasks
+        submitted(profile=profile.replace("1", "2"))
+    submitted(profile=profile, overrides=("ensemble.hmc.n_configs=4",))
+    assert "--array=0-3%50" in programs.calls("sbatch")[-2]
+
+
+def test_an_ensemble_that_one_process_made(programs, submitted, tmp_path):
+    submitted(CLASSICAL, dry_run=True)
+    sample_stage(tmp_path / "run", None, (), ["hmc"], Console(file=StringIO()))
+    assert re.findall(r"(\S+): job", submitted()) == ["analyse"]
+    with pytest.raises(InputError, match=r"hmc\.h5: was begun by one process; let `lattice-flows sample` finish it"):
+        submitted(overrides=("ensemble.hmc.n_configs=4",))
+
+
+def test_umbrella_tasks_hold_whole_sets_of_windows(programs, submitted):
+    umbrella = CLASSICAL.replace('sampler = "hmc"', 'sampler = "umbrella"\nn_windows = 2\nq_max = 1.0')
+    with pytest.raises(
+        InputError, match=r"chains_per_task = 1: .* umbrella ensemble 'hmc' .* chains_per_task = 2 would"
+    ):
+        submitted(umbrella, SLURM.replace("8", "1"))
+    submitted(umbrella, SLURM.replace("8", "2"))
+    assert "--array=0-1%2" in programs.calls("sbatch")[0]
+
+
+def test_pbs_gets_ranges_variables_and_dependencies(programs, submitted, tmp_path):
+    programs.install("qsub", '#!/bin/bash\necho "$*" >>@HOME@/qsub\nwc -l <@HOME@/qsub\n')
+    cluster = tmp_path / "run" / "cluster"
+    submitted(WITH_FLOW, SLURM.replace("slurm", "pbs"))
+    assert programs.calls("qsub") == [
+        f"{cluster}/train.sh",
+        f"-v TASK=0 -W depend=afterok:1 {cluster}/sample-flow.sh",
+        f"-J 0-2%2 -W depend=afterok:1 {cluster}/sample-flow_hmc.sh",
+        f"-v TASK=0 {cluster}/sample-hmc.sh",
+        f"-W depend=afterok:1:2:3:4 {cluster}/analyse.sh",
+    ]
+
+
+def test_cancel_ends_what_is_left(programs, submitted, tmp_path):
+    submitted(WITH_FLOW)
+    programs.queue(
+        ("101", "COMPLETED", 0, "None"), ("103_[1-2]", "PENDING", 0, "Priority"), ("103_0", "RUNNING", 0, "")
+    )
+    console = Console(file=StringIO(), width=120)
+    cancel(tmp_path / "run", console)
+    assert programs.calls("scancel") == ["103"]
+    assert console.file.getvalue() == "cancelled 103: sample-flow_hmc\n"
+    programs.queue()
+    cancel(tmp_path / "run", console)
+    assert console.file.getvalue().endswith("no job of the run is left; nothing to cancel\n")
+    assert programs.calls("scancel") == ["103"]
+
+
+def test_cancel_of_what_was_never_submitted(tmp_path):
+    with pytest.raises(InputError, match="was never submitted, so there is nothing to cancel"):
+        cancel(tmp_path, Console(file=StringIO()))
