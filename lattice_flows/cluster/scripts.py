@@ -87,6 +87,7 @@ def _values(folder: RunFolder, profile: Profile, stage: Stage, directory: Path) 
         "logs": folder.cluster / "logs",
         "log": str(log(folder, stage.name).with_suffix("")),
         "outcomes": outcome(folder, stage.name).parent,
+        "kernels": folder.cluster / "kernels",
         "launcher": folder.cluster / LAUNCHER,
         "programs": Path(sys.executable).parent,
         "job_name": f"{stage.name}.{folder.path.name}",

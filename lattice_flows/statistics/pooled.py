@@ -1,9 +1,9 @@
 """Ranks and quantiles of all values of many chains together, without sorting them or holding them twice.
 
-The values are counted in a million equal bins between the lowest and the highest. A quantile is found exactly, among
-the values of one bin. A rank is the mean rank of its bin, so wrong by at most half of what the bin holds: a few parts
-in a million of all, at random in its sign. Where values crowd together so that this is not so small, `is_fine` says no;
-equal values do no harm, for they share their mean rank anyway.
+The values are counted in half a million equal bins between the lowest and the highest. A quantile is found exactly,
+among the values of one bin. A rank is the mean rank of its bin, so wrong by at most half of what the bin holds: a few
+parts in a million of all, at random in its sign. Where values crowd together so that this is not so small, `is_fine`
+says no; equal values do no harm, for they share their mean rank anyway.
 """
 
 import math
@@ -15,7 +15,7 @@ from scipy.special import ndtri
 
 from lattice_flows.statistics.replicas import Array, mapped, sizes_of
 
-N_BINS = 2**20
+N_BINS = 2**19
 _AT_ONCE = 10**6  # values that are counted before the counts are added up
 _CROWDED = 100.0  # values in the bin of a value, on average
 

@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles.glance import glance
 from lattice_flows.workflows.card import EnsembleTable
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
@@ -95,24 +97,26 @@ def is_complete_array(folder: RunFolder, table: EnsembleTable) -> bool:
     """Whether the files of tasks hold the whole ensemble."""
     found = 0
     for path in map(partial(folder.task, table.name), folder.tasks(table.name)):
-        with Ensemble.open(path) as file:
-            if file.first_chain != found or not file.finished or file.n_configs < table.n_configs:
-                return False
-            found += file.n_chains
+        file = glance(path)
+        if file.chains.start != found or not file.finished or file.n_configs < table.n_configs:
+            return False
+        found = file.chains.stop
     return found == table.n_chains
 
 
 def _progress(folder: RunFolder, table: EnsembleTable, task: Task) -> TaskProgress:
     path = folder.task(table.name, task.index)
+    found, dealt = glance(path), task.chains(table.n_chains)
+    if found.chains != dealt:
+        raise InputError(f"{path}: holds {in_words(found.chains)}, and task {task} has {in_words(dealt)}")
+    n_thermalised = table.n_thermalisation if found.n_configs else _n_thermalised(path)
+    finished = found.finished and found.n_configs >= table.n_configs
+    return TaskProgress(task.index, found.n_configs, n_thermalised, finished)
+
+
+def _n_thermalised(path: Path) -> int:
     with Ensemble.open(path) as file:
-        chains = range(file.first_chain, file.first_chain + file.n_chains)
-        if chains != task.chains(table.n_chains):
-            raise InputError(
-                f"{path}: holds {in_words(chains)}, and task {task} has {in_words(task.chains(table.n_chains))}"
-            )
-        n_thermalised = table.n_thermalisation if file.n_configs else int(file.state().get("n_thermalised", 0))
-        finished = file.finished and file.n_configs >= table.n_configs
-        return TaskProgress(task.index, file.n_configs, n_thermalised, finished)
+        return int(file.state().get("n_thermalised", 0))
 
 
 def in_words(chains: range) -> str:

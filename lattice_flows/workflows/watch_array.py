@@ -5,7 +5,8 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
-from lattice_flows.ensembles import Ensemble, EnsembleError
+from lattice_flows.ensembles import EnsembleError
+from lattice_flows.ensembles.glance import glance
 from lattice_flows.ensembles.layout import segment_numbers, segment_path
 from lattice_flows.workflows.card import EnsembleTable
 from lattice_flows.workflows.folder import RunFolder
@@ -91,10 +92,9 @@ class WatchedArray:
 
     def _read(self, path: Path, commit: Commit, known: _Held | None) -> _Held:
         try:
-            with Ensemble.open(path) as file:
-                finished = file.finished and file.n_configs >= self.table.n_configs
-                n_tasks = parse_task(str(file.header("task") or "0/1")).count
-                return _Held(commit, file.n_configs * file.n_chains, finished, n_tasks)
+            found = glance(path)
+            finished = found.finished and found.n_configs >= self.table.n_configs
+            return _Held(commit, found.n_configs * len(found.chains), finished, parse_task(found.task or "0/1").count)
         except EnsembleError as error:
             if last_commit(path) != commit and known is not None:  # joined while it was read: seen at the next look
                 return known

@@ -42,6 +42,7 @@ class Slurm:
         self.home = home
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**environment(), "PATH": path, "SLURM_CONF": str(home / "slurm.conf")}
+        self.environment["NUMBA_CACHE_DIR"] = str(home / "kernels")  # of all jobs, else each stage compiles its own
 
     def run(self, *command: str | Path) -> str:
         """What the command prints; it must end well."""

@@ -58,7 +58,7 @@ class Submitted:
             yield run
         finally:
             print(run.logs())
-            if left := [job for job, now in slurm.jobs().items() if now.is_left]:
+            if left := {name.partition("_")[0] for name, job in slurm.of(*run.ids().values()).items() if job.is_left}:
                 slurm.run("scancel", *left)
                 slurm.wait(*left)
 
@@ -77,9 +77,15 @@ class Submitted:
         """What `status` prints."""
         return self.slurm.run(PROGRAM, "status", self.out)
 
+    def ids(self) -> dict[str, str]:
+        """The numbers of the jobs that were submitted last, by stage."""
+        path = self.out / "cluster" / "jobs.json"
+        stages = json.loads(path.read_text())["stages"] if path.exists() else {}
+        return {stage: entry["job"] for stage, entry in stages.items() if entry["job"] is not None}
+
     def id(self, stage: str) -> str:
         """The number of the stage's job."""
-        return json.loads((self.out / "cluster" / "jobs.json").read_text())["stages"][stage]["job"]
+        return self.ids()[stage]
 
     def wait(self, *stages: str) -> dict[str, Job]:
         """The jobs of these stages once they have ended, by STAGE or, tasks of arrays, STAGE.i; see `Slurm.wait`."""

@@ -18,8 +18,10 @@ from trainings import assert_same_training, train_by_two
 from lattice_flows.exact import ExactU1
 from lattice_flows.workflows.stages import sample_stage
 
-N_CHAINS, N_CONFIGS, BETA = 4, 2000, 1.0
-LAST = N_CHAINS - 1  # the task whose own job id is that of the whole array
+N_CHAINS = {"flow": 4, "hmc": 2}
+N_CONFIGS, BETA = 4000, 1.0
+ON_GPUS = "nodes = 1\nprocesses_per_node = 2\ngpus_per_node = 2"
+LAST = N_CHAINS["hmc"] - 1  # the task whose own job id is that of the whole array
 CARD = f"""
 seed = %d
 [theory]
@@ -36,14 +38,14 @@ monitor_every = 5
 [[ensemble]]
 name = "flow"
 sampler = "flow_metropolis"
-n_chains = {N_CHAINS}
+n_chains = {N_CHAINS["flow"]}
 n_configs = {N_CONFIGS}
 n_thermalisation = 20
 [[ensemble]]
 name = "hmc"
 sampler = "hmc"
 n_md_steps = 6
-n_chains = {N_CHAINS}
+n_chains = {N_CHAINS["hmc"]}
 n_configs = {N_CONFIGS}
 n_thermalisation = 30
 """
@@ -76,7 +78,7 @@ def whole(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, request: pytes
 
 def test_a_dry_run_submits_nothing(slurm: Slurm, tmp_path: Path) -> None:
     before = slurm.jobs().keys()
-    with Submitted.prepare(slurm, tmp_path, CARD % 1, train="processes_per_node = 2") as run:
+    with Submitted.prepare(slurm, tmp_path, CARD % 1, train=ON_GPUS) as run:
         printed = run.submit("--dry-run")
         assert slurm.jobs().keys() == before
         scripts = sorted(run.out.glob("cluster/*.sh"))
@@ -90,7 +92,7 @@ def test_a_dry_run_submits_nothing(slurm: Slurm, tmp_path: Path) -> None:
 
 
 def test_all_stages_finish(whole: Whole) -> None:
-    tasks = {f"sample-{name}.{index}" for name in ("flow", "hmc") for index in range(N_CHAINS)}
+    tasks = {f"sample-{name}.{index}" for name, n in N_CHAINS.items() for index in range(n)}
     assert whole.jobs.keys() == {"train", "analyse"} | tasks
     assert {job.state for job in whole.jobs.values()} == {"COMPLETED"}
     rows = [line.split() for line in whole.run.status().splitlines()[1:]]
@@ -107,7 +109,7 @@ def test_only_what_was_signalled_begins_again(whole: Whole) -> None:
 def test_numbers_agree_with_the_closed_forms(whole: Whole, name: str) -> None:
     summary = json.loads((whole.run.out / "report" / "summary.json").read_text())
     ensemble = summary["ensembles"][name]
-    assert (ensemble["n_chains"], ensemble["n_configs"], ensemble["warnings"]) == (N_CHAINS, N_CONFIGS, [])
+    assert (ensemble["n_chains"], ensemble["n_configs"], ensemble["warnings"]) == (N_CHAINS[name], N_CONFIGS, [])
     exact, wrong = ExactU1(BETA, 16), ExactU1(1.05 * BETA, 16)
     found = ensemble["observables"]
     for observable, value in {
@@ -124,7 +126,7 @@ def test_numbers_agree_with_the_closed_forms(whole: Whole, name: str) -> None:
 def test_tasks_have_the_chains_of_one_process(whole: Whole) -> None:
     """Without a network the same bits, of the task that was stopped too."""
     one = contents(whole.alone / "ensembles" / "hmc.h5")
-    tasks = [contents(whole.run.out / "ensembles" / f"hmc.{index}.h5") for index in range(N_CHAINS)]
+    tasks = [contents(whole.run.out / "ensembles" / f"hmc.{index}.h5") for index in range(N_CHAINS["hmc"])]
     for name in ("fields/theta", "series/action", "series/topological_charge", "series/delta_h"):
         np.testing.assert_array_equal(np.concatenate([task[name] for task in tasks], axis=1), one[name], err_msg=name)
     for name in ("state/sampler/x", "state/sampler/streams"):
