@@ -343,13 +343,14 @@ def _is_first() -> bool:
 def _leave_outcome(status: int, message: str, lost: bool = False) -> None:
     """Tell a job script how the command ended: torchrun's own exit status does not say."""
     file = os.environ.get("LATTICE_FLOWS_OUTCOME")
-    if file is None or (not _is_first() and not message):  # a process that failed with the others is silent
+    stopped = status == EXIT_STOPPED  # torchrun ends the others with the first that has ended: any may be the last
+    if file is None or (not _is_first() and not message and not stopped):
         return
     import json
     from contextlib import suppress
 
     path = Path(file)
-    if lost and path.exists():  # the process that failed has said why
+    if (lost or not message and status) and path.exists():  # another process has said why
         return
     with suppress(OSError):  # a full disk: the exit status still says it
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -389,6 +390,11 @@ def _exit_status(error: Exception) -> tuple[int, str]:
         return EXIT_FAILURE, f"{error.filename or 'output'}: {error.strerror}"
     if isinstance(error, MemoryError):
         return EXIT_FAILURE, "out of memory; ask for fewer chains or a smaller lattice"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, on a GPU
+        return (
+            EXIT_FAILURE,
+            "the GPU is out of memory; lower training.micro_batch, the batch_size, or the chains of a task",
+        )
     _leave_outcome(EXIT_FAILURE, f"{type(error).__name__}: {error}")
     raise error
 

@@ -41,7 +41,7 @@ SCHEDULER_NAMES: tuple[str, ...] = get_args(SchedulerName)
 Line = Annotated[str, AfterValidator(_line)]
 Time = Annotated[str, AfterValidator(_time)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
-Gigabytes = Annotated[float, Field(gt=0, le=1e6)]
+Gigabytes = Annotated[float, Field(ge=0.01, le=1e6)]
 
 
 class _Table(BaseModel):
@@ -150,6 +150,11 @@ def _profile(table: dict[str, Any], text: str) -> Profile:
     )
     if profile.train.nodes > 1 and profile.scheduler != "slurm":
         raise InputError(f"[train]: nodes = {profile.train.nodes}: more than one needs scheduler = 'slurm'")
+    processes, gpus = profile.train.processes_per_node, profile.train.gpus_per_node
+    if 0 < gpus < processes:
+        raise InputError(
+            f"[train]: processes_per_node = {processes}: gpus_per_node = {gpus}: each needs a GPU of its own"
+        )
     for key in _TABLES:
         if seconds(time := getattr(profile, key).time) <= profile.save_seconds:
             raise InputError(f"[{key}]: time = {time!r}: must be longer than save_seconds = {profile.save_seconds}")

@@ -39,18 +39,16 @@ class Scheduler(Protocol):
         """Take them from the queue, and end those that run. Raises SchedulerError."""
 
 
-def call(command: Sequence[str]) -> str:
-    """What a program of the scheduler prints. Raises SchedulerError with what it complains of."""
+def call(command: Sequence[str], patience: float | None = _PATIENCE) -> str:
+    """What a program of the scheduler prints. patience: seconds, None without end. Raises SchedulerError with what it complains of."""
     try:
-        ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, errors="replace", check=False
-        )
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=patience, errors="replace", check=False)
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]}: there is no such program here") from None
     except OSError as error:
         raise SchedulerError(f"{command[0]}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{command[0]}: no answer in {_PATIENCE:.0f} s") from None
+        raise SchedulerError(f"{command[0]}: no answer in {patience:.0f} s") from None
     if ended.returncode:
         lines = [line.strip().removeprefix(f"{command[0]}: ") for line in ended.stderr.splitlines() if line.strip()]
         raise SchedulerError(f"{command[0]}: {'; '.join(lines) or f'ended with status {ended.returncode}'}")

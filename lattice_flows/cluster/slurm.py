@@ -10,7 +10,6 @@ from lattice_flows.cluster.scripts import compressed
 
 _COLUMNS = {"JobArrayID": 40, "State": 20, "RestartCnt": 10, "Reason": 200}  # and their widths
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
-_RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"}
 _ENDS = {
     "COMPLETED": "",
     "FAILED": "",
@@ -98,6 +97,6 @@ def _sacct(ids: Sequence[str]) -> dict[str, Queued]:
 def _queued(state: str, reason: str, requeued: int) -> Queued:
     if state in _WAITING:
         return Queued("waiting", _REASONS.get(reason.strip("()"), f"Slurm says {reason}"), requeued)
-    if state in _RUNNING:
-        return Queued("running", "", requeued)
-    return Queued("ended", _ENDS.get(state, state.lower()), requeued)
+    if state in _ENDS:
+        return Queued("ended", _ENDS[state], requeued)
+    return Queued("running", "", requeued)  # or whatever newer versions call it

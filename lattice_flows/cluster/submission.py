@@ -1,12 +1,11 @@
 """Submit a run: write its scripts, hand what is left to do to the scheduler, keep the ids."""
 
 import fcntl
-import os
 import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
 from lattice_flows.workflows.errors import InputError, unwritable
-from lattice_flows.workflows.folder import RunFolder, open_run
+from lattice_flows.workflows.folder import RunFolder, default_folder, open_run, write_file
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
 _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}
@@ -43,14 +42,17 @@ def submit(
             f"{profile_path}: scheduler = {profile.scheduler!r}: there is no {program} here; "
             "submit from a login node of the cluster, or look at the scripts with --dry-run"
         )
-    held, card = open_run(source, out, overrides)
-    folder = RunFolder(held.path.resolve())
-    with _alone(folder):
-        if not dry_run:
-            _refuse_a_second(folder)
+    folder = RunFolder((source if source.is_dir() else out or default_folder(source)).resolve())
+    with ExitStack() as stack:
+        if begun := folder.card.exists():  # nothing of a run may change while it has jobs
+            stack.enter_context(_alone(folder))
+            _refuse_a_second(folder, dry_run)
+        _, card = open_run(source, out, overrides)
+        if not begun:
+            stack.enter_context(_alone(folder))
         stages = plan(card, profile)
         parts = left_to_do(folder, card, stages)
-        scripts = render(folder, profile, parts, Path.cwd())
+        scripts = render(folder, profile, parts, _directory(folder))
         _write_all({folder.cluster / "profile.toml": profile.text, **scripts})
         if dry_run:
             _show(folder, profile, parts, scripts, console)
@@ -67,7 +69,7 @@ class _Submission:
     def __init__(self, folder: RunFolder, profile: Profile, stages: Sequence[Stage], parts: Sequence[Part]) -> None:
         self.folder, self.profile, self.parts = folder, profile, parts
         entries = {stage.name: Job(_script(stage), list(stage.after), stage.count) for stage in stages}
-        self.jobs = Jobs(profile.scheduler, str(Path.cwd()), entries)
+        self.jobs = Jobs(profile.scheduler, str(_directory(folder)), entries)
 
     def run(self) -> Jobs:
         """Submit all parts, or none."""
@@ -116,7 +118,8 @@ class _Submission:
 
 def _submitted(command: Sequence[str]) -> str:
     """Submit one job. Returns its id, which some sites print with the cluster's name behind it."""
-    if job := call(command).strip().partition(";")[0]:
+    # An answer that comes late is waited for: a job whose id is lost could not be cancelled.
+    if job := call(command, patience=None).strip().partition(";")[0]:
         return job
     raise SchedulerError(f"{command[0]}: printed no job id")
 
@@ -125,14 +128,25 @@ def _script(stage: Stage) -> str:
     return f"cluster/{stage.name}.sh"
 
 
-def _refuse_a_second(folder: RunFolder) -> None:
-    """Raises InputError where jobs of the run are still in a queue: two would work on the same files."""
+def _directory(folder: RunFolder) -> Path:
+    """Where relative paths of the card begin: where the run was first submitted."""
+    jobs = read_jobs(folder)
+    return Path.cwd() if jobs is None else Path(jobs.directory)
+
+
+def _refuse_a_second(folder: RunFolder, dry_run: bool) -> None:
+    """Raises InputError where jobs of the run are still in a queue: two would work on the same files.
+
+    A dry run, which may be far from the scheduler, does without its answer.
+    """
     jobs = read_jobs(folder)
     if jobs is None or not jobs.ids:
         return
     try:
         left = active(folder, jobs)
     except SchedulerError as error:
+        if dry_run:
+            return
         raise InputError(
             f"{folder.path}: was submitted to {jobs.scheduler}, which does not answer ({error}); "
             f"where none of its jobs is left, take {jobs_path(folder)} away"
@@ -208,12 +222,7 @@ def _alone(folder: RunFolder) -> Iterator[None]:
 def _write_all(texts: Mapping[Path, str]) -> None:
     """Replace small files, each at once."""
     for path, text in texts.items():
-        temporary = path.with_name(path.name + ".tmp")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            write_file(path, text)
         except OSError as error:
             raise unwritable(path, error) from None

@@ -16,11 +16,11 @@ from lattice_flows.statistics.replicas import (
     LazyReplicas,
     Series,
     as_replicas,
-    fluctuations,
     mapped,
     require_equal_lengths,
     sizes_of,
 )
+from lattice_flows.statistics.shares import fluctuations
 
 MIN_CHANGES = 20  # of an integer charge, or crossings of any series: with fewer no error is to be trusted
 _EDGES = (0.05, 0.95)  # quantiles that stand for the range of a series

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice_flows.statistics.replicas import Array, Series, as_replicas, fluctuations, largest, pooled_mean, sizes_of
+from lattice_flows.statistics.replicas import Array, Series, as_replicas, sizes_of
+from lattice_flows.statistics.shares import fluctuations, largest, of_replicas, pooled_mean
 from lattice_flows.statistics.windows import (
     WindowRule,
     autocovariance,
@@ -115,6 +116,6 @@ def _error_between_replicas(replicas: Sequence[Array]) -> float:
     if len(replicas) == 1:
         return 0.0
     sizes = np.array(sizes_of(replicas))
-    means = np.array([replica.mean() for replica in replicas])
+    means = of_replicas(lambda rows: rows.mean(axis=-1), replicas)
     spread = means - float(sizes @ means / sizes.sum())
     return math.sqrt(float(sizes @ spread**2) / float(sizes.sum()) / (len(replicas) - 1))

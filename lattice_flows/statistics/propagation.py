@@ -16,13 +16,12 @@ from lattice_flows.statistics.replicas import (
     Array,
     Series,
     as_replicas,
-    largest,
     mapped,
-    pooled_mean,
     require_equal_lengths,
     sizes_of,
     split_replicas,
 )
+from lattice_flows.statistics.shares import largest, pooled_mean
 from lattice_flows.statistics.windows import WindowRule
 
 Function = Callable[..., float]

@@ -1,33 +1,35 @@
-"""Monte Carlo series as replicas, and their lagged products.
+"""Monte Carlo series as replicas.
 
 A replica is one Markov chain. An array (config, chain) holds one replica per column; a list holds replicas of any
 lengths. What follows from replicas value by value is computed when it is asked for (`LazyReplicas`), so that a thousand
-chains of which one series fits into memory can be analysed.
+chains of which one series fits into memory can be analysed; of some replicas at once where they are equally long.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from typing import Any, TypeAlias, overload
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 Series: TypeAlias = np.ndarray | Sequence[np.ndarray] | Sequence[float]
 
 MIN_LENGTH = 4
-_SEGMENT = 2**14
-_ROWS_OF_REPLICAS = 4  # short replicas transformed at once
-_ROWS = 4  # segments transformed at once: they fill the vector units and stay in the cache
 
 
 class LazyReplicas(Sequence[Array]):
-    """Replicas of these lengths, of which compute(k) is number k: no more than one of them is in memory."""
+    """Replicas of these lengths, of which compute(k) is number k: no more than a few of them are in memory.
 
-    def __init__(self, sizes: Sequence[int], compute: Callable[[int], Array]) -> None:
+    rows: of a range of equally long replicas all at once, (m, n); absent, they are computed one by one. Threads may
+        call compute and rows at the same time.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], compute: Callable[[int], Array], rows: Callable[[range], Array] | None = None
+    ) -> None:
         self.sizes = sizes
         self._compute = compute
+        self._rows = rows
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -47,22 +49,41 @@ class LazyReplicas(Sequence[Array]):
     def __iter__(self) -> Iterator[Array]:
         return map(self._compute, range(len(self.sizes)))
 
+    def rows(self, numbers: range) -> Array:
+        """Some equally long replicas, (m, n)."""
+        return _stacked([self._compute(k) for k in numbers]) if self._rows is None else self._rows(numbers)
+
 
 def sizes_of(replicas: Sequence[np.ndarray]) -> list[int]:
     """The lengths of the replicas; computes none of them."""
     return list(replicas.sizes) if isinstance(replicas, LazyReplicas) else [replica.size for replica in replicas]
 
 
+def rows_of(replicas: Sequence[np.ndarray], numbers: range) -> np.ndarray:
+    """Equally long replicas of consecutive numbers, (m, n); not to be changed."""
+    if isinstance(replicas, LazyReplicas):
+        return replicas.rows(numbers)
+    return _stacked(replicas[numbers.start : numbers.stop])
+
+
+def _stacked(replicas: Sequence[np.ndarray]) -> np.ndarray:
+    if len(replicas) == 1:
+        return replicas[0][None]
+    if all(replica.strides == (0,) for replica in replicas):  # one number each, as of weights that are all equal
+        return np.broadcast_to(np.array([replica[:1] for replica in replicas]), (len(replicas), replicas[0].size))
+    return np.stack(replicas)
+
+
 def mapped(function: Callable[..., Any], *several: Sequence[np.ndarray]) -> LazyReplicas:
     """function(a, b, ...) of the replicas a of the first series, b of the second, ..., of equal lengths.
 
-    It gives one value for each value of a replica.
+    It gives one value for each value of a replica, and takes single replicas (n,) and rows of them (m, n) alike.
     """
-    parts = [replicas._compute if isinstance(replicas, LazyReplicas) else replicas.__getitem__ for replicas in several]
-    if len(parts) == 1:
-        (part,) = parts
-        return LazyReplicas(sizes_of(several[0]), lambda k: function(part(k)))
-    return LazyReplicas(sizes_of(several[0]), lambda k: function(*[part(k) for part in parts]))
+    return LazyReplicas(
+        sizes_of(several[0]),
+        lambda k: function(*[replicas[k] for replicas in several]),
+        lambda numbers: function(*[rows_of(replicas, numbers) for replicas in several]),
+    )
 
 
 def split_replicas(series: Series) -> Sequence[Array]:
@@ -112,88 +133,6 @@ def require_equal_lengths(several: Sequence[Sequence[Array]]) -> None:
     lengths = {tuple(sizes_of(replicas)) for replicas in several}
     if len(lengths) != 1:
         raise ValueError(f"series measured on the same configurations have equal lengths, got {sorted(lengths)}")
-
-
-def pooled_mean(replicas: Sequence[Array]) -> float:
-    """The mean over all values of all replicas."""
-    return float(sum(replica.sum() for replica in replicas) / sum(sizes_of(replicas)))
-
-
-def largest(replicas: Sequence[Array]) -> float:
-    """The largest absolute value."""
-    return max(max(float(replica.max()), -float(replica.min())) for replica in replicas)
-
-
-def fluctuations(replicas: Sequence[Array]) -> LazyReplicas:
-    """Each replica minus its own mean, as in pyerrors (hep-lat/0306017 subtracts the common mean)."""
-    return mapped(lambda replica: replica - replica.mean(), replicas)
-
-
-def lagged_products(replicas: Sequence[Array], n_lags: int) -> Array:
-    """sum_i x_i x_{i+t} for t = 0 .. n_lags - 1, over all replicas; x (n,) counts as zero beyond its end.
-
-    Long series are cut into segments that fit the cache. What a segment, padded with zeros, has in itself is the
-    inverse transform of |X|^2, and spectra add up before it: one inverse transform for all segments and replicas of
-    one length. Products across the cuts come from the n_lags values on either side of each. Replicas that are shorter
-    than a segment are transformed several at a time where they are equally long.
-    """
-    products = np.zeros(n_lags)
-    powers: dict[tuple[int, int], Array] = {}  # by (length of the transform, lags wanted of it)
-    for rows in _rows_of_equal_length(replicas, n_lags):
-        n = rows.shape[1]
-        lags = min(n_lags, n)
-        length = _transform_length(n, lags)
-        size = length - lags
-        power = powers.setdefault((length, lags), np.zeros(2 * (length // 2 + 1)))  # squares of real, imaginary, ...
-        if size >= n:
-            power += _squares(rows, length)
-            continue
-        (values,) = rows
-        n_full = n // size
-        for first in range(0, n_full, _ROWS):
-            last = min(first + _ROWS, n_full)
-            power += _squares(values[first * size : last * size].reshape(-1, size), length)
-        power += _squares(values[None, n_full * size :], length) if n_full * size < n else 0.0
-        products += _products_across(values, np.arange(size, n, size), lags)
-    for (length, lags), power in powers.items():
-        products[:lags] += scipy.fft.irfft(power.reshape(-1, 2).sum(axis=1), length)[:lags]
-    return products
-
-
-def _transform_length(n: int, lags: int) -> int:
-    """Of the segments of a replica of n values; n + lags, or a little more, where one segment holds it all."""
-    length = max(_SEGMENT, 1 << (8 * lags).bit_length())
-    return length if length - lags < n else int(scipy.fft.next_fast_len(n + lags, real=True))
-
-
-def _rows_of_equal_length(replicas: Sequence[Array], n_lags: int) -> Iterator[Array]:
-    """Replicas one by one, (1, n), or some of equal length together, (m, n), where each is one segment."""
-    sizes = sizes_of(replicas)
-    for n, group in groupby(range(len(sizes)), key=lambda k: sizes[k]):
-        members = list(group)
-        lags = min(n_lags, n)
-        at_once = _ROWS_OF_REPLICAS if _transform_length(n, lags) - lags >= n else 1
-        for first in range(0, len(members), at_once):
-            some = [replicas[k] for k in members[first : first + at_once]]
-            yield some[0][None] if len(some) == 1 else np.stack(some)
-
-
-def _squares(rows: Array, length: int) -> Array:
-    """Squares of real and imaginary parts, in turns, of the padded transforms of rows, summed over them."""
-    parts = scipy.fft.rfft(rows, length).view(np.float64)  # (row, length + 2)
-    return np.square(parts, out=parts).sum(axis=0)
-
-
-def _products_across(values: Array, cuts: np.ndarray, n_lags: int) -> Array:
-    """sum x_i x_{i+t}, t < n_lags, over the pairs with a cut between them; cuts are more than n_lags apart."""
-    around = np.zeros((cuts.size, 2, n_lags))  # before and behind each cut
-    around[:, 0] = values[cuts[:, None] + np.arange(-n_lags, 0)]
-    behind = cuts[:, None] + np.arange(n_lags)  # beyond the last cut there may be fewer values
-    around[:, 1] = np.where(behind < values.size, values[np.minimum(behind, values.size - 1)], 0.0)
-    before, after = np.moveaxis(scipy.fft.rfft(around, 2 * n_lags), 1, 0)  # (cut, n_lags + 1)
-    spectrum = np.einsum("ck,ck->k", before.conj(), after)
-    spectrum[1::2] *= -1  # those behind are n_lags places further on: half of the period
-    return scipy.fft.irfft(spectrum, 2 * n_lags)[:n_lags]
 
 
 def n_pairs(lengths: Sequence[int], n_lags: int) -> Array:

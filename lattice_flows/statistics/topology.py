@@ -19,9 +19,7 @@ from lattice_flows.statistics.replicas import (
     LazyReplicas,
     Series,
     as_replicas,
-    largest,
     mapped,
-    pooled_mean,
 )
 from lattice_flows.statistics.sectors import (
     FEWEST_IN_SECTOR,
@@ -35,6 +33,7 @@ from lattice_flows.statistics.sectors import (
     require_same_configurations,
     sums_by_charge,
 )
+from lattice_flows.statistics.shares import largest, pooled_mean
 from lattice_flows.statistics.windows import WindowRule
 
 _RESOLVED = 3.0  # errors

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lattice_flows.statistics.replicas import Array, lagged_products, n_pairs, sizes_of
+from lattice_flows.statistics.lagged import lagged_products
+from lattice_flows.statistics.replicas import Array, n_pairs, sizes_of
 
 _FIRST_LAGS = 256  # most windows are shorter; more lags are computed only when this is not enough
 _LAG_GROWTH = 16

@@ -30,8 +30,8 @@ def evaluate(
     with torch.no_grad():
         for start in range(0, n, batch):
             n_now = min(batch, n - start)
-            x, log_q = flow.image(flow.prior.sample(n_now, generator, dtype)[ranks.rows(n_now)])
-            parts.append(ranks.gathered((-action(x) - log_q).double(), n_now).cpu().numpy())
+            z = flow.prior.sample(n_now, generator, dtype)[ranks.rows(n_now)]
+            parts.append(ranks.gathered(_of_latents(flow, action, z), n_now).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -49,5 +49,20 @@ def evaluate_on(
     with torch.no_grad():
         for some in x.split(batch):
             own = some[ranks.rows(len(some))].to(device=device, dtype=dtype)
-            parts.append(ranks.gathered((-action(own) - flow.log_prob(own)).double(), len(some)).cpu().numpy())
+            parts.append(ranks.gathered(_of_configurations(flow, action, own), len(some)).cpu().numpy())
     return np.concatenate(parts)
+
+
+def _of_latents(flow: Flow, action: Action, z: Tensor) -> Tensor:
+    """log_w of the images of z (n, *event), (n,); n is 0 where there are more processes than rows."""
+    if len(z) == 0:
+        return z.new_zeros(0, dtype=torch.float64)
+    x, log_q = flow.image(z)
+    return (-action(x) - log_q).double()
+
+
+def _of_configurations(flow: Flow, action: Action, x: Tensor) -> Tensor:
+    """log_w of x (n, *event), (n,); n may be 0."""
+    if len(x) == 0:
+        return x.new_zeros(0, dtype=torch.float64)
+    return (-action(x) - flow.log_prob(x)).double()

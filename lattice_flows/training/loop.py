@@ -102,8 +102,7 @@ def train(
 
 def _require_shares(settings: TrainingSettings, ranks: Ranks) -> None:
     """Raises TooManyRanks where a rank's share of a batch is less than its objective needs."""
-    reverse = settings.mixture_reverse if settings.objective == "mixture" else settings.objective
-    fewest = ranks.size * (2 if reverse == "reinforce" else 1)
+    fewest = ranks.size * settings.fewest_rows
     if settings.batch_size < fewest:
         raise TooManyRanks(
             f"training.batch_size must be at least {fewest} for {ranks.size} processes, got {settings.batch_size}"

@@ -162,5 +162,7 @@ def _lost_if_broken() -> Iterator[None]:
     """torch tells of a closed connection by several types, all of them RuntimeErrors."""
     try:
         yield
+    except torch.OutOfMemoryError:  # our own
+        raise
     except RuntimeError as error:
         raise RankLost(error) from error

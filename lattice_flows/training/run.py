@@ -68,9 +68,12 @@ class Run:
         """The first weights, where they are inherited, and the loss beyond which the training counts as diverged."""
         if self.settings.init_from is not None:
             self.parent = inherit(self.flow, Path(self.settings.init_from), self.header)
-            self.average.load_state_dict(self.flow.state_dict())
+        # Whatever another node has read meanwhile: all begin with the weights of the first.
+        self.flow.load_state_dict(self.ranks.of_first(lambda: _on_host(self.flow.state_dict())))
+        self.average.load_state_dict(self.flow.state_dict())
         # Training should improve on the flow it starts from; 10 deviations above that loss it diverges.
-        loss, deviation = self.optimiser.first_loss(self.action, _FIRST_SAMPLES, self.monitor_generator, self.dtype)
+        n = max(_FIRST_SAMPLES, self.ranks.size * self.settings.fewest_rows)
+        loss, deviation = self.optimiser.first_loss(self.action, n, self.monitor_generator, self.dtype)
         # Annealing leads away from a start near the target on purpose: then only what is not finite tells.
         if self.settings.anneal == 0.0:
             self.worst_loss = loss + 10.0 * deviation + 10.0
@@ -237,6 +240,10 @@ def check_same(
 def _as_json(table: dict[str, Any]) -> dict[str, Any]:
     """The table as it comes back from a checkpoint: tuples are lists."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
+
+
+def _on_host(weights: Weights) -> Weights:
+    return {name: weight.cpu() for name, weight in weights.items()}
 
 
 def _generator(seed: int, name: str, device: torch.device) -> torch.Generator:

@@ -90,13 +90,18 @@ class TrainingSettings:
             raise ValueError(f"training.anneal must be 0 with {objective}: it learns from configurations of one action")
         if objective == "self_normalised" and self.buffer_size < self.batch_size:
             raise ValueError(f"training.buffer_size must be at least batch_size = {self.batch_size}")
-        reverse = self.mixture_reverse if objective == "mixture" else objective
-        if reverse == "reinforce" and self.batch_size < 2:
+        if self.batch_size < self.fewest_rows:
             raise ValueError("training.batch_size must be at least 2 with reinforce, got 1")
-        if reverse == "reinforce" and self.micro_batch is not None and self.micro_batch < 3:
+        if self.fewest_rows == 2 and self.micro_batch is not None and self.micro_batch < 3:
             raise ValueError(f"training.micro_batch must be at least 3 with reinforce, got {self.micro_batch}")
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ValueError("training.tensorboard = true needs the package tensorboard: pip install tensorboard")
+
+    @property
+    def fewest_rows(self) -> int:
+        """Of a batch, that a process needs for the objective: REINFORCE takes its baseline from the others."""
+        reverse = self.mixture_reverse if self.objective == "mixture" else self.objective
+        return 2 if reverse == "reinforce" else 1
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the run is done, from 0 to 1."""

@@ -97,6 +97,7 @@ def flow_summary(folder: RunFolder, card: Card) -> Summary:
         **weights,
         "log_z_exact": exact.log_z if exact else None,
         "train_seconds": checkpoint.train_seconds,
+        "train_processes": checkpoint.processes,
         "n_steps": checkpoint.step,
         "n_parameters": sum(weight.numel() for weight in checkpoint.average.values()),
         "observables": observables,

@@ -49,10 +49,20 @@ def resolve_device(name: str) -> torch.device:
     full_precision()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda:") and os.environ.get("LOCAL_WORLD_SIZE", "1") not in ("", "1"):
+        raise InputError(f"device = {name!r}: several processes would share it; with torchrun use 'cuda' or 'auto'")
     device = _own_gpu() if name == "cuda" and torch.cuda.is_available() else torch.device(name)
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise InputError(f"device = {name!r}: not on this machine; use 'auto' or 'cpu'")
     return device
+
+
+def device_for_analysis(name: str) -> torch.device:
+    """The card's device where it is here, else the CPU: a run of GPUs may be analysed anywhere."""
+    try:
+        return resolve_device(name)
+    except InputError:
+        return torch.device("cpu")
 
 
 def full_precision() -> None:

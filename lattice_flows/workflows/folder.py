@@ -180,10 +180,10 @@ def claim(folder: RunFolder, card: Card) -> Card:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if card.overrides:
-            _write(folder.overrides, json.dumps(card.overrides))
+            write_file(folder.overrides, json.dumps(card.overrides))
         else:
             folder.overrides.unlink(missing_ok=True)
-        _write(folder.card, card.text)
+        write_file(folder.card, card.text)
     except OSError as error:
         raise unwritable(folder.path, error) from None
     return card
@@ -195,7 +195,7 @@ def _identity(card: Card) -> Card:
     return replace(card, text="", overrides=(), ensembles=ensembles)
 
 
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """Replace a small file at once. Several processes may do so with the same text."""
     temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     try:

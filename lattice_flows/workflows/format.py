@@ -235,9 +235,9 @@ def training_cost(flow: Summary) -> str:
     """Parameters and seconds, in half a line."""
     if not flow["n_parameters"]:
         return "no parameters, so nothing to train"
-    return (
-        f"{flow['n_parameters']} parameters, {number(flow['train_seconds'], 2)} s of training ({flow['n_steps']} steps)"
-    )
+    n = flow["train_processes"]
+    steps = f"{flow['n_steps']} steps{f' of {n} processes' if n > 1 else ''}"
+    return f"{flow['n_parameters']} parameters, {number(flow['train_seconds'], 2)} s of training ({steps})"
 
 
 def flow_line(flow: Summary) -> str:

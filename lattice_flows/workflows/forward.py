@@ -12,7 +12,7 @@ from lattice_flows.statistics import forward_ess
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 from lattice_flows.workflows.assemble import load_flow
 from lattice_flows.workflows.card import Card
-from lattice_flows.workflows.compute import resolve_device
+from lattice_flows.workflows.compute import device_for_analysis
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.format import ess
 from lattice_flows.workflows.replicas import Replicas
@@ -46,7 +46,7 @@ def forward_summary(
     ]
     if not independent:
         return {"forward": {}}
-    trained, _ = load_flow(card, folder.flow / CHECKPOINT_NAME, resolve_device(card.device))
+    trained, _ = load_flow(card, folder.flow / CHECKPOINT_NAME, device_for_analysis(card.device))
     forward = {
         group.name: _figures(_log_weights(group, card, trained), flow, _moves(ensemble))
         for group, ensemble in independent

@@ -80,10 +80,8 @@ def sample_stage(
 def analyse_stage(source: Path, out: Path | None, selection: Selection, console: Console) -> Summary:
     """Only analyse what the run holds so far, what is selected of it, and write its report."""
     folder, card = find_run(source, out)
-    with stop_on_signals() as stop:
-        summary = _report(folder, card, selection, console)
-        stop.raise_if_set()
-    return summary
+    with stop_on_signals():  # it takes less than the time between a signal and the kill
+        return _report(folder, card, selection, console)
 
 
 def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: Selection, console: Console) -> Summary:

@@ -61,6 +61,8 @@ def _train(
     folder: RunFolder, card: Card, held: Checkpoint | None, stop: StopRequest, console: Console, ranks: Ranks
 ) -> None:
     data = None if card.training.data is None else training_data(card.training.data, card.theory)
+    if data is not None and ranks.of_first(lambda: data.identity) != data.identity:
+        raise InputError(f"training.data = {card.training.data!r}: rank {ranks.rank} reads other data than rank 0")
     header = _header(card, data, held)
     flow = _flow(card)
     settings = card.training

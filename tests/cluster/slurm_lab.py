@@ -1,4 +1,4 @@
-"""A real Slurm of one node on this machine, as tests use it."""
+"""A real Slurm on this machine, as tests use it."""
 
 import os
 import shutil

@@ -83,7 +83,7 @@ start() {
     mkdir -p "$lab/munge" "$lab/state"
     (umask 077 && head -c 128 /dev/urandom >"$lab/munge/key")
     configuration >"$lab/slurm.conf"
-    for gpu in 0 1; do mknod "$lab/gpu$gpu" c 1 3; done # what /dev/null is
+    for gpu in 0 1; do mknod "$lab/gpu$gpu" c 1 3 || touch "$lab/gpu$gpu"; done # what /dev/null is, where containers may
     echo "Name=gpu File=$lab/gpu[0-1]" >"$lab/gres.conf"
     # --force: the folders of a test are closed to other users, which munged does not like.
     munged --foreground --force --key-file="$lab/munge/key" --socket="$lab/munge/socket" --pid-file="$lab/munge/pid" \

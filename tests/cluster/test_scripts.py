@@ -137,7 +137,7 @@ def test_training_on_several_nodes_goes_through_srun(card, tmp_path):
     profile = parse_profile(WHOLE.replace("[train]", "[train]\nnodes = 3"))
     train = " ".join(scripts_of(card, profile, tmp_path / "run", tmp_path)["train.sh"].replace("\\\n", " ").split())
     assert "srun --nodes=3 --ntasks-per-node=1 --cpus-per-task=32 --kill-on-bad-exit=1 bash " in train
-    assert "torchrun.sh --nnodes=3 --nproc-per-node=4 --max-restarts=0 --rdzv-backend=c10d" in train
+    assert "torchrun.sh --nnodes=3 --nproc-per-node=4 --max-restarts=0 --master-addr=" in train
     assert f"--no-python lattice-flows train {tmp_path}/run &" in train
 
 
@@ -263,6 +263,15 @@ def test_term_stops_the_program_for_good(script, programs):
     assert script("train").signalled(signal.SIGTERM)[0] == 75
     assert (programs.home / "heard.0").read_text() == "SIGTERM"
     assert programs.calls("scontrol") == []
+
+
+def test_term_to_a_job_that_is_not_cancelled_requeues_it(script, programs):
+    """A job of higher priority needs its node: Slurm sends TERM first."""
+    programs.install("squeue", '#!/bin/bash\necho "$*" >>@HOME@/squeue\necho RUNNING\n')
+    programs.lattice_flows("wait_for_signal(); end(75, left=75)")
+    assert script("sample-flow_hmc").signalled(signal.SIGTERM, **TASK)[0] == 75
+    assert programs.calls("squeue") == ["--noheader --jobs=102_3 --format=%T"]
+    assert programs.calls("scontrol") == ["requeue 102_3"]
 
 
 def test_a_job_that_stopped_by_itself_is_not_requeued(script, programs):

@@ -141,6 +141,28 @@ def test_a_run_that_has_jobs_is_refused(programs, submitted, tmp_path):
     assert len(programs.calls("sbatch")) == 4
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_run_that_has_jobs_stays_as_it_is(programs, submitted, tmp_path, dry_run):
+    """Neither its card nor the scripts that its jobs may still read are touched."""
+    submitted(CLASSICAL)
+    programs.queue(("101_0", "NEWFANGLED", 0, "None"))  # what is not known to have ended has not
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    with pytest.raises(InputError, match=r"still has jobs \(101\)"):
+        submitted(
+            None, SLURM.replace("chains_per_task", "# chains_per_task"), dry_run, ("ensemble.hmc.n_configs=9999",)
+        )
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()} == before
+
+
+def test_paths_of_the_card_begin_where_it_was_first_submitted(submitted, tmp_path, monkeypatch):
+    submitted(CLASSICAL)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "run").symlink_to(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    submit(Path("run"), tmp_path / "profile.toml", None, (), False, Console(file=StringIO()))
+    assert f"\ncd {tmp_path} ||" in (tmp_path / "run" / "cluster" / "analyse.sh").read_text()
+
+
 def test_a_run_whose_scheduler_does_not_answer_is_refused(programs, submitted, tmp_path):
     submitted(CLASSICAL)
     programs.install(

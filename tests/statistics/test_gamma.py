@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lattice_flows.statistics import autocorrelation, derived, gamma_method, ratio, reweighted
-from lattice_flows.statistics.replicas import lagged_products
+from lattice_flows.statistics.lagged import lagged_products
 
 LENGTHS = [(4000,), (1000, 777, 500), (300, 20, 5), (5, 9), (1000,) * 4]
 N_SERIES = 400

@@ -15,6 +15,7 @@ from lattice_flows.training import (
     TooManyRanks,
     TrainingSettings,
     evaluate,
+    evaluate_on,
     launched_ranks,
     optimise,
     train,
@@ -157,3 +158,20 @@ def test_an_environment_that_torchrun_did_not_make(rank: str, size: str, monkeyp
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(LaunchError, match="torchrun"):
         launched_ranks()
+
+
+@pytest.mark.parametrize("n", [1, 257])
+def test_more_processes_than_rows(n: int, seed: int) -> None:
+    """The last chunk of an evaluation may hold fewer rows than there are processes."""
+
+    class Separate(Ranks):
+        def gathered(self, own: Tensor, n: int) -> Tensor:
+            return own
+
+    flow = projection_flow((4, 4)).double()
+    whole = evaluate(flow, ACTION, n, torch.Generator().manual_seed(seed))
+    shares = [evaluate(flow, ACTION, n, torch.Generator().manual_seed(seed), ranks=Separate(k, 3)) for k in range(3)]
+    assert sum(len(share) for share in shares) == len(whole)
+    data = flow.prior.sample(n, torch.Generator().manual_seed(seed))
+    shares = [evaluate_on(flow, ACTION, data, ranks=Separate(k, 3)) for k in range(3)]
+    assert sum(len(share) for share in shares) == n

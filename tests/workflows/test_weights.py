@@ -24,7 +24,13 @@ def log_normal(rng, sigma, n=N):
 
 def flow_of(log_w, **more):
     """The flow's part of a summary, as far as its line needs it."""
-    known = {"log_z_exact": None, "n_parameters": 123456, "train_seconds": 12345.6, "n_steps": 123456}
+    known = {
+        "log_z_exact": None,
+        "n_parameters": 123456,
+        "train_seconds": 12345.6,
+        "train_processes": 1,
+        "n_steps": 123456,
+    }
     return {**weights_summary(log_w), **known, **more}
 
 

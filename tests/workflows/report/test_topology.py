@@ -215,7 +215,7 @@ def test_findings_name_value_doubt_and_cost():
     stuck = {**one, "frozen": True, "seconds_per_independent_config_at_least": 7.0}
     flow = {"ess": 0.5, "ess_error": 0.011, "n_samples": 2000, "largest_weight_share": 0.002, "pareto_k": 0.312,
             "largest_weight_over_mean": 4.0, "reliable": True, "dominated": False, "n_parameters": 321, "n_steps": 1200,
-            "train_seconds": 60.0}  # fmt: skip
+            "train_seconds": 60.0, "train_processes": 1}  # fmt: skip
     told = dict(findings({"flow": flow, "ensembles": {"stuck": stuck, "one": one}}))
     assert list(told) == ["trained flow", "one", "stuck"]
     assert told["trained flow"] == (
