@@ -4,6 +4,7 @@ HDF5 itself never writes to a disk here: it crashes the process when a disk is f
 lost by a kill.
 """
 
+import functools
 import io
 import os
 import signal
@@ -29,7 +30,16 @@ Build = Callable[[h5py.File], Iterator[None]]  # fills the file, and yields now 
 
 def open_file(path: Path) -> h5py.File:
     """The HDF5 file `path`, to be read."""
-    return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+    return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=_reading()))
+
+
+@functools.cache
+def _reading() -> h5py.h5p.PropFAID:
+    """What h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) takes, which makes it anew for each file."""
+    properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    metadata, slots, _, preemption = properties.get_cache()
+    properties.set_cache(metadata, slots, CHUNK_CACHE, preemption)
+    return properties
 
 
 def temporary_path(path: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 from lattice_flows.ensembles.errors import EnsembleError
 
 _TEXT = h5py.string_dtype()
+_TEXT_ID = h5py.h5t.py_create(_TEXT)
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,24 @@ def survey(file: h5py.File) -> Survey:
 
 
 def root_attributes(file: h5py.File) -> dict[str, Any]:
-    """As dict(file.attrs), in less than half the time where they are texts and numbers of eight bytes."""
-    found = {}
-    for name in file.attrs:
-        attribute = h5py.h5a.open(file.id, name.encode())
-        kind, shape = attribute.get_type(), attribute.shape
-        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and shape == ():
-            text = np.zeros((), _TEXT)
-            attribute.read(text)
-            found[name] = bytes(text[()]).decode("utf-8", "surrogateescape")
-        else:
-            found[name] = file.attrs[name]
-    return found
+    """As dict(file.attrs), in a fifth of the time where they are texts and numbers."""
+    names: list[bytes] = []
+    h5py.h5a.iterate(file.id, lambda name, *_: names.append(name))
+    return {name.decode("utf-8", "surrogateescape"): _root_attribute(file, name) for name in names}
+
+
+def _root_attribute(file: h5py.File, name: bytes) -> Any:
+    attribute = h5py.h5a.open(file.id, name)
+    kind = attribute.get_type()
+    if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str() and attribute.shape == ():
+        text = np.zeros((), _TEXT)
+        attribute.read(text, mtype=_TEXT_ID)
+        return bytes(text[()]).decode("utf-8", "surrogateescape")
+    if isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)) and attribute.get_storage_size():
+        values = np.empty(attribute.shape, kind.dtype)
+        attribute.read(values)
+        return values[()]
+    return file.attrs[name.decode("utf-8", "surrogateescape")]
 
 
 def integer_attribute(dataset: h5py.h5d.DatasetID, name: str, default: int) -> int:

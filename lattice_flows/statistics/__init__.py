@@ -9,6 +9,7 @@ from lattice_flows.statistics.diagnostics import (
     covariance_of_means,
     pull,
     r_hat,
+    r_hat_and_crossings,
 )
 from lattice_flows.statistics.free_energy import log_z_differences
 from lattice_flows.statistics.gamma import AutocorrelationFunction, Estimate, autocorrelation, gamma_method
@@ -87,6 +88,7 @@ __all__ = [
     "pareto_k",
     "pull",
     "r_hat",
+    "r_hat_and_crossings",
     "ratio",
     "reweighted",
     "sector_means",

@@ -20,7 +20,7 @@ from lattice_flows.statistics.replicas import (
     require_equal_lengths,
     sizes_of,
 )
-from lattice_flows.statistics.shares import fluctuations
+from lattice_flows.statistics.shares import fluctuations, of_replicas
 
 MIN_CHANGES = 20  # of an integer charge, or crossings of any series: with fewer no error is to be trusted
 _EDGES = (0.05, 0.95)  # quantiles that stand for the range of a series
@@ -62,26 +62,47 @@ def _r_hat_of_chains(chains: Sequence[np.ndarray]) -> float:
     if sum(sizes_of(chains)) <= _MANY or n < MIN_LENGTH:
         return r_hat(np.stack([np.asarray(chain) for chain in chains], axis=1))
     every = as_replicas(chains)
-    require_equal_lengths([every, mapped(lambda chain: chain, [every[0]] * len(every))])
+    if len(set(sizes_of(every))) > 1:
+        raise ValueError(f"r_hat needs chains of equal lengths, got {sorted(set(sizes_of(every)))}")
     half = n // 2
     if n % 2:  # the middle value belongs to neither half
         odd = every
         every = LazyReplicas([2 * half] * len(odd), lambda k: np.delete(odd[k], half))
     pooled = Pooled(every)
-    (median,) = pooled.quantiles([0.5])
+    return _r_hat_of_many(every, pooled, *pooled.quantiles([0.5]))
+
+
+def _r_hat_of_many(every: Sequence[Array], pooled: Pooled, median: float) -> float:
+    """Of chains of an even number of values each."""
     folded = mapped(lambda chain: np.abs(chain - median), every)
     return float(np.fmax(_r_hat_of_halves(every, pooled), _r_hat_of_halves(folded, Pooled(folded))))
+
+
+def r_hat_and_crossings(chains: Sequence[np.ndarray]) -> tuple[float, int]:
+    """`r_hat` and `count_crossings` of chains of equal lengths; of many values in fewer passes over them."""
+    sizes = sizes_of(chains)
+    if sum(sizes) <= _MANY or min(sizes) < MIN_LENGTH or sizes[0] % 2 or len(set(sizes)) > 1 or len(sizes) == 1:
+        return r_hat(chains) if len(sizes) > 1 else math.nan, count_crossings(chains)
+    every = as_replicas(chains)
+    pooled = Pooled(every)
+    bottom, median, top = pooled.quantiles([_EDGES[0], 0.5, _EDGES[1]])
+    if bottom == top:
+        bottom, top = pooled.low, pooled.high
+    return _r_hat_of_many(every, pooled, median), _crossings(every, bottom, top)
 
 
 def _r_hat_of_halves(chains: Sequence[Array], pooled: Pooled) -> float:
     if not pooled.is_fine:
         halves = [half for chain in chains for half in chain.reshape(2, -1)]
         return _plain_r_hat(_rank_normalised(np.stack(halves, axis=1)))
-    scores, figures = pooled.normal_scores(), []
-    for chain in chains:
-        z = scores(chain).reshape(2, -1)  # the halves
-        figures.append((z.mean(axis=1), z.var(axis=1, ddof=1), z.min(axis=1), z.max(axis=1)))  # (2,) each
-    return _r_hat_of_moments(z.shape[1], *np.concatenate(figures, axis=1))
+    scores = pooled.normal_scores()
+
+    def of_rows(rows: Array) -> Array:
+        z = scores(rows).reshape(len(rows), 2, -1)  # the halves
+        return np.stack([z.mean(axis=2), z.var(axis=2, ddof=1), z.min(axis=2), z.max(axis=2)], axis=1)
+
+    figures = of_replicas(of_rows, chains)  # (n_chains, 4, 2)
+    return _r_hat_of_moments(sizes_of(chains)[0] // 2, *np.moveaxis(figures, 1, 0).reshape(4, -1))
 
 
 def count_changes(charge: ArrayLike) -> int:
@@ -116,11 +137,19 @@ def count_crossings(series: Series, odd: bool = False) -> int:
     in different places.
     """
     replicas = as_replicas(series)
-    bottom, top = _range_of(replicas, odd)
+    return _crossings(replicas, *_range_of(replicas, odd))
+
+
+def _crossings(replicas: Sequence[Array], bottom: float, top: float) -> int:
+    """Between the outer thirds of this range."""
     if bottom == top:
         return 0
     low, high = bottom + (top - bottom) / 3, top - (top - bottom) / 3
-    return sum(_passages(replica, low, high) for replica in replicas)
+
+    def of_rows(rows: Array) -> np.ndarray:
+        return np.array([_passages(values, low, high) for values in rows])
+
+    return int(of_replicas(of_rows, replicas).sum())
 
 
 def _range_of(replicas: Sequence[Array], odd: bool) -> tuple[float, float]:

@@ -7,16 +7,18 @@ says no; equal values do no harm, for they share their mean rank anyway.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from lattice_flows.statistics.replicas import Array, mapped, sizes_of
+from lattice_flows.statistics.replicas import Array, rows_of, sizes_of
+from lattice_flows.statistics.shares import in_shares, of_replicas
 
 N_BINS = 2**19
-_AT_ONCE = 10**6  # values that are counted before the counts are added up
+_AT_ONCE = 2**18  # values that are counted before the counts are added up
 _CROWDED = 100.0  # values in the bin of a value, on average
 
 
@@ -29,17 +31,27 @@ class Pooled:
     def __init__(self, replicas: Sequence[Array]) -> None:
         self._replicas = replicas
         self.size = sum(sizes_of(replicas))
-        ends = np.array([(replica.min(), replica.max()) for replica in replicas])
+        ends = of_replicas(lambda rows: np.stack([rows.min(axis=-1), rows.max(axis=-1)], axis=-1), replicas)
         self.low, self.high = float(ends[:, 0].min()), float(ends[:, 1].max())
         width = self.high - self.low
         self._scale = (N_BINS - 1) / width if width > 0 and math.isfinite((N_BINS - 1) / width) else 0.0
         self._counts = np.zeros(N_BINS, np.int64)
-        for bins in _blocks(mapped(self._bins, replicas)):
-            self._counts += np.bincount(bins, minlength=N_BINS)
+        self._adding = threading.Lock()
+        in_shares(self._count, replicas)
         counts = self._counts.astype(np.float64)
         is_crowded = float(counts @ counts) > _CROWDED * self.size
         self._equals = self._only_equals() if is_crowded else None
         self.is_fine = not is_crowded or self._equals is not None
+
+    def _count(self, blocks: list[range]) -> None:
+        at_once: list[NDArray[np.int64]] = []
+        for number, block in enumerate(blocks, 1):
+            at_once.append(self._bins(rows_of(self._replicas, block)).ravel())
+            if sum(bins.size for bins in at_once) >= _AT_ONCE or number == len(blocks):
+                counts = np.bincount(np.concatenate(at_once), minlength=N_BINS)
+                at_once.clear()
+                with self._adding:
+                    self._counts += counts
 
     def _bins(self, values: Array) -> NDArray[np.int64]:
         places = values - self.low
@@ -48,11 +60,20 @@ class Pooled:
 
     def _only_equals(self) -> Array | None:
         """The value in each bin, where all in a bin are equal; None where they are not."""
-        example = np.zeros(N_BINS)
-        for replica in self._replicas:
-            example[self._bins(replica)] = replica
-        same = all((example[self._bins(replica)] == replica).all() for replica in self._replicas)
-        return example if same else None
+        example = np.full(N_BINS, np.nan)
+
+        def is_same(blocks: list[range]) -> bool:
+            for block in blocks:
+                rows = rows_of(self._replicas, block)
+                bins = self._bins(rows)
+                with self._adding:
+                    first = np.isnan(example[bins])
+                    example[bins[first]] = rows[first]
+                    if not (example[bins] == rows).all():
+                        return False
+            return True
+
+        return example if all(in_shares(is_same, self._replicas)) else None
 
     def quantiles(self, fractions: Sequence[float]) -> list[float]:
         """Linear between the two nearest values, as np.quantile."""
@@ -72,10 +93,15 @@ class Pooled:
         if self._equals is not None:
             return [float(self._equals[b]) for b in at]
         inside: dict[int, list[Array]] = {int(b): [] for b in at}
-        for replica in self._replicas:
-            bins = self._bins(replica)
-            for b, values in inside.items():
-                values.append(replica[bins == b])
+
+        def collect(blocks: list[range]) -> None:
+            for block in blocks:
+                rows = rows_of(self._replicas, block)
+                bins = self._bins(rows)
+                for b, values in inside.items():
+                    values.append(rows[bins == b])  # in any order: they are sorted below
+
+        in_shares(collect, self._replicas)
         ranks = [number - (int(below[b - 1]) if b else 0) for number, b in zip(numbers, at)]
         return [float(np.partition(np.concatenate(inside[int(b)]), rank)[rank]) for b, rank in zip(at, ranks)]
 
@@ -93,17 +119,3 @@ class NormalScores:
 
     def __call__(self, values: Array) -> Array:
         return self._table[self._pooled._bins(values)]
-
-
-def _blocks(replicas: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """All values, about so many at once."""
-    some: list[np.ndarray] = []
-    n = 0
-    for replica in replicas:
-        some.append(replica)
-        n += replica.size
-        if n >= _AT_ONCE:
-            yield np.concatenate(some)
-            some, n = [], 0
-    if some:
-        yield np.concatenate(some)

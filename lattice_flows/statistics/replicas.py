@@ -67,11 +67,24 @@ def rows_of(replicas: Sequence[np.ndarray], numbers: range) -> np.ndarray:
 
 
 def _stacked(replicas: Sequence[np.ndarray]) -> np.ndarray:
+    """Without a copy where they lie one behind the other in one piece of memory, or hold one number each."""
+    first, whole = replicas[0], replicas[0].base
     if len(replicas) == 1:
-        return replicas[0][None]
+        return first[None]
+    if isinstance(whole, np.ndarray) and whole.ndim == 1 and whole.dtype == first.dtype and whole.flags.c_contiguous:
+        start = (_address(first) - _address(whole)) // max(whole.itemsize, 1)
+        places = [_address(first) + k * first.nbytes for k in range(len(replicas))]
+        if all(r.base is whole and r.flags.c_contiguous and r.dtype == first.dtype for r in replicas) and places == [
+            _address(r) for r in replicas
+        ]:
+            return whole[start : start + len(replicas) * first.size].reshape(len(replicas), -1)
     if all(replica.strides == (0,) for replica in replicas):  # one number each, as of weights that are all equal
         return np.broadcast_to(np.array([replica[:1] for replica in replicas]), (len(replicas), replicas[0].size))
     return np.stack(replicas)
+
+
+def _address(values: np.ndarray) -> int:
+    return values.__array_interface__["data"][0]
 
 
 def mapped(function: Callable[..., Any], *several: Sequence[np.ndarray]) -> LazyReplicas:

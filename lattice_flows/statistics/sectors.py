@@ -100,9 +100,11 @@ def sums_by_charge(charges: Charges, weights: Sequence[Array]) -> tuple[int, Arr
     counts, sums, squares = np.zeros((3, n))
     for c, w in zip(charges, weights):
         k = c - first
-        counts += np.bincount(k, minlength=n)
-        sums += np.bincount(k, w, minlength=n)
-        squares += np.bincount(k, w**2, minlength=n)
+        found = np.bincount(k, minlength=n)
+        counts += found
+        is_one_weight = w.strides == (0,)
+        sums += found * w[0] if is_one_weight else np.bincount(k, w, minlength=n)
+        squares += found * w[0] ** 2 if is_one_weight else np.bincount(k, w**2, minlength=n)
     return first, counts, sums, squares
 
 

@@ -1,6 +1,6 @@
 """Work on replicas by several threads, whose results do not depend on the number of threads.
 
-Blocks are equally long replicas that lie next to each other, so many that they stay in the cache. A share is some
+Blocks are equally long replicas that lie next to each other. A share is some
 blocks in a row; how replicas are dealt to blocks and blocks to shares follows from their lengths alone.
 """
 
@@ -8,7 +8,7 @@ import contextvars
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -19,10 +19,12 @@ T = TypeVar("T")
 
 _LONG = 2**14  # a replica of more values is a block of its own
 _ROWS = 4  # they fill the vector units
-_BLOCK = 2**15  # values of shorter replicas
+_BLOCK = 2**17  # values of shorter replicas: fewer calls, between which threads wait for one another
 _N_SHARES = 16
 _FEW = 2**18  # values that are not worth a second thread
-_MOST_THREADS = 8  # each takes some memory
+_MOST_THREADS = 2  # more would wait for the interpreter, and each takes some memory
+
+np.empty(2**22, np.uint8)  # glibc gives back what is freed, to be cleared anew, unless something as large was before
 
 
 def blocks_of(sizes: Sequence[int]) -> list[range]:
@@ -41,7 +43,7 @@ def in_shares(function: Callable[[list[range]], T], replicas: Sequence[np.ndarra
     sizes = sizes_of(replicas)
     blocks = blocks_of(sizes)
     cuts = [k * len(blocks) // _N_SHARES for k in range(_N_SHARES + 1)]
-    shares = [blocks[first:last] for first, last in zip(cuts, cuts[1:]) if first < last]
+    shares = [blocks[first:last] for first, last in pairwise(cuts) if first < last]
     n_threads = min(_n_threads(), len(shares)) if sum(sizes) > _FEW else 1
     if n_threads == 1:
         return [function(share) for share in shares]

@@ -20,6 +20,7 @@ from lattice_flows.statistics import (
     mapped,
     pull,
     r_hat,
+    r_hat_and_crossings,
     sizes_of,
 )
 from lattice_flows.workflows.assemble import oracle
@@ -144,33 +145,34 @@ def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
     return ""
 
 
-def _equally_long(chains: Chains) -> LazyReplicas:
-    """The beginnings of all chains, as long as the shortest is."""
+def _agreement_and_crossings(chains: Chains) -> tuple[float, int]:
+    """Where lengths differ, R-hat is that of the beginnings of all chains, as long as the shortest is."""
     n = min(sizes_of(chains))
-    return LazyReplicas([n] * len(chains), lambda k: chains[k][:n])
+    if n == max(sizes_of(chains)):
+        return r_hat_and_crossings(chains)
+    return r_hat(LazyReplicas([n] * len(chains), lambda k: chains[k][:n])), count_crossings(chains)
 
 
 class _Looks:
     """How well chains agree and how often they went through their range, of each term once."""
 
     def __init__(self) -> None:
-        self._agreement: dict[Term, float] = {}
-        self._crossings: dict[Term, int] = {}
+        self._found: dict[Term, tuple[float, int]] = {}
+
+    def _of(self, quantity: Quantity, terms: list[Chains]) -> list[tuple[float, int]]:
+        for term, chains in zip(quantity.terms, terms):
+            if term not in self._found:
+                self._found[term] = _agreement_and_crossings(chains)
+        return [self._found[term] for term in quantity.terms]
 
     def agreement(self, quantity: Quantity, terms: list[Chains]) -> float:
         """The largest R-hat of the terms; nan where none is defined."""
-        for term, chains in zip(quantity.terms, terms):
-            if term not in self._agreement:
-                self._agreement[term] = r_hat(_equally_long(chains)) if len(chains) > 1 else math.nan
-        found = [self._agreement[term] for term in quantity.terms]
+        found = [agreement for agreement, _ in self._of(quantity, terms)]
         return float(np.nanmax(found)) if not np.isnan(found).all() else math.nan
 
     def crossings(self, quantity: Quantity, terms: list[Chains]) -> int:
         """The fewest of the terms."""
-        for term, chains in zip(quantity.terms, terms):
-            if term not in self._crossings:
-                self._crossings[term] = count_crossings(chains)
-        return min(self._crossings[term] for term in quantity.terms)
+        return min(crossings for _, crossings in self._of(quantity, terms))
 
 
 def _doubts(

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -146,10 +147,12 @@ class Replicas:
             return self.series(name)
         places = [(k, column) for k, file in enumerate(self.files) for column in range(file.n_chains)]
         sizes = [self._rows(self.files[k], name).size for k, _ in places]
+        one_by_one = threading.Lock()  # the file that is open changes
 
         def chain(number: int) -> np.ndarray:
             k, column = places[number]
-            return self._values(k, name)[:, column]
+            with one_by_one:
+                return self._values(k, name)[:, column]
 
         return LazyReplicas(sizes, chain)
 
