@@ -350,7 +350,7 @@ def _leave_outcome(status: int, message: str, lost: bool = False) -> None:
     from contextlib import suppress
 
     path = Path(file)
-    if (lost or not message and status) and path.exists():  # another process has said why
+    if (lost or (status and not message)) and path.exists():  # another process has said why
         return
     with suppress(OSError):  # a full disk: the exit status still says it
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

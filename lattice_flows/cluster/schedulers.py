@@ -40,7 +40,10 @@ class Scheduler(Protocol):
 
 
 def call(command: Sequence[str], patience: float | None = _PATIENCE) -> str:
-    """What a program of the scheduler prints. patience: seconds, None without end. Raises SchedulerError with what it complains of."""
+    """What a program of the scheduler prints. patience: seconds, None without end.
+
+    Raises SchedulerError with what it complains of.
+    """
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=patience, errors="replace", check=False)
     except FileNotFoundError:
