@@ -55,7 +55,7 @@ def _print_nowhere() -> None:
 
 @app.callback()
 def _alone(context: typer.Context) -> None:
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1") and context.invoked_subcommand != "train":
+    if _is_one_of_several() and context.invoked_subcommand != "train":
         from lattice_flows.workflows.errors import InputError
 
         raise InputError(
@@ -79,6 +79,7 @@ def run(
     if source is not None and file is None:
         from lattice_flows.workflows.stages import run as run_card
 
+        _require_no_jobs(source, out)
         _print_summary(run_card(source, out, overrides or [], console), console)
         return
     if source is not None or file is None:
@@ -91,11 +92,20 @@ def run(
         raise typer.Exit(EXIT_FAILURE)
 
 
+def _require_no_jobs(source: Path, out: Path | None) -> None:
+    """Two at work on one run would be in each other's way; this is its job itself where a script started it."""
+    if "LATTICE_FLOWS_OUTCOME" not in os.environ and not _is_one_of_several():
+        from lattice_flows.cluster import require_no_jobs
+
+        require_no_jobs(source, out)
+
+
 @app.command()
 def train(source: Source, out: Out = None, overrides: Overrides = None) -> None:
     """Train the card's flow."""
     from lattice_flows.workflows.stages import train_stage
 
+    _require_no_jobs(source, out)
     train_stage(source, out, overrides or [], _console())
 
 
@@ -113,6 +123,7 @@ def sample(
     from lattice_flows.workflows.stages import sample_stage
     from lattice_flows.workflows.tasks import parse_task
 
+    _require_no_jobs(source, out)
     share = None if task is None else parse_task(task)
     sample_stage(source, out, overrides or [], ensemble or [], _console(), share)
 
@@ -230,7 +241,12 @@ def watch(
 @app.command()
 def submit(
     source: Source,
-    cluster: Annotated[Path, typer.Option(metavar="PROFILE", help="How jobs are made there: runs/cluster/*.toml.")],
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PROFILE", help="How jobs are made there: runs/cluster/*.toml; that of the run where absent."
+        ),
+    ] = None,
     out: Out = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and print the job scripts only.")] = False,
@@ -333,6 +349,11 @@ def main() -> None:
         print(f"lattice-flows: {message}", file=sys.stderr)
     _leave_outcome(status, message, lost)
     sys.exit(status)
+
+
+def _is_one_of_several() -> bool:
+    """Whether torchrun started this process with others."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def _is_first() -> bool:

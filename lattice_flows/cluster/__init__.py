@@ -2,6 +2,6 @@
 
 from lattice_flows.cluster.cancellation import cancel
 from lattice_flows.cluster.overview import status
-from lattice_flows.cluster.submission import submit
+from lattice_flows.cluster.submission import require_no_jobs, submit
 
-__all__ = ["cancel", "status", "submit"]
+__all__ = ["cancel", "require_no_jobs", "status", "submit"]

@@ -62,7 +62,7 @@ def _n_tasks(table: EnsembleTable, chains_per_task: int) -> int:
 
 
 def left_to_do(folder: RunFolder, card: Card, stages: list[Stage]) -> list[Part]:
-    """What the files lack, of all stages. The analysis is always left, for it costs little and makes the report.
+    """What the files lack, of all stages; the analysis where its report is older than any of them.
 
     Raises InputError where the files of an ensemble were made for other tasks, EnsembleError for a broken one.
     """
@@ -71,9 +71,19 @@ def left_to_do(folder: RunFolder, card: Card, stages: list[Stage]) -> list[Part]
         indices = unfinished_tasks(folder, stage) if stage.ensemble else None
         if indices == [] or (stage.kind == TRAIN and training_finished(folder)):
             continue
+        if stage.kind == ANALYSE and not parts and _is_reported(folder, card):
+            continue
         waiting_for = {part.stage.name for part in parts}
         parts.append(Part(stage, tuple(name for name in stage.after if name in waiting_for), indices))
     return parts
+
+
+def _is_reported(folder: RunFolder, card: Card) -> bool:
+    """Whether there is a report of the files as they are."""
+    summary = folder.report / "summary.json"
+    files = [folder.card, folder.evaluation, *(path for table in card.ensembles for path in folder.files(table.name))]
+    newest = max(path.stat().st_mtime for path in files if path.exists())
+    return summary.exists() and summary.stat().st_mtime >= newest
 
 
 def training_finished(folder: RunFolder) -> bool:

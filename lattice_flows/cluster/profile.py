@@ -117,7 +117,7 @@ def read_profile(path: Path) -> Profile:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"--cluster {path}: there is no such profile{_shipped()}") from None
+        raise InputError(f"--cluster {path}: there is no such profile{shipped()}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise InputError(f"--cluster {path}: {reason}; a cluster profile is a TOML file") from None
@@ -161,7 +161,7 @@ def _profile(table: dict[str, Any], text: str) -> Profile:
     return profile
 
 
-def _shipped() -> str:
+def shipped() -> str:
     """The profiles that lie in a checkout, where this is one."""
     profiles = sorted(map(str, _SHIPPED.glob("*.toml")))
     return f"; there are {', '.join(profiles)}" if profiles else ""

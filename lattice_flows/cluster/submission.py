@@ -15,7 +15,7 @@ from lattice_flows.cluster import local
 from lattice_flows.cluster.jobs import Job, Jobs, jobs_path, jobs_text, read_jobs
 from lattice_flows.cluster.pbs import Pbs
 from lattice_flows.cluster.plan import Part, Stage, left_to_do, outcome, plan
-from lattice_flows.cluster.profile import Profile, SampleTable, read_profile
+from lattice_flows.cluster.profile import Profile, SampleTable, read_profile, shipped
 from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
@@ -27,22 +27,24 @@ _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}
 
 
 def submit(
-    source: Path, profile_path: Path, out: Path | None, overrides: Sequence[str], dry_run: bool, console: Console
+    source: Path, profile_path: Path | None, out: Path | None, overrides: Sequence[str], dry_run: bool, console: Console
 ) -> None:
     """Submit what is left to do of the card's run, or of the run folder, as batch jobs.
 
-    profile_path: the cluster profile, a TOML file. out and overrides go with a card, as for `open_run`.
+    profile_path: the cluster profile, a TOML file; None: the one that the run was submitted with.
+    out and overrides go with a card, as for `open_run`.
     dry_run: write the scripts, print them and the commands, submit nothing.
     Raises InputError for what is wrong with the card, the profile or the folder; for a run that still has jobs; and
     where the scheduler refuses: then the jobs of this call are cancelled.
     """
+    folder = RunFolder(_folder(source, out).resolve())
+    profile_path = profile_path or _kept_profile(folder)
     profile = read_profile(profile_path)
     if not dry_run and shutil.which(program := _PROGRAMS[profile.scheduler]) is None:
         raise InputError(
             f"{profile_path}: scheduler = {profile.scheduler!r}: there is no {program} here; "
             "submit from a login node of the cluster, or look at the scripts with --dry-run"
         )
-    folder = RunFolder((source if source.is_dir() else out or default_folder(source)).resolve())
     with ExitStack() as stack:
         if begun := folder.card.exists():  # nothing of a run may change while it has jobs
             stack.enter_context(_alone(folder))
@@ -52,6 +54,9 @@ def submit(
             stack.enter_context(_alone(folder))
         stages = plan(card, profile)
         parts = left_to_do(folder, card, stages)
+        if not parts:
+            console.print(f"{folder.path}: everything is finished", markup=False, highlight=False, soft_wrap=True)
+            return
         scripts = render(folder, profile, parts, _directory(folder))
         _write_all({folder.cluster / "profile.toml": profile.text, **scripts})
         if dry_run:
@@ -126,6 +131,24 @@ def _submitted(command: Sequence[str]) -> str:
 
 def _script(stage: Stage) -> str:
     return f"cluster/{stage.name}.sh"
+
+
+def require_no_jobs(source: Path, out: Path | None) -> None:
+    """Raises InputError where the run of a card or of a folder has jobs that wait or run."""
+    folder = RunFolder(_folder(source, out).resolve())
+    if jobs_path(folder).exists():
+        _refuse_a_second(folder, dry_run=True)
+
+
+def _folder(source: Path, out: Path | None) -> Path:
+    return source if source.is_dir() else out or default_folder(source)
+
+
+def _kept_profile(folder: RunFolder) -> Path:
+    path = folder.cluster / "profile.toml"
+    if not path.exists():
+        raise InputError(f"--cluster: name a profile, for this run has none yet{shipped()}")
+    return path
 
 
 def _directory(folder: RunFolder) -> Path:

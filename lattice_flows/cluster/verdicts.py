@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,18 @@ def last_words(path: Path) -> str:
         return ""
     said = [line.strip() for line in lines if line.strip()] or [""]
     ended = _ENDED.search(said[-1])
+    if ended and (killer := _signal(int(ended[1]))):
+        memory = ", for want of memory perhaps" if killer == "SIGKILL" else ""
+        return f"killed by {killer} (status {ended[1]}){memory}"
     return f"{said[-2]} (status {ended[1]})" if ended and len(said) > 1 else said[-1]
+
+
+def _signal(status: int) -> str:
+    """The name of the signal that a shell's exit status tells of; empty where it tells of none."""
+    try:
+        return signal.Signals(status - 128).name
+    except ValueError:
+        return ""
 
 
 def joined(verdicts: Sequence[Verdict]) -> str:

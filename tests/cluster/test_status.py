@@ -157,7 +157,7 @@ def test_what_left_no_word_is_told_by_the_scheduler_and_the_log(run):
         "train: failed: the time limit was reached",
         "sample-flow: cancelled because train failed: the time limit was reached",
         "sample-hmc task 0: failed: out of memory",
-        "sample-hmc task 1: failed: line 9: 77 Killed (status 137)",
+        "sample-hmc task 1: failed: killed by SIGKILL (status 137), for want of memory perhaps",
         "sample-hmc task 2: stopped: cancelled",
         "analyse: cancelled because train failed: the time limit was reached",
     ]

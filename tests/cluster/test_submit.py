@@ -10,7 +10,7 @@ from cards import WITH_FLOW
 from cluster.programs import Programs
 from rich.console import Console
 
-from lattice_flows.cluster import cancel, submit
+from lattice_flows.cluster import cancel, plan, require_no_jobs, submit
 from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.stages import sample_stage
 from lattice_flows.workflows.tasks import Task
@@ -152,6 +152,33 @@ def test_a_run_that_has_jobs_stays_as_it_is(programs, submitted, tmp_path, dry_r
             None, SLURM.replace("chains_per_task", "# chains_per_task"), dry_run, ("ensemble.hmc.n_configs=9999",)
         )
     assert {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()} == before
+
+
+def test_nobody_else_works_on_a_run_that_has_jobs(programs, submitted, tmp_path):
+    submitted(CLASSICAL)
+    programs.queue(("101_0", "RUNNING", 0, "None"))
+    with pytest.raises(InputError, match=r"still has jobs \(101\)"):
+        require_no_jobs(tmp_path / "run", None)
+    programs.queue(("101_0", "COMPLETED", 0, "None"))
+    require_no_jobs(tmp_path / "run", None)
+    require_no_jobs(tmp_path / "c.toml", tmp_path / "elsewhere")
+
+
+def test_a_run_keeps_its_profile(programs, submitted, tmp_path):
+    with pytest.raises(InputError, match="--cluster: name a profile"):
+        submit(tmp_path / "c.toml", None, None, (), False, Console(file=StringIO()))
+    submitted(CLASSICAL)
+    submit(tmp_path / "run", None, None, (), False, Console(file=StringIO()))
+    assert len(programs.calls("sbatch")) == 4
+
+
+def test_nothing_is_submitted_of_a_finished_run(programs, submitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "unfinished_tasks", lambda folder, stage: [])
+    assert "analyse: job 101" in submitted(CLASSICAL)
+    (tmp_path / "run" / "report").mkdir()
+    (tmp_path / "run" / "report" / "summary.json").touch()
+    assert "everything is finished" in submitted()
+    assert len(programs.calls("sbatch")) == 1
 
 
 def test_paths_of_the_card_begin_where_it_was_first_submitted(submitted, tmp_path, monkeypatch):

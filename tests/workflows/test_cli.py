@@ -153,7 +153,7 @@ def test_damaged_and_foreign_files_end_with_one_line(finished, lattice_flows, tm
         (["analyse", "run.toml", "x.h5"], "give one run, or ensemble files only"),
         (["sample", "card.toml", "--ensemble", "none"], "there is no 'none'"),
         (["sample", "card.toml", "--task", "4/4"], "tasks are counted from 0"),
-        (["submit", "card.toml"], "Missing option '--cluster'"),
+        (["submit", "card.toml"], "--cluster: name a profile"),
         (["verify", "."], "is a folder"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
