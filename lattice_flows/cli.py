@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lattice_flows.ending import EXIT_FAILURE, EXIT_STOPPED, end, exit_status, is_one_of_several, leave_outcome
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,7 +22,6 @@ app = typer.Typer(
 
 _PLAIN_WIDTH = 120  # of tables that go to a file or a pipe
 _INTERRUPTED = 130
-EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 
 OptionalSource = Annotated[
     Path | None, typer.Argument(metavar="CARD|DIR", help="A run card (TOML), or the folder of a run.")
@@ -55,7 +56,7 @@ def _print_nowhere() -> None:
 
 @app.callback()
 def _alone(context: typer.Context) -> None:
-    if _is_one_of_several() and context.invoked_subcommand != "train":
+    if is_one_of_several() and context.invoked_subcommand != "train":
         from lattice_flows.workflows.errors import InputError
 
         raise InputError(
@@ -94,7 +95,7 @@ def run(
 
 def _require_no_jobs(source: Path, out: Path | None) -> None:
     """Two at work on one run would be in each other's way; this is its job itself where a script started it."""
-    if "LATTICE_FLOWS_OUTCOME" not in os.environ and not _is_one_of_several():
+    if "LATTICE_FLOWS_OUTCOME" not in os.environ and not is_one_of_several():
         from lattice_flows.cluster import require_no_jobs
 
         require_no_jobs(source, out)
@@ -334,7 +335,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=False) or 0
     except Exception as error:
-        status, message = _exit_status(error)
+        status, message = exit_status(error)
         lost = type(error).__name__ == "RankLost"
     except KeyboardInterrupt:
         status = _INTERRUPTED
@@ -347,36 +348,8 @@ def main() -> None:
         status, message = EXIT_STOPPED, "stopped at once; what was committed is safe, run again to go on"
     if message:
         print(f"lattice-flows: {message}", file=sys.stderr)
-    _leave_outcome(status, message, lost)
-    sys.exit(status)
-
-
-def _is_one_of_several() -> bool:
-    """Whether torchrun started this process with others."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
-
-
-def _is_first() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started: the one that speaks."""
-    return os.environ.get("RANK", "0") in ("", "0")
-
-
-def _leave_outcome(status: int, message: str, lost: bool = False) -> None:
-    """Tell a job script how the command ended: torchrun's own exit status does not say."""
-    file = os.environ.get("LATTICE_FLOWS_OUTCOME")
-    stopped = status == EXIT_STOPPED  # torchrun ends the others with the first that has ended: any may be the last
-    if file is None or (not _is_first() and not message and not stopped):
-        return
-    import json
-    from contextlib import suppress
-
-    path = Path(file)
-    if (lost or (status and not message)) and path.exists():  # another process has said why
-        return
-    with suppress(OSError):  # a full disk: the exit status still says it
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"status": status, "message": message}) + "\n", encoding="utf-8")
-        temporary.replace(path)
+    leave_outcome(status, message, lost)
+    end(status)
 
 
 def _reader_is_gone() -> bool:
@@ -388,48 +361,6 @@ def _reader_is_gone() -> bool:
     except BrokenPipeError:
         return True
     return False
-
-
-def _exit_status(error: Exception) -> tuple[int, str]:
-    """The exit status, and one line where the error is one of ours."""
-    if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
-        return EXIT_INPUT, error.format_message()
-    from lattice_flows.ensembles import StorageError
-    from lattice_flows.workflows.errors import InputError
-    from lattice_flows.workflows.interrupt import Stopped
-
-    user_errors, failures, told_by_first = _error_types()
-    if isinstance(error, Stopped):
-        return EXIT_STOPPED, f"stopped by {error}; {error.kept}" if _is_first() else ""
-    if isinstance(error, told_by_first) and not _is_first():
-        return EXIT_FAILURE, ""
-    if isinstance(error, (StorageError, *failures)):
-        return EXIT_FAILURE, str(error)
-    if isinstance(error, (InputError, *user_errors)):
-        return EXIT_INPUT, str(error)
-    if isinstance(error, OSError) and error.strerror:  # a full disk, say
-        return EXIT_FAILURE, f"{error.filename or 'output'}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return EXIT_FAILURE, "out of memory; ask for fewer chains or a smaller lattice"
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, on a GPU
-        return (
-            EXIT_FAILURE,
-            "the GPU is out of memory; lower training.micro_batch, the batch_size, or the chains of a task",
-        )
-    _leave_outcome(EXIT_FAILURE, f"{type(error).__name__}: {error}")
-    raise error
-
-
-def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    """Of wrong input; of failures; and of failures of all processes, which the first one tells."""
-    from lattice_flows.ensembles import EnsembleError
-    from lattice_flows.training import CheckpointError, FailedOnFirstRank, LaunchError, RankLost, TrainingDiverged
-
-    return (
-        (EnsembleError, CheckpointError, LaunchError),
-        (TrainingDiverged, RankLost),
-        (TrainingDiverged, FailedOnFirstRank),
-    )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _LONGEST = 1000  # letters; a tree of more is nobody's formula
+_DEEPEST = 200  # levels of it
 
 
 def parse_quantity(text: str, series: Collection[str]) -> Quantity:
@@ -52,11 +53,13 @@ def parse_quantity(text: str, series: Collection[str]) -> Quantity:
         tree = ast.parse(formula, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InputError(f"{where}: is not an expression of numbers, series and + - * / **") from None
+    if _depth(tree) > _DEEPEST:
+        raise InputError(f"{where}: is nested too deeply")
     reader = _Reader(where, known)
     try:
         function = reader.read(tree)
-    except (RecursionError, OverflowError):
-        raise InputError(f"{where}: is nested too deeply, or holds a number that is too large") from None
+    except OverflowError:
+        raise InputError(f"{where}: holds a number that is too large") from None
     if not reader.terms:
         raise InputError(f"{where}: names no series; there are {', '.join(sorted(series))}")
     keys = list(reader.terms)
@@ -66,6 +69,16 @@ def parse_quantity(text: str, series: Collection[str]) -> Quantity:
             return float(function(dict(zip(keys, means))))
 
     return Quantity(name, tuple(reader.terms.values()), of_means)
+
+
+def _depth(tree: ast.expr) -> int:
+    """The levels of the tree, by a loop: how deep Python may recurse is not ours to know."""
+    level: list[ast.AST] = [tree]
+    depth = 0
+    while level:
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        depth += 1
+    return depth
 
 
 Function = Callable[[Mapping[str, Any]], Any]

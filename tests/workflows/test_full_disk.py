@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, environment
 
-from lattice_flows.cli import EXIT_FAILURE
+from lattice_flows.ending import EXIT_FAILURE
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 from lattice_flows.workflows.folder import RunFolder

@@ -1,0 +1,94 @@
+"""How a command ends: its exit status, the one line that says why, and the word that it leaves for a job script."""
+
+import atexit
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
+
+
+def exit_status(error: Exception) -> tuple[int, str]:
+    """The exit status, and one line where the error is one of ours."""
+    if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
+        return EXIT_INPUT, error.format_message()
+    from lattice_flows.ensembles import StorageError
+    from lattice_flows.workflows.errors import InputError
+    from lattice_flows.workflows.interrupt import Stopped
+
+    user_errors, failures, told_by_first = _error_types()
+    if isinstance(error, Stopped):
+        return EXIT_STOPPED, f"stopped by {error}; {error.kept}" if is_first() else ""
+    if isinstance(error, told_by_first) and not is_first():
+        return EXIT_FAILURE, ""
+    if isinstance(error, (StorageError, *failures)):
+        return EXIT_FAILURE, str(error)
+    if isinstance(error, (InputError, *user_errors)):
+        return EXIT_INPUT, str(error)
+    if isinstance(error, OSError) and error.strerror:  # a full disk, say
+        return EXIT_FAILURE, f"{error.filename or 'output'}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return EXIT_FAILURE, "out of memory; ask for fewer chains or a smaller lattice"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, on a GPU
+        return (
+            EXIT_FAILURE,
+            "the GPU is out of memory; lower training.micro_batch, the batch_size, or the chains of a task",
+        )
+    leave_outcome(EXIT_FAILURE, f"{type(error).__name__}: {error}")
+    raise error
+
+
+def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """Of wrong input; of failures; and of failures of all processes, which the first one tells."""
+    from lattice_flows.ensembles import EnsembleError
+    from lattice_flows.training import CheckpointError, FailedOnFirstRank, LaunchError, RankLost, TrainingDiverged
+
+    return (
+        (EnsembleError, CheckpointError, LaunchError),
+        (TrainingDiverged, RankLost),
+        (TrainingDiverged, FailedOnFirstRank),
+    )
+
+
+def is_one_of_several() -> bool:
+    """Whether torchrun started this process with others."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+
+
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started: the one that speaks."""
+    return os.environ.get("RANK", "0") in ("", "0")
+
+
+def leave_outcome(status: int, message: str, lost: bool = False) -> None:
+    """Tell a job script how the command ended: torchrun's own exit status does not say."""
+    file = os.environ.get("LATTICE_FLOWS_OUTCOME")
+    stopped = status == EXIT_STOPPED  # torchrun ends the others with the first that has ended: any may be the last
+    if file is None or (not is_first() and not message and not stopped):
+        return
+    path = Path(file)
+    if (lost or (status and not message)) and path.exists():  # another process has said why
+        return
+    with suppress(OSError):  # a full disk: the exit status still says it
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"status": status, "message": message}) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def end(status: int) -> NoReturn:
+    """Leave with this status. Of torchrun's processes each ends before the interpreter is taken down.
+
+    A thread of gloo that asks for the interpreter at that moment would abort the process, and torchrun all others.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        atexit.register(_end_at_once, status)
+    sys.exit(status)
+
+
+def _end_at_once(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
