@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from lattice_flows.statistics import MIN_CHANGES
-from lattice_flows.workflows.format import label
+from lattice_flows.terminal.labels import label
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.workflows.scripts import (

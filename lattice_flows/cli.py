@@ -57,7 +57,7 @@ def _print_nowhere() -> None:
 @app.callback()
 def _alone(context: typer.Context) -> None:
     if is_one_of_several() and context.invoked_subcommand != "train":
-        from lattice_flows.workflows.errors import InputError
+        from lattice_flows.errors import InputError
 
         raise InputError(
             f"{context.invoked_subcommand}: is one process; of these commands torchrun starts only `train`"
@@ -74,7 +74,7 @@ def run(
     ] = None,
 ) -> None:
     """The whole job of a card: train, sample, analyse, report. Goes on with what is unfinished."""
-    from lattice_flows.workflows.errors import InputError
+    from lattice_flows.errors import InputError
 
     console = _console()
     if source is not None and file is None:
@@ -152,8 +152,8 @@ def analyse(
     ] = None,
 ) -> None:
     """Estimates with errors: of a run, with its report, or of any ensemble files."""
+    from lattice_flows.errors import InputError
     from lattice_flows.workflows.analyse import write_summary
-    from lattice_flows.workflows.errors import InputError
     from lattice_flows.workflows.selection import Selection, parse_couplings, parse_thermalisation
     from lattice_flows.workflows.stages import analyse_files_stage, analyse_stage
 
@@ -188,7 +188,7 @@ def measure(
     ],
 ) -> None:
     """Add observables to the stored fields of an ensemble."""
-    from lattice_flows.workflows.interrupt import stop_on_signals
+    from lattice_flows.terminal.interrupt import stop_on_signals
     from lattice_flows.workflows.measure import measure as measure_file
     from lattice_flows.workflows.measure import requested
 
@@ -219,8 +219,8 @@ def import_(
     ] = "first",
 ) -> None:
     """Make an ensemble file of configurations that another code made (.npy)."""
+    from lattice_flows.terminal.interrupt import stop_on_signals
     from lattice_flows.workflows.import_npy import import_npy
-    from lattice_flows.workflows.interrupt import stop_on_signals
     from lattice_flows.workflows.selection import parse_couplings
 
     with stop_on_signals() as stop:

@@ -16,8 +16,8 @@ def exit_status(error: Exception) -> tuple[int, str]:
     if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
         return EXIT_INPUT, error.format_message()
     from lattice_flows.ensembles import StorageError
-    from lattice_flows.workflows.errors import InputError
-    from lattice_flows.workflows.interrupt import Stopped
+    from lattice_flows.errors import InputError
+    from lattice_flows.terminal.interrupt import Stopped
 
     user_errors, failures, told_by_first = _error_types()
     if isinstance(error, Stopped):

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from lattice_flows.workflows.interrupt import Stopped, StopRequest
+from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.stages import run
 
 CLASSICAL = """

@@ -7,7 +7,7 @@ from rich.console import Console
 from lattice_flows.cluster import local
 from lattice_flows.cluster.jobs import read_jobs
 from lattice_flows.cluster.submission import SCHEDULERS, active
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.cluster.profile import SCHEDULER_NAMES
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 
 

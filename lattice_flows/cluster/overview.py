@@ -19,10 +19,10 @@ from lattice_flows.cluster.scripts import compressed
 from lattice_flows.cluster.submission import SCHEDULERS
 from lattice_flows.cluster.verdicts import Evidence, Verdict, joined, read_outcome
 from lattice_flows.ensembles import EnsembleError
+from lattice_flows.errors import InputError
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.history import read_history
 from lattice_flows.workflows.card import Card
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder, find_run
 from lattice_flows.workflows.tasks import Task, TaskProgress
 from lattice_flows.workflows.watch_page import count

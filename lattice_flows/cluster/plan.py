@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lattice_flows.cluster.profile import AnalyseTable, Profile, SampleTable, TrainTable
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.card import Card, EnsembleTable
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.tasks import Task, TaskProgress, task_progress
 

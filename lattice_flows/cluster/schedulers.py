@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lattice_flows.cluster.plan import Part
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 
 _PATIENCE = 120.0  # seconds; a busy scheduler answers late
 

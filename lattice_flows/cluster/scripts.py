@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lattice_flows.cluster.plan import Part, Stage, log, outcome
 from lattice_flows.cluster.profile import Profile, SampleTable, TrainTable, seconds
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 
 LAUNCHER, ALL = "torchrun.sh", "all.sh"

@@ -19,7 +19,7 @@ from lattice_flows.cluster.profile import Profile, SampleTable, read_profile, sh
 from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
-from lattice_flows.workflows.errors import InputError, unwritable
+from lattice_flows.errors import InputError, unwritable
 from lattice_flows.workflows.folder import RunFolder, default_folder, open_run, write_file
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}

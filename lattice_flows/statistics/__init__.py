@@ -41,10 +41,12 @@ from lattice_flows.statistics.weights import (
     MIN_EFFECTIVE_SAMPLES,
     ValueWithError,
     effective_sample_size,
+    is_dominated,
     is_reliable,
     largest_weight_share,
     log_partition,
     pareto_k,
+    share_of_squares,
     weighted_mean,
 )
 
@@ -76,6 +78,7 @@ __all__ = [
     "forward_ess",
     "gamma_method",
     "gaussian_distribution",
+    "is_dominated",
     "is_reliable",
     "is_resolved",
     "jackknife_over_chains",
@@ -94,6 +97,7 @@ __all__ = [
     "sector_means",
     "sector_probabilities",
     "sector_weights",
+    "share_of_squares",
     "sizes_of",
     "theta_dependence",
     "tunnelling_rate",

@@ -14,6 +14,7 @@ from lattice_flows.statistics.replicas import Array
 
 MIN_EFFECTIVE_SAMPLES = 200
 MAX_PARETO_K = 0.7  # arXiv:1507.02646: above it the error of a weighted mean cannot be trusted
+MAX_SHARE_OF_SQUARES = 0.25  # of one weight in sum w^2, by which the ESS is taken
 _MIN_TAIL = 5
 
 
@@ -95,6 +96,19 @@ def is_reliable(log_w: ArrayLike) -> bool:
     log_weights = _checked(log_w)
     enough = _ess(log_weights) * log_weights.size >= MIN_EFFECTIVE_SAMPLES
     return enough and pareto_k(log_weights) <= MAX_PARETO_K
+
+
+def is_dominated(ess: float, n_samples: float, share: float) -> bool:
+    """Whether the largest weight, of this share in sum w, has more than a quarter of sum w^2 = (sum w)^2 / (N ESS).
+
+    The ESS then hangs on one sample, and so does its error.
+    """
+    return share_of_squares(ess, n_samples, share) > MAX_SHARE_OF_SQUARES
+
+
+def share_of_squares(ess: float, n_samples: float, share: float) -> float:
+    """The share in sum w^2 of a weight with this share in sum w, for sum w^2 = (sum w)^2 / (N ESS)."""
+    return share**2 * n_samples * ess
 
 
 def _checked(log_w: ArrayLike) -> Array:

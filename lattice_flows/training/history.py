@@ -5,6 +5,7 @@ import os
 from dataclasses import MISSING, astuple, dataclass, fields
 from pathlib import Path
 
+from lattice_flows.statistics import MIN_EFFECTIVE_SAMPLES, is_dominated
 from lattice_flows.training.checkpoint import CheckpointError, named
 
 
@@ -40,6 +41,13 @@ class Record:
 
 COLUMNS = tuple(field.name for field in fields(Record))
 _ALWAYS_KNOWN = {field.name for field in fields(Record) if field.default is MISSING}
+
+
+def is_trusted(record: Record) -> bool:
+    """Whether the samples are enough for the ESS, and no single weight of them decides it."""
+    n = record.n_samples or 0
+    enough = record.ess * n >= MIN_EFFECTIVE_SAMPLES
+    return enough and not is_dominated(record.ess, n, record.largest_share or 0.0)
 
 
 def append_record(path: Path, record: Record) -> None:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from lattice_flows.actions import ACTIONS
 from lattice_flows.ensembles import Ensemble, FieldSpec
+from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, Flow, initialise
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.training import load_flow_weights
 from lattice_flows.workflows.card import Card, TheoryTable, build
-from lattice_flows.workflows.errors import InputError
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.actions import ACTIONS, Action
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, Flow
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.observables import STANDARD
 from lattice_flows.training import TrainingSettings, recommended
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.measurements import Measurement, asked_for
 from lattice_flows.workflows.overrides import apply_override
 from lattice_flows.workflows.sampler_tables import build_sampler, needs_flow, sampler_options

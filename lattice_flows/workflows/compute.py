@@ -5,7 +5,7 @@ import os
 import numba
 import torch
 
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 
 
 def kernel_threads(n_chains: int) -> int:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from lattice_flows.errors import InputError
 from lattice_flows.exact import ExactU1
-from lattice_flows.workflows.errors import InputError
 
 _SMALLEST_PROBABILITY = 1e-6
 

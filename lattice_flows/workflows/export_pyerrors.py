@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 
 _CHARGE = "topological_charge"
 _FEWEST_CONFIGS = 5  # that pyerrors takes

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lattice_flows.errors import InputError
 from lattice_flows.observables import Quantity, Term
-from lattice_flows.workflows.errors import InputError
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp": np.exp,

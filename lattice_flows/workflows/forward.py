@@ -9,12 +9,12 @@ import torch
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.statistics import forward_ess
+from lattice_flows.terminal import numbers
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 from lattice_flows.workflows.assemble import load_flow
 from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.compute import device_for_analysis
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.format import ess
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.sampler_tables import needs_flow
 from lattice_flows.workflows.training_data import chains_of
@@ -52,8 +52,8 @@ def forward_summary(
         for group, ensemble in independent
     }
     found = [
-        f"forward ESS {ess(figures)} on the ensemble {name} is far below the ESS "
-        f"{ess(flow)} of the flow's own samples: the flow misses a part of the target "
+        f"forward ESS {_shown(figures)} on the ensemble {name} is far below the ESS "
+        f"{_shown(flow)} of the flow's own samples: the flow misses a part of the target "
         "(mode collapse)"
         for name, figures in forward.items()
         if figures["collapsed"]
@@ -112,3 +112,7 @@ def _log_weights(group: Replicas, card: Card, flow: Flow) -> np.ndarray:
 
 def _batches(x: np.ndarray) -> list[np.ndarray]:
     return [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
+
+
+def _shown(figures: Summary) -> str:
+    return numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"])

@@ -11,9 +11,12 @@ import numpy as np
 from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter, LockedError
+from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import Sampler
+from lattice_flows.terminal.interrupt import StopRequest
+from lattice_flows.terminal.progress import Meter, meter
 from lattice_flows.training import CHECKPOINT_NAME
 from lattice_flows.workflows.assemble import field_spec, load_flow, start_configurations
 from lattice_flows.workflows.card import Card, EnsembleTable
@@ -22,9 +25,7 @@ from lattice_flows.workflows.compute import (
     resumed_threads,
     use_threads,
 )
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.interrupt import StopRequest
 from lattice_flows.workflows.making import (
     check_chains,
     check_same,
@@ -34,7 +35,6 @@ from lattice_flows.workflows.making import (
     with_measurements_of,
 )
 from lattice_flows.workflows.measurements import measured
-from lattice_flows.workflows.progress import Meter, meter
 from lattice_flows.workflows.sampler_tables import build_sampler
 from lattice_flows.workflows.states import flatten, restore
 from lattice_flows.workflows.tasks import Task, chains_for, check_task, is_complete_array

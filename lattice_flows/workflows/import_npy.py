@@ -16,13 +16,13 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
 from lattice_flows.ensembles.storage import sync_folder
+from lattice_flows.errors import InputError, unwritable
 from lattice_flows.lattice import CIRCLE
+from lattice_flows.terminal.interrupt import Stopped, StopRequest
+from lattice_flows.terminal.progress import meter
 from lattice_flows.workflows.assemble import field_spec
 from lattice_flows.workflows.card import Card, parse_card
-from lattice_flows.workflows.errors import InputError, unwritable
-from lattice_flows.workflows.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.measurements import measured
-from lattice_flows.workflows.progress import meter
 from lattice_flows.workflows.provenance import git_commit, machine, software
 
 MuAxis = Literal["first", "last"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
 from lattice_flows.training import load_flow_weights, read_checkpoint
-from lattice_flows.workflows.errors import InputError
 
 _CHECKPOINT_SUFFIX = ".pt"
 

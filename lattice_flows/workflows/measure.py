@@ -18,12 +18,12 @@ from rich.console import Console
 
 from lattice_flows.actions import ACTIONS
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError, unwritable
 from lattice_flows.observables import WilsonLoop
+from lattice_flows.terminal.interrupt import StopRequest
+from lattice_flows.terminal.progress import Meter, meter
 from lattice_flows.workflows.compute import kernel_threads, use_threads
-from lattice_flows.workflows.errors import InputError, unwritable
-from lattice_flows.workflows.interrupt import StopRequest
 from lattice_flows.workflows.measurements import Measurement, asked_for, measured
-from lattice_flows.workflows.progress import Meter, meter
 from lattice_flows.workflows.tables import lookup
 
 _BLOCK_BYTES = 16 << 20  # of fields in memory

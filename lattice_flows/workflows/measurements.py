@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from lattice_flows.errors import InputError
 from lattice_flows.kernels.gradient_flow_u1 import STEP_SIZE, flow_steps, whole_steps
 from lattice_flows.lattice import CIRCLE, Space
 from lattice_flows.observables import LONGEST_FLOW, OBSERVABLE_SETS, OBSERVABLES, Flowed, Observable
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.tables import arguments, built, checked, lookup, unknown_key
 
 Series = dict[str, np.ndarray]

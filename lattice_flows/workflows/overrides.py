@@ -3,7 +3,7 @@
 import tomllib
 from typing import Any
 
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
+from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import CHECKPOINT_NAME
 from lattice_flows.workflows.card import Card, parse_card
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder, claim
 from lattice_flows.workflows.generate import generate_at
-from lattice_flows.workflows.interrupt import stop_on_signals
 from lattice_flows.workflows.measurements import Measurement
 from lattice_flows.workflows.provenance import git_commit, machine, software
 from lattice_flows.workflows.tasks import Task, parse_task

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
 from lattice_flows.observables import Observable, Quantity
 from lattice_flows.statistics import LazyReplicas
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.measurements import Measurement
 
 LOG_W = "log_w"

@@ -7,9 +7,9 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.actions import Action
+from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.samplers import SAMPLERS, Part, Sampler, SamplerFactory
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.tables import arguments, built, checked, lookup
 
 _GIVEN = ("action", "flow", "device", "rungs")  # arguments that the program gives itself

@@ -9,10 +9,10 @@ import numpy as np
 
 from lattice_flows.actions import ACTIONS, Action
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
 from lattice_flows.observables import Quantity
 from lattice_flows.statistics import find_thermalisation, most_dropped
 from lattice_flows.workflows.assemble import couplings_of
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.expressions import parse_quantity
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.tables import arguments, built, checked

@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 
 
 def arguments(constructor: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:

@@ -11,7 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
+from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, compile_flow
+from lattice_flows.terminal.interrupt import Stopped, StopRequest
+from lattice_flows.terminal.numbers import ess, with_error
+from lattice_flows.terminal.progress import meter
 from lattice_flows.training import (
     ALONE,
     CHECKPOINT_NAME,
@@ -24,17 +28,12 @@ from lattice_flows.training import (
     read_checkpoint,
     train,
 )
-from lattice_flows.training.history import Record
+from lattice_flows.training.history import Record, is_trusted
 from lattice_flows.workflows.assemble import build_flow, flow_header
 from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.compute import network_threads, resolve_device, resumed_threads, use_threads
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.format import with_error
 from lattice_flows.workflows.generate import generate_at
-from lattice_flows.workflows.interrupt import Stopped, StopRequest
-from lattice_flows.workflows.looks import ess_of, is_trusted
-from lattice_flows.workflows.progress import meter
 from lattice_flows.workflows.training_data import TrainingData, training_data
 
 
@@ -113,7 +112,8 @@ def _flow(card: Card) -> Flow:
 def _seen(record: Record) -> str:
     """What the last look found, from fresh samples: a batch of the training would give an ESS that is far too large."""
     doubt = "" if is_trusted(record) else " (not to be trusted)"
-    return f"ESS {ess_of(record)}{doubt}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}"
+    shown = ess(record.ess, record.ess_error, record.n_samples or 0)
+    return f"ESS {shown}{doubt}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}"
 
 
 def _header(card: Card, data: TrainingData | None, held: Checkpoint | None) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.live import Live
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
+from lattice_flows.errors import InputError
+from lattice_flows.terminal import numbers
+from lattice_flows.terminal.labels import label
+from lattice_flows.terminal.numbers import number
 from lattice_flows.training.checkpoint import CheckpointError
-from lattice_flows.training.history import Record, read_history
+from lattice_flows.training.history import Record, is_trusted, read_history
 from lattice_flows.workflows.card import Card, EnsembleTable
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder, find_run
-from lattice_flows.workflows.format import ess as format_ess
-from lattice_flows.workflows.format import label, number
-from lattice_flows.workflows.looks import ess_of, is_trusted
 from lattice_flows.workflows.watch_array import COMMITS, WatchedArray, last_commit
 from lattice_flows.workflows.watch_page import Row, count, duration, page
 from lattice_flows.workflows.weights import weights_summary
@@ -203,7 +203,10 @@ class _WatchedTraining:
             age=time.time() - self._read_at,
             rate=rate,
             seconds_left=last.seconds * (1 / fraction - 1) if fraction > 0 and state != "finished" else None,
-            figures=(f"loss {number(last.loss, 4)}", ess or _marked_ess(ess_of(last), is_trusted(last))),
+            figures=(
+                f"loss {number(last.loss, 4)}",
+                ess or _marked_ess(numbers.ess(last.ess, last.ess_error, last.n_samples or 0), is_trusted(last)),
+            ),
             history=history,
             high=_largest(history),
             last=f"ESS; step {last.step}, {duration(last.seconds)}",
@@ -257,7 +260,8 @@ def _figures(ensemble: Ensemble) -> tuple[str, str]:
         log_w = ensemble.proposals("log_w", _rows(ensemble)).ravel()
         with suppress(ValueError):  # fewer than two, or none of any weight
             figures = weights_summary(log_w)
-            ess = _marked_ess(format_ess(figures), figures["reliable"] and not figures["dominated"])
+            shown = numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"])
+            ess = _marked_ess(shown, figures["reliable"] and not figures["dominated"])
     return acceptance, ess
 
 

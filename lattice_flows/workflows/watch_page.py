@@ -10,7 +10,7 @@ from rich.console import Console, Group, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
-from lattice_flows.workflows.format import number
+from lattice_flows.terminal.numbers import number
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇", ".:-=+*#"  # an odd number of steps: one is the middle
 

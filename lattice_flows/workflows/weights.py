@@ -10,16 +10,16 @@ from lattice_flows.statistics import (
     MIN_EFFECTIVE_SAMPLES,
     effective_sample_size,
     gamma_method,
+    is_dominated,
     is_reliable,
     largest_weight_share,
     log_partition,
     pareto_k,
+    share_of_squares,
 )
 from lattice_flows.workflows.replicas import LOG_W, Replicas
 
 Summary = dict[str, Any]
-
-MAX_SHARE_OF_SQUARES = 0.25  # of one weight in sum w^2, by which the ESS is taken
 
 
 def weights_summary(log_w: np.ndarray) -> Summary:
@@ -42,18 +42,6 @@ def weights_summary(log_w: np.ndarray) -> Summary:
     }
 
 
-def is_dominated(ess: float, n_samples: float, share: float) -> bool:
-    """Whether the largest weight, of this share in sum w, has more than a quarter of sum w^2 = (sum w)^2 / (N ESS).
-
-    The ESS then hangs on one sample, and so does its error.
-    """
-    return _share_of_squares(ess, n_samples, share) > MAX_SHARE_OF_SQUARES
-
-
-def _share_of_squares(ess: float, n_samples: float, share: float) -> float:
-    return share**2 * n_samples * ess
-
-
 def _doubts(ess: float, n: int, share: float, k: float) -> list[str]:
     """What makes the weights doubtful, a line each."""
     reasons = []
@@ -65,7 +53,7 @@ def _doubts(ess: float, n: int, share: float, k: float) -> list[str]:
         reasons.append(f"a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K}")
     found = [f"weights are unreliable, neither ESS nor log Z can be trusted: {'; '.join(reasons)}"] if reasons else []
     if is_dominated(ess, n, share):
-        part = 100.0 * min(1.0, _share_of_squares(ess, n, share))
+        part = 100.0 * min(1.0, share_of_squares(ess, n, share))
         found.append(
             f"one weight of {n} is {share * n:.0f} times the mean and has {part:.0f} % of the sum of squares: "
             "the ESS hangs on this one sample"

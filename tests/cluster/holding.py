@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from lattice_flows.cli import main
-from lattice_flows.workflows.interrupt import StopRequest
+from lattice_flows.terminal.interrupt import StopRequest
 
 
 def rest_at(order: Path) -> None:

@@ -11,7 +11,7 @@ from cluster.programs import Programs, until
 from rich.console import Console
 
 from lattice_flows.cluster import cancel, local, status, submit
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.stages import sample_stage
 from lattice_flows.workflows.tasks import Task

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lattice_flows.cluster.profile import parse_profile, read_profile, seconds
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "runs" / "cluster").glob("*.toml"))
 

@@ -95,7 +95,7 @@ class Killed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def killed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Killed]:
-    seed = zlib.crc32(request.node.nodeid.encode())
+    seed = zlib.crc32(request.node.name.encode())
     with Submitted.prepare(slurm, tmp_path_factory.mktemp("killed"), CHAINS % seed) as run:
         run.hold(f"sample-hmc.{KILLED}", look=300)
         run.submit()

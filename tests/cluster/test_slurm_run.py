@@ -61,7 +61,7 @@ class Whole(NamedTuple):
 
 @pytest.fixture(scope="module")
 def whole(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Whole]:
-    seed = zlib.crc32(request.node.nodeid.encode())
+    seed = zlib.crc32(request.node.name.encode())
     with Submitted.prepare(slurm, tmp_path_factory.mktemp("whole"), CARD % seed, train="processes_per_node = 2") as run:
         run.hold("train", look=17)
         run.hold(f"sample-hmc.{LAST}", look=700)  # in production

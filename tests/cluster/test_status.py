@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lattice_flows.cluster import status, submit
 from lattice_flows.cluster.verdicts import last_words
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.stages import sample_stage
 from lattice_flows.workflows.tasks import Task
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.compute import resolve_device
-from lattice_flows.workflows.errors import InputError
 
 
 def _gpus(monkeypatch: pytest.MonkeyPatch, n: int, local_rank: str | None = None) -> None:

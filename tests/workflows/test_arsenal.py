@@ -15,7 +15,7 @@ from cards import (
     with_ensembles,
 )
 
-from lattice_flows.workflows.errors import InputError
+from lattice_flows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.stages import run
 

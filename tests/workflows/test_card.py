@@ -4,9 +4,9 @@ import pytest
 from cards import CLASSICAL, WITH_FLOW
 
 from lattice_flows.actions import WilsonU1
+from lattice_flows.errors import InputError
 from lattice_flows.observables import WilsonLoop
 from lattice_flows.workflows.card import Measurement, parse_card, read_card
-from lattice_flows.workflows.errors import InputError
 
 MINIMAL = '[theory]\nname = "u1"\nshape = [8, 8]\nbeta = 2\n'
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lattice_flows.terminal import labels, numbers
 from lattice_flows.workflows import format
 
 NAN, INF = math.nan, math.inf
@@ -56,7 +57,7 @@ NAN, INF = math.nan, math.inf
     ],
 )
 def test_with_error(value: float | None, error: float | None, text: str):
-    assert format.with_error(value, error) == text
+    assert numbers.with_error(value, error) == text
 
 
 def test_with_error_reads_back(rng: np.random.Generator):
@@ -64,7 +65,7 @@ def test_with_error_reads_back(rng: np.random.Generator):
     for _ in range(2000):
         value = float(rng.normal() * 10.0 ** rng.uniform(-12, 12))
         error = float(rng.uniform(1, 10) * 10.0 ** rng.uniform(-8, 3)) * abs(value)
-        shown, shown_error, digit = _read(format.with_error(value, error))
+        shown, shown_error, digit = _read(numbers.with_error(value, error))
         assert abs(Decimal(value) - shown) <= digit / 2 * Decimal("1.000001"), (value, error)
         assert abs(Decimal(error) - shown_error) <= digit / 2 * Decimal("1.000001"), (value, error)
         assert 10 <= round(shown_error / digit) <= 99, (value, error)
@@ -101,12 +102,12 @@ def _read(text: str) -> tuple[Decimal, Decimal, Decimal]:
     ],
 )
 def test_number(value: float | None, digits: int, text: str):
-    assert format.number(value, digits) == text
+    assert numbers.number(value, digits) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(1.26, "+1.3"), (-45.36, "-45.4"), (-0.01, "+0.0"), (None, "-")])
 def test_pull(value: float | None, text: str):
-    assert format.pull(value) == text
+    assert numbers.pull(value) == text
 
 
 @pytest.mark.parametrize(
@@ -120,14 +121,14 @@ def test_pull(value: float | None, text: str):
     ],
 )
 def test_label(name: str, plain: str, page: str):
-    assert format.label(name)[:2] == (plain, page)
+    assert labels.label(name)[:2] == (plain, page)
 
 
 def test_labels_are_distinct():
     names = ["plaquette", "topological_charge", "topological_charge_squared", "topological_susceptibility"]
     names += [f"wilson_loop_{r}x{t}" for r in (1, 2, 11) for t in (1, 2, 11)]
     for kind in range(3):
-        assert len({format.label(name)[kind] for name in names}) == len(names)
+        assert len({labels.label(name)[kind] for name in names}) == len(names)
 
 
 def _row(value: float, error: float | None, tau_int: float | None = 57.3) -> dict:

@@ -8,8 +8,8 @@ import pytest
 from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, interrupted_runs
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_history
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.stages import run
 

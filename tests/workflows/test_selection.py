@@ -7,10 +7,10 @@ import pytest
 from scipy.signal import lfilter
 
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
+from lattice_flows.errors import InputError
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import derived, gamma_method
 from lattice_flows.workflows.analyse import analyse_files
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.expressions import parse_quantity
 from lattice_flows.workflows.selection import Selection, parse_couplings, parse_thermalisation
 from lattice_flows.workflows.stages import run

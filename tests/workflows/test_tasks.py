@@ -17,11 +17,11 @@ from cards import assert_same_ensemble, environment
 from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
+from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.card import parse_card
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.generate import generate
-from lattice_flows.workflows.interrupt import Stopped, StopRequest
 from lattice_flows.workflows.tasks import Task, parse_task, task_progress
 from lattice_flows.workflows.train import train_flow
 
@@ -284,7 +284,7 @@ from pathlib import Path
 from rich.console import Console
 from lattice_flows.workflows import generate
 from lattice_flows.workflows.folder import open_run
-from lattice_flows.workflows.interrupt import StopRequest
+from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.workflows.tasks import Task
 generate._COMMIT_SECONDS = 0.05
 folder, card = open_run(Path(sys.argv[1]), None, [])

@@ -14,8 +14,8 @@ from cards import CLASSICAL, WITH_FLOW, interrupted_runs
 from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
+from lattice_flows.errors import InputError
 from lattice_flows.training.history import Record, append_record
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.watch import watch
 from lattice_flows.workflows.watch_page import ASCII, sparkline

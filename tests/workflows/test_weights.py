@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from lattice_flows.statistics import effective_sample_size
-from lattice_flows.training.history import Record
+from lattice_flows.terminal import numbers
+from lattice_flows.training.history import Record, is_trusted
 from lattice_flows.workflows import format
 from lattice_flows.workflows.conduct import proposals
-from lattice_flows.workflows.looks import ess_of, is_trusted
 from lattice_flows.workflows.report import tables
 from lattice_flows.workflows.signs import signs_summary
 from lattice_flows.workflows.weights import part_summary, weights_summary
@@ -94,9 +94,7 @@ def test_a_tail_that_cannot_be_told_is_null_and_said(rng):
     ],
 )
 def test_an_ess_of_few_samples_is_never_shown_without_its_error(error, n, text):
-    assert format.ess({"ess": 0.6, "ess_error": error, "n_samples": n}) == text
-    record = Record(1, 1.0, 1.0, 0.6, 1.0, 1.0, 1.0, 1.0, ess_error=error, n_samples=n)
-    assert ess_of(record) == text
+    assert numbers.ess(0.6, error, n) == text
 
 
 def test_a_look_at_a_training_is_trusted_as_its_samples_allow():
@@ -109,10 +107,10 @@ def test_a_look_at_a_training_is_trusted_as_its_samples_allow():
 def test_the_line_of_a_flow_has_error_share_and_tail(rng):
     flow = flow_of(log_normal(rng, 0.5))
     first, second = format.flow_line(flow).splitlines()
-    ess = format.with_error(flow["ess"], flow["ess_error"])
+    ess = numbers.with_error(flow["ess"], flow["ess_error"])
     assert first.startswith(f"flow: ESS {ess} of {N} samples; largest weight ")
     share, over_mean = 100 * flow["largest_weight_share"], flow["largest_weight_over_mean"]
-    assert f"{format.number(over_mean, 2)} x mean ({format.number(share, 2)} % of the sum)" in first
+    assert f"{numbers.number(over_mean, 2)} x mean ({numbers.number(share, 2)} % of the sum)" in first
     assert f"Pareto k-hat {flow['pareto_k']:.2f}" in first
     assert second.strip().startswith("log Z ")
     assert "123456 parameters, 12346 s of training (123456 steps)" in second

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
-from lattice_flows.workflows.format import with_error
+from lattice_flows.terminal.numbers import with_error
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import (
     GREY,

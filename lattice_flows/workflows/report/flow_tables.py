@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lattice_flows.terminal import numbers
 from lattice_flows.workflows import format
 from lattice_flows.workflows.report.tables import PageTable, observables
 
@@ -18,7 +19,7 @@ def flow_tables(summary: Summary) -> Summary | None:
     return {
         "facts": f"{format.training_cost(trained).capitalize()}.",
         "unreliable": ", ".join(name for name, figures in sources.items() if not figures["reliable"]),
-        "weights": _weights(sources, format.number(trained["log_z_exact"], 8)),
+        "weights": _weights(sources, numbers.number(trained["log_z_exact"], 8)),
         "forward": _mode_collapse(trained),
         "signs": _signs(summary),
         "observables": observables("Fresh samples, reweighted", trained),
@@ -33,11 +34,11 @@ def _weights(sources: Summary, exact: str) -> PageTable:
         (
             name,
             str(figures["n_samples"]),
-            format.ess(figures),
-            f"{format.number(figures['largest_weight_over_mean'], 2)} × mean",
-            f"{format.number(100.0 * figures['largest_weight_share'], 2)} %",
+            format.ess_of(figures),
+            f"{numbers.number(figures['largest_weight_over_mean'], 2)} × mean",
+            f"{numbers.number(100.0 * figures['largest_weight_share'], 2)} %",
             format.pareto_k(figures),
-            format.with_error(figures["log_z"], figures["log_z_error"]),
+            numbers.with_error(figures["log_z"], figures["log_z_error"]),
             exact,
             _verdict(figures),
         )
@@ -56,7 +57,7 @@ def _mode_collapse(trained: Summary) -> PageTable | None:
     """The ESS as the flow sees it, and as ensembles made without it see it."""
     forward = trained.get("forward") or {}
     rows = [
-        (name, str(figures["n_samples"]), format.ess(figures), format.ess(trained), figures["verdict"])
+        (name, str(figures["n_samples"]), format.ess_of(figures), format.ess_of(trained), figures["verdict"])
         for name, figures in forward.items()
     ]
     headings = ("target samples of", "samples", "forward ESS", "reverse ESS", "verdict")
@@ -71,8 +72,8 @@ def _signs(summary: Summary) -> PageTable | None:
             name,
             "M > 0" if row["sign"] > 0 else "M < 0",
             str(row["n_configs"]),
-            format.with_error(row["share"], row["share_error"]),
-            format.number(row["exact"], 2),
+            numbers.with_error(row["share"], row["share_error"]),
+            numbers.number(row["exact"], 2),
             format.part_ess(row),
         )
         for name, figures in sources.items()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from lattice_flows.terminal import labels, numbers
 from lattice_flows.workflows import format
 from lattice_flows.workflows.assemble import couplings_of
 from lattice_flows.workflows.replicas import Replicas
@@ -62,7 +63,7 @@ def samplers(summary: Summary) -> PageTable:
     for name, ensemble in format.cheapest_first(summary["ensembles"]):
         sampler, size, acceptance, tau_int, seconds, cost = format.sampler_row(ensemble)
         trained = summary["flow"] is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
-        training = format.number(summary["flow"]["train_seconds"]) if trained else "-"
+        training = numbers.number(summary["flow"]["train_seconds"]) if trained else "-"
         rows.append((name, cost, training, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
     return PageTable(f"Cost of an independent configuration ({counted})", headings, rows)
 
@@ -74,7 +75,7 @@ def findings(summary: Summary) -> list[tuple[str, str]]:
     if trained is None:
         return told
     doubt = "" if trained["reliable"] and not trained["dominated"] else " (not to be trusted)"
-    figures = f"ESS = {format.ess(trained)}{doubt}, {format.tail(trained).replace(' x ', ' × ')}"
+    figures = f"ESS = {format.ess_of(trained)}{doubt}, {format.tail(trained).replace(' x ', ' × ')}"
     return [("trained flow", f"{figures}; {format.training_cost(trained)}."), *told]
 
 
@@ -87,12 +88,12 @@ def _sentence(ensemble: Summary) -> str:
     if name is None:
         return f"nothing could be estimated{price}."
     row = rows[name]
-    value = f"{format.label(name).page} = {format.with_error(row['value'], row['error'])}"
+    value = f"{labels.label(name).page} = {numbers.with_error(row['value'], row['error'])}"
     if ensemble["frozen"]:
         return f"frozen; {value} is not to be trusted{price}."
     doubt = "" if row["trusted"] else ", an error not to be trusted"
     exact = (
-        "" if row["exact"] is None else f" (exact: {format.number(row['exact'], 4)}, pull {format.pull(row['pull'])})"
+        "" if row["exact"] is None else f" (exact: {numbers.number(row['exact'], 4)}, pull {numbers.pull(row['pull'])})"
     )
     return f"{value}{exact}{doubt}{price}."
 
@@ -108,7 +109,7 @@ def all_observables(summary: Summary) -> list[PageTable]:
 
 def observables(caption: str, figures: Summary) -> PageTable:
     headings = ("observable", "value", "exact", "pull", "τ_int", "n_eff", "R-hat")
-    names = [format.label(name).page for name in figures["observables"]]
+    names = [labels.label(name).page for name in figures["observables"]]
     return PageTable(caption, headings, [(name, *row[1:]) for name, row in zip(names, format.observable_rows(figures))])
 
 
@@ -121,7 +122,7 @@ def figure_table(caption: str, data: FigureData) -> Summary:
 
 def _shown(cell: Cell) -> str:
     """Six digits of a number; the CSV has them all."""
-    return format.number(float(cell), 6) if isinstance(cell, float) else "-" if cell is None else str(cell)
+    return numbers.number(float(cell), 6) if isinstance(cell, float) else "-" if cell is None else str(cell)
 
 
 def provenance(made: Sequence[Replicas]) -> PageTable:

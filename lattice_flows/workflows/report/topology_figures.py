@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lattice_flows.exact import ExactU1
-from lattice_flows.workflows.format import label
+from lattice_flows.terminal.labels import label
 from lattice_flows.workflows.report.house_style import (
     GREY,
     FigureData,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lattice_flows.terminal import labels, numbers
 from lattice_flows.workflows import format
 from lattice_flows.workflows.report.tables import PageTable
 
@@ -34,11 +35,11 @@ def _motion(found: Summary) -> PageTable:
         rows.append(
             (
                 name,
-                _marked(format.with_error(rate["value"], rate["error"] or None), trusted),
+                _marked(numbers.with_error(rate["value"], rate["error"] or None), trusted),
                 _estimate(known.get("topological_susceptibility")),
                 _estimate(known.get("topological_b2")),
-                format.with_error(squared.get("tau_int"), squared.get("tau_int_error")),
-                format.number(squared.get("n_eff")),
+                numbers.with_error(squared.get("tau_int"), squared.get("tau_int_error")),
+                numbers.number(squared.get("n_eff")),
                 _r_hat(squared.get("r_hat")),
             )
         )
@@ -55,12 +56,12 @@ def _fixed_charge(found: Summary) -> PageTable | None:
             rows.append(
                 (
                     name,
-                    format.label(observable).page,
-                    _marked(format.with_error(fit["value"], fit["error"]), trusted),
+                    labels.label(observable).page,
+                    _marked(numbers.with_error(fit["value"], fit["error"]), trusted),
                     _estimate(plain),
-                    format.number(plain["exact"] if plain else None, 6),
-                    _marked(format.with_error(fit["slope"], fit["slope_error"]), trusted),
-                    format.number(fit["chi2_per_dof"], 2),
+                    numbers.number(plain["exact"] if plain else None, 6),
+                    _marked(numbers.with_error(fit["slope"], fit["slope_error"]), trusted),
+                    numbers.number(fit["chi2_per_dof"], 2),
                     "closed form" if fit.get("charge_squared") == "exact" else "ensemble",
                 )
             )
@@ -84,13 +85,15 @@ def _sectors(name: str, ensemble: Summary) -> PageTable | None:
     if not sectors:
         return None
     shown = list(dict.fromkeys(key for sector in sectors for key in sector.get("observables", {})))
-    headings = ("Q", "P(Q)", "exact", "Gaussian", *(f"{format.label(key).page} at Q" for key in shown))
+    headings = ("Q", "P(Q)", "exact", "Gaussian", *(f"{labels.label(key).page} at Q" for key in shown))
     rows = [
         (
             _charge(sector["charge"]),
-            _marked(format.with_error(sector["probability"], sector["probability_error"]), found.get("trusted", False)),
-            format.number(sector.get("exact"), 4),
-            format.number(sector.get("gaussian"), 4),
+            _marked(
+                numbers.with_error(sector["probability"], sector["probability_error"]), found.get("trusted", False)
+            ),
+            numbers.number(sector.get("exact"), 4),
+            numbers.number(sector.get("gaussian"), 4),
             *(_mean(ensemble, key, sector.get("observables", {}).get(key)) for key in shown),
         )
         for sector in sectors
@@ -103,8 +106,8 @@ def _sector_weights(name: str, found: Summary) -> PageTable | None:
     rows = [
         (
             _charge(row["charge"]),
-            _marked(format.with_error(row["share"], row.get("share_error")), found.get("trusted", False)),
-            format.number(row.get("exact"), 4),
+            _marked(numbers.with_error(row["share"], row.get("share_error")), found.get("trusted", False)),
+            numbers.number(row.get("exact"), 4),
             format.part_ess(row),
         )
         for row in found.get("weights") or []
@@ -123,14 +126,14 @@ def _charge(q: int) -> str:
 
 def _estimate(row: Summary | None) -> str:
     """Value(error) of an observable, or '-'."""
-    return "-" if row is None else _marked(format.with_error(row["value"], row["error"]), row["trusted"])
+    return "-" if row is None else _marked(numbers.with_error(row["value"], row["error"]), row["trusted"])
 
 
 def _mean(ensemble: Summary, observable: str, mean: Summary | None) -> str:
     """Value(error) of an observable in a sector, or '-'."""
     if mean is None:
         return "-"
-    return _marked(format.with_error(mean["value"], mean["error"]), _is_trusted(ensemble, observable))
+    return _marked(numbers.with_error(mean["value"], mean["error"]), _is_trusted(ensemble, observable))
 
 
 def _is_trusted(ensemble: Summary, observable: str) -> bool:

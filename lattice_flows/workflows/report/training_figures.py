@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lattice_flows.exact import ExactU1
+from lattice_flows.terminal.numbers import ess, number, with_error
 from lattice_flows.training.history import Record
-from lattice_flows.workflows.format import number, with_error
-from lattice_flows.workflows.looks import ess_of
 from lattice_flows.workflows.report.house_style import WIDTH, FigureData, Plot, colour, legend_above
 
 Array = NDArray[np.float64]
@@ -28,22 +27,23 @@ def training_plots(history: Sequence[Record], exact: ExactU1 | None) -> list[Plo
         return []
     rows = [*rows[: -1 : -(-len(rows) // _MOST_POINTS)], rows[-1]]
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
-    loss, ess, log_z = figure.subplots(3, 1, sharex=True)
+    loss, ess_axes, log_z = figure.subplots(3, 1, sharex=True)
     _draw_loss(loss, rows)
-    _draw_ess(ess, rows)
+    _draw_ess(ess_axes, rows)
     _draw_log_z(log_z, rows, exact)
     log_z.set(xlabel="seconds of training", xlim=(0, 1.03 * rows[-1].seconds or 1))
     legend_above(figure)
     last = rows[-1]
+    shown = ess(last.ess, last.ess_error, last.n_samples or 0)
     against = "" if exact is None else f" (exact log Z: {exact.log_z:.2f})"
     return [
         Plot(
             "training",
             figure,
             f"Training history over {last.seconds:.0f} seconds: the bound on log Z ends at {last.log_z_bound:.2f}"
-            f"{against}, the ESS at {ess_of(last)}.",
+            f"{against}, the ESS at {shown}.",
             "Training: the loss of single batches, the effective sample size and log Z; the latter two from fresh "
-            f"samples of the averaged weights, with their errors. The ESS ends at {ess_of(last)}{_of_samples(last)}. "
+            f"samples of the averaged weights, with their errors. The ESS ends at {shown}{_of_samples(last)}. "
             "⟨log w⟩ over the flow's samples lies below log Z by the divergence of flow and target; it ends at "
             f"{last.log_z_bound:.2f}{against}."
             f"{_about_data(last)}",

@@ -15,10 +15,11 @@ import pytest
 from report_runs import EXACT, card_of, charges, rng_of, write, write_everything, write_flow
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
+from lattice_flows.terminal import labels, numbers
 from lattice_flows.workflows import format
 from lattice_flows.workflows.analyse import analyse_run
 from lattice_flows.workflows.card import Card
-from lattice_flows.workflows.errors import InputError
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report import write_report
@@ -122,12 +123,12 @@ def test_every_number_stands_in_its_table(run: Run):
         assert len(shown) == len(figures["observables"]) + 1 >= 4  # and the headings
         for name, row in figures["observables"].items():
             r_hat = "-" if row["r_hat"] is None else f"{row['r_hat']:.3f}"
-            assert shown[printed(format.label(name).page)] == [
-                format.with_error(row["value"], row["error"]) + ("" if row["trusted"] else " !"),
-                format.number(row["exact"], 6),
-                format.pull(row["pull"]),
-                format.with_error(row["tau_int"], row["tau_int_error"]),
-                format.number(row["n_eff"]),
+            assert shown[printed(labels.label(name).page)] == [
+                numbers.with_error(row["value"], row["error"]) + ("" if row["trusted"] else " !"),
+                numbers.number(row["exact"], 6),
+                numbers.pull(row["pull"]),
+                numbers.with_error(row["tau_int"], row["tau_int_error"]),
+                numbers.number(row["n_eff"]),
                 r_hat,
             ]
 
@@ -151,7 +152,7 @@ def test_samplers_are_sorted_by_cost_with_training_beside(run: Run):
     assert [row[0] for row in rows] == [*by_cost, "stuck"]
     cells = {row[0]: dict(zip(heading, row)) for row in rows}
     for name in moving:
-        cost = format.number(ensembles[name]["seconds_per_independent_config"])
+        cost = numbers.number(ensembles[name]["seconds_per_independent_config"])
         assert cells[name]["s / indep. config"] == cost
         assert cells[name]["seconds"] == "1.25"
     assert cells["stuck"]["s / indep. config"] == "> 2.50"  # 1.25 s on 2 threads
@@ -166,12 +167,12 @@ def test_the_flow_and_its_unreliable_weights(run: Run):
     for row, figures in ((fresh, flow), (chain, proposals)):
         assert row[1:] == [
             str(figures["n_samples"]),
-            format.with_error(figures["ess"], figures["ess_error"]),
-            f"{format.number(figures['largest_weight_share'] * figures['n_samples'], 2)} × mean",
-            f"{format.number(100 * figures['largest_weight_share'], 2)} %",
+            numbers.with_error(figures["ess"], figures["ess_error"]),
+            f"{numbers.number(figures['largest_weight_share'] * figures['n_samples'], 2)} × mean",
+            f"{numbers.number(100 * figures['largest_weight_share'], 2)} %",
             f"{figures['pareto_k']:.2f}",
-            format.with_error(figures["log_z"], figures["log_z_error"]),
-            format.number(EXACT.log_z, 8),
+            numbers.with_error(figures["log_z"], figures["log_z_error"]),
+            numbers.number(EXACT.log_z, 8),
             "unreliable",
         ]
     (section,) = [text for text in run.page.texts["section"] if text.strip().startswith("The flow")]

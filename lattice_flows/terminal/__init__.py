@@ -1,0 +1,1 @@
+"""What a person sees of long work, and numbers and names as text."""
