@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from lattice_flows.card.build import couplings_of
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
-from lattice_flows.workflows.assemble import couplings_of
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import GREY, colour, legend_above, marker, single
 from lattice_flows.workflows.scripts import flow_weights, lattice, run_script, split_rows

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import ExactU1
 
 COLOURS = {"hmc": "#009E73", "flow_hmc": "#D55E00", "flow": "#0072B2", "direct": "#CC79A7"}
 LABELS = {"hmc": "HMC", "flow_hmc": "flow-HMC", "flow": "flow Metropolis", "direct": "direct"}

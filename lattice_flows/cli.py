@@ -302,7 +302,7 @@ def exact(
     """Closed forms of a solvable theory."""
     import json
 
-    from lattice_flows.workflows.exact import closed_forms
+    from lattice_flows.card.closed_forms import closed_forms
 
     values = closed_forms(theory, beta, shape)
     if as_json:

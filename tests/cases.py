@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import torch
 from scalar_cases import SCALAR_FLOWS, trained_scalar_flow
 
-from lattice_flows.actions import ACTIONS, Action, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.flows import (
     FLOWS,
     Chain,
@@ -46,6 +45,7 @@ from lattice_flows.samplers import (
     Umbrella,
     WindingHMC,
 )
+from lattice_flows.theories import ACTIONS, Action, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.training import TrainingSettings, recommended, train
 
 Shape = tuple[int, ...]

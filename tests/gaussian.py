@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow, Prior, Transform
 from lattice_flows.lattice import REAL
+from lattice_flows.theories import Action
 
 
 class Normal(Prior):

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lattice_flows.actions import ImprovedU1, WilsonU1
-from lattice_flows.exact import sample_u1
-from lattice_flows.kernels import u1
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.theories import ImprovedU1, WilsonU1, sample_u1
+from lattice_flows.theories.u1.kernels import fields as u1
 
 
 class TwoByTwo(NamedTuple):

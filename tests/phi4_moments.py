@@ -3,9 +3,9 @@
 import numpy as np
 from phi4_chain import Phi4Chain
 
-from lattice_flows.exact import FreeField
 from lattice_flows.kernels.random import make_streams, normals
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import FreeField
 
 
 def moments(phi):

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from lattice_flows.actions import Action, Phi4, Phi4Hopping
 from lattice_flows.flows import Flow, initialise
 from lattice_flows.flows.checkerboard import checkerboard_coupling
+from lattice_flows.theories import Action, Phi4, Phi4Hopping
 from lattice_flows.training import TrainingSettings, train
 
 Shape = tuple[int, ...]

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lattice_flows.card.card import Card
 from lattice_flows.cluster import local
 from lattice_flows.cluster.jobs import Job, Jobs, read_jobs
 from lattice_flows.cluster.plan import ANALYSE, TRAIN, Stage, log, outcome, plan, progress_of_tasks, training_finished
@@ -22,7 +23,6 @@ from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.history import read_history
-from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.folder import RunFolder, find_run
 from lattice_flows.workflows.tasks import Task, TaskProgress
 from lattice_flows.workflows.watch_page import count

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.cluster.profile import AnalyseTable, Profile, SampleTable, TrainTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.tasks import Task, TaskProgress, task_progress
 

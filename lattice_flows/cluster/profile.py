@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from lattice_flows.card.arguments import checked
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.tables import checked
 
 _TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 _SHIPPED = Path("runs") / "cluster"

@@ -5,9 +5,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from lattice_flows.actions import Action
-from lattice_flows.actions.phi4 import LocalScalar
-from lattice_flows.exact import FreeField
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.line import Affine, LineTransform, SinhArcsinh
@@ -17,6 +14,9 @@ from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.flows.prior import Prior
 from lattice_flows.flows.site_coupling import SiteCoupling, SiteMap, stencil
 from lattice_flows.flows.transform import Chain, Transform
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.phi4.action import LocalScalar
+from lattice_flows.theories.phi4.free_field import FreeField
 
 _START_MASS_SQUARED = 1.0  # of the free field: a correlation length of one site, from which it is learnt
 _BOUND = 4.0  # of the splines, in units of the prior's width: a normal deviate lies outside once in 16,000

@@ -2,7 +2,6 @@
 
 import torch
 
-from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows.conditioners import MAX_BETA
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.initialise import initialise
@@ -11,6 +10,8 @@ from lattice_flows.flows.plaquette_action import stiffness
 from lattice_flows.flows.plaquette_coupling import CircleName, PatternName, check_shape, circle_transform, sweeps
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Chain
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.action import WilsonU1
 
 _LAST_LAYER = 0.02  # initial size of the networks' last layers, where they cannot be zero
 

@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows.conditioners import (
     Conditioner,
     ExactConditioner,
@@ -20,6 +19,8 @@ from lattice_flows.flows.transform import Transform
 from lattice_flows.flows.tree import RegionTree
 from lattice_flows.flows.tree_map import tree_forward, tree_inverse
 from lattice_flows.lattice import CIRCLE, plaquette
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.action import WilsonU1
 
 ConditionerName = Literal["mlp", "structured", "exact"]
 

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lattice_flows.exact import FreeField
 from lattice_flows.flows.prior import Prior
 from lattice_flows.lattice import REAL
+from lattice_flows.theories.phi4.free_field import FreeField
 
 _LOG_TWO_PI = math.log(2.0 * math.pi)
 
@@ -35,7 +35,7 @@ class GaussianPrior(Prior):
 
 
 class FreeFieldPrior(Prior):
-    """The free field on a periodic lattice of any dimension, `exact.free_field`, relative to prod d phi.
+    """The free field on a periodic lattice of any dimension, `theories.phi4.free_field`, relative to prod d phi.
 
     Every momentum is an independent Gaussian with the propagator G(k) = 1 / (2 hop (phat^2 + mass_squared)),
     phat_mu = 2 sin(k_mu / 2). `shape` is the event, the lattice shape. With `learnable` the mass squared is the given
@@ -64,7 +64,7 @@ class FreeFieldPrior(Prior):
         return start if self.log_factor is None else start * torch.exp(self.log_factor.double())
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
-        """White noise filtered by the square root of the propagator, as in `exact.sample_free_field`."""
+        """White noise filtered by the square root of the propagator, as in `sample_free_field`."""
         half = self.shape[-1] // 2 + 1  # what rfftn keeps of the last axis
         amplitudes = torch.sqrt(0.5 / self._eigenvalues()[..., :half]).to(dtype)
         modes = torch.fft.rfftn(_noise(n, self.shape, generator, dtype), dim=self._axes())

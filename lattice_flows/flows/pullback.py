@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lattice_flows.actions import Action
 from lattice_flows.flows.transform import Transform
 from lattice_flows.lattice import Space
+from lattice_flows.theories.action import Action
 
 
 @dataclass(frozen=True)

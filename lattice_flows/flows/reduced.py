@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lattice_flows.actions import Action
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.multiscale import Multiscale
 from lattice_flows.flows.plaquette_action import PlaquetteAction
@@ -14,6 +13,7 @@ from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform
 from lattice_flows.flows.tree_map import tree_forward, tree_inverse, tree_score
 from lattice_flows.lattice import CIRCLE, Space
+from lattice_flows.theories.action import Action
 
 
 class Reduced(NamedTuple):

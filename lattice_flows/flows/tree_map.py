@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lattice_flows.flows.tree import RegionTree
-from lattice_flows.kernels import tree_u1
 from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories.u1.kernels import tree as tree_u1
 
 
 class TreeTables(NamedTuple):

@@ -1,6 +1,6 @@
 """What the samplers with a bias of the smooth charge share: chains of exp(-S - V(Q_s)) with V on a grid.
 
-Q_s = (1/2 pi) sum_P sin P of 2D U(1), see `kernels.biased_hmc_u1`. V is linear between the points of the grid and
+Q_s = (1/2 pi) sum_P sin P of 2D U(1), see `u1.kernels.biased_hmc`. V is linear between the points of the grid and
 constant outside; the chain, its weights exp(+V) and its target all use this same V, so they are exact on any grid.
 """
 
@@ -8,11 +8,12 @@ import math
 
 import numpy as np
 
-from lattice_flows.actions import Action, WilsonU1
-from lattice_flows.kernels import biased_hmc_u1
 from lattice_flows.samplers.hmc import HMC, HMCState
 from lattice_flows.samplers.integrators import INTEGRATORS
 from lattice_flows.samplers.sampler import Array, Report, Streams
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.action import WilsonU1
+from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
 
 Chains = tuple[Array, Array, Array, Streams]
 """x (B, 2, L0, L1), its unbiased action (B,), its smooth charge (B,), and the random streams (B, 2)."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from lattice_flows.actions import Action
-from lattice_flows.actions.phi4 import LocalScalar
-from lattice_flows.kernels import cluster_phi4
 from lattice_flows.samplers.local import ChainState, chain_state
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.phi4.action import LocalScalar
+from lattice_flows.theories.phi4.kernels import cluster as cluster_phi4
 
 
 class ClusterInfo(NamedTuple):

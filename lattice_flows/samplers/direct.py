@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from lattice_flows.actions import Action
 from lattice_flows.samplers.local import ChainState, NoInfo, chain_state
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
+from lattice_flows.theories.action import Action
 
 
 @dataclass(frozen=True)

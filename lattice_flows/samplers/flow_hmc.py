@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow, Pullback
 from lattice_flows.samplers.hmc import HMC, HMCInfo, HMCState
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.theories.action import Action
 
 
 class FlowHMCState(NamedTuple):

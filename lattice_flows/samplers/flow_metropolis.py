@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.accept import independence_metropolis
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.proposals import GeneratorState, device_of, propose, seeded_generator
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
+from lattice_flows.theories.action import Action
 
 
 class Ahead(NamedTuple):

@@ -5,10 +5,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.proposals import GeneratorState, Proposals, propose, seeded_generator
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
+from lattice_flows.theories.action import Action
 
 
 class FlowSamplesState(NamedTuple):

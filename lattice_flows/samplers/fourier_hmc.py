@@ -12,13 +12,13 @@ import scipy.fft
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action
-from lattice_flows.actions.phi4 import LocalScalar
-from lattice_flows.exact import FreeField
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.lattice import REAL
 from lattice_flows.samplers.hmc import HMCInfo, HMCState
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.phi4.action import LocalScalar
+from lattice_flows.theories.phi4.free_field import FreeField
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lattice_flows.actions import Action
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_n_md_steps, warming
+from lattice_flows.theories.action import Action
 
 
 class HMCState(NamedTuple):

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lattice_flows.actions import Action, ImprovedU1, WilsonU1
-from lattice_flows.kernels import instanton_u1
 from lattice_flows.samplers.local import AcceptInfo, ChainState, chain_state
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.action import WilsonU1
+from lattice_flows.theories.u1.kernels import instanton as instanton_u1
+from lattice_flows.theories.u1_improved.action import ImprovedU1
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from lattice_flows.actions import Action
 from lattice_flows.samplers.sampler import Array
+from lattice_flows.theories.action import Action
 
 
 class Integrator(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from lattice_flows.actions import Action, LocalUpdates
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.theories.action import Action, LocalUpdates
 
 _ROUNDS = 16
 

@@ -6,8 +6,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from lattice_flows.actions import Action
-from lattice_flows.kernels import biased_hmc_u1
 from lattice_flows.samplers.biased import (
     begun,
     biased_trajectories,
@@ -18,6 +16,8 @@ from lattice_flows.samplers.biased import (
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import warming
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
 
 _HOT = 0.1  # of the thermalisation; a chain from a hot start is no guide to the free energy
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lattice_flows.actions import Action
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.parts import (
     Part,
@@ -19,6 +18,7 @@ from lattice_flows.samplers.parts import (
     tuned_parts,
 )
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.theories.action import Action
 
 
 class MixtureState(NamedTuple):

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.sampler import Array, Streams
+from lattice_flows.theories.action import Action
 
 # Numbers of the fields that are made at a time.
 _ON_CPU = 2**18  # 2 MiB: larger ones leave a processor's caches, at up to three times the cost

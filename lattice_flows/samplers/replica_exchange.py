@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action
 from lattice_flows.kernels.random import split_streams, uniforms
 from lattice_flows.samplers.exchange import Trips, acceptance, exchanged, first_trips, swap_gain, travelled, tried_pairs
 from lattice_flows.samplers.parts import (
@@ -19,6 +18,7 @@ from lattice_flows.samplers.parts import (
     tuned_parts,
 )
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.theories.action import Action
 
 
 class ExchangeState(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action
+from lattice_flows.theories.action import Action
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from lattice_flows.actions import Action
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.exchange import tried_pairs
 from lattice_flows.samplers.parts import Part
 from lattice_flows.samplers.replica_exchange import AcceptExchangeInfo, ExchangeInfo, ExchangeState, ReplicaExchange
 from lattice_flows.samplers.sampler import Array, Report, Sampler, SamplerFactory, Streams, silent
+from lattice_flows.theories.action import Action
 
 _ROUNDS = 5  # of pilots, each twice as long as the one before
 _FEWEST_PILOTS = 8

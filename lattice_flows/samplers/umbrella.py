@@ -8,8 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action
-from lattice_flows.kernels import biased_hmc_u1
 from lattice_flows.samplers.biased import (
     begun,
     biased_trajectories,
@@ -20,6 +18,8 @@ from lattice_flows.samplers.biased import (
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import warming
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
 
 _N_GRID = 1001
 _HOT = 0.5  # of the thermalisation, as for HMC

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lattice_flows.actions import Action, WilsonU1
-from lattice_flows.kernels import winding_u1
 from lattice_flows.samplers.hmc import HMC, HMCState
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.action import WilsonU1
+from lattice_flows.theories.u1.kernels import winding as winding_u1
 
 
 class WindingInfo(NamedTuple):

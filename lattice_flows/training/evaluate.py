@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow, reduced
+from lattice_flows.theories.action import Action
 from lattice_flows.training.ranks import ALONE, Ranks
 
 _BATCH = 256

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
+from lattice_flows.theories.action import Action
 from lattice_flows.training.data import DataSource
 from lattice_flows.training.objectives import Batch, LossEstimate, Objective
 from lattice_flows.training.ranks import ALONE, Ranks

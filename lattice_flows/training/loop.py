@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
+from lattice_flows.theories.action import Action
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.data import DataSource
 from lattice_flows.training.events import EVENTS_NAME, event_writer

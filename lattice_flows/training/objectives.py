@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import (
     ActionOfPlaquettes,
     Flow,
@@ -21,6 +20,7 @@ from lattice_flows.flows import (
     reduced,
 )
 from lattice_flows.lattice import Space
+from lattice_flows.theories.action import Action
 from lattice_flows.training.region_reinforce import region_reinforce
 from lattice_flows.training.region_torch import torch_region_reinforce
 

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import Action, ImprovedU1, WilsonU1
 from lattice_flows.flows import Flow
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.u1.action import WilsonU1
+from lattice_flows.theories.u1_improved.action import ImprovedU1
 from lattice_flows.training.clipping import BlockClip, Clip, NormClip
 from lattice_flows.training.gradient_noise import GradientNoise
 from lattice_flows.training.objectives import Batch, Objective, Scaled

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lattice_flows.flows import IndependentPlaquettes, PlaquetteTree
-from lattice_flows.kernels import tree_rewards, tree_u1
+from lattice_flows.theories.u1.kernels import tree as tree_u1
+from lattice_flows.theories.u1.kernels import tree_rewards
 
 N_KNOTS = 33  # of the baselines, from |s| = 0 to pi
 RIDGE = 1e-9

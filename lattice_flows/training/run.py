@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
+from lattice_flows.theories.action import Action
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.checkpoint import Checkpoint, CheckpointError, Weights, read_checkpoint, save_checkpoint
 from lattice_flows.training.data import DataSource, check_source

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action
 from lattice_flows.flows import Flow
 from lattice_flows.statistics import effective_sample_size, largest_weight_share, log_partition
 from lattice_flows.statistics.weights import ValueWithError
+from lattice_flows.theories.action import Action
 from lattice_flows.training.data import DataSource
 from lattice_flows.training.evaluate import evaluate, evaluate_on
 from lattice_flows.training.ranks import ALONE, Ranks

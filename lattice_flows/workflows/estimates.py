@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lattice_flows.observables import Quantity, Term
+from lattice_flows.card.build import oracle
 from lattice_flows.statistics import (
     MIN_CHANGES,
     Estimate,
@@ -23,7 +23,7 @@ from lattice_flows.statistics import (
     r_hat_and_crossings,
     sizes_of,
 )
-from lattice_flows.workflows.assemble import oracle
+from lattice_flows.theories.observable import Quantity, Term
 from lattice_flows.workflows.replicas import LOG_W, Replicas, are_same
 from lattice_flows.workflows.umbrella import block_doubt, joined_estimator
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.errors import InputError
-from lattice_flows.observables import Quantity, Term
+from lattice_flows.theories.observable import Quantity, Term
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp": np.exp,

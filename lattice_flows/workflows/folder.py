@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lattice_flows.card.card import Card, read_card, read_held_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import segment_numbers
 from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.errors import InputError, unwritable
-from lattice_flows.workflows.card import Card, read_card, read_held_card
 
 _OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")  # what is there when a claim is cut short: no card yet
 

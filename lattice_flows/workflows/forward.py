@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from lattice_flows.card.build import load_flow
+from lattice_flows.card.card import Card
+from lattice_flows.card.samplers import needs_flow
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.statistics import forward_ess
 from lattice_flows.terminal import numbers
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
-from lattice_flows.workflows.assemble import load_flow
-from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.compute import device_for_analysis
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.sampler_tables import needs_flow
 from lattice_flows.workflows.training_data import chains_of
 
 Summary = dict[str, Any]

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from lattice_flows.card.build import field_spec, load_flow
+from lattice_flows.card.card import Card, EnsembleTable
+from lattice_flows.card.samplers import build_sampler
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter, LockedError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.production.start import start_configurations
 from lattice_flows.samplers import Sampler
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
+from lattice_flows.theories.measurement import measured
 from lattice_flows.training import CHECKPOINT_NAME
-from lattice_flows.workflows.assemble import field_spec, load_flow, start_configurations
-from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.compute import (
     resolve_device,
     resumed_threads,
@@ -34,8 +37,6 @@ from lattice_flows.workflows.making import (
     threads_for,
     with_measurements_of,
 )
-from lattice_flows.workflows.measurements import measured
-from lattice_flows.workflows.sampler_tables import build_sampler
 from lattice_flows.workflows.states import flatten, restore
 from lattice_flows.workflows.tasks import Task, chains_for, check_task, is_complete_array
 from lattice_flows.workflows.tune import tuned, with_findings

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from lattice_flows.card.build import field_spec
+from lattice_flows.card.card import Card, parse_card
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
 from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.progress import meter
-from lattice_flows.workflows.assemble import field_spec
-from lattice_flows.workflows.card import Card, parse_card
-from lattice_flows.workflows.measurements import measured
+from lattice_flows.theories.measurement import measured
 from lattice_flows.workflows.provenance import git_commit, machine, software
 
 MuAxis = Literal["first", "last"]

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.errors import InputError
 from lattice_flows.samplers import Sampler
-from lattice_flows.workflows.card import Card, EnsembleTable
+from lattice_flows.theories.measurement import Measurement
 from lattice_flows.workflows.compute import kernel_threads, network_threads, resolve_device
-from lattice_flows.workflows.measurements import Measurement
 from lattice_flows.workflows.provenance import git_commit, machine, software
 from lattice_flows.workflows.tasks import Task, chains_for, in_words
 from lattice_flows.workflows.tune import merged

@@ -13,9 +13,9 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.observables import Observable, Quantity
 from lattice_flows.statistics import LazyReplicas
-from lattice_flows.workflows.measurements import Measurement
+from lattice_flows.theories.measurement import Measurement
+from lattice_flows.theories.observable import Observable, Quantity
 
 LOG_W = "log_w"
 _KEPT_BYTES = 96 << 20  # of series that are asked for again and again

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas, grouped
 from lattice_flows.workflows.tasks import parse_task

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from lattice_flows.actions import ACTIONS, Action
+from lattice_flows.card.arguments import arguments, built, checked
+from lattice_flows.card.build import couplings_of
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.observables import Quantity
 from lattice_flows.statistics import find_thermalisation, most_dropped
-from lattice_flows.workflows.assemble import couplings_of
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.catalogue import ACTIONS
+from lattice_flows.theories.observable import Quantity
 from lattice_flows.workflows.expressions import parse_quantity
 from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.tables import arguments, built, checked
 from lattice_flows.workflows.topology import CHARGE
 
 _BLOCK_BYTES = 64 << 20

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.glance import glance
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.card import EnsembleTable
 from lattice_flows.workflows.folder import RunFolder
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lattice_flows.observables import Quantity
+from lattice_flows.card.build import oracle
 from lattice_flows.statistics import (
     MIN_CHANGES,
     Estimate,
@@ -23,7 +23,7 @@ from lattice_flows.statistics import (
     theta_dependence,
     tunnelling_rate,
 )
-from lattice_flows.workflows.assemble import oracle
+from lattice_flows.theories.observable import Quantity
 from lattice_flows.workflows.replicas import LOG_W, Replicas, are_same
 from lattice_flows.workflows.weights import log_w_tau_int, part_summary
 

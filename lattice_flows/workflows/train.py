@@ -11,6 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
+from lattice_flows.card.build import build_flow, flow_header
+from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, compile_flow
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
@@ -29,8 +31,6 @@ from lattice_flows.training import (
     train,
 )
 from lattice_flows.training.history import Record, is_trusted
-from lattice_flows.workflows.assemble import build_flow, flow_header
-from lattice_flows.workflows.card import Card, EnsembleTable
 from lattice_flows.workflows.compute import network_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.generate import generate_at

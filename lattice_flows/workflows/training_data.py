@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lattice_flows.actions.action import DirectSampler
+from lattice_flows.card.card import TheoryTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.theories.action import DirectSampler
 from lattice_flows.training import DataError, DataSource, check_configurations
-from lattice_flows.workflows.card import TheoryTable
 
 _MOST_BYTES = 512 * 1024**2  # of configurations held in memory; of longer ensembles every k-th one is taken
 _BLOCK_BYTES = 16 * 1024**2

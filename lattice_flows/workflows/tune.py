@@ -6,14 +6,14 @@ from typing import Any
 
 from rich.console import Console
 
+from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.production.start import start_configurations
 from lattice_flows.samplers import Sampler
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import meter
-from lattice_flows.workflows.assemble import start_configurations
-from lattice_flows.workflows.card import Card, EnsembleTable
 
 _PILOT_CHAINS = 8
 _PILOT_UPDATES = 64

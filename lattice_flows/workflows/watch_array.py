@@ -5,10 +5,10 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.ensembles.glance import glance
 from lattice_flows.ensembles.layout import segment_numbers, segment_path
-from lattice_flows.workflows.card import EnsembleTable
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.tasks import parse_task
 from lattice_flows.workflows.watch_page import Row, count

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from lattice_flows.card.build import build_flow
+from lattice_flows.card.card import Card, read_card
 from lattice_flows.training import CHECKPOINT_NAME, TrainingDiverged, train
-from lattice_flows.workflows.assemble import build_flow
-from lattice_flows.workflows.card import Card, read_card
 from lattice_flows.workflows.compute import network_threads, resolve_device, use_threads
 from lattice_flows.workflows.stages import train_stage
 

@@ -13,7 +13,6 @@ from matplotlib.colors import to_rgba
 from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.exact import ExactU1
 from lattice_flows.statistics import (
     effective_sample_size,
     gamma_method,
@@ -21,6 +20,7 @@ from lattice_flows.statistics import (
     log_partition,
     reweighted,
 )
+from lattice_flows.theories import ExactU1
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.scripts import open_scan
 from lattice_flows.workflows.stages import sample_stage, train_stage

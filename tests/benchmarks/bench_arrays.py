@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
+from lattice_flows.card.build import field_spec
+from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Block, Ensemble
-from lattice_flows.workflows.assemble import field_spec
-from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.tasks import Task, task_progress
 

@@ -11,12 +11,12 @@ import numba
 import numpy as np
 import torch
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import plaquette_coupling
 from lattice_flows.kernels.accept import independence_metropolis
 from lattice_flows.kernels.random import make_streams, uniforms
 from lattice_flows.samplers import FlowMetropolis
 from lattice_flows.samplers.proposals import propose, seeded_generator
+from lattice_flows.theories import WilsonU1
 
 N_CHAINS, BATCH, REPETITIONS = 4, 1024, 15
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from lattice_flows.actions import Action, ImprovedU1, WilsonU1
 from lattice_flows.flows import Flow, initialise, plaquette_coupling
 from lattice_flows.flows.hybrid import hybrid
 from lattice_flows.flows.multiscale import multiscale
 from lattice_flows.statistics import effective_sample_size
+from lattice_flows.theories import Action, ImprovedU1, WilsonU1
 from lattice_flows.training import TrainingSettings, evaluate, loop, train
 
 N_SAMPLES = 16_384

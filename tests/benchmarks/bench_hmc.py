@@ -15,12 +15,11 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.exact import sample_u1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC
 from lattice_flows.samplers.integrators import INTEGRATORS
+from lattice_flows.theories import WilsonU1, sample_u1
 
 BETA, REPETITIONS = 2.0, 7
 SIZES = {8: (10, 60_000), 16: (10, 20_000), 64: (20, 800)}  # L: leapfrog steps, trajectories per repetition

@@ -31,8 +31,8 @@ def _rate(count: int, call: Callable[[], object], repetitions: int) -> str:
 def sampling(shape: tuple[int, int], beta: float, conditioner: str, repetitions: int) -> None:
     import torch
 
-    from lattice_flows.actions import WilsonU1
     from lattice_flows.flows import multiscale, reduced
+    from lattice_flows.theories import WilsonU1
 
     action = WilsonU1(beta)
     flow = multiscale(shape, action, conditioner=conditioner)
@@ -52,8 +52,8 @@ def sampling(shape: tuple[int, int], beta: float, conditioner: str, repetitions:
 def training(shape: tuple[int, int], beta: float, conditioner: str, batch: int, repetitions: int) -> None:
     import torch
 
-    from lattice_flows.actions import WilsonU1
     from lattice_flows.flows import multiscale
+    from lattice_flows.theories import WilsonU1
     from lattice_flows.training.objectives import REVERSE_OBJECTIVES
 
     action = WilsonU1(beta)

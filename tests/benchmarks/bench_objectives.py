@@ -16,8 +16,8 @@ import numba
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Flow, initialise, plaquette_coupling
+from lattice_flows.theories import WilsonU1
 from lattice_flows.training import OBJECTIVES, Objective, TrainingSettings, build_objective, train
 from lattice_flows.workflows.training_data import DirectData
 

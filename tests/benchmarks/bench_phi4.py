@@ -10,13 +10,13 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from lattice_flows.actions.phi4 import Phi4
-from lattice_flows.kernels.cluster_phi4 import cluster
-from lattice_flows.kernels.local_phi4 import heatbath, metropolis, overrelaxation
 from lattice_flows.kernels.random import make_streams, normals
 from lattice_flows.samplers import HMC
 from lattice_flows.samplers.fourier_hmc import FourierHMC
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories.phi4.action import Phi4
+from lattice_flows.theories.phi4.kernels.cluster import cluster
+from lattice_flows.theories.phi4.kernels.local import heatbath, metropolis, overrelaxation
 
 LAM, N_CHAINS, SECONDS = 8.0, 8, 5.0
 SCAN = np.arange(-7.0, -4.4, 0.25)

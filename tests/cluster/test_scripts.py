@@ -11,11 +11,11 @@ import pytest
 from cards import WITH_FLOW
 from cluster.programs import Programs
 
+from lattice_flows.card.card import Card, parse_card
 from lattice_flows.cluster.plan import left_to_do, plan
 from lattice_flows.cluster.profile import Profile, parse_profile, read_profile
 from lattice_flows.cluster.scripts import compressed, render
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.card import Card, parse_card
 from lattice_flows.workflows.folder import RunFolder
 
 SHIPPED = sorted((Path(__file__).parents[2] / "runs" / "cluster").glob("*.toml"))

@@ -9,9 +9,9 @@ from cases import FLOW_CASES, exact_tree
 from scalar_cases import SCALAR_FLOWS
 from torch import Tensor
 
-from lattice_flows.actions import Action, ImprovedU1, Phi4, WilsonU1
 from lattice_flows.flows import Chain, Flow, PlaquetteCoupling
 from lattice_flows.lattice import REAL
+from lattice_flows.theories import Action, ImprovedU1, Phi4, WilsonU1
 
 
 @dataclass(frozen=True)

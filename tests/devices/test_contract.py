@@ -7,10 +7,10 @@ from cases import ACTION_CASES, ActionCase, WithoutKernels
 from devices.registry import PAIR_NAMES, pair_named
 from torch import Tensor
 
-from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows import Pullback, forward_with_score
 from lattice_flows.samplers import HMC, FlowHMC, FlowMetropolis, FlowSamples
 from lattice_flows.samplers.proposals import device_of, propose, seeded_generator
+from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import path_gradient, reinforce, reverse_kl
 
 FLOWS = pytest.mark.parametrize("name", PAIR_NAMES)

@@ -6,8 +6,8 @@ from cases import mlp_tree, structured_tree
 from devices.watch import Watch
 from torch import Tensor
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Flow, reduced
+from lattice_flows.theories import WilsonU1
 from lattice_flows.training import region_torch
 from lattice_flows.training.region_reinforce import region_reinforce
 from lattice_flows.training.region_torch import torch_region_reinforce

@@ -4,9 +4,9 @@ import pytest
 import torch
 from devices.watch import Watch
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import multiscale
 from lattice_flows.flows.tree_map import TreeTables, torch_forward, torch_inverse
+from lattice_flows.theories import WilsonU1
 
 B = 100
 

@@ -12,7 +12,6 @@ from devices.registry import PAIR_NAMES, Pair, pair_named
 from devices.watch import Watch
 from torch import Tensor
 
-from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows import (
     Pullback,
     Transform,
@@ -21,6 +20,7 @@ from lattice_flows.flows import (
     reduced,
 )
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
+from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import ForwardKL, Objective, path_gradient, reinforce, reverse_kl
 
 FLOWS = pytest.mark.parametrize("name", PAIR_NAMES)

@@ -8,11 +8,11 @@ import torch
 from scalar_cases import SCALAR_FLOWS, ScalarFlowCase
 from torch import Tensor
 
-from lattice_flows.actions import Phi4, WilsonU1
 from lattice_flows.flows import Flow, Inverse, Pullback, forward_with_score, initialise
 from lattice_flows.flows.checkerboard import checkerboard_coupling
 from lattice_flows.flows.site_coupling import stencil
 from lattice_flows.lattice import REAL
+from lattice_flows.theories import Phi4, WilsonU1
 from lattice_flows.training import path_gradient, reverse_kl
 
 Shape = tuple[int, ...]

@@ -11,9 +11,9 @@ from scalar_cases import affine_flow
 from scalar_cases import spline_flow as scalar_spline_flow
 from torch import Tensor
 
-from lattice_flows.actions import Action, ImprovedU1, Phi4, WilsonU1
 from lattice_flows.flows import Flow, compile_flow
 from lattice_flows.flows.network_dtype import networks_in
+from lattice_flows.theories import Action, ImprovedU1, Phi4, WilsonU1
 from lattice_flows.training import path_gradient, reinforce
 from lattice_flows.training.objectives import Objective
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.special import ive
 from torch import Tensor
 
-from lattice_flows.actions import ImprovedU1, WilsonU1
-from lattice_flows.exact import ExactU1
 from lattice_flows.flows import Multiscale, initialise, multiscale
 from lattice_flows.flows.conditioners import Conditioner, ExactConditioner, NetworkConditioner, StructuredConditioner
 from lattice_flows.flows.tree import Split
 from lattice_flows.flows.tree_map import TreeTables, tree_forward
-from lattice_flows.kernels import tree_rewards, tree_u1
 from lattice_flows.statistics import effective_sample_size, log_partition
+from lattice_flows.theories import ExactU1, ImprovedU1, WilsonU1
+from lattice_flows.theories.u1.kernels import tree as tree_u1
+from lattice_flows.theories.u1.kernels import tree_rewards
 from lattice_flows.training import evaluate
 
 TORUS = Split((2, 4), (2, 4))

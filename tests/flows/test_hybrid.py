@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import ImprovedU1, Phi4, WilsonU1
 from lattice_flows.flows import Chain, Flow, forward_with_score, initialise
 from lattice_flows.flows.hybrid import hybrid
 from lattice_flows.lattice import conjugate, gauge_transform
+from lattice_flows.theories import ImprovedU1, Phi4, WilsonU1
 
 ACTION = ImprovedU1(3.0, 1 / 12)
 

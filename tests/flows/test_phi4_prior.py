@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import Phi4, Phi4Hopping
-from lattice_flows.exact import FreeField
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.lattice import REAL
+from lattice_flows.theories import FreeField, Phi4, Phi4Hopping
 
 SHAPES = [(6,), (2, 2), (5, 4), (2, 3, 4)]
 

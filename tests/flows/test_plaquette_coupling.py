@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import ImprovedU1
 from lattice_flows.flows import CircularSpline, HaarU1, Transform, forward_with_score, initialise, plaquette_coupling
 from lattice_flows.flows.mask_pattern import OFFSETS, PATTERNS, MaskPattern, cell_sites
 from lattice_flows.lattice import conjugate, gauge_transform, plaquette, translate
+from lattice_flows.theories import ImprovedU1
 
 SHAPES = ((4, 4), (8, 4))
 CPU = torch.device("cpu")

@@ -5,9 +5,9 @@ import torch
 from cases import FLOW_CASES, FlowCase
 from torch import Tensor
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Pullback
 from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories import WilsonU1
 
 EVERY = pytest.mark.parametrize("case", FLOW_CASES, ids=lambda case: case.name)
 

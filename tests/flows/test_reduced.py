@@ -7,7 +7,6 @@ import torch
 from cases import exact_tree, hybrid_flow, mlp_tree, projection_flow, structured_tree
 from torch import Tensor
 
-from lattice_flows.actions import Action, ImprovedU1, Phi4, WilsonU1
 from lattice_flows.flows import (
     Flow,
     Multiscale,
@@ -18,6 +17,7 @@ from lattice_flows.flows import (
     reduced,
 )
 from lattice_flows.lattice import plaquette
+from lattice_flows.theories import Action, ImprovedU1, Phi4, WilsonU1
 from lattice_flows.training import Scaled
 
 TREES = pytest.mark.parametrize("build", [mlp_tree, structured_tree, exact_tree])

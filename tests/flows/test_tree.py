@@ -5,10 +5,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Multiscale, multiscale
 from lattice_flows.flows.tree import RegionTree, Split
 from lattice_flows.lattice import plaquette
+from lattice_flows.theories import WilsonU1
 
 SHAPES = [(4, 4), (16, 16), (6, 4), (4, 6), (6, 10), (3, 5), (7, 7), (2, 9), (1, 2), (5, 1), (12, 20)]
 EVERY = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.observables import STANDARD, Quantity
+from lattice_flows.theories import STANDARD, Quantity
 
 _MOST_CHARGE = 8
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from lattice_flows.actions import Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.kernels.random import make_streams, normals
 from lattice_flows.samplers import HMC, Mixture, Part
 from lattice_flows.samplers.cluster import Cluster
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import Phi4, Phi4Hopping, WilsonU1
 
 POINTS = [
     ((6, 4), Phi4(1.0, 0.0)),

@@ -8,9 +8,9 @@ import pytest
 import torch
 from cases import SAMPLER_CASES
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import Direct
+from lattice_flows.theories import WilsonU1
 from lattice_flows.workflows.states import flatten, restore
 from lattice_flows.workflows.tune import merged
 

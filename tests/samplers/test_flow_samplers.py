@@ -5,12 +5,11 @@ import pytest
 import torch
 from cases import trained_flow
 
-from lattice_flows.actions import WilsonU1
-from lattice_flows.exact import ExactU1, sample_u1
 from lattice_flows.flows import plaquette_coupling
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import FlowHMC, FlowMetropolis, FlowSamples
 from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
+from lattice_flows.theories import ExactU1, WilsonU1, sample_u1
 
 SHAPE, BETA = (4, 4), 1.0
 
@@ -104,7 +103,7 @@ def fresh_weights(action, flow, n, seed):
     sampler = FlowSamples(action, flow)
     state = sampler.init(np.zeros((8, *flow.prior.shape)), make_streams(seed, "test", range(8)))
     plaquettes, log_w = [], []
-    from lattice_flows.kernels.u1 import mean_plaquette
+    from lattice_flows.theories.u1.kernels.fields import mean_plaquette
 
     for _ in range(n // 8):
         state, info = sampler.step(state)

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from phi4_moments import differences, estimated_moments, exact_moments, hot_start, pulls
 
-from lattice_flows.actions import WilsonU1
-from lattice_flows.actions.phi4 import Phi4, Phi4Hopping
-from lattice_flows.exact import FreeField, sample_free_field
-from lattice_flows.kernels.cluster_phi4 import cluster
-from lattice_flows.kernels.local_phi4 import heatbath
 from lattice_flows.kernels.random import make_streams, normals, uniforms
 from lattice_flows.samplers.fourier_hmc import FourierHMC
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import FreeField, WilsonU1, sample_free_field
+from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
+from lattice_flows.theories.phi4.kernels.cluster import cluster
+from lattice_flows.theories.phi4.kernels.local import heatbath
 
 
 class WithoutKernels(Phi4):

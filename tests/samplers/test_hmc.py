@@ -7,11 +7,10 @@ import pytest
 import torch
 from cases import WithoutKernels
 
-from lattice_flows.actions import Phi4, WilsonU1
-from lattice_flows.exact import sample_u1
 from lattice_flows.kernels.random import make_streams, uniforms
 from lattice_flows.samplers import HMC
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import Phi4, WilsonU1, sample_u1
 
 
 def begin(sampler, shape, beta, n_chains, seed):

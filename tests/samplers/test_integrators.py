@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lattice_flows.actions import WilsonU1
-from lattice_flows.exact import sample_u1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
+from lattice_flows.theories import WilsonU1, sample_u1
 
 BETA, SHAPE, LENGTH = 3.0, (6, 4), 0.8
 

@@ -6,13 +6,13 @@ import numba
 import numpy as np
 import pytest
 
-from lattice_flows.actions import Phi4, WilsonU1
-from lattice_flows.exact import ExactU1, sample_u1
-from lattice_flows.kernels import biased_hmc_u1, u1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.statistics import gamma_method, reweighted
+from lattice_flows.theories import ExactU1, Phi4, WilsonU1, sample_u1
+from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
+from lattice_flows.theories.u1.kernels import fields as u1
 from lattice_flows.workflows.states import flatten, restore
 
 

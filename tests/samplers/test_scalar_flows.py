@@ -7,9 +7,9 @@ from phi4_chain import Phi4Chain
 from phi4_moments import differences, exact_moments, hot_start, moments, pulls
 from scalar_cases import trained_scalar_flow
 
-from lattice_flows.actions import Phi4
 from lattice_flows.samplers import HMC, FlowHMC, FlowMetropolis
 from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
+from lattice_flows.theories import Phi4
 from lattice_flows.training import evaluate
 
 RING = (8,)

@@ -10,9 +10,6 @@ import numba
 import numpy as np
 import pytest
 
-from lattice_flows.actions import Phi4, WilsonU1
-from lattice_flows.exact import ExactU1, sample_u1
-from lattice_flows.kernels import u1
 from lattice_flows.kernels.random import make_streams, uniforms
 from lattice_flows.samplers import HMC, Direct, HeatBath, Overrelaxation, Part, Sampler, replica_exchange
 from lattice_flows.samplers.exchange import acceptance, first_trips, swap_gain, travelled, tried_pairs
@@ -20,6 +17,8 @@ from lattice_flows.samplers.local import NoInfo, chain_state
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.tempering import Tempering, at_equal_barrier
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import ExactU1, Phi4, WilsonU1, sample_u1
+from lattice_flows.theories.u1.kernels import fields as u1
 from lattice_flows.workflows.states import flatten, restore
 
 

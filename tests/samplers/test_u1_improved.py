@@ -9,12 +9,8 @@ import pytest
 import torch
 from improved_u1_oracle import log_z_by_weights, two_by_two, weighted, weighted_draws
 
-from lattice_flows.actions import ImprovedU1, WilsonU1
-from lattice_flows.exact import sample_u1
 from lattice_flows.flows import Chain, Flow
 from lattice_flows.flows.prior import HaarU1
-from lattice_flows.kernels import u1
-from lattice_flows.kernels.instanton_u1 import improved_instanton, instanton
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import (
     HMC,
@@ -33,6 +29,9 @@ from lattice_flows.samplers import (
     WindingHMC,
 )
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import ImprovedU1, WilsonU1, sample_u1
+from lattice_flows.theories.u1.kernels import fields as u1
+from lattice_flows.theories.u1.kernels.instanton import improved_instanton, instanton
 
 POSITIVE, NEGATIVE = ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0)
 FREE = ImprovedU1(2.4, 1.0 / 12.0)  # where HMC alone moves the charge

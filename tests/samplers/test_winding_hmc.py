@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from lattice_flows.actions import Phi4, WilsonU1
-from lattice_flows.exact import sample_u1
-from lattice_flows.kernels import u1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC
 from lattice_flows.samplers.winding_hmc import WindingHMC
 from lattice_flows.statistics import gamma_method
+from lattice_flows.theories import Phi4, WilsonU1, sample_u1
+from lattice_flows.theories.u1.kernels import fields as u1
 
 POINTS = [((4, 4), 1.0), ((6, 10), 1.5), ((3, 5), 2.5), ((2, 2), 1.0), ((8, 8), 4.0), ((16, 16), 7.0)]
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lattice_flows.exact import ExactU1, sample_u1
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.kernels.u1 import action
 from lattice_flows.statistics import log_z_differences
+from lattice_flows.theories import ExactU1, sample_u1
+from lattice_flows.theories.u1.kernels.fields import action
 
 BETAS = (1.0, 1.4, 1.9, 2.5)
 

@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from lattice_flows.exact import ExactU1, sample_u1
-from lattice_flows.kernels import u1
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.statistics import (
     derived,
@@ -25,6 +23,8 @@ from lattice_flows.statistics import (
     theta_dependence,
     tunnelling_rate,
 )
+from lattice_flows.theories import ExactU1, sample_u1
+from lattice_flows.theories.u1.kernels import fields as u1
 
 POINTS = [((8, 8), 2.0), ((6, 10), 1.5), ((12, 12), 6.0)]
 Q_MAX = 10

@@ -9,9 +9,9 @@ import torch
 from cases import projection_flow, spline_flow
 from scipy.special import ive
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Flow
 from lattice_flows.statistics import log_partition
+from lattice_flows.theories import WilsonU1
 from lattice_flows.training import evaluate
 
 

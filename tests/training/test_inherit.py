@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Flow, HaarU1, Transform, initialise, plaquette_coupling
+from lattice_flows.theories import WilsonU1
 from lattice_flows.training import (
     CHECKPOINT_NAME,
     CheckpointError,

@@ -11,9 +11,9 @@ import torch
 from gaussian import GaussianAction, gaussian_flow
 from torch import Tensor
 
-from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows import Chain, Flow, initialise, plaquette_coupling
 from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import (
     CHECKPOINT_NAME,
     HISTORY_NAME,

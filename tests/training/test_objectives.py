@@ -9,9 +9,9 @@ import torch
 from cases import projection_flow, spline_flow
 from torch import Tensor
 
-from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows import Flow, plaquette_coupling
 from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import LossEstimate, Scaled, path_gradient, reverse_kl
 
 Objective = Callable[..., LossEstimate]

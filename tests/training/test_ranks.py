@@ -7,8 +7,8 @@ import torch
 from cases import projection_flow
 from torch import Tensor
 
-from lattice_flows.actions import Action, Phi4, WilsonU1
 from lattice_flows.flows import Flow, checkerboard_coupling
+from lattice_flows.theories import Action, Phi4, WilsonU1
 from lattice_flows.training import (
     LaunchError,
     Ranks,

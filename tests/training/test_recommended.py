@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import multiscale
+from lattice_flows.theories import WilsonU1
 from lattice_flows.training import TrainingSettings, recommended, train
 
 

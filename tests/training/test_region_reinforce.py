@@ -10,9 +10,9 @@ import torch
 from cases import mlp_tree, structured_tree
 from torch import Tensor
 
-from lattice_flows.actions import Action, WilsonU1
 from lattice_flows.flows import Flow, multiscale
 from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import LossEstimate, path_gradient, reinforce, reverse_kl
 
 Objective = Callable[..., LossEstimate]

@@ -13,13 +13,12 @@ from cases import trained_hybrid, trained_tree
 from improved_u1_oracle import log_z_by_weights, weighted, weighted_draws
 from numpy.typing import NDArray
 
-from lattice_flows.actions import Action, ImprovedU1, WilsonU1
-from lattice_flows.exact import ExactU1
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.kernels.u1 import mean_plaquette, topological_charge
 from lattice_flows.samplers import FlowMetropolis
 from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
+from lattice_flows.theories import Action, ExactU1, ImprovedU1, WilsonU1
+from lattice_flows.theories.u1.kernels.fields import mean_plaquette, topological_charge
 from lattice_flows.training import Scaled
 
 Known = dict[str, tuple[float, float]]  # value and error by name

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lattice_flows.actions import WilsonU1
 from lattice_flows.flows import Flow, initialise, multiscale
+from lattice_flows.theories import WilsonU1
 from lattice_flows.training import (
     CHECKPOINT_NAME,
     HISTORY_NAME,

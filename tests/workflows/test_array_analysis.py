@@ -14,11 +14,11 @@ import pytest
 from cards import environment
 from rich.console import Console
 
+from lattice_flows.card.build import field_spec
+from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.workflows.analyse import analyse_files, analyse_run
-from lattice_flows.workflows.assemble import field_spec
-from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.report import write_files_report, write_report
 from lattice_flows.workflows.tasks import Task, task_progress

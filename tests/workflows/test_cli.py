@@ -8,7 +8,7 @@ import sys
 import pytest
 from cards import CLASSICAL, WITH_FLOW, environment
 
-from lattice_flows.exact import ExactU1
+from lattice_flows.theories import ExactU1
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.stages import run
 

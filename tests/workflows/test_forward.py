@@ -7,7 +7,7 @@ import torch
 from cards import WITH_FLOW
 from torch import nn
 
-from lattice_flows.workflows.card import read_card
+from lattice_flows.card.card import read_card
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.forward import _figures
 from lattice_flows.workflows.stages import run

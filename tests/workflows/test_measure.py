@@ -14,15 +14,15 @@ import pytest
 from cards import SCALAR, assert_same_ensemble
 from rich.console import Console
 
+from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec
 from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.errors import InputError
-from lattice_flows.observables import Flowed, Magnetisation, Plaquette, PolyakovLoop, TopologicalCharge, WilsonLoop
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
-from lattice_flows.workflows.card import parse_card
+from lattice_flows.theories import Flowed, Magnetisation, Plaquette, PolyakovLoop, TopologicalCharge, WilsonLoop
+from lattice_flows.theories.measurement import Measurement, measured
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.measure import measure, parse_observable, requested
-from lattice_flows.workflows.measurements import Measurement, measured
 from lattice_flows.workflows.stages import sample_stage
 
 PLAIN = """

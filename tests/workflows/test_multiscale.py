@@ -8,9 +8,9 @@ import pytest
 from cards import assert_same_ensemble
 from rich.console import Console
 
+from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights, read_checkpoint
-from lattice_flows.workflows.card import parse_card
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.stages import run, sample_stage, train_stage
 

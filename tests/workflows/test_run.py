@@ -105,7 +105,7 @@ def test_series_measured_every_few_configurations(card, tmp_path):
     with Ensemble.open(RunFolder(out).ensemble("hmc")) as ensemble:
         numbers, every = ensemble.series_configs("wilson_loop_1x3"), ensemble.series("wilson_loop_1x3")
         np.testing.assert_array_equal(numbers, np.arange(0, 600, 7))
-        from lattice_flows.observables import WilsonLoop
+        from lattice_flows.theories import WilsonLoop
 
         fields = ensemble.configs(0, 600)[numbers]
         again = WilsonLoop(1, 3)(fields.reshape(-1, 2, 4, 6)).reshape(every.shape)

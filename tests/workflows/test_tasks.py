@@ -16,10 +16,10 @@ import pytest
 from cards import assert_same_ensemble, environment
 from rich.console import Console
 
+from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
-from lattice_flows.workflows.card import parse_card
 from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.generate import generate
 from lattice_flows.workflows.tasks import Task, parse_task, task_progress

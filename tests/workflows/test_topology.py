@@ -7,8 +7,8 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
+from lattice_flows.card.build import oracle
 from lattice_flows.statistics import pull
-from lattice_flows.workflows.assemble import oracle
 from lattice_flows.workflows.estimates import observables_summary
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import open_replicas

@@ -9,13 +9,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from lattice_flows.card.build import field_spec
+from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.exact import ExactU1
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
+from lattice_flows.theories import ExactU1
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_checkpoint, read_history
-from lattice_flows.workflows.assemble import field_spec
-from lattice_flows.workflows.card import parse_card
 from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.inspect import describe
 from lattice_flows.workflows.selection import EVERYTHING

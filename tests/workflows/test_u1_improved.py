@@ -10,9 +10,9 @@ import pytest
 from improved_u1_oracle import log_z_by_weights, weighted_draws
 from rich.console import Console
 
-from lattice_flows.actions import ACTIONS, ImprovedU1
+from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.card import parse_card
+from lattice_flows.theories import ACTIONS, ImprovedU1
 from lattice_flows.workflows.selection import EVERYTHING, Selection
 from lattice_flows.workflows.stages import analyse_files_stage, sample_stage
 

@@ -192,7 +192,7 @@ def test_the_titles_of_a_page_know_every_theory():
 
 def test_the_improved_action_is_at_hand():
     import lattice_flows
-    from lattice_flows.actions import ImprovedU1
+    from lattice_flows.theories import ImprovedU1
 
     assert lattice_flows.ImprovedU1 is ImprovedU1
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lattice_flows.workflows.card import Card
+from lattice_flows.card.card import Card
 from lattice_flows.workflows.folder import RunFolder
 
 

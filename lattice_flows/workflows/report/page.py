@@ -10,11 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lattice_flows.card.build import oracle
+from lattice_flows.card.card import Card
 from lattice_flows.errors import unwritable
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows import format
-from lattice_flows.workflows.assemble import oracle
-from lattice_flows.workflows.card import Card
 from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas, open_replicas
 from lattice_flows.workflows.report import tables

@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from lattice_flows.card.build import couplings_of
+from lattice_flows.card.samplers import needs_flow
 from lattice_flows.terminal import labels, numbers
 from lattice_flows.workflows import format
-from lattice_flows.workflows.assemble import couplings_of
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import Cell, FigureData
-from lattice_flows.workflows.sampler_tables import needs_flow
 
 Summary = dict[str, Any]
 Row = tuple[str, ...]

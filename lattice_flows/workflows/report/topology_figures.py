@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lattice_flows.exact import ExactU1
 from lattice_flows.terminal.labels import label
+from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.workflows.report.house_style import (
     GREY,
     FigureData,

@@ -1,0 +1,1 @@
+"""The run card: read, checked, and built into the objects that it describes."""

@@ -1,0 +1,61 @@
+"""From the tables of a card to the objects they describe."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lattice_flows.card.card import Card, TheoryTable, build
+from lattice_flows.ensembles import FieldSpec
+from lattice_flows.errors import InputError
+from lattice_flows.flows import FLOWS, Flow, initialise
+from lattice_flows.theories.catalogue import ACTIONS
+from lattice_flows.training import load_flow_weights
+
+
+def field_spec(theory: TheoryTable, dtype: str = "float64") -> FieldSpec:
+    """How configurations of the theory are stored."""
+    event = theory.action.event_shape(theory.shape)
+    axes = [f"x{axis}" for axis in range(len(theory.shape))]
+    return FieldSpec(theory.action.space.name, tuple((["mu", *axes])[-len(event) :]), event, dtype)
+
+
+def couplings_of(theory: dict[str, Any]) -> dict[str, Any]:
+    """The couplings among the entries of a [theory] table."""
+    return {key: value for key, value in theory.items() if key not in ("name", "shape", "boundary")}
+
+
+def oracle(theory: dict[str, Any]) -> Any:
+    """The closed forms of a [theory] table, or None."""
+    return ACTIONS[theory["name"]](**couplings_of(theory)).exact(tuple(theory["shape"]))
+
+
+def build_flow(card: Card, device: torch.device) -> Flow:
+    """The card's flow before training, its weights drawn from the card's seed."""
+    assert card.flow is not None
+    flow = build(FLOWS[card.flow.name], card.theory, card.flow.options)
+    initialise(flow, torch.Generator().manual_seed(card.seed))
+    return flow.to(device)
+
+
+def flow_header(card: Card) -> dict[str, Any]:
+    """What a checkpoint says of the flow it holds."""
+    assert card.flow is not None
+    return {"theory": card.theory.as_dict(), "flow": card.flow.as_dict()}
+
+
+def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow, str]:
+    """The card's trained flow, and the checksum of its weights.
+
+    Raises InputError for a checkpoint of another theory or flow, CheckpointError for one that cannot be read.
+    """
+    trained = load_flow_weights(checkpoint)
+    for key, wanted in flow_header(card).items():
+        if (held := trained.header.get(key)) != wanted:
+            raise InputError(f"{checkpoint}: was trained for {key} = {held}, the card has {wanted}")
+    flow = build_flow(card, device)
+    try:
+        flow.load_state_dict(trained.weights)
+    except RuntimeError:
+        raise InputError(f"{checkpoint}: its weights do not fit the flow that it names") from None
+    return flow.requires_grad_(False), trained.sha256

@@ -1,0 +1,321 @@
+"""The run card: a TOML file, read and checked whole before anything runs."""
+
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lattice_flows.card.arguments import arguments, built, checked, lookup
+from lattice_flows.card.observables import asked_for
+from lattice_flows.card.overrides import apply_override
+from lattice_flows.card.samplers import build_sampler, needs_flow, sampler_options
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
+from lattice_flows.flows import FLOWS, Flow
+from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.catalogue import ACTIONS, STANDARD
+from lattice_flows.theories.measurement import Measurement
+from lattice_flows.training import TrainingSettings, recommended
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+Extent = Annotated[int, Field(ge=2, le=4096)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+
+
+class _Lattice(BaseModel):
+    """What every [theory] holds beside its couplings."""
+
+    model_config = _STRICT
+    shape: tuple[Extent, ...]
+    boundary: Literal["periodic"] = "periodic"
+
+
+class _Production(BaseModel):
+    """What every [[ensemble]] holds beside its sampler's arguments."""
+
+    model_config = _STRICT
+    n_chains: Annotated[int, Field(ge=1, le=100_000)] = 4
+    n_configs: Positive = 1000
+    n_updates: Annotated[int, Field(ge=1, le=10**6)] = 1  # one compiled call, in which no signal is heard
+    n_thermalisation: Count = 100
+    start: str | None = None  # None: "flow" where the sampler takes one, else "hot"
+    store_fields: bool = True
+    compression: Literal["none", "gzip"] = "none"
+    field_dtype: Literal["float64", "float32"] = "float64"
+
+
+class _Run(BaseModel):
+    """The keys outside all tables."""
+
+    model_config = _STRICT
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+
+
+@dataclass(frozen=True)
+class TheoryTable:
+    """[theory]: which action, with its couplings, on which lattice."""
+
+    name: str
+    shape: tuple[int, ...]
+    boundary: str
+    action: Action
+    couplings: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table with its defaults, ready for JSON."""
+        return {"name": self.name, "shape": list(self.shape), "boundary": self.boundary, **self.couplings}
+
+
+@dataclass(frozen=True)
+class FlowTable:
+    """[flow]: which flow, with its constructor's arguments."""
+
+    name: str
+    options: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table with its defaults, ready for JSON."""
+        return json.loads(json.dumps({"name": self.name, **self.options}))
+
+
+@dataclass(frozen=True)
+class EnsembleTable:
+    """[[ensemble]]: what to generate, with which sampler."""
+
+    name: str
+    sampler: str
+    n_chains: int
+    n_configs: int
+    n_updates: int
+    n_thermalisation: int
+    start: str
+    store_fields: bool
+    compression: str
+    field_dtype: str
+    options: dict[str, Any]
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether its sampler takes a flow."""
+        return needs_flow(self.sampler, self.options)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A checked run card. `text` and `overrides` are what it was read from."""
+
+    seed: int
+    device: str
+    theory: TheoryTable
+    flow: FlowTable | None
+    training: TrainingSettings
+    ensembles: tuple[EnsembleTable, ...]
+    measurements: tuple[Measurement, ...]
+    text: str
+    overrides: tuple[str, ...]
+
+    def ensemble(self, name: str) -> EnsembleTable:
+        """The ensemble of this name; raises InputError where there is none."""
+        by_name = {table.name: table for table in self.ensembles}
+        return lookup(by_name, name, "[[ensemble]]")
+
+
+def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
+    """The card at `path`, with `table.key=value` overrides applied, as a person gives it to begin a run.
+
+    Raises InputError, in one line, for anything that is wrong with it, and for a file that it names and is not there.
+    """
+    card = read_held_card(path, overrides)
+    _require_files(card.training, str(path))
+    return card
+
+
+def read_held_card(path: Path, overrides: Sequence[str] = ()) -> Card:
+    """The card of a run that has begun: files that its training learned from may be gone by now."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a run card") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise InputError(f"{path}: {reason}; a run card is a TOML file") from None
+    return parse_card(text, overrides, str(path))
+
+
+def _require_files(training: TrainingSettings, where: str) -> None:
+    data, parent = training.data, training.init_from
+    if data not in (None, "direct") and not Ensemble.exists(Path(data)):
+        raise InputError(f"{where}: [training]: data = {data!r}: there is no such ensemble file")
+    if parent is not None and not Path(parent).is_file():
+        raise InputError(f"{where}: [training]: init_from = {parent!r}: there is no such checkpoint")
+
+
+def parse_card(text: str, overrides: Sequence[str] = (), where: str = "card") -> Card:
+    """The card of this TOML text; `where` begins every message."""
+    try:
+        table = tomllib.loads(text)
+        for override in overrides:
+            apply_override(table, override)
+        return _card(table, text, tuple(overrides))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{where}: not valid TOML: nested too deeply") from None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except ValueError as error:  # a number of ten thousand digits
+        raise InputError(f"{where}: not valid TOML: {error}") from None
+
+
+def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
+    tables = ("theory", "flow", "training", "ensemble", "observable")
+    for key in ("theory", "flow", "training"):
+        if not isinstance(table.get(key, {}), dict):
+            raise InputError(f"[{key}] must be a table, written [{key}]")
+    for key in ("ensemble", "observable"):
+        entries = table.get(key, [])
+        if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+            raise InputError(f"[[{key}]] must be an array of tables, written [[{key}]]")
+    if "theory" not in table:
+        raise InputError("the table [theory] is missing")
+    run = checked(_Run, {k: v for k, v in table.items() if k not in tables}, "top level", tables)
+    theory = _theory(table["theory"])
+    flow, built = _flow(table["flow"], theory) if "flow" in table else (None, None)
+    ensembles = tuple(_ensemble(entry, theory, built) for entry in table.get("ensemble", []))
+    names = [entry.name for entry in ensembles]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"[[ensemble]]: the name {name!r} stands twice; names must differ")
+    return Card(
+        **run,
+        theory=theory,
+        flow=flow,
+        training=_training(table.get("training", {}), theory, flow),
+        ensembles=ensembles,
+        measurements=_measurements(theory, table.get("observable", [])),
+        text=text,
+        overrides=overrides,
+    )
+
+
+def _constructed(constructor: Any, table: dict[str, Any], where: str) -> Any:
+    """What the table describes."""
+    return built(constructor, where, **checked(arguments(constructor), table, where))
+
+
+def _split(table: dict[str, Any], model: type[BaseModel], *also: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The table's keys that the model knows, and the rest without those named in `also`."""
+    common = {k: v for k, v in table.items() if k in model.model_fields}
+    return common, {k: v for k, v in table.items() if k not in common and k not in also}
+
+
+def _theory(table: dict[str, Any]) -> TheoryTable:
+    where = "[theory]"
+    constructor = lookup(ACTIONS, table.get("name"), f"{where}: name")
+    common, couplings = _split(table, _Lattice, "name")
+    values = checked(arguments(constructor), couplings, where, [*_Lattice.model_fields, "name"])
+    lattice = checked(_Lattice, common, where)
+    action = _constructed(constructor, values, where)
+    sides, allowed = len(lattice["shape"]), action.dimensions
+    if sides not in allowed:
+        wanted = str(allowed[0]) if len(allowed) == 1 else f"{allowed[0]} to {allowed[-1]}"
+        raise InputError(f"{where}: shape has {sides} sides, and ensembles of {table['name']} need {wanted}")
+    built(action.event_shape, where, lattice["shape"])
+    return TheoryTable(name=table["name"], action=action, couplings=values, **lattice)
+
+
+def _flow(table: dict[str, Any], theory: TheoryTable) -> tuple[FlowTable, Flow]:
+    where = "[flow]"
+    name = table.get("name")
+    builder = lookup(FLOWS, name, f"{where}: name")
+    options = {k: v for k, v in table.items() if k != "name"}
+    values = checked(arguments(builder, given=GIVEN), options, where, ["name"])
+    flow = built(build, where, builder, theory, values)
+    if flow.prior.space is not theory.action.space:
+        fields = "gauge" if flow.prior.space is CIRCLE else "scalar"
+        raise InputError(f"{where}: {name} is a flow of {fields} fields, and the theory is {theory.name}")
+    return FlowTable(table["name"], values), flow
+
+
+GIVEN = ("shape", "action")  # what a flow's builder takes from [theory]
+
+
+def build(builder: Callable[..., Flow], theory: TheoryTable, options: dict[str, Any]) -> Flow:
+    """The flow of this builder for this theory."""
+    given = {"shape": theory.shape, "action": theory.action}
+    wanted = inspect.signature(builder).parameters
+    return builder(**{name: value for name, value in given.items() if name in wanted}, **options)
+
+
+def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> TrainingSettings:
+    """[training], with what suits the flow where the card is silent."""
+    suitable = recommended(flow.name, flow.options, table) if flow else {}
+    settings: TrainingSettings = _constructed(TrainingSettings, suitable | table, "[training]")
+    data = settings.data
+    if data == "direct" and theory.action.direct_sampler() is None:
+        raise InputError(
+            "[training]: data = 'direct': there is no direct sampler for this theory; give an ensemble file"
+        )
+    if data not in (None, "direct") and Path(data).suffix != ".h5":
+        raise InputError(f"[training]: data = {data!r}: is neither 'direct' nor an ensemble file (NAME.h5)")
+    return settings
+
+
+def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> EnsembleTable:
+    name = table.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError(f"[[ensemble]]: name = {name!r}: must be a word of letters, digits, '_' and '-'")
+    where = f"[[ensemble]] {name}"
+    common, options = _split(table, _Production, "name", "sampler")
+    options = sampler_options(table.get("sampler"), options, where, [*_Production.model_fields, "name", "sampler"])
+    production = checked(_Production, common, where)
+    sampler_name = table["sampler"]
+    # A flow knows little of hot configurations: with a log w far above all of its samples a chain would stay there.
+    if production["start"] is None:
+        production["start"] = "flow" if needs_flow(sampler_name, options) else "hot"
+    entry = EnsembleTable(name=name, sampler=sampler_name, options=options, **production)
+    if entry.needs_flow and flow is None:
+        raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a table [flow]")
+    sampler = build_sampler(entry.sampler, options, theory.action, flow, where)
+    if not sampler.ergodic:
+        raise InputError(
+            f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
+            "heatbath or metropolis"
+        )
+    if entry.sampler == "umbrella" and entry.n_chains % options["n_windows"]:
+        raise InputError(
+            f"{where}: n_chains = {entry.n_chains}: must be a multiple of n_windows = {options['n_windows']}; "
+            "every window needs its chains"
+        )
+    _check_start(entry, theory, where)
+    return entry
+
+
+def _check_start(table: EnsembleTable, theory: TheoryTable, where: str) -> None:
+    start = table.start
+    if start not in ("hot", "cold", "direct", "flow") and not start.endswith(".h5"):
+        raise InputError(
+            f"{where}: start = {start!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5)"
+        )
+    if start == "flow" and not table.needs_flow:
+        raise InputError(f"{where}: start = 'flow': is for samplers with a flow")
+    if start == "direct" and theory.action.direct_sampler() is None:
+        raise InputError(f"{where}: start = 'direct': there is no direct sampler for this theory; use 'hot' or 'cold'")
+
+
+def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
+    """The theory's standard observables and the card's, one series each; the card may say how often for both."""
+    space = theory.action.space
+    standard = {one.name: Measurement(one, 1) for one in STANDARD[space.name](theory.shape)}
+    return tuple({**standard, **asked_for(tables, space, theory.name)}.values())

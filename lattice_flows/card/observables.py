@@ -1,0 +1,57 @@
+"""[[observable]]: what a card, or `measure`, asks for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lattice_flows.card.arguments import arguments, built, checked, lookup, unknown_key
+from lattice_flows.errors import InputError
+from lattice_flows.lattice import CIRCLE, Space
+from lattice_flows.theories.catalogue import OBSERVABLE_SETS, OBSERVABLES
+from lattice_flows.theories.measurement import Measurement, flowed
+from lattice_flows.theories.u1.flowed import LONGEST_FLOW
+
+
+class _Common(BaseModel):
+    """What every [[observable]] holds beside its parameters."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    every: Annotated[int, Field(ge=1, le=10**12)] = 1
+    flow_time: Annotated[float, Field(ge=0.0, le=LONGEST_FLOW)] = 0.0
+
+
+def asked_for(tables: Sequence[Mapping[str, Any]], space: Space, theory: str) -> dict[str, Measurement]:
+    """What these [[observable]] tables ask for, by the name of its series, for fields of this theory and its space.
+
+    Sets of observables may overlap. Raises InputError, in one line, for what is wrong with a table.
+    """
+    found: dict[str, Measurement] = {}
+    for table in tables:
+        where = f"[[observable]] {table.get('name')}"
+        measurements = {one.observable.name: one for one in _of_table(table, where, space, theory)}
+        for name, one in measurements.items():
+            if name in found and found[name].every != one.every:
+                raise InputError(f"{where}: {name} stands twice, with every = {found[name].every} and {one.every}")
+        if measurements.keys() <= found.keys():
+            raise InputError(f"{where}: {', '.join(measurements)} stands twice")
+        found |= measurements
+    return found
+
+
+def _of_table(table: Mapping[str, Any], where: str, space: Space, theory: str) -> tuple[Measurement, ...]:
+    constructor = lookup({**OBSERVABLES, **OBSERVABLE_SETS}, table.get("name"), "[[observable]]: name")
+    parameters = {key: value for key, value in table.items() if key not in ("name", *_Common.model_fields)}
+    model = arguments(constructor)
+    if unknown := [key for key in parameters if key not in model.model_fields]:
+        raise InputError(unknown_key(unknown[0], where, ["name", *_Common.model_fields, *model.model_fields]))
+    if getattr(constructor, "space", space) is not space:
+        raise InputError(f"{where}: is not an observable of {theory}")
+    made = built(constructor, where, **checked(model, parameters, where))
+    observables = made if isinstance(made, tuple) else (made,)
+    if any(observable.space is not space for observable in observables):
+        raise InputError(f"{where}: is not an observable of {theory}")
+    common = checked(_Common, {key: table[key] for key in _Common.model_fields if key in table}, where)
+    if common["flow_time"] and space is not CIRCLE:
+        raise InputError(f"{where}: flow_time: the gradient flow is of gauge fields, and the theory is {theory}")
+    return tuple(Measurement(flowed(one, common["flow_time"]), common["every"]) for one in observables)

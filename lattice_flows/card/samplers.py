@@ -1,0 +1,100 @@
+"""Samplers from card tables, and samplers inside samplers."""
+
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lattice_flows.card.arguments import arguments, built, checked, lookup
+from lattice_flows.errors import InputError
+from lattice_flows.flows import Flow
+from lattice_flows.samplers import SAMPLERS, Part, Sampler, SamplerFactory
+from lattice_flows.theories.action import Action
+
+_GIVEN = ("action", "flow", "device", "rungs")  # arguments that the program gives itself
+_NESTED: dict[Any, str] = {tuple[Part, ...]: "array", SamplerFactory: "table"}
+
+
+class _PartTable(BaseModel):
+    """What every part of a mixture holds beside its sampler's arguments."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    n_updates: Annotated[int, Field(ge=1, le=10**9)] = 1
+
+
+def sampler_options(name: Any, table: Mapping[str, Any], where: str, known: Collection[str] = ()) -> dict[str, Any]:
+    """The arguments of the sampler of this card name, checked and with defaults; nested samplers stay tables.
+
+    `known` are further keys that belong in the same table. Raises InputError for the first thing that is wrong.
+    """
+    constructor = lookup(SAMPLERS, name, f"{where}: sampler")
+    nested = _nested(constructor)
+    model = arguments(constructor, given=(*_GIVEN, *nested))
+    plain = {key: value for key, value in table.items() if key not in nested}
+    options = checked(model, plain, where, [*known, *nested])
+    for key, kind in nested.items():
+        if key not in table:
+            raise InputError(f"{where}: the key {key!r} is missing; it says which samplers {name!r} is made of")
+        options[key] = _parts(table[key], f"{where}.{key}") if kind == "array" else _part(table[key], f"{where}.{key}")
+    return options
+
+
+def build_sampler(name: str, options: Mapping[str, Any], action: Action, flow: Flow | None, where: str) -> Sampler:
+    """The sampler of these checked options; `flow` for those that take one. Raises InputError for impossible ones."""
+    constructor = SAMPLERS[name]
+    values = dict(options)
+    for key, kind in _nested(constructor).items():
+        tables = values[key]
+        if kind == "array":
+            values[key] = tuple(
+                Part(_from_table(table, action, flow, f"{where}.{key}"), table["n_updates"]) for table in tables
+            )
+        else:
+            values[key] = lambda rung, table=tables, key=key: _from_table(table, rung, flow, f"{where}.{key}")
+    return built(constructor, where, action, *([flow] if _takes_flow(constructor) else []), **values)
+
+
+def needs_flow(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether the sampler of this card name takes a flow, or one inside it does."""
+    nested = _nested(SAMPLERS[name])
+    inside = [
+        table
+        for key, kind in nested.items()
+        if key in options
+        for table in (options[key] if kind == "array" else [options[key]])
+    ]
+    return _takes_flow(SAMPLERS[name]) or any(needs_flow(table["sampler"], table) for table in inside)
+
+
+def _takes_flow(constructor: Any) -> bool:
+    return "flow" in inspect.signature(constructor).parameters
+
+
+def _nested(constructor: Any) -> dict[str, str]:
+    """The arguments that are samplers themselves, and whether each is an array of tables or one table."""
+    hints = get_type_hints(constructor.__init__)
+    return {key: _NESTED[hint] for key, hint in hints.items() if hint in _NESTED}
+
+
+def _parts(tables: Any, where: str) -> list[dict[str, Any]]:
+    if not (isinstance(tables, (list, tuple)) and all(isinstance(table, dict) for table in tables)):
+        raise InputError(f"{where} must be an array of tables, such as [{{sampler = 'hmc'}}, {{sampler = 'heatbath'}}]")
+    return [_counted_part(table, f"{where}[{k}]") for k, table in enumerate(tables)]
+
+
+def _counted_part(table: dict[str, Any], where: str) -> dict[str, Any]:
+    counts = checked(_PartTable, {key: value for key, value in table.items() if key == "n_updates"}, where)
+    return {**_part({key: value for key, value in table.items() if key != "n_updates"}, where), **counts}
+
+
+def _part(table: Any, where: str) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise InputError(f"{where} must be a table, such as {{sampler = 'hmc'}}")
+    options = {key: value for key, value in table.items() if key != "sampler"}
+    return {"sampler": table.get("sampler"), **sampler_options(table.get("sampler"), options, where, ["sampler"])}
+
+
+def _from_table(table: Mapping[str, Any], action: Action, flow: Flow | None, where: str) -> Sampler:
+    options = {key: value for key, value in table.items() if key not in ("sampler", "n_updates")}
+    return build_sampler(table["sampler"], options, action, flow, where)

@@ -1,0 +1,68 @@
+"""Where chains start: hot, cold, directly drawn, from a flow, or from the end of another ensemble."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lattice_flows.card.card import TheoryTable
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
+from lattice_flows.flows import Flow
+from lattice_flows.kernels.random import uniforms
+from lattice_flows.samplers.proposals import device_of
+
+Array = NDArray[np.float64]
+Streams = NDArray[np.uint64]
+
+
+def start_configurations(
+    theory: TheoryTable, start: str, streams: Streams, flow: Flow | None, first_chain: int = 0
+) -> tuple[Array, Streams]:
+    """The first configuration of every chain, (B, *event), and the advanced streams.
+
+    start: "hot", "cold", "direct", "flow" (samples of the trained flow), or the path of an ensemble file, whose last
+    configurations are dealt out in turn; first_chain: the number of the first of these chains. Raises InputError for
+    anything else and for a file that does not fit.
+    """
+    event = theory.action.event_shape(theory.shape)
+    if start == "flow":
+        return _flow_samples(flow, streams)
+    if start == "direct":
+        draw = theory.action.direct_sampler()
+        if draw is None:
+            raise InputError("start = 'direct': there is no direct sampler for this theory; use 'hot' or 'cold'")
+        return draw(event, streams)
+    if start in ("hot", "cold"):
+        u, streams = uniforms(streams, int(np.prod(event)))
+        deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
+        space = theory.action.space
+        return (theory.action.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
+    return _last_configurations(Path(start), event, range(first_chain, first_chain + len(streams))), streams
+
+
+def _flow_samples(flow: Flow | None, streams: Streams) -> tuple[Array, Streams]:
+    """One sample of the flow per chain; its generator is seeded by a deviate of every chain."""
+    if flow is None:
+        raise InputError("start = 'flow': is for samplers with a flow")
+    u, streams = uniforms(streams, 1)
+    words = np.random.SeedSequence([int(x * 2**52) for x in u[:, 0]]).generate_state(1, np.uint64)
+    generator = torch.Generator(device_of(flow)).manual_seed(int(words[0]) >> 1)
+    with torch.no_grad():
+        return flow.sample(len(streams), generator).x.cpu().numpy(), streams
+
+
+def _last_configurations(path: Path, event: tuple[int, ...], chains: range) -> Array:
+    """A configuration for each of these chains, (B, *event): counted from the last one of an ensemble file, over all
+    its chains; where there are fewer they are dealt out again.
+    """
+    if path.suffix != ".h5" or not Ensemble.exists(path):
+        raise InputError(f"start = {str(path)!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file")
+    with Ensemble.open(path) as ensemble:
+        if not ensemble.has_fields or ensemble.field.shape != event:
+            raise InputError(f"start = {str(path)!r}: holds no fields of shape {list(event)}")
+        rows = -(-chains.stop // ensemble.n_chains)
+        last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
+    pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first
+    return pool[np.arange(chains.start, chains.stop) % len(pool)]

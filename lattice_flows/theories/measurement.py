@@ -1,0 +1,88 @@
+"""What is measured, on a running chain and on stored fields through the same code."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lattice_flows.theories.catalogue import OBSERVABLES
+from lattice_flows.theories.observable import Observable
+from lattice_flows.theories.u1.flowed import Flowed
+from lattice_flows.theories.u1.kernels.gradient_flow import STEP_SIZE, flow_steps, whole_steps
+
+Series = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What to measure at every so many-th configuration."""
+
+    observable: Observable
+    every: int
+
+    @property
+    def flow_time(self) -> float:
+        """Of the gradient flow that comes before, 0 where none does."""
+        return self.observable.flow_time if isinstance(self.observable, Flowed) else 0.0
+
+    @property
+    def unflowed(self) -> Observable:
+        """What is measured at the end of the flow."""
+        return self.observable.observable if isinstance(self.observable, Flowed) else self.observable
+
+    def as_dict(self) -> dict[str, Any]:
+        """The [[observable]] table with its defaults, ready for JSON; flow_time stands there where it is not 0."""
+        names = {constructor: name for name, constructor in OBSERVABLES.items()}
+        flow = {"flow_time": self.flow_time} if self.flow_time else {}
+        parameters = asdict(self.unflowed)  # type: ignore[call-overload]
+        return {"name": names[type(self.unflowed)], "every": self.every, **parameters, **flow}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "Measurement":
+        """The measurement that `as_dict` describes."""
+        parameters = {key: value for key, value in table.items() if key not in ("name", "every", "flow_time")}
+        return cls(flowed(OBSERVABLES[table["name"]](**parameters), table.get("flow_time", 0.0)), table["every"])
+
+
+def measured(measurements: Sequence[Measurement], x: np.ndarray, first_config: int) -> tuple[Series, dict[str, int]]:
+    """The series of a block x (n, B, *event) of the configurations first_config ... first_config + n - 1.
+
+    Returns name -> (k, B) with the rows of the configurations whose number is a multiple of `every`, and name ->
+    `every`. Observables at several flow times share the integration. No number depends on what else is measured, nor
+    on where blocks are cut.
+    """
+    series: Series = {}
+    configs, done = np.arange(first_config, first_config + len(x)), 0
+    trunk = x  # after `done` steps of the flow
+    by_time = sorted({one.flow_time for one in measurements})
+    for flow_time in by_time:
+        group = [one for one in measurements if one.flow_time == flow_time]
+        fields = trunk
+        if flow_time > 0.0:
+            later = [one for one in measurements if one.flow_time >= flow_time]
+            configs, trunk = _rows(configs, trunk, [one.every for one in later])
+            n_steps, rest = whole_steps(flow_time)
+            trunk, done = _flow(trunk, n_steps - done, STEP_SIZE), n_steps
+            fields = _flow(trunk, 1, rest) if rest else trunk
+        for one in group:
+            _, part = _rows(configs, fields, [one.every])
+            flat = part.reshape(-1, *part.shape[2:])  # (k * B, *event)
+            series[one.observable.name] = one.unflowed(flat).reshape(part.shape[:2])
+    ordered = {one.observable.name: series[one.observable.name] for one in measurements}
+    return ordered, {one.observable.name: one.every for one in measurements}
+
+
+def _rows(configs: np.ndarray, x: np.ndarray, every: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The configurations whose number is a multiple of any of `every`, and their fields; not copied where all are."""
+    wanted = np.any([configs % k == 0 for k in every], axis=0)
+    return (configs, x) if wanted.all() else (configs[wanted], x[wanted])
+
+
+def _flow(x: np.ndarray, n_steps: int, step_size: float) -> np.ndarray:
+    return flow_steps(x.reshape(-1, *x.shape[2:]), n_steps, step_size).reshape(x.shape)
+
+
+def flowed(observable: Observable, flow_time: float) -> Observable:
+    """The observable at this flow time; itself at 0."""
+    return Flowed(observable, flow_time) if flow_time else observable

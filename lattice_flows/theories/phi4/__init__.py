@@ -1,0 +1,1 @@
+"""The one-component phi^4 theory."""

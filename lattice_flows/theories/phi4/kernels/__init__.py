@@ -1,0 +1,1 @@
+"""Compiled kernels of the one-component phi^4 theory."""

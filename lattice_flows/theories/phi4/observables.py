@@ -1,0 +1,155 @@
+"""Observables of a scalar field (N, *lattice_shape) in any dimension."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lattice_flows.lattice import REAL
+from lattice_flows.theories.observable import Array, Observable, Quantity, Term
+from lattice_flows.theories.phi4.kernels import fields as phi4
+
+_FARTHEST = 4096
+
+
+def _square(series: Array) -> Array:
+    return series**2
+
+
+def _fourth_power(series: Array) -> Array:
+    return series**4
+
+
+@dataclass(frozen=True)
+class Magnetisation(Observable):
+    """M, the mean of phi over the lattice.
+
+    Estimated from it are <M>, <|M|>, the susceptibility V <M^2>, the connected one V (<M^2> - <|M|>^2), and the Binder
+    cumulant 1 - <M^4> / (3 <M^2>^2).
+    """
+
+    space = REAL
+    odd = True
+    name = "magnetisation"
+
+    def __call__(self, x: Array) -> Array:
+        return phi4.magnetisation(x)
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        volume = math.prod(lattice_shape)
+        mean, modulus, square = Term(self.name), Term(self.name, np.abs), Term(self.name, _square)
+        return (
+            Quantity("magnetisation", (mean,), exact=lambda oracle: 0.0, by_symmetry=True),
+            Quantity("abs_magnetisation", (modulus,), exact=lambda oracle: oracle.abs_magnetisation),
+            Quantity(
+                "susceptibility",
+                (Term(self.name, lambda series: volume * series**2),),
+                exact=lambda oracle: oracle.susceptibility,
+            ),
+            Quantity(
+                "connected_susceptibility",
+                (square, modulus),
+                lambda m2, abs_m: volume * (m2 - abs_m**2),
+                exact=lambda oracle: oracle.connected_susceptibility,
+            ),
+            Quantity(
+                "binder_cumulant",
+                (Term(self.name, _fourth_power), square),
+                lambda m4, m2: 1.0 - m4 / (3.0 * m2**2),
+                exact=lambda oracle: oracle.binder_cumulant,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class LinkEnergy(Observable):
+    """The mean of phi(x) phi(x+mu) over sites and directions, the "Ising energy density" of arXiv:1904.12072."""
+
+    space = REAL
+    name = "energy"
+
+    def __call__(self, x: Array) -> Array:
+        return phi4.link_energy(x)
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        return (Quantity("energy", (Term(self.name),), exact=lambda oracle: oracle.link_energy),)
+
+
+@dataclass(frozen=True)
+class TwoPoint(Observable):
+    """The zero-momentum two-point function C(t) = sum_x <phi(0, 0) phi(t, x)> at a distance t along axis 0.
+
+    With the distances t - 1 and t + 1 measured too, an effective mass arccosh((C(t-1) + C(t+1)) / (2 C(t))) is
+    estimated; it is not a number where the noise takes the argument below 1.
+
+    Raises ValueError for a distance outside 0 ... 4096.
+    """
+
+    space = REAL
+    distance: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distance <= _FARTHEST:
+            raise ValueError(f"a distance is between 0 and {_FARTHEST}, got {self.distance}")
+
+    @property
+    def name(self) -> str:
+        return _two_point(self.distance)
+
+    def __call__(self, x: Array) -> Array:
+        return phi4.time_slice_correlator(x, self.distance)
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        t = self.distance
+        two_point = Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.time_slice_correlator(t))
+        if t % lattice_shape[0] == 0:
+            return (two_point,)
+        mass = Quantity(
+            f"effective_mass_{t}",
+            tuple(Term(_two_point(distance)) for distance in (t - 1, t, t + 1)),
+            _effective_mass,
+            exact=lambda oracle: oracle.effective_mass,
+        )
+        return (two_point, mass)
+
+
+def _two_point(distance: int) -> str:
+    return f"two_point_{distance}"
+
+
+def _effective_mass(before: float, here: float, after: float) -> float:
+    cosh = (before + after) / (2.0 * here) if here else math.nan
+    return math.acosh(cosh) if cosh >= 1.0 else math.nan
+
+
+@dataclass(frozen=True)
+class LowestMode(Observable):
+    """F = |sum_x phi(x) exp(2 pi i x_mu / L_mu)|^2 / V, averaged over the axes mu.
+
+    With the magnetisation measured too, and equal extents L, the second-moment correlation length
+    sqrt(chi / F - 1) / (2 sin(pi / L)) is estimated, chi = V <M^2>; it is not a number where chi < F.
+    """
+
+    space = REAL
+    name = "lowest_mode_squared"
+
+    def __call__(self, x: Array) -> Array:
+        return phi4.lowest_mode_squared(x)
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        mode = Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.lowest_mode_squared)
+        if len(set(lattice_shape)) > 1:
+            return (mode,)
+        volume, extent = math.prod(lattice_shape), lattice_shape[0]
+
+        def correlation_length(m2: float, lowest: float) -> float:
+            ratio = volume * m2 / lowest if lowest else math.nan
+            return math.sqrt(ratio - 1.0) / (2.0 * math.sin(math.pi / extent)) if ratio >= 1.0 else math.nan
+
+        length = Quantity(
+            "second_moment_correlation_length",
+            (Term("magnetisation", _square), Term(self.name)),
+            correlation_length,
+            exact=lambda oracle: oracle.second_moment_correlation_length,
+        )
+        return (mode, length)

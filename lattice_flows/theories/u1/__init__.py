@@ -1,0 +1,1 @@
+"""2D U(1) with the Wilson action."""

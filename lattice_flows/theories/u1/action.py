@@ -1,0 +1,109 @@
+"""U(1) gauge actions."""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
+from lattice_flows.theories.action import Action, ActionKernels, DirectSampler, LocalUpdates
+from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
+from lattice_flows.theories.u1.direct import sample_u1
+from lattice_flows.theories.u1.kernels import fields as u1
+from lattice_flows.theories.u1.kernels import hmc as hmc_u1
+from lattice_flows.theories.u1.kernels import local as local_u1
+
+
+@dataclass(frozen=True)
+class WilsonU1(Action):
+    """The Wilson action S(theta) = beta sum_P (1 - cos P) of links (B, D, *lattice_shape), D >= 2.
+
+    The target is exp(-S)/Z relative to the normalised Haar measure, d theta / 2 pi per link.
+
+    Raises ValueError for a beta outside 0 ... 1e6.
+    """
+
+    beta: float
+    space: ClassVar[Space] = CIRCLE
+    dimensions: ClassVar[range] = range(2, 3)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= MAX_BETA:
+            raise ValueError(f"beta must be a number between 0 and {MAX_BETA:g}, got {self.beta}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        total = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
+        for mu, nu in combinations(range(x.shape[1]), 2):
+            total = total + self.of_plaquettes(plaquette(x, mu, nu))
+        return total
+
+    def force(self, x: Tensor) -> Tensor:
+        """-dS/dtheta_mu(n) = -beta sum_nu [sin P_munu(n) - sin P_munu(n - nu)], shaped like x."""
+        force = torch.zeros_like(x)
+        for mu, nu in combinations(range(x.shape[1]), 2):
+            sin = torch.sin(plaquette(x, mu, nu))
+            force[:, mu] -= sin - shift(sin, nu, -1)
+            force[:, nu] += sin - shift(sin, mu, -1)
+        return self.beta * force
+
+    def plaquette_terms(self, p: Tensor) -> Tensor:
+        """The part of S that each plaquette angle p (...) has on its own, (...)."""
+        half = torch.sin(0.5 * p)  # 1 - cos P = 2 sin^2(P/2) keeps its digits where P is small, and delta_h with them
+        return self.beta * (2.0 * half * half)
+
+    def of_plaquettes(self, p: Tensor) -> Tensor:
+        """S of the plaquette angles p (B, L0, L1) -> (B,), float64."""
+        return self.plaquette_terms(p).flatten(1).sum(1, dtype=torch.float64)
+
+    def multiple_of(self, other: Action) -> float | None:
+        """beta / beta_other."""
+        return self.beta / other.beta if isinstance(other, WilsonU1) and other.beta > 0 else None
+
+    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """One link per direction and site."""
+        if len(lattice_shape) < 2:
+            raise ValueError(f"a gauge theory needs two dimensions or more, got the shape {list(lattice_shape)}")
+        return (len(lattice_shape), *lattice_shape)
+
+    def kernels(self, event: tuple[int, ...]) -> ActionKernels | None:
+        """Compiled in two dimensions."""
+        if not _is_2d(event):
+            return None
+        beta = float(self.beta)
+        return ActionKernels(
+            action=lambda x: u1.action(x, beta),
+            force=lambda x: u1.force(x, beta),
+            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc_u1.integrate(
+                x, momenta, beta, drifts, kicks, step_size, n
+            ),
+            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc_u1.trajectories(
+                x, s, streams, beta, drifts, kicks, step_size, n, n_updates
+            ),
+        )
+
+    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates | None:
+        """Compiled in two dimensions."""
+        if not _is_2d(event):
+            return None
+        beta = float(self.beta)
+        return LocalUpdates(
+            metropolis=lambda x, streams, width, n: local_u1.metropolis(x, streams, beta, width, n),
+            heatbath=lambda x, streams, n: local_u1.heatbath(x, streams, beta, n),
+            overrelaxation=lambda x, streams, n: (local_u1.overrelaxation(x, n), streams, np.ones(len(x))),
+        )
+
+    def exact(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
+        """Closed forms in two dimensions."""
+        return ExactU1(self.beta, math.prod(lattice_shape)) if len(lattice_shape) == 2 else None
+
+    def direct_sampler(self) -> DirectSampler:
+        """Independent plaquettes, in two dimensions."""
+        return lambda event, streams: sample_u1(float(self.beta), *event[1:], streams)
+
+
+def _is_2d(event: tuple[int, ...]) -> bool:
+    return len(event) == 3 and event[0] == 2

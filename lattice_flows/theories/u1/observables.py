@@ -1,0 +1,246 @@
+"""Observables of 2D U(1) link fields (N, 2, L0, L1)."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories.observable import Array, Observable, Quantity, Term
+from lattice_flows.theories.u1.closed_forms import ExactU1
+from lattice_flows.theories.u1.kernels import fields as u1
+from lattice_flows.theories.u1.kernels import polyakov as polyakov_u1
+
+_LONGEST = 1024
+
+
+def _square(series: Array) -> Array:
+    # The charge is an integer up to rounding, which would pass for a fluctuation of a frozen one.
+    return np.rint(series) ** 2
+
+
+def _fourth_power(series: Array) -> Array:
+    return np.square(np.square(np.rint(series)))  # ** 4 takes fifty times as long
+
+
+def _b2(q4: float, q2: float) -> float:
+    """-(<Q^4> - 3 <Q^2>^2) / (12 <Q^2>), of the energy's expansion in theta (arXiv:hep-th/0602212)."""
+    return (3.0 * q2 * q2 - q4) / (12.0 * q2) if q2 else math.nan
+
+
+@dataclass(frozen=True)
+class Plaquette(Observable):
+    """The mean of cos P over the lattice."""
+
+    space = CIRCLE
+    name = "plaquette"
+
+    def __call__(self, x: Array) -> Array:
+        return u1.mean_plaquette(x)
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        return (Quantity("plaquette", (Term("plaquette"),), exact=lambda oracle: oracle.plaquette),)
+
+
+@dataclass(frozen=True)
+class TopologicalCharge(Observable):
+    """Q = (1/2pi) sum_P wrap(P).
+
+    Estimated from it are <Q>, <Q^2>, chi_top = <Q^2>/V and b2 = -(<Q^4> - 3 <Q^2>^2) / (12 <Q^2>).
+    """
+
+    space = CIRCLE
+    odd = True
+    name = "topological_charge"
+
+    def __call__(self, x: Array) -> Array:
+        return u1.topological_charge(x)
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        volume = int(np.prod(lattice_shape))
+        return (
+            Quantity("topological_charge", (Term(self.name, np.rint),), exact=lambda oracle: 0.0, by_symmetry=True),
+            Quantity(
+                "topological_charge_squared", (Term(self.name, _square),), exact=lambda oracle: oracle.charge_squared
+            ),
+            Quantity(
+                "topological_susceptibility",
+                (Term(self.name, lambda series: _square(series) / volume),),
+                exact=lambda oracle: oracle.susceptibility,
+            ),
+            Quantity(
+                "topological_b2",
+                (Term(self.name, _fourth_power), Term(self.name, _square)),
+                _b2,
+                exact=lambda oracle: oracle.b2,
+                least_n_eff=1000.0,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class WilsonLoop(Observable):
+    """The mean of cos of the r x t loops over the lattice and both orientations.
+
+    With the loops that are shorter by one measured too, the Creutz ratio -log(W(r,t) W(r-1,t-1) / (W(r,t-1) W(r-1,t)))
+    is estimated for r, t >= 2; it is not a number where the noise takes a loop to zero or below (Creutz, Phys. Rev.
+    Lett. 45 (1980) 313).
+
+    Raises ValueError for r or t below 1.
+    """
+
+    space = CIRCLE
+    r: int
+    t: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.r <= _LONGEST and 1 <= self.t <= _LONGEST):
+            raise ValueError(f"a Wilson loop has 1 <= r, t <= {_LONGEST}, got r = {self.r}, t = {self.t}")
+        if self.r > self.t:  # the mean over both orientations does not tell r from t: one name for one number
+            r, t = self.t, self.r
+            object.__setattr__(self, "r", r)
+            object.__setattr__(self, "t", t)
+
+    @property
+    def name(self) -> str:
+        return _loop(self.r, self.t)
+
+    def __call__(self, x: Array) -> Array:
+        loops = u1.mean_wilson_loop(x, self.r, self.t)
+        return loops if self.r == self.t else 0.5 * (loops + u1.mean_wilson_loop(x, self.t, self.r))
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        r, t = self.r, self.t
+        # Beyond the lattice the loop covers plaquettes twice, and the closed form is another one.
+        fits = t <= min(lattice_shape)
+        area = r * t
+
+        def exact(oracle: ExactU1) -> float:
+            return oracle.wilson_loop(area)
+
+        def exact_ratio(oracle: ExactU1) -> float:
+            return _creutz_ratio(*(oracle.wilson_loop(a * b) for a, b in creutz_loops(r, t)))
+
+        loop = Quantity(self.name, (Term(self.name),), exact=exact if fits else None)
+        if r < 2:
+            return (loop,)
+        terms = tuple(Term(_loop(a, b)) for a, b in creutz_loops(r, t))
+        return loop, Quantity(f"creutz_ratio_{r}x{t}", terms, _creutz_ratio, exact=exact_ratio if fits else None)
+
+
+def creutz_loops(r: int, t: int) -> tuple[tuple[int, int], ...]:
+    """The sides of the four Wilson loops in the r x t Creutz ratio: two above the line, two below."""
+    return (r, t), (r - 1, t - 1), (r, t - 1), (r - 1, t)
+
+
+def creutz_ratio(r: int, t: int) -> tuple[Observable, ...]:
+    """The Wilson loops that the r x t Creutz ratio takes.
+
+    Raises ValueError for r or t below 2.
+    """
+    if min(r, t) < 2:
+        raise ValueError(f"a Creutz ratio has r, t >= 2, got r = {r}, t = {t}")
+    return tuple(dict.fromkeys(WilsonLoop(*sides) for sides in creutz_loops(r, t)))
+
+
+def _loop(r: int, t: int) -> str:
+    return f"wilson_loop_{min(r, t)}x{max(r, t)}"
+
+
+def _creutz_ratio(large: float, small: float, flat: float, tall: float) -> float:
+    if min(large, small, flat, tall) <= 0.0:
+        return math.nan
+    return math.log(flat) + math.log(tall) - math.log(large) - math.log(small)
+
+
+@dataclass(frozen=True)
+class PolyakovCorrelator(Observable):
+    """The mean of cos(P_mu(x) - P_mu(x + distance)) of the Polyakov loops P_mu along axis mu.
+
+    Raises ValueError for mu outside 0, 1 or a negative distance.
+    """
+
+    space = CIRCLE
+    mu: int
+    distance: int
+
+    def __post_init__(self) -> None:
+        if self.mu not in (0, 1) or self.distance < 0:
+            raise ValueError(f"mu is 0 or 1 and distance >= 0, got mu = {self.mu}, distance = {self.distance}")
+
+    @property
+    def name(self) -> str:
+        return f"polyakov_correlator_{self.mu}_{self.distance}"
+
+    def __call__(self, x: Array) -> Array:
+        return u1.mean_polyakov_correlator(x, self.mu, self.distance)
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        area = lattice_shape[self.mu] * (self.distance % lattice_shape[1 - self.mu])
+        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.wilson_loop(area)),)
+
+
+@dataclass(frozen=True)
+class PolyakovLoop(Observable):
+    """Re L, L the mean over positions of exp(i P_mu), P_mu the Polyakov loop along axis mu.
+
+    Its mean is zero by the centre symmetry, which turns the phase of L.
+
+    Raises ValueError for mu outside 0, 1.
+    """
+
+    space = CIRCLE
+    odd = True
+    mu: int
+
+    def __post_init__(self) -> None:
+        _check_axis(self.mu)
+
+    @property
+    def name(self) -> str:
+        return f"polyakov_loop_{self.mu}"
+
+    def __call__(self, x: Array) -> Array:
+        return polyakov_u1.mean_polyakov_loop(x, self.mu)[0]
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: 0.0, by_symmetry=True),)
+
+
+@dataclass(frozen=True)
+class PolyakovModulus(Observable):
+    """|L|, L the mean over positions of exp(i P_mu), P_mu the Polyakov loop along axis mu.
+
+    Estimated from it are <|L|> and <|L|^2>, which is the mean of the Polyakov correlators over all distances.
+
+    Raises ValueError for mu outside 0, 1.
+    """
+
+    space = CIRCLE
+    mu: int
+
+    def __post_init__(self) -> None:
+        _check_axis(self.mu)
+
+    @property
+    def name(self) -> str:
+        return f"polyakov_modulus_{self.mu}"
+
+    def __call__(self, x: Array) -> Array:
+        return np.hypot(*polyakov_u1.mean_polyakov_loop(x, self.mu))
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        length, n_loops = lattice_shape[self.mu], lattice_shape[1 - self.mu]
+
+        def exact(oracle: ExactU1) -> float:
+            return sum(oracle.wilson_loop(length * distance) for distance in range(n_loops)) / n_loops
+
+        return (
+            Quantity(self.name, (Term(self.name),)),
+            Quantity(f"polyakov_modulus_squared_{self.mu}", (Term(self.name, np.square),), exact=exact),
+        )
+
+
+def _check_axis(mu: int) -> None:
+    if mu not in (0, 1):
+        raise ValueError(f"mu is 0 or 1, got mu = {mu}")

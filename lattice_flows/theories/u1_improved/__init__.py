@@ -1,0 +1,1 @@
+"""2D U(1) with plaquettes and rectangles."""

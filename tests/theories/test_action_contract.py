@@ -1,0 +1,115 @@
+"""What every action must satisfy, over the registry."""
+
+import numpy as np
+import pytest
+import torch
+from cases import ACTION_CASES
+
+from lattice_flows.lattice import REAL, conjugate, gauge_transform, reflect, translate
+from lattice_flows.samplers.integrators import INTEGRATORS, integrate
+from lattice_flows.theories import Action
+
+
+@pytest.fixture(params=ACTION_CASES, ids=lambda case: case.name)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def x(case, generator):
+    u = torch.rand(3, *case.event, generator=generator, dtype=torch.float64)
+    return case.action.space.hot(u)
+
+
+def leapfrog(action, x, momenta, step_size, n_md_steps):
+    return integrate(action, x, momenta, INTEGRATORS["leapfrog"], step_size, n_md_steps)
+
+
+def finite_difference_error(action: Action, x: torch.Tensor) -> float:
+    """The largest difference of the force from five-point differences of S, over a few of the variables."""
+    h, force, worst = 1e-3, action.force(x), 0.0
+    for index in np.random.default_rng(0).choice(x[0].numel(), size=min(8, x[0].numel()), replace=False):
+        step = torch.zeros_like(x).flatten(1)
+        step[:, index] = h
+        step = step.view_as(x)
+        near, far = action(x + step) - action(x - step), action(x + 2 * step) - action(x - 2 * step)
+        slope = (8 * near - far) / (12 * h)
+        worst = max(worst, float((force.flatten(1)[:, index] + slope).abs().max()))
+    return worst
+
+
+def test_force_is_minus_the_gradient(case, x):
+    assert finite_difference_error(case.action, x) < 1e-8
+    torch.testing.assert_close(case.action.force(x), Action.force(case.action, x), atol=1e-12, rtol=0)
+
+
+def test_a_force_one_per_cent_off_is_caught(case, x):
+    class OnePerCentOff(type(case.action)):
+        def force(self, x):
+            return 1.01 * super().force(x)
+
+    wrong = OnePerCentOff(**vars(case.action))
+    assert finite_difference_error(wrong, x) > 1e-3
+
+
+def test_action_is_double_and_finite(case, x):
+    assert case.action(x).dtype == torch.float64
+    assert case.action(x.float()).dtype == torch.float64
+    assert case.action(x).shape == (3,)
+    assert torch.isfinite(case.action(x)).all()
+
+
+def images(case, x, generator):
+    """x under every symmetry of its theory."""
+    if case.action.space is REAL:
+        axes = range(1, x.ndim)
+        return [-x, *(torch.roll(x, 1, axis) for axis in axes), *(torch.flip(x, [axis]) for axis in axes)]
+    alpha = torch.randn(3, *case.event[1:], generator=generator, dtype=torch.float64)
+    moved = [reflect(x, mu) for mu in range(x.ndim - 2)]
+    return [gauge_transform(x, alpha), conjugate(x), translate(x, (1,) * (x.ndim - 2)), *moved]
+
+
+def test_symmetries(case, x, generator):
+    for image in images(case, x, generator):
+        torch.testing.assert_close(case.action(image), case.action(x), rtol=1e-12, atol=0)
+
+
+def test_event_shape_is_that_of_the_configurations(case):
+    lattice_shape = case.event if case.action.space is REAL else case.event[1:]
+    assert case.action.event_shape(lattice_shape) == case.event
+
+
+def test_compiled_and_torch_trajectories_agree(case, x, generator):
+    kernels = case.action.kernels(case.event)
+    if kernels is None:
+        pytest.skip("no compiled form in this dimension: only the torch path exists")
+    momenta = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    end, end_momenta = leapfrog(case.action, x, momenta, 0.05, 10)
+    drifts, kicks, _ = INTEGRATORS["leapfrog"]
+    compiled, compiled_momenta = kernels.integrate(x.numpy(), momenta.numpy(), drifts, kicks, 0.05, 10)
+    np.testing.assert_allclose(compiled, end.numpy(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(compiled_momenta, end_momenta.numpy(), rtol=0, atol=1e-12)
+
+
+def test_leapfrog_is_reversible_and_its_error_falls_as_the_square_of_the_step(case, x, generator):
+    momenta = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+
+    def energy(x, p):
+        return case.action(x) + 0.5 * p.square().flatten(1).sum(1)
+
+    def delta_h(n):
+        return float((energy(*leapfrog(case.action, x, momenta, 0.4 / n, n)) - energy(x, momenta)).abs().max())
+
+    end, p = leapfrog(case.action, x, momenta, 0.02, 8)
+    back, minus_p = leapfrog(case.action, end, -p, 0.02, 8)
+    torch.testing.assert_close(back, x, atol=1e-12, rtol=0)
+    torch.testing.assert_close(minus_p, -momenta, atol=1e-12, rtol=0)
+    assert delta_h(32) / delta_h(64) == pytest.approx(4.0, rel=0.02)
+
+
+@pytest.mark.parametrize("beta", [-1.0, float("nan"), float("inf")])
+def test_impossible_couplings_are_refused(beta):
+    from lattice_flows.theories import WilsonU1
+
+    with pytest.raises(ValueError, match="beta"):
+        WilsonU1(beta)
