@@ -87,7 +87,7 @@ def run(
         raise InputError("run: give a run card, the folder of a run, or --from with an ensemble file")
     if overrides:
         raise InputError("run --from: makes the ensemble as it was, so there is no --set")
-    from lattice_flows.workflows.remake import remake
+    from lattice_flows.production.remake import remake
 
     if not remake(file, out, console):
         raise typer.Exit(EXIT_FAILURE)
@@ -121,8 +121,8 @@ def sample(
     ] = None,
 ) -> None:
     """Generate the card's ensembles."""
+    from lattice_flows.production.job_array import parse_task
     from lattice_flows.workflows.stages import sample_stage
-    from lattice_flows.workflows.tasks import parse_task
 
     _require_no_jobs(source, out)
     share = None if task is None else parse_task(task)
@@ -188,9 +188,9 @@ def measure(
     ],
 ) -> None:
     """Add observables to the stored fields of an ensemble."""
+    from lattice_flows.production.measure import measure as measure_file
+    from lattice_flows.production.measure import requested
     from lattice_flows.terminal.interrupt import stop_on_signals
-    from lattice_flows.workflows.measure import measure as measure_file
-    from lattice_flows.workflows.measure import requested
 
     with stop_on_signals() as stop:
         measure_file(file, requested(file, observables), stop, _console())

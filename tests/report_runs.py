@@ -14,11 +14,11 @@ import torch
 from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.ensembles import Block, Ensemble
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.theories import ExactU1
 from lattice_flows.training import CHECKPOINT_NAME
 from lattice_flows.training.checkpoint import Checkpoint, save_checkpoint
 from lattice_flows.training.history import Record, append_record
-from lattice_flows.workflows.folder import RunFolder
 
 THEORY = '[theory]\nname = "u1"\nshape = [4, 4]\nbeta = 1.5\n# <script>alert("beta")</script> & more\n'
 FLOW = '[flow]\nname = "plaquette_coupling"\n'

@@ -8,7 +8,7 @@ from lattice_flows.cluster import local
 from lattice_flows.cluster.jobs import read_jobs
 from lattice_flows.cluster.submission import SCHEDULERS, active
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 
 def cancel(folder: Path, console: Console) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lattice_flows.cluster.profile import SCHEDULER_NAMES
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

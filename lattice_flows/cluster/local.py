@@ -9,7 +9,7 @@ from typing import Any
 
 from lattice_flows.cluster.schedulers import SchedulerError
 from lattice_flows.cluster.scripts import ALL
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 
 def start(folder: RunFolder) -> str:

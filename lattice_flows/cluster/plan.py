@@ -7,8 +7,8 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.cluster.profile import AnalyseTable, Profile, SampleTable, TrainTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.tasks import Task, TaskProgress, task_progress
+from lattice_flows.production.job_array import Task, TaskProgress, task_progress
+from lattice_flows.production.run_folder import RunFolder
 
 TRAIN, ANALYSE = "train", "analyse"
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lattice_flows.cluster.plan import Part, Stage, log, outcome
 from lattice_flows.cluster.profile import Profile, SampleTable, TrainTable, seconds
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 LAUNCHER, ALL = "torchrun.sh", "all.sh"
 

@@ -20,7 +20,7 @@ from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
 from lattice_flows.errors import InputError, unwritable
-from lattice_flows.workflows.folder import RunFolder, default_folder, open_run, write_file
+from lattice_flows.production.run_folder import RunFolder, default_folder, open_run, write_file
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
 _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lattice_flows.cluster.plan import log, outcome
 from lattice_flows.cluster.schedulers import Queued
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 EXIT_STOPPED = 75
 _LOG_TAIL = 4096  # bytes

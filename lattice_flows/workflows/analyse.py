@@ -14,10 +14,10 @@ from lattice_flows.card.build import oracle
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, unwritable
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 from lattice_flows.workflows import conduct
 from lattice_flows.workflows.estimates import observables_summary
-from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.forward import forward_summary
 from lattice_flows.workflows.replicas import Replicas, grouped, open_replicas
 from lattice_flows.workflows.run_ensembles import array_warnings, check_theory, open_run_ensembles

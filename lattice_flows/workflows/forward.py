@@ -10,14 +10,14 @@ from lattice_flows.card.build import load_flow
 from lattice_flows.card.card import Card
 from lattice_flows.card.samplers import needs_flow
 from lattice_flows.flows import Flow
+from lattice_flows.production.devices import device_for_analysis
+from lattice_flows.production.header import chains_of
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.statistics import forward_ess
 from lattice_flows.terminal import numbers
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
-from lattice_flows.workflows.compute import device_for_analysis
-from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.training_data import chains_of
 
 Summary = dict[str, Any]
 

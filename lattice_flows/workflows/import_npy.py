@@ -20,10 +20,10 @@ from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
 from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.lattice import CIRCLE
+from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.progress import meter
 from lattice_flows.theories.measurement import measured
-from lattice_flows.workflows.provenance import git_commit, machine, software
 
 MuAxis = Literal["first", "last"]
 

@@ -9,8 +9,8 @@ from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.ensembles.glance import glance
 from lattice_flows.ensembles.layout import segment_numbers, segment_path
-from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.tasks import parse_task
+from lattice_flows.production.job_array import parse_task
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.workflows.watch_page import Row, count
 from lattice_flows.workflows.writers import writer_of
 

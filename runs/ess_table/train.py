@@ -19,8 +19,8 @@ from rich.console import Console
 
 from lattice_flows.card.build import build_flow
 from lattice_flows.card.card import Card, read_card
+from lattice_flows.production.devices import network_threads, resolve_device, use_threads
 from lattice_flows.training import CHECKPOINT_NAME, TrainingDiverged, train
-from lattice_flows.workflows.compute import network_threads, resolve_device, use_threads
 from lattice_flows.workflows.stages import train_stage
 
 CARD = Path(__file__).with_name("card.toml")

@@ -25,8 +25,8 @@ from scipy.signal import lfilter
 from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Block, Ensemble
-from lattice_flows.workflows.folder import RunFolder, open_run
-from lattice_flows.workflows.tasks import Task, task_progress
+from lattice_flows.production.job_array import Task, task_progress
+from lattice_flows.production.run_folder import RunFolder, open_run
 
 BETA, VOLUME, N_CONFIGS, N_FILES, REPETITIONS = 6.0, 256, 10_000, 1000, 3
 TAU_ACTION, TAU_CHARGE = 3.0, 30.0

@@ -24,8 +24,8 @@ import numpy as np
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter, FieldSpec
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC
+from lattice_flows.samplers.state_arrays import flatten
 from lattice_flows.theories import WilsonU1, sample_u1
-from lattice_flows.workflows.states import flatten
 
 BETA, SIZE, N_MD_STEPS, N_UPDATES = 6.0, 16, 10, 10
 BLOCK_SECONDS, COMMIT_SECONDS, PENDING_BYTES = 0.2, 5.0, 64 << 20

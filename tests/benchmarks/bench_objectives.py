@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from lattice_flows.flows import Flow, initialise, plaquette_coupling
+from lattice_flows.production.training_data import DirectData
 from lattice_flows.theories import WilsonU1
 from lattice_flows.training import OBJECTIVES, Objective, TrainingSettings, build_objective, train
-from lattice_flows.workflows.training_data import DirectData
 
 DTYPE = torch.float32
 

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from lattice_flows.cluster import cancel, local, status, submit
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.job_array import Task
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.workflows.stages import sample_stage
-from lattice_flows.workflows.tasks import Task
 
 CARD = """
 [theory]

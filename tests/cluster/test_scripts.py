@@ -16,7 +16,7 @@ from lattice_flows.cluster.plan import left_to_do, plan
 from lattice_flows.cluster.profile import Profile, parse_profile, read_profile
 from lattice_flows.cluster.scripts import compressed, render
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 SHIPPED = sorted((Path(__file__).parents[2] / "runs" / "cluster").glob("*.toml"))
 NASTY = 'it\'s "100%" $HOME `x` & more'

@@ -12,8 +12,8 @@ from rich.console import Console
 from lattice_flows.cluster import status, submit
 from lattice_flows.cluster.verdicts import last_words
 from lattice_flows.errors import InputError
+from lattice_flows.production.job_array import Task
 from lattice_flows.workflows.stages import sample_stage
-from lattice_flows.workflows.tasks import Task
 
 PROFILE = 'scheduler = "slurm"\n[sample]\nchains_per_task = 1\n'
 CARD = """

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.compute import resolve_device
+from lattice_flows.production.devices import resolve_device
 
 
 def _gpus(monkeypatch: pytest.MonkeyPatch, n: int, local_rank: str | None = None) -> None:

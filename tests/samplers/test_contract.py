@@ -9,10 +9,10 @@ import torch
 from cases import SAMPLER_CASES
 
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.production.pilot_chains import merged
 from lattice_flows.samplers import Direct
+from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.theories import WilsonU1
-from lattice_flows.workflows.states import flatten, restore
-from lattice_flows.workflows.tune import merged
 
 POINTS = [
     pytest.param(case, shape, action, id=f"{case.name}-{shape}-{action}")

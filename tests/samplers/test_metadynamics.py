@@ -9,11 +9,11 @@ import pytest
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC
 from lattice_flows.samplers.metadynamics import Metadynamics
+from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.statistics import gamma_method, reweighted
 from lattice_flows.theories import ExactU1, Phi4, WilsonU1, sample_u1
 from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
 from lattice_flows.theories.u1.kernels import fields as u1
-from lattice_flows.workflows.states import flatten, restore
 
 
 def begin(sampler, shape, n_chains, seed):

@@ -15,11 +15,11 @@ from lattice_flows.samplers import HMC, Direct, HeatBath, Overrelaxation, Part, 
 from lattice_flows.samplers.exchange import acceptance, first_trips, swap_gain, travelled, tried_pairs
 from lattice_flows.samplers.local import NoInfo, chain_state
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
+from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.samplers.tempering import Tempering, at_equal_barrier
 from lattice_flows.statistics import gamma_method
 from lattice_flows.theories import ExactU1, Phi4, WilsonU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
-from lattice_flows.workflows.states import flatten, restore
 
 
 def hmc(action, n_md_steps=5):

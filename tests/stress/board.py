@@ -12,13 +12,13 @@ _LINE = 512
 # Where the stages of a run begin, as (module, attribute, what a kill in there has met). The innermost one counts.
 STAGES = (
     ("lattice_flows.workflows.stages", "open_run", "card"),
-    ("lattice_flows.workflows.train", "_train", "training"),
+    ("lattice_flows.production.train", "_train", "training"),
     ("lattice_flows.training.run", "save_checkpoint", "checkpoint"),
     ("lattice_flows.training.loop", "append_record", "history"),
     ("lattice_flows.training.loop", "truncate_history", "history"),
-    ("lattice_flows.workflows.generate", "tuned", "tuning"),
-    ("lattice_flows.workflows.generate", "_Production._thermalise", "thermalisation"),
-    ("lattice_flows.workflows.generate", "_Production._produce", "sampling"),
+    ("lattice_flows.production.generate", "tuned", "tuning"),
+    ("lattice_flows.production.generate", "_Production._thermalise", "thermalisation"),
+    ("lattice_flows.production.generate", "_Production._produce", "sampling"),
     ("lattice_flows.ensembles.writer", "EnsembleWriter.commit", "segment"),
     ("lattice_flows.ensembles.writer", "EnsembleWriter.finish", "join"),
     ("lattice_flows.workflows.stages", "_report", "report"),

@@ -88,8 +88,8 @@ class Job:
                 sys.stderr = (self.home / "stderr").open("w")
                 self.board.watch()
                 # Commits as often as blocks, and blocks as small as can be: then a kill meets one soon.
-                lattice_flows.workflows.generate._BLOCK_SECONDS = 0.002
-                lattice_flows.workflows.generate._COMMIT_SECONDS = 0.02
+                lattice_flows.production.generate._BLOCK_SECONDS = 0.002
+                lattice_flows.production.generate._COMMIT_SECONDS = 0.02
                 if self.name in WITHOUT_FIGURES:
                     lattice_flows.workflows.stages.write_report = lambda *arguments: None
                 prepare()

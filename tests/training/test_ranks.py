@@ -8,6 +8,7 @@ from cases import projection_flow
 from torch import Tensor
 
 from lattice_flows.flows import Flow, checkerboard_coupling
+from lattice_flows.production.training_data import DirectData
 from lattice_flows.theories import Action, Phi4, WilsonU1
 from lattice_flows.training import (
     LaunchError,
@@ -22,7 +23,6 @@ from lattice_flows.training import (
 )
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.optimise import Optimiser
-from lattice_flows.workflows.training_data import DirectData
 
 ACTION = WilsonU1(1.0)
 LEARNS_FROM_DATA = ("forward_kl", "mixture")

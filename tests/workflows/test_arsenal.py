@@ -16,7 +16,7 @@ from cards import (
 )
 
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.workflows.stages import run
 
 CARDS = {"u1": (ARSENAL, ARSENAL_SAMPLERS), "phi4": (SCALAR, SCALAR_SAMPLERS)}
@@ -51,7 +51,7 @@ def test_interruptions_change_no_bit(job, tmp_path, monkeypatch, seed):
     """Stopped at random moments of thermalisation and production, and taken up again."""
     card, reference, _, samplers = job
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("lattice_flows.workflows.generate._BLOCK_SECONDS", 0.005)
+    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.005)
     out = tmp_path / "interrupted"
     assert interrupted_runs(card, out, monkeypatch, random.Random(seed), 100) >= len(samplers)
     for name in samplers:

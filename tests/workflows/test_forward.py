@@ -8,7 +8,7 @@ from cards import WITH_FLOW
 from torch import nn
 
 from lattice_flows.card.card import read_card
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.workflows.forward import _figures
 from lattice_flows.workflows.stages import run
 from lattice_flows.workflows.weights import weights_summary

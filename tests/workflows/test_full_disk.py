@@ -11,8 +11,8 @@ from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, environment
 
 from lattice_flows.ending import EXIT_FAILURE
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
-from lattice_flows.workflows.folder import RunFolder
 
 TRAINING = WITH_FLOW.replace("max_steps = 120", "max_steps = 20").replace("monitor_every = 40", "monitor_every = 5")
 TRAINING = TRAINING.replace("checkpoint_seconds = 0.5", "checkpoint_seconds = 0.001")
@@ -108,8 +108,8 @@ def test_a_process_that_meets_a_full_disk(disk, card, lattice_flows, reference):
 @pytest.mark.parametrize("room", [0, 10_000, 400_000])
 def test_a_disk_that_fills_while_sampling(room, disk, card, lattice_flows, reference, monkeypatch):
     """Before the card is written, at the first segment, at later ones."""
-    monkeypatch.setattr("lattice_flows.workflows.generate._COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr("lattice_flows.workflows.generate._BLOCK_SECONDS", 0.02)
+    monkeypatch.setattr("lattice_flows.production.generate._COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.02)
     out = RunFolder(disk.path / "out")
     disk.leave(room)
     command = ("sample", card(CLASSICAL), "--out", out.path, "--set", TUNED)

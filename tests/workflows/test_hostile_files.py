@@ -14,7 +14,7 @@ from cards import CLASSICAL, WITH_FLOW
 from rich.console import Console
 
 from lattice_flows.ensembles.checksum import content_sha256
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.workflows.stages import run, sample_stage
 
 N = 40

@@ -9,8 +9,8 @@ from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, interrup
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_history
-from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.stages import run
 
 
@@ -81,7 +81,7 @@ def test_a_finished_run_is_left_alone(finished):
 
 def test_interruptions_change_no_bit(finished, card, tmp_path, monkeypatch, seed):
     reference, _ = finished
-    monkeypatch.setattr("lattice_flows.workflows.generate._BLOCK_SECONDS", 0.01)
+    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.01)
     out = tmp_path / "interrupted"
     assert interrupted_runs(card(WITH_FLOW), out, monkeypatch, random.Random(seed)) >= 5
     assert_same_run(reference, out)

@@ -13,8 +13,8 @@ import pytest
 from cards import CLASSICAL, environment
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.terminal.interrupt import stop_on_signals
-from lattice_flows.workflows.folder import RunFolder
 
 SLOWEST = 30.0  # seconds; on a machine with other work, too
 LONG = '\n[[ensemble]]\nname = "long"\nsampler = "hmc"\nn_md_steps = 4\nn_configs = 100000000\n'

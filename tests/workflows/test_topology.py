@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lattice_flows.card.build import oracle
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.statistics import pull
 from lattice_flows.workflows.estimates import observables_summary
-from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import open_replicas
 from lattice_flows.workflows.stages import run
 from lattice_flows.workflows.topology import _known, topology_summary

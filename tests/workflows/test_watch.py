@@ -15,8 +15,8 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
 from lattice_flows.errors import InputError
+from lattice_flows.production.run_folder import RunFolder, open_run
 from lattice_flows.training.history import Record, append_record
-from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.watch import watch
 from lattice_flows.workflows.watch_page import ASCII, sparkline
 
@@ -92,7 +92,7 @@ def test_a_sparkline_takes_whatever_comes():
 def test_a_run_is_followed_from_its_beginning_to_its_end(card, tmp_path, monkeypatch):
     """A look before each leg of a run that is stopped again and again, and one when it is finished."""
     folder, path, looks = RunFolder(tmp_path / "out"), card(SMALL), []
-    monkeypatch.setattr("lattice_flows.workflows.generate._BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.0)
     monkeypatch.setattr("lattice_flows.workflows.stages.write_report", lambda *_: None)
     open_run(path, folder.path, [])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.card.card import Card
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 
 def write_report(folder: RunFolder, card: Card, summary: dict[str, Any]) -> None:

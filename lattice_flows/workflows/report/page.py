@@ -13,9 +13,9 @@ from markupsafe import Markup, escape
 from lattice_flows.card.build import oracle
 from lattice_flows.card.card import Card
 from lattice_flows.errors import unwritable
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows import format
-from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas, open_replicas
 from lattice_flows.workflows.report import tables
 from lattice_flows.workflows.report.figures import all_plots

@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex
 from report_runs import EXACT, card_of, charges, write, write_flow
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.workflows.analyse import analyse_run
-from lattice_flows.workflows.folder import RunFolder
 from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report import write_report
 from lattice_flows.workflows.report.charge_figures import charge_plots

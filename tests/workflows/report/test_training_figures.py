@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from lattice_flows.production.train import _seen
 from lattice_flows.training.history import Record
 from lattice_flows.workflows.report.training_figures import training_plots
-from lattice_flows.workflows.train import _seen
 
 
 def look(step, ess, **more):

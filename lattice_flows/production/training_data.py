@@ -3,10 +3,9 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from lattice_flows.card.card import TheoryTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.production.header import chains_of
 from lattice_flows.theories.action import DirectSampler
 from lattice_flows.training import DataError, DataSource, check_configurations
 
@@ -102,12 +102,6 @@ def training_data(source: str, theory: TheoryTable) -> TrainingData:
     held_out = HeldOutData(torch.from_numpy(x[-n_held_out * rows.shape[1] :]))
     digest = hashlib.sha256(x.data).hexdigest()
     return TrainingData(learn, held_out, f"every {step} of sha256 {digest}, chains {chains}")
-
-
-def chains_of(attributes: Mapping[str, Any]) -> str:
-    """What ensembles have in common whose chains drew the same random numbers: of one seed, name and sampler."""
-    origin = json.dumps([str(attributes.get(key)) for key in ("seed", "name", "sampler", "theory")])
-    return hashlib.sha256(origin.encode()).hexdigest()[:16]
 
 
 def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:

@@ -20,12 +20,12 @@ from lattice_flows.card.arguments import lookup
 from lattice_flows.card.observables import asked_for
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, unwritable
+from lattice_flows.production.devices import kernel_threads, use_threads
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
 from lattice_flows.theories.catalogue import ACTIONS
 from lattice_flows.theories.measurement import Measurement, measured
 from lattice_flows.theories.u1.observables import WilsonLoop
-from lattice_flows.workflows.compute import kernel_threads, use_threads
 
 _BLOCK_BYTES = 16 << 20  # of fields in memory
 _BLOCK_SECONDS = 0.2  # of work between two looks at the stop request

@@ -9,7 +9,7 @@ from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.glance import glance
 from lattice_flows.errors import InputError
-from lattice_flows.workflows.folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

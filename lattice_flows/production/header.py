@@ -1,6 +1,8 @@
 """What the header of an ensemble file says of its making, and whether a file is the one that a card asks for."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +10,12 @@ from typing import Any
 
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.errors import InputError
+from lattice_flows.production.devices import kernel_threads, network_threads, resolve_device
+from lattice_flows.production.job_array import Task, chains_for, in_words
+from lattice_flows.production.pilot_chains import merged
+from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.samplers import Sampler
 from lattice_flows.theories.measurement import Measurement
-from lattice_flows.workflows.compute import kernel_threads, network_threads, resolve_device
-from lattice_flows.workflows.provenance import git_commit, machine, software
-from lattice_flows.workflows.tasks import Task, chains_for, in_words
-from lattice_flows.workflows.tune import merged
 
 
 def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: Task | None) -> None:
@@ -90,3 +92,9 @@ def identity_of(card: Card, table: EnsembleTable) -> str:
 
 def threads_for(table: EnsembleTable, chains: range) -> int:
     return network_threads() if table.needs_flow else kernel_threads(len(chains))
+
+
+def chains_of(attributes: Mapping[str, Any]) -> str:
+    """What ensembles have in common whose chains drew the same random numbers: of one seed, name and sampler."""
+    origin = json.dumps([str(attributes.get(key)) for key in ("seed", "name", "sampler", "theory")])
+    return hashlib.sha256(origin.encode()).hexdigest()[:16]

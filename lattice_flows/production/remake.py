@@ -12,14 +12,14 @@ from rich.console import Console
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.production.generate import generate_at
+from lattice_flows.production.job_array import Task, parse_task
+from lattice_flows.production.provenance import git_commit, machine, software
+from lattice_flows.production.run_folder import RunFolder, claim
+from lattice_flows.production.train import evaluation_table, train_flow
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.training import CHECKPOINT_NAME
-from lattice_flows.workflows.folder import RunFolder, claim
-from lattice_flows.workflows.generate import generate_at
-from lattice_flows.workflows.provenance import git_commit, machine, software
-from lattice_flows.workflows.tasks import Task, parse_task
-from lattice_flows.workflows.train import evaluation_table, train_flow
 
 _BLOCK_BYTES = 64 << 20
 

@@ -15,6 +15,10 @@ from lattice_flows.card.build import build_flow, flow_header
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, compile_flow
+from lattice_flows.production.devices import network_threads, resolve_device, resumed_threads, use_threads
+from lattice_flows.production.generate import generate_at
+from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.production.training_data import TrainingData, training_data
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.numbers import ess, with_error
 from lattice_flows.terminal.progress import meter
@@ -31,10 +35,6 @@ from lattice_flows.training import (
     train,
 )
 from lattice_flows.training.history import Record, is_trusted
-from lattice_flows.workflows.compute import network_threads, resolve_device, resumed_threads, use_threads
-from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.generate import generate_at
-from lattice_flows.workflows.training_data import TrainingData, training_data
 
 
 def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Console, ranks: Ranks = ALONE) -> None:

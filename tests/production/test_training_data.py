@@ -13,15 +13,15 @@ from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.train import train_flow
+from lattice_flows.production.training_data import training_data
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import ExactU1
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_checkpoint, read_history
-from lattice_flows.workflows.folder import RunFolder, open_run
 from lattice_flows.workflows.inspect import describe
 from lattice_flows.workflows.selection import EVERYTHING
 from lattice_flows.workflows.stages import analyse_stage, run, train_stage
-from lattice_flows.workflows.train import train_flow
-from lattice_flows.workflows.training_data import training_data
 
 CARD = """
 seed = 5
@@ -94,8 +94,8 @@ def test_of_a_long_ensemble_every_kth_configuration_is_taken(
 ) -> None:
     """So that the memory is bounded; blocks need not be multiples of k."""
     path = _ensemble(tmp_path / "hmc.h5", n=100)
-    monkeypatch.setattr("lattice_flows.workflows.training_data._MOST_BYTES", 4 * 32 * 8 * 34)
-    monkeypatch.setattr("lattice_flows.workflows.training_data._BLOCK_BYTES", 4 * 32 * 8 * 7)
+    monkeypatch.setattr("lattice_flows.production.training_data._MOST_BYTES", 4 * 32 * 8 * 34)
+    monkeypatch.setattr("lattice_flows.production.training_data._BLOCK_BYTES", 4 * 32 * 8 * 7)
     data = training_data(str(path), THEORY)
     with Ensemble.open(path) as ensemble:
         whole = ensemble.configs(0, 100)

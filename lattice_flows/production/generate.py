@@ -17,19 +17,8 @@ from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter, LockedError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.production.start import start_configurations
-from lattice_flows.samplers import Sampler
-from lattice_flows.terminal.interrupt import StopRequest
-from lattice_flows.terminal.progress import Meter, meter
-from lattice_flows.theories.measurement import measured
-from lattice_flows.training import CHECKPOINT_NAME
-from lattice_flows.workflows.compute import (
-    resolve_device,
-    resumed_threads,
-    use_threads,
-)
-from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.making import (
+from lattice_flows.production.devices import resolve_device, resumed_threads, use_threads
+from lattice_flows.production.header import (
     check_chains,
     check_same,
     header_of,
@@ -37,9 +26,16 @@ from lattice_flows.workflows.making import (
     threads_for,
     with_measurements_of,
 )
-from lattice_flows.workflows.states import flatten, restore
-from lattice_flows.workflows.tasks import Task, chains_for, check_task, is_complete_array
-from lattice_flows.workflows.tune import tuned, with_findings
+from lattice_flows.production.job_array import Task, chains_for, check_task, is_complete_array
+from lattice_flows.production.pilot_chains import tuned, with_findings
+from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.production.start import start_configurations
+from lattice_flows.samplers import Sampler
+from lattice_flows.samplers.state_arrays import flatten, restore
+from lattice_flows.terminal.interrupt import StopRequest
+from lattice_flows.terminal.progress import Meter, meter
+from lattice_flows.theories.measurement import measured
+from lattice_flows.training import CHECKPOINT_NAME
 
 _COMMIT_SECONDS = 5.0  # of work in one segment, or 1 % of the run so far if that is more
 _BLOCK_SECONDS = 0.2  # of work measured as one batch

@@ -18,11 +18,11 @@ from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec
 from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.errors import InputError
+from lattice_flows.production.measure import measure, parse_observable, requested
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import Flowed, Magnetisation, Plaquette, PolyakovLoop, TopologicalCharge, WilsonLoop
 from lattice_flows.theories.measurement import Measurement, measured
-from lattice_flows.workflows.folder import RunFolder
-from lattice_flows.workflows.measure import measure, parse_observable, requested
 from lattice_flows.workflows.stages import sample_stage
 
 PLAIN = """
@@ -145,7 +145,7 @@ def test_stored_fields_give_the_bits_of_the_running_chain(ensemble):
 
 
 def test_interruptions_change_no_bit(ensemble, seed, monkeypatch):
-    monkeypatch.setattr("lattice_flows.workflows.measure._BLOCK_SECONDS", 0.0)  # one configuration at a time
+    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)  # one configuration at a time
     reference, path = ensemble(WITH_OBSERVABLES, "with"), ensemble(PLAIN, "without")
     rng, stops = random.Random(seed), 0
     while True:
@@ -163,7 +163,7 @@ def test_interruptions_change_no_bit(ensemble, seed, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["cut", "no archive", "other file", "other observables", "shape", "pickle"])
 def test_what_does_not_fit_an_interrupted_call_is_thrown_away(ensemble, damage, monkeypatch):
-    monkeypatch.setattr("lattice_flows.workflows.measure._BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)
     path = ensemble(PLAIN)
     with pytest.raises(Stopped):
         add(path, "polyakov_loop mu=0", stop=AfterLooks(9))
@@ -198,7 +198,7 @@ def test_what_does_not_fit_an_interrupted_call_is_thrown_away(ensemble, damage, 
 
 
 def test_an_interrupted_call_comes_before_another_one(ensemble, monkeypatch):
-    monkeypatch.setattr("lattice_flows.workflows.measure._BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)
     path = ensemble(PLAIN)
     pending = ("polyakov_loop mu=0 every=3", "wilson_loop r=1 t=2 flow_time=0.51")
     with pytest.raises(Stopped):
@@ -224,7 +224,7 @@ def test_an_interrupted_call_comes_before_another_one(ensemble, monkeypatch):
 
 
 def test_a_kill_after_the_series_were_added_leaves_nothing(ensemble, monkeypatch):
-    monkeypatch.setattr("lattice_flows.workflows.measure._BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)
     path, console = ensemble(PLAIN), quiet()
     with pytest.raises(Stopped):
         add(path, "polyakov_loop mu=0", stop=AfterLooks(9))
@@ -268,7 +268,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(ensemble, cause, monk
             file["series/action"][3, 1] += 1.0
         content, expected = path.read_bytes(), "hmc.h5"
     work = Mock(side_effect=AssertionError("measured in vain"))
-    monkeypatch.setattr("lattice_flows.workflows.measure.measured", work)
+    monkeypatch.setattr("lattice_flows.production.measure.measured", work)
     with pytest.raises((InputError, EnsembleError), match=expected) as refused:
         measure(path, asked, StopRequest(), quiet())
     assert "\n" not in str(refused.value)

@@ -19,11 +19,11 @@ from rich.console import Console
 from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.production.generate import generate
+from lattice_flows.production.job_array import Task, parse_task, task_progress
+from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.train import train_flow
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
-from lattice_flows.workflows.folder import RunFolder, open_run
-from lattice_flows.workflows.generate import generate
-from lattice_flows.workflows.tasks import Task, parse_task, task_progress
-from lattice_flows.workflows.train import train_flow
 
 QUIET = Console(quiet=True)
 
@@ -283,9 +283,9 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from lattice_flows.workflows import generate
-from lattice_flows.workflows.folder import open_run
+from lattice_flows.production.run_folder import open_run
 from lattice_flows.terminal.interrupt import StopRequest
-from lattice_flows.workflows.tasks import Task
+from lattice_flows.production.job_array import Task
 generate._COMMIT_SECONDS = 0.05
 folder, card = open_run(Path(sys.argv[1]), None, [])
 generate.generate(folder, card, "hmc", StopRequest(), Console(quiet=True), Task(1, 2))
