@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.statistics import MIN_CHANGES
 from lattice_flows.theories import ExactU1, Quantity, Term
-from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour
 from lattice_flows.workflows.scripts import (
     CHARGE,

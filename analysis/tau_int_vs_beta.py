@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.statistics import MIN_CHANGES
 from lattice_flows.terminal.labels import label
-from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.workflows.scripts import (
     CHARGE,

@@ -153,8 +153,8 @@ def analyse(
 ) -> None:
     """Estimates with errors: of a run, with its report, or of any ensemble files."""
     from lattice_flows.errors import InputError
-    from lattice_flows.workflows.analyse import write_summary
-    from lattice_flows.workflows.selection import Selection, parse_couplings, parse_thermalisation
+    from lattice_flows.estimates.selection import Selection, parse_couplings, parse_thermalisation
+    from lattice_flows.estimates.summary import write_summary
     from lattice_flows.workflows.stages import analyse_files_stage, analyse_stage
 
     console = _console()
@@ -219,9 +219,9 @@ def import_(
     ] = "first",
 ) -> None:
     """Make an ensemble file of configurations that another code made (.npy)."""
+    from lattice_flows.estimates.selection import parse_couplings
     from lattice_flows.terminal.interrupt import stop_on_signals
     from lattice_flows.workflows.import_npy import import_npy
-    from lattice_flows.workflows.selection import parse_couplings
 
     with stop_on_signals() as stop:
         import_npy(files, {"name": theory, **parse_couplings(coupling)}, out, _console(), stop, mu_axis)

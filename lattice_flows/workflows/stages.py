@@ -6,6 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lattice_flows.card.card import Card
+from lattice_flows.estimates.selection import EVERYTHING, Selection
+from lattice_flows.estimates.summary import Summary, analyse_files, analyse_run, flow_summary, write_summary
 from lattice_flows.production.generate import generate
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.run_folder import RunFolder, find_run, open_run
@@ -13,9 +15,7 @@ from lattice_flows.production.train import train_flow
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import joined, launched_ranks
 from lattice_flows.workflows import format
-from lattice_flows.workflows.analyse import Summary, analyse_files, analyse_run, flow_summary, write_summary
 from lattice_flows.workflows.report import write_files_report, write_report
-from lattice_flows.workflows.selection import EVERYTHING, Selection
 
 
 def run(

@@ -15,8 +15,8 @@ from log_z import CARD, ENSEMBLE, log_z
 from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.estimates.selection import EVERYTHING
 from lattice_flows.statistics import sector_probabilities
-from lattice_flows.workflows.selection import EVERYTHING
 from lattice_flows.workflows.stages import analyse_stage, sample_stage
 
 POINTS = [(6.0, 1.0 / 12.0), (3.0, -1.0 / 12.0)]

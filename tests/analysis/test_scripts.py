@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgba
 from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.statistics import (
     effective_sample_size,
     gamma_method,
@@ -21,7 +22,6 @@ from lattice_flows.statistics import (
     reweighted,
 )
 from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.scripts import open_scan
 from lattice_flows.workflows.stages import sample_stage, train_stage
 

@@ -19,8 +19,8 @@ import numpy as np
 from scipy.stats import chi2
 
 from lattice_flows.card.build import oracle
+from lattice_flows.estimates.replicas import open_replicas, transformed
 from lattice_flows.statistics import chi_squared, covariance_of_means
-from lattice_flows.workflows.replicas import open_replicas, transformed
 
 CARD = Path(__file__).parents[2] / "runs" / "quickstart" / "card.toml"
 REDUNDANT = "topological_susceptibility"

@@ -8,13 +8,13 @@ import numba
 import numpy as np
 import pytest
 
+from lattice_flows.estimates import umbrella_windows as workflow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.samplers.umbrella import Umbrella, window_potentials
 from lattice_flows.statistics import JoinedWindows, reweighted
 from lattice_flows.theories import ExactU1, Plaquette, TopologicalCharge, WilsonU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
-from lattice_flows.workflows import umbrella as workflow
 
 
 def begin(sampler, shape, n_chains, seed):

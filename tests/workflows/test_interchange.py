@@ -19,11 +19,11 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, StorageError
 from lattice_flows.errors import InputError
+from lattice_flows.estimates.summary import analyse_files
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.statistics import derived_reweighted, gamma_method
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import sample_u1
-from lattice_flows.workflows.analyse import analyse_files
 from lattice_flows.workflows.export import KINDS, export
 from lattice_flows.workflows.export_pyerrors import ensemble_label
 from lattice_flows.workflows.import_npy import import_npy

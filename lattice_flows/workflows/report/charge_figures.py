@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
 from lattice_flows.terminal.numbers import with_error
 from lattice_flows.theories.u1.closed_forms import ExactU1
-from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.house_style import (
     GREY,
     WIDTH,

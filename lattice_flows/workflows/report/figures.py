@@ -8,10 +8,10 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.terminal.labels import label
 from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.training.history import Record
-from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report.charge_figures import charge_plots
 from lattice_flows.workflows.report.house_style import (
     GREY,

@@ -13,17 +13,17 @@ from markupsafe import Markup, escape
 from lattice_flows.card.build import oracle
 from lattice_flows.card.card import Card
 from lattice_flows.errors import unwritable
+from lattice_flows.estimates.of_run import open_run_ensembles
+from lattice_flows.estimates.replicas import Replicas, open_replicas
+from lattice_flows.estimates.selection import Selection
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training.history import Record, read_history
 from lattice_flows.workflows import format
-from lattice_flows.workflows.replicas import Replicas, open_replicas
 from lattice_flows.workflows.report import tables
 from lattice_flows.workflows.report.figures import all_plots
 from lattice_flows.workflows.report.flow_tables import flow_tables
 from lattice_flows.workflows.report.house_style import Plot
 from lattice_flows.workflows.report.topology_tables import topology_tables
-from lattice_flows.workflows.run_ensembles import open_run_ensembles
-from lattice_flows.workflows.selection import Selection
 
 Summary = dict[str, Any]
 _POINT = 96 / 72  # pixels of a page

@@ -17,11 +17,11 @@ from report_runs import EXACT, card_of, charges, rng_of, write, write_everything
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.terminal import labels, numbers
 from lattice_flows.workflows import format
-from lattice_flows.workflows.analyse import analyse_run
-from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report import write_report
 from lattice_flows.workflows.report.charge_figures import charge_plots
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from report_runs import write_everything
 
+from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.analyse import analyse_run
 from lattice_flows.workflows.report import write_report
 
 PHONE = 390  # pixels

@@ -12,9 +12,10 @@ from matplotlib.colors import to_hex
 from report_runs import EXACT, card_of, charges, write, write_flow
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.selection import Selection
+from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.analyse import analyse_run
-from lattice_flows.workflows.replicas import Replicas
 from lattice_flows.workflows.report import write_report
 from lattice_flows.workflows.report.charge_figures import charge_plots
 from lattice_flows.workflows.report.figures import pulls
@@ -22,7 +23,6 @@ from lattice_flows.workflows.report.house_style import FigureData
 from lattice_flows.workflows.report.tables import figure_table, findings
 from lattice_flows.workflows.report.topology_figures import sector_plots, theta_plots
 from lattice_flows.workflows.report.topology_tables import topology_tables
-from lattice_flows.workflows.selection import Selection
 
 WIDTH, SLOPE, AVERAGE = 1.25, -0.004, 0.7
 ANGLES = np.linspace(0.0, math.pi, 7)

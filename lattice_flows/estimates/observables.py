@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.card.build import oracle
+from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
+from lattice_flows.estimates.umbrella_windows import block_doubt, joined_estimator
 from lattice_flows.statistics import (
     MIN_CHANGES,
     Estimate,
@@ -24,8 +26,6 @@ from lattice_flows.statistics import (
     sizes_of,
 )
 from lattice_flows.theories.observable import Quantity, Term
-from lattice_flows.workflows.replicas import LOG_W, Replicas, are_same
-from lattice_flows.workflows.umbrella import block_doubt, joined_estimator
 
 Summary = dict[str, Any]
 Chains = Sequence[np.ndarray]

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.weights import reweighting_summary, weights_summary
 from lattice_flows.statistics import MIN_CHANGES, count_changes, count_crossings
-from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.weights import reweighting_summary, weights_summary
 
 Summary = dict[str, Any]
 

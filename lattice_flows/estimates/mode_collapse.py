@@ -9,6 +9,7 @@ import torch
 from lattice_flows.card.build import load_flow
 from lattice_flows.card.card import Card
 from lattice_flows.card.samplers import needs_flow
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.flows import Flow
 from lattice_flows.production.devices import device_for_analysis
 from lattice_flows.production.header import chains_of
@@ -17,7 +18,6 @@ from lattice_flows.samplers.proposals import device_of
 from lattice_flows.statistics import forward_ess
 from lattice_flows.terminal import numbers
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
-from lattice_flows.workflows.replicas import Replicas
 
 Summary = dict[str, Any]
 

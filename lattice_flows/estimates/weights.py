@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lattice_flows.estimates.replicas import LOG_W, Replicas
 from lattice_flows.statistics import (
     MAX_PARETO_K,
     MIN_EFFECTIVE_SAMPLES,
@@ -17,7 +18,6 @@ from lattice_flows.statistics import (
     pareto_k,
     share_of_squares,
 )
-from lattice_flows.workflows.replicas import LOG_W, Replicas
 
 Summary = dict[str, Any]
 

@@ -6,14 +6,14 @@ import math
 import numpy as np
 import pytest
 
+from lattice_flows.estimates.chain_diagnostics import proposals
+from lattice_flows.estimates.sign_sectors import signs_summary
+from lattice_flows.estimates.weights import part_summary, weights_summary
 from lattice_flows.statistics import effective_sample_size
 from lattice_flows.terminal import numbers
 from lattice_flows.training.history import Record, is_trusted
 from lattice_flows.workflows import format
-from lattice_flows.workflows.conduct import proposals
 from lattice_flows.workflows.report import tables
-from lattice_flows.workflows.signs import signs_summary
-from lattice_flows.workflows.weights import part_summary, weights_summary
 
 N = 4096
 
@@ -198,7 +198,7 @@ def test_the_improved_action_is_at_hand():
 
 
 def test_a_summary_of_weights_is_json_without_what_json_does_not_know(rng):
-    from lattice_flows.workflows.analyse import _plain
+    from lattice_flows.estimates.summary import _plain
 
     for log_w in (np.zeros(50), np.array([0.0, -np.inf, 1.0]), log_normal(rng, 30.0)):
         json.dumps(_plain(weights_summary(log_w)), allow_nan=False)

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.estimates.replicas import Replicas, grouped
 from lattice_flows.production.job_array import parse_task
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.replicas import Replicas, grouped
 
 _FEWEST = 0.1  # of the longest file's configurations: a task that has just begun would stand for nothing but noise
 _MOST_NAMED = 8

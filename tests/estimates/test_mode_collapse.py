@@ -8,10 +8,10 @@ from cards import WITH_FLOW
 from torch import nn
 
 from lattice_flows.card.card import read_card
+from lattice_flows.estimates.mode_collapse import _figures
+from lattice_flows.estimates.weights import weights_summary
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.forward import _figures
 from lattice_flows.workflows.stages import run
-from lattice_flows.workflows.weights import weights_summary
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,8 @@ class Narrow(nn.Module):
 
 def test_a_flow_that_misses_most_of_the_target_is_told(finished, monkeypatch):
     summary, folder, card = finished
-    from lattice_flows.workflows import analyse, forward
+    from lattice_flows.estimates import mode_collapse as forward
+    from lattice_flows.estimates import summary as analyse
 
     monkeypatch.setattr(forward, "load_flow", lambda *arguments: (Narrow(), ""))
     flow = analyse.analyse_run(folder, card)["flow"]

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from lattice_flows.estimates.replicas import LOG_W, Replicas
+from lattice_flows.estimates.weights import log_w_tau_int, part_summary
 from lattice_flows.statistics import reweighted
-from lattice_flows.workflows.replicas import LOG_W, Replicas
-from lattice_flows.workflows.weights import log_w_tau_int, part_summary
 
 Summary = dict[str, Any]
 

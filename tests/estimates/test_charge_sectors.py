@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from lattice_flows.card.build import oracle
+from lattice_flows.estimates.charge_sectors import _known, topology_summary
+from lattice_flows.estimates.observables import observables_summary
+from lattice_flows.estimates.replicas import open_replicas
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.statistics import pull
-from lattice_flows.workflows.estimates import observables_summary
-from lattice_flows.workflows.replicas import open_replicas
 from lattice_flows.workflows.stages import run
-from lattice_flows.workflows.topology import _known, topology_summary
 
 CARD = """
 seed = 11

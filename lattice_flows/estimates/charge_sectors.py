@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.card.build import oracle
+from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
+from lattice_flows.estimates.weights import log_w_tau_int, part_summary
 from lattice_flows.statistics import (
     MIN_CHANGES,
     Estimate,
@@ -24,8 +26,6 @@ from lattice_flows.statistics import (
     tunnelling_rate,
 )
 from lattice_flows.theories.observable import Quantity
-from lattice_flows.workflows.replicas import LOG_W, Replicas, are_same
-from lattice_flows.workflows.weights import log_w_tau_int, part_summary
 
 Summary = dict[str, Any]
 Chains = list[np.ndarray]

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.samplers.umbrella import window_potentials
 from lattice_flows.statistics import N_BLOCKS, Estimate, JoinedWindows, gamma_method
 from lattice_flows.theories.observable import Quantity
-from lattice_flows.workflows.replicas import Replicas
 
 Chains = Sequence[np.ndarray]
 

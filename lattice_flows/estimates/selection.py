@@ -11,13 +11,13 @@ from lattice_flows.card.arguments import arguments, built, checked
 from lattice_flows.card.build import couplings_of
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.estimates.charge_sectors import CHARGE
+from lattice_flows.estimates.expressions import parse_quantity
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.statistics import find_thermalisation, most_dropped
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import ACTIONS
 from lattice_flows.theories.observable import Quantity
-from lattice_flows.workflows.expressions import parse_quantity
-from lattice_flows.workflows.replicas import Replicas
-from lattice_flows.workflows.topology import CHARGE
 
 _BLOCK_BYTES = 64 << 20
 _FEWEST_CONFIGS = 4

@@ -14,17 +14,17 @@ from lattice_flows.card.build import oracle
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, unwritable
+from lattice_flows.estimates import chain_diagnostics as conduct
+from lattice_flows.estimates.charge_sectors import topology_summary
+from lattice_flows.estimates.mode_collapse import forward_summary
+from lattice_flows.estimates.observables import observables_summary
+from lattice_flows.estimates.of_run import array_warnings, check_theory, open_run_ensembles
+from lattice_flows.estimates.replicas import Replicas, grouped, open_replicas
+from lattice_flows.estimates.selection import EVERYTHING, Selection
+from lattice_flows.estimates.sign_sectors import signs_summary
+from lattice_flows.estimates.weights import weights_summary
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
-from lattice_flows.workflows import conduct
-from lattice_flows.workflows.estimates import observables_summary
-from lattice_flows.workflows.forward import forward_summary
-from lattice_flows.workflows.replicas import Replicas, grouped, open_replicas
-from lattice_flows.workflows.run_ensembles import array_warnings, check_theory, open_run_ensembles
-from lattice_flows.workflows.selection import EVERYTHING, Selection
-from lattice_flows.workflows.signs import signs_summary
-from lattice_flows.workflows.topology import topology_summary
-from lattice_flows.workflows.weights import weights_summary
 
 Summary = dict[str, Any]
 
