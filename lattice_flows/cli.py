@@ -203,7 +203,7 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="TARGET", help="Beside the ensemble where absent.")] = None,
 ) -> None:
     """Hand an ensemble to another program."""
-    from lattice_flows.workflows.export import export as export_file
+    from lattice_flows.interchange.export import export as export_file
 
     print(export_file(file, to, out))
 
@@ -220,8 +220,8 @@ def import_(
 ) -> None:
     """Make an ensemble file of configurations that another code made (.npy)."""
     from lattice_flows.estimates.selection import parse_couplings
+    from lattice_flows.interchange.import_npy import import_npy
     from lattice_flows.terminal.interrupt import stop_on_signals
-    from lattice_flows.workflows.import_npy import import_npy
 
     with stop_on_signals() as stop:
         import_npy(files, {"name": theory, **parse_couplings(coupling)}, out, _console(), stop, mu_axis)
@@ -234,7 +234,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
 ) -> None:
     """The live state of a run, read from its files."""
-    from lattice_flows.workflows.watch import watch as watch_run
+    from lattice_flows.monitor.watch import watch as watch_run
 
     watch_run(folder, _console(), interval, once)
 
@@ -277,7 +277,7 @@ def cancel(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folde
 @app.command()
 def info(file: File) -> None:
     """What a file is and how it was made."""
-    from lattice_flows.workflows.inspect import describe
+    from lattice_flows.monitor.info import describe
 
     for key, value in describe(file).items():
         print(f"{key:20} {value}")
@@ -286,7 +286,7 @@ def info(file: File) -> None:
 @app.command()
 def verify(file: File) -> None:
     """Whether a file is whole: every checksum is computed again."""
-    from lattice_flows.workflows.inspect import verify as verify_file
+    from lattice_flows.monitor.info import verify as verify_file
 
     for line in verify_file(file):
         print(line)

@@ -21,11 +21,11 @@ from lattice_flows.cluster.submission import SCHEDULERS
 from lattice_flows.cluster.verdicts import Evidence, Verdict, joined, read_outcome
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError
+from lattice_flows.monitor.screen import count
 from lattice_flows.production.job_array import Task, TaskProgress
 from lattice_flows.production.run_folder import RunFolder, find_run
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.history import read_history
-from lattice_flows.workflows.watch_page import count
 
 _STYLES = {"running": "green", "failed": "red", "cancelled": "red", "stopped": "yellow", "waiting": "dim"}
 _MOST_NOTES = 10  # of the tasks of one ensemble

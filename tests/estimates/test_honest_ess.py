@@ -9,10 +9,10 @@ from html import unescape
 import pytest
 from rich.console import Console
 
+from lattice_flows.monitor.watch import watch
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.workflows.report.training_figures import training_plots
 from lattice_flows.workflows.stages import run, train_stage
-from lattice_flows.workflows.watch import watch
 
 THEORIES = {
     "u1": 'name = "u1"\nshape = [4, 4]\nbeta = 1.0',

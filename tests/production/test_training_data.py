@@ -14,13 +14,13 @@ from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.selection import EVERYTHING
+from lattice_flows.monitor.info import describe
 from lattice_flows.production.run_folder import RunFolder, open_run
 from lattice_flows.production.train import train_flow
 from lattice_flows.production.training_data import training_data
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import ExactU1
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_checkpoint, read_history
-from lattice_flows.workflows.inspect import describe
 from lattice_flows.workflows.stages import analyse_stage, run, train_stage
 
 CARD = """

@@ -20,13 +20,13 @@ from rich.console import Console
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, StorageError
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary import analyse_files
+from lattice_flows.interchange.export import KINDS, export
+from lattice_flows.interchange.import_npy import import_npy
+from lattice_flows.interchange.pyerrors import ensemble_label
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.statistics import derived_reweighted, gamma_method
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import sample_u1
-from lattice_flows.workflows.export import KINDS, export
-from lattice_flows.workflows.export_pyerrors import ensemble_label
-from lattice_flows.workflows.import_npy import import_npy
 from lattice_flows.workflows.stages import sample_stage
 
 # pyerrors imports scipy.odr, which scipy will drop; ArviZ announces its successor when it is imported.
@@ -423,8 +423,8 @@ def test_several_blocks(tmp_path, rng, monkeypatch):
     """However it is cut into blocks and segments."""
     file = save(tmp_path / "x.npy", angles(rng))
     imported([file], tmp_path / "one.h5")
-    monkeypatch.setattr("lattice_flows.workflows.import_npy._BLOCK_BYTES", 3 * 8 * 3 * 48)
-    monkeypatch.setattr("lattice_flows.workflows.import_npy._PENDING_BYTES", 8 * 3 * 48 * 5)
+    monkeypatch.setattr("lattice_flows.interchange.import_npy._BLOCK_BYTES", 3 * 8 * 3 * 48)
+    monkeypatch.setattr("lattice_flows.interchange.import_npy._PENDING_BYTES", 8 * 3 * 48 * 5)
     imported([file], tmp_path / "many.h5")
     with Ensemble.open(tmp_path / "one.h5") as one, Ensemble.open(tmp_path / "many.h5") as many:
         np.testing.assert_array_equal(one.configs(0, 20), many.configs(0, 20))

@@ -15,15 +15,15 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.weights import weights_summary
+from lattice_flows.monitor.array_row import COMMITS, WatchedArray, last_commit
+from lattice_flows.monitor.lock_holder import Writer, writer_note, writer_of
+from lattice_flows.monitor.screen import Row, count, duration, page
 from lattice_flows.production.run_folder import RunFolder, find_run
 from lattice_flows.terminal import numbers
 from lattice_flows.terminal.labels import label
 from lattice_flows.terminal.numbers import number
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.history import Record, is_trusted, read_history
-from lattice_flows.workflows.watch_array import COMMITS, WatchedArray, last_commit
-from lattice_flows.workflows.watch_page import Row, count, duration, page
-from lattice_flows.workflows.writers import Writer, writer_note, writer_of
 
 _TAIL = 100_000  # values of a series that are read, of all chains together: the last ones
 _CHARGE = "topological_charge"

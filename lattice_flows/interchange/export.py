@@ -19,8 +19,8 @@ from lattice_flows.ensembles import Ensemble, StorageError
 from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
 from lattice_flows.ensembles.storage import commit_streaming, sync_folder
 from lattice_flows.errors import InputError, unwritable
+from lattice_flows.interchange.pyerrors import write_pyerrors
 from lattice_flows.theories.measurement import Measurement
-from lattice_flows.workflows.export_pyerrors import write_pyerrors
 
 
 @dataclass(frozen=True)

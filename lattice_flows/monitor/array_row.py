@@ -9,10 +9,10 @@ from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.ensembles.glance import glance
 from lattice_flows.ensembles.layout import segment_numbers, segment_path
+from lattice_flows.monitor.lock_holder import writer_of
+from lattice_flows.monitor.screen import Row, count
 from lattice_flows.production.job_array import parse_task
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.watch_page import Row, count
-from lattice_flows.workflows.writers import writer_of
 
 COMMITS = 10  # the last looks that saw something new, which the rate is taken from
 

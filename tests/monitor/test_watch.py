@@ -15,10 +15,10 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
 from lattice_flows.errors import InputError
+from lattice_flows.monitor.screen import ASCII, sparkline
+from lattice_flows.monitor.watch import watch
 from lattice_flows.production.run_folder import RunFolder, open_run
 from lattice_flows.training.history import Record, append_record
-from lattice_flows.workflows.watch import watch
-from lattice_flows.workflows.watch_page import ASCII, sparkline
 
 SMALL = CLASSICAL.replace("n_configs = 600", "n_configs = 60").replace(
     "n_configs = 500", "n_configs = 5\nn_thermalisation = 5"
@@ -303,7 +303,7 @@ def test_in_a_terminal_it_ends_with_the_run(begun, monkeypatch):
             commit(writer, 12)
             writer.finish()
 
-    monkeypatch.setattr("lattice_flows.workflows.watch.time.sleep", finish)
+    monkeypatch.setattr("lattice_flows.monitor.watch.time.sleep", finish)
     file = io.StringIO()
     watch(begun.path, Console(file=file, width=120, force_terminal=True), 0.7, False)
     assert sleeps == [0.7, 0.7]
@@ -315,7 +315,7 @@ def test_in_a_terminal_ctrl_c_ends_it(begun, monkeypatch):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lattice_flows.workflows.watch.time.sleep", interrupt)
+    monkeypatch.setattr("lattice_flows.monitor.watch.time.sleep", interrupt)
     file = io.StringIO()
     watch(begun.path, Console(file=file, width=120, force_terminal=True), 2.0, False)
     assert "waiting" in file.getvalue()

@@ -1,0 +1,1 @@
+"""What a run, or a file, is at the moment: watch and info."""
