@@ -16,10 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.statistics import MIN_CHANGES
-from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
-from lattice_flows.workflows.scripts import (
+from lattice_flows.report.figure_script import (
     charge_changes,
     draw_pull_bands,
     estimates_of,
@@ -28,6 +25,9 @@ from lattice_flows.workflows.scripts import (
     run_script,
     split_rows,
 )
+from lattice_flows.report.style import GREY, WIDTH, colour, legend_above, marker
+from lattice_flows.statistics import MIN_CHANGES
+from lattice_flows.theories import ExactU1
 
 CONTINUUM = 4.0 * np.pi**2  # times beta chi_top is 1 in the continuum
 INFINITE = 200.0  # V / beta of a volume that counts as infinite: corrections are below exp(-90)

@@ -24,11 +24,11 @@ from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.estimates.summary import flow_summary
 from lattice_flows.production.run_folder import RunFolder, find_run
+from lattice_flows.report.figure_script import EXIT_INPUT, split_rows
+from lattice_flows.report.style import FigureData
 from lattice_flows.statistics import pull
 from lattice_flows.terminal.numbers import number, with_error
 from lattice_flows.training import CheckpointError
-from lattice_flows.workflows.report.house_style import FigureData
-from lattice_flows.workflows.scripts import EXIT_INPUT, split_rows
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "u1_improved.json"
 

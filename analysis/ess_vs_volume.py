@@ -19,9 +19,9 @@ from matplotlib.ticker import NullLocator
 from lattice_flows.card.build import couplings_of
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.weights import weights_summary
+from lattice_flows.report.figure_script import flow_weights, lattice, run_script, split_rows
+from lattice_flows.report.style import GREY, colour, legend_above, marker, single
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
-from lattice_flows.workflows.report.house_style import GREY, colour, legend_above, marker, single
-from lattice_flows.workflows.scripts import flow_weights, lattice, run_script, split_rows
 
 PLAIN = "u1"
 LETTERS = {"beta": r"$\beta$", "lam": r"$\lambda$", "m2": "$m^2$", "c1": "$c_1$", "kappa": r"$\kappa$"}

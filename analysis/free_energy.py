@@ -18,10 +18,7 @@ from matplotlib.figure import Figure
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.weights import weights_summary
-from lattice_flows.statistics import MIN_CHANGES, N_BLOCKS, ValueWithError, gamma_method, log_z_differences, pull
-from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
-from lattice_flows.workflows.scripts import (
+from lattice_flows.report.figure_script import (
     charge_changes,
     draw_pull_bands,
     flow_weights,
@@ -30,6 +27,9 @@ from lattice_flows.workflows.scripts import (
     run_script,
     split_rows,
 )
+from lattice_flows.report.style import GREY, WIDTH, colour, legend_above, marker
+from lattice_flows.statistics import MIN_CHANGES, N_BLOCKS, ValueWithError, gamma_method, log_z_differences, pull
+from lattice_flows.theories import ExactU1
 
 BLOCK_IN_TAU = 10
 MOST_POTENTIALS = 200_000  # configurations times couplings in MBAR; so many of each coupling, evenly taken

@@ -18,10 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.statistics import MIN_CHANGES
-from lattice_flows.theories import ExactU1, Quantity, Term
-from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour
-from lattice_flows.workflows.scripts import (
+from lattice_flows.report.figure_script import (
     CHARGE,
     charge_changes,
     estimates_of,
@@ -30,6 +27,9 @@ from lattice_flows.workflows.scripts import (
     run_script,
     split_rows,
 )
+from lattice_flows.report.style import GREY, WIDTH, colour
+from lattice_flows.statistics import MIN_CHANGES
+from lattice_flows.theories import ExactU1, Quantity, Term
 
 N_CHAINS, SHORTEST, MOST_POINTS, MOST_CHARGES = 3, 200, 2000, 12
 

@@ -16,10 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.statistics import MIN_CHANGES
-from lattice_flows.terminal.labels import label
-from lattice_flows.workflows.report.house_style import GREY, WIDTH, colour, legend_above, marker
-from lattice_flows.workflows.scripts import (
+from lattice_flows.report.figure_script import (
     CHARGE,
     charge_changes,
     estimates_of,
@@ -28,6 +25,9 @@ from lattice_flows.workflows.scripts import (
     run_script,
     split_rows,
 )
+from lattice_flows.report.style import GREY, WIDTH, colour, legend_above, marker
+from lattice_flows.statistics import MIN_CHANGES
+from lattice_flows.terminal.labels import label
 
 SERIES = {"topological_charge_squared": CHARGE, "plaquette": "plaquette"}
 

@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from scipy.stats import chi2
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.report.style import STYLE
 from lattice_flows.statistics import count_changes
-from lattice_flows.workflows.report.house_style import STYLE
 
 # One hue family for each way: local updates freeze, hops of the charge cure, ladders and biases cure at a price.
 LOOKS = {

@@ -18,7 +18,7 @@ _HOMES = {
     "WilsonU1": "lattice_flows.theories",
     "gamma_method": "lattice_flows.statistics",
     "plaquette_coupling": "lattice_flows.flows",
-    "run": "lattice_flows.workflows.stages",
+    "run": "lattice_flows.stages",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lattice_flows.ending import EXIT_FAILURE, EXIT_STOPPED, end, exit_status, is_one_of_several, leave_outcome
+from lattice_flows.exit_status import EXIT_FAILURE, EXIT_STOPPED, end, exit_status, is_one_of_several, leave_outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,7 @@ def run(
 
     console = _console()
     if source is not None and file is None:
-        from lattice_flows.workflows.stages import run as run_card
+        from lattice_flows.stages import run as run_card
 
         _require_no_jobs(source, out)
         _print_summary(run_card(source, out, overrides or [], console), console)
@@ -104,7 +104,7 @@ def _require_no_jobs(source: Path, out: Path | None) -> None:
 @app.command()
 def train(source: Source, out: Out = None, overrides: Overrides = None) -> None:
     """Train the card's flow."""
-    from lattice_flows.workflows.stages import train_stage
+    from lattice_flows.stages import train_stage
 
     _require_no_jobs(source, out)
     train_stage(source, out, overrides or [], _console())
@@ -122,7 +122,7 @@ def sample(
 ) -> None:
     """Generate the card's ensembles."""
     from lattice_flows.production.job_array import parse_task
-    from lattice_flows.workflows.stages import sample_stage
+    from lattice_flows.stages import sample_stage
 
     _require_no_jobs(source, out)
     share = None if task is None else parse_task(task)
@@ -155,7 +155,7 @@ def analyse(
     from lattice_flows.errors import InputError
     from lattice_flows.estimates.selection import Selection, parse_couplings, parse_thermalisation
     from lattice_flows.estimates.summary import write_summary
-    from lattice_flows.workflows.stages import analyse_files_stage, analyse_stage
+    from lattice_flows.stages import analyse_files_stage, analyse_stage
 
     console = _console()
     runs = [source for source in sources if source.is_dir() or source.suffix == ".toml"]
@@ -313,7 +313,7 @@ def exact(
 
 
 def _print_summary(summary: dict[str, Any], console: "Console") -> None:
-    from lattice_flows.workflows import format
+    from lattice_flows.report import terminal_tables as format
 
     if summary["flow"]:
         console.print(format.flow_line(summary["flow"]), highlight=False)

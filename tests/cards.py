@@ -7,8 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lattice_flows.stages import run
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
-from lattice_flows.workflows.stages import run
 
 CLASSICAL = """
 seed = 5
@@ -163,7 +163,7 @@ def interrupted_runs(card, out, patch, rng, most_looks=60):
         def stop_after():
             yield After()
 
-        patch.setattr("lattice_flows.workflows.stages.stop_on_signals", stop_after)
+        patch.setattr("lattice_flows.stages.stop_on_signals", stop_after)
         try:
             run(card, out)
             return stops

@@ -20,8 +20,8 @@ from rich.console import Console
 from lattice_flows.card.build import build_flow
 from lattice_flows.card.card import Card, read_card
 from lattice_flows.production.devices import network_threads, resolve_device, use_threads
+from lattice_flows.stages import train_stage
 from lattice_flows.training import CHECKPOINT_NAME, TrainingDiverged, train
-from lattice_flows.workflows.stages import train_stage
 
 CARD = Path(__file__).with_name("card.toml")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lattice_flows.workflows.stages import analyse_stage, sample_stage
+from lattice_flows.stages import analyse_stage, sample_stage
 
 CARD = Path(__file__).with_name("card.toml")
 AT_16 = [(float(beta), 16) for beta in range(1, 11)]

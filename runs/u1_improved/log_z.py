@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.stages import sample_stage
 from lattice_flows.statistics import ValueWithError, gamma_method, log_z_differences
 from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.stages import sample_stage
 
 CARD, ENSEMBLE = Path(__file__).with_name("card.toml"), "reference"
 N_NODES = 8

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.estimates.selection import EVERYTHING
+from lattice_flows.stages import analyse_stage, sample_stage
 from lattice_flows.statistics import sector_probabilities
-from lattice_flows.workflows.stages import analyse_stage, sample_stage
 
 POINTS = [(6.0, 1.0 / 12.0), (3.0, -1.0 / 12.0)]
 SIDES = [8, 16]

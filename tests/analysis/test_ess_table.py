@@ -14,10 +14,10 @@ from rich.console import Console
 from lattice_flows.card.build import build_flow
 from lattice_flows.card.card import read_card
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.stages import train_stage
 from lattice_flows.statistics import effective_sample_size, largest_weight_share, log_partition, pareto_k
 from lattice_flows.theories import ExactU1
 from lattice_flows.training import read_checkpoint
-from lattice_flows.workflows.stages import train_stage
 
 ROOT = Path(__file__).parents[2]
 SCRIPT, TRAIN = ROOT / "analysis" / "ess_table.py", ROOT / "runs" / "ess_table" / "train.py"

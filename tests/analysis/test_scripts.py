@@ -14,6 +14,8 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.report.figure_script import open_scan
+from lattice_flows.stages import sample_stage, train_stage
 from lattice_flows.statistics import (
     effective_sample_size,
     gamma_method,
@@ -22,8 +24,6 @@ from lattice_flows.statistics import (
     reweighted,
 )
 from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.scripts import open_scan
-from lattice_flows.workflows.stages import sample_stage, train_stage
 
 SCRIPTS = Path(__file__).parents[2] / "analysis"
 NAMES = ("q_history", "tau_int_vs_beta", "chi_top_scaling", "ess_vs_volume", "free_energy")

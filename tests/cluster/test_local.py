@@ -14,7 +14,7 @@ from lattice_flows.cluster import cancel, local, status, submit
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.stages import sample_stage
+from lattice_flows.stages import sample_stage
 
 CARD = """
 [theory]

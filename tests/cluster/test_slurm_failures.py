@@ -14,7 +14,7 @@ from cluster.slurm_lab import Job, Slurm
 from cluster.submitted import Submitted
 from rich.console import Console
 
-from lattice_flows.workflows.stages import sample_stage
+from lattice_flows.stages import sample_stage
 
 DIVERGES = """
 [theory]

@@ -15,8 +15,8 @@ from cluster.submitted import Submitted
 from rich.console import Console
 from trainings import assert_same_training, train_by_two
 
+from lattice_flows.stages import sample_stage
 from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.stages import sample_stage
 
 N_CHAINS = {"flow": 4, "hmc": 2}
 N_CONFIGS, BETA = 4000, 1.0

@@ -13,7 +13,7 @@ from lattice_flows.cluster import status, submit
 from lattice_flows.cluster.verdicts import last_words
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
-from lattice_flows.workflows.stages import sample_stage
+from lattice_flows.stages import sample_stage
 
 PROFILE = 'scheduler = "slurm"\n[sample]\nchains_per_task = 1\n'
 CARD = """

@@ -13,7 +13,7 @@ from rich.console import Console
 from lattice_flows.cluster import cancel, plan, require_no_jobs, submit
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
-from lattice_flows.workflows.stages import sample_stage
+from lattice_flows.stages import sample_stage
 
 SLURM = 'scheduler = "slurm"\n[sample]\nchains_per_task = 8\narray_limit = 2\n'
 CLASSICAL = """

@@ -22,7 +22,7 @@ from lattice_flows.estimates.summary import analyse_files, analyse_run
 from lattice_flows.monitor.watch import watch
 from lattice_flows.production.job_array import Task, task_progress
 from lattice_flows.production.run_folder import RunFolder, open_run
-from lattice_flows.workflows.report import write_files_report, write_report
+from lattice_flows.report import write_files_report, write_report
 
 N_CHAINS, N = 16, 200
 CARD = f"""

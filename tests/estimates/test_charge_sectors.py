@@ -12,8 +12,8 @@ from lattice_flows.estimates.charge_sectors import _known, topology_summary
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import open_replicas
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.stages import run
 from lattice_flows.statistics import pull
-from lattice_flows.workflows.stages import run
 
 CARD = """
 seed = 11

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from lattice_flows.monitor.watch import watch
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.report.training_figures import training_plots
-from lattice_flows.workflows.stages import run, train_stage
+from lattice_flows.report.training_figures import training_plots
+from lattice_flows.stages import run, train_stage
 
 THEORIES = {
     "u1": 'name = "u1"\nshape = [4, 4]\nbeta = 1.0',
@@ -103,7 +103,7 @@ def plain(markup):
 def told(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setattr("lattice_flows.workflows.report.page.all_plots", only_the_training)  # the others take their time
+        patch.setattr("lattice_flows.report.page.all_plots", only_the_training)  # the others take their time
         return Told(request.param, tmp_path_factory.mktemp(request.param))
 
 

@@ -11,7 +11,7 @@ from lattice_flows.card.card import read_card
 from lattice_flows.estimates.mode_collapse import _figures
 from lattice_flows.estimates.weights import weights_summary
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.stages import run
+from lattice_flows.stages import run
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.expressions import parse_quantity
 from lattice_flows.estimates.selection import Selection, parse_couplings, parse_thermalisation
 from lattice_flows.estimates.summary import analyse_files
+from lattice_flows.stages import run
 from lattice_flows.statistics import derived, gamma_method
 from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.stages import run
 
 BETA, SHAPE = 2.0, (4, 6)
 CARD = """

@@ -9,11 +9,11 @@ import pytest
 from lattice_flows.estimates.chain_diagnostics import proposals
 from lattice_flows.estimates.sign_sectors import signs_summary
 from lattice_flows.estimates.weights import part_summary, weights_summary
+from lattice_flows.report import page_tables as tables
+from lattice_flows.report import terminal_tables as format
 from lattice_flows.statistics import effective_sample_size
 from lattice_flows.terminal import numbers
 from lattice_flows.training.history import Record, is_trusted
-from lattice_flows.workflows import format
-from lattice_flows.workflows.report import tables
 
 N = 4096
 

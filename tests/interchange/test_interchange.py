@@ -24,10 +24,10 @@ from lattice_flows.interchange.export import KINDS, export
 from lattice_flows.interchange.import_npy import import_npy
 from lattice_flows.interchange.pyerrors import ensemble_label
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.stages import sample_stage
 from lattice_flows.statistics import derived_reweighted, gamma_method
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import sample_u1
-from lattice_flows.workflows.stages import sample_stage
 
 # pyerrors imports scipy.odr, which scipy will drop; ArviZ announces its successor when it is imported.
 pytestmark = [

@@ -93,7 +93,7 @@ def test_a_run_is_followed_from_its_beginning_to_its_end(card, tmp_path, monkeyp
     """A look before each leg of a run that is stopped again and again, and one when it is finished."""
     folder, path, looks = RunFolder(tmp_path / "out"), card(SMALL), []
     monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.0)
-    monkeypatch.setattr("lattice_flows.workflows.stages.write_report", lambda *_: None)
+    monkeypatch.setattr("lattice_flows.stages.write_report", lambda *_: None)
     open_run(path, folder.path, [])
 
     class LookBeforeEachLeg:

@@ -20,10 +20,10 @@ from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.errors import InputError
 from lattice_flows.production.measure import measure, parse_observable, requested
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.stages import sample_stage
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import Flowed, Magnetisation, Plaquette, PolyakovLoop, TopologicalCharge, WilsonLoop
 from lattice_flows.theories.measurement import Measurement, measured
-from lattice_flows.workflows.stages import sample_stage
 
 PLAIN = """
 seed = 5

@@ -9,7 +9,7 @@ from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.stages import run
+from lattice_flows.stages import run
 
 SMALL = ["ensemble.hmc.n_configs=50", "ensemble.direct.n_configs=20"]
 

@@ -18,10 +18,10 @@ from lattice_flows.monitor.info import describe
 from lattice_flows.production.run_folder import RunFolder, open_run
 from lattice_flows.production.train import train_flow
 from lattice_flows.production.training_data import training_data
+from lattice_flows.stages import analyse_stage, run, train_stage
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories import ExactU1
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_checkpoint, read_history
-from lattice_flows.workflows.stages import analyse_stage, run, train_stage
 
 CARD = """
 seed = 5
@@ -198,7 +198,7 @@ def test_data_of_a_theory_without_a_direct_sampler_are_told_with_the_card() -> N
 
 def test_a_run_that_is_trained_does_without_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be analysed, and run again, where the file is no longer at hand."""
-    monkeypatch.setattr("lattice_flows.workflows.stages.write_report", lambda *_: None)
+    monkeypatch.setattr("lattice_flows.stages.write_report", lambda *_: None)
     path, console = _ensemble(tmp_path / "hmc.h5"), Console(quiet=True)
     card = tmp_path / "run.toml"
     card.write_text(f"{CARD}data = {str(path)!r}\n")

@@ -11,7 +11,7 @@ _LINE = 512
 
 # Where the stages of a run begin, as (module, attribute, what a kill in there has met). The innermost one counts.
 STAGES = (
-    ("lattice_flows.workflows.stages", "open_run", "card"),
+    ("lattice_flows.stages", "open_run", "card"),
     ("lattice_flows.production.train", "_train", "training"),
     ("lattice_flows.training.run", "save_checkpoint", "checkpoint"),
     ("lattice_flows.training.loop", "append_record", "history"),
@@ -21,7 +21,7 @@ STAGES = (
     ("lattice_flows.production.generate", "_Production._produce", "sampling"),
     ("lattice_flows.ensembles.writer", "EnsembleWriter.commit", "segment"),
     ("lattice_flows.ensembles.writer", "EnsembleWriter.finish", "join"),
-    ("lattice_flows.workflows.stages", "_report", "report"),
+    ("lattice_flows.stages", "_report", "report"),
 )
 
 

@@ -35,8 +35,8 @@ from stress.jobs import JOBS, SHORTER, WITHOUT_FIGURES
 from stress.power import Cache
 from stress.sabotage import Saboteur
 
-import lattice_flows.workflows.report
-import lattice_flows.workflows.stages
+import lattice_flows.report
+import lattice_flows.stages
 from lattice_flows.cli import main as command_line
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, read_checkpoint, read_history
@@ -91,7 +91,7 @@ class Job:
                 lattice_flows.production.generate._BLOCK_SECONDS = 0.002
                 lattice_flows.production.generate._COMMIT_SECONDS = 0.02
                 if self.name in WITHOUT_FIGURES:
-                    lattice_flows.workflows.stages.write_report = lambda *arguments: None
+                    lattice_flows.stages.write_report = lambda *arguments: None
                 prepare()
                 sys.argv = ["lattice-flows", *self._arguments(out)]
                 command_line()

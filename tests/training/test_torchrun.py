@@ -9,8 +9,8 @@ from cards import assert_same_ensemble
 from rich.console import Console
 from trainings import PROGRAM, assert_same_training, history, loss_difference, torchrun, train_by_two
 
+from lattice_flows.stages import train_stage
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
-from lattice_flows.workflows.stages import train_stage
 
 SIGNALLED = Path(__file__).with_name("signalled_training.py")
 STEPS = 40

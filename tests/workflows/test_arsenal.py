@@ -17,7 +17,7 @@ from cards import (
 
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.stages import run
+from lattice_flows.stages import run
 
 CARDS = {"u1": (ARSENAL, ARSENAL_SAMPLERS), "phi4": (SCALAR, SCALAR_SAMPLERS)}
 N_CONFIGS = 200

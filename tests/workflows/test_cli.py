@@ -9,8 +9,8 @@ import pytest
 from cards import CLASSICAL, WITH_FLOW, environment
 
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.stages import run
 from lattice_flows.theories import ExactU1
-from lattice_flows.workflows.stages import run
 
 HEAVY = ("torch", "numba", "scipy", "h5py", "pydantic", "matplotlib")
 

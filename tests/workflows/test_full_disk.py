@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, environment
 
-from lattice_flows.ending import EXIT_FAILURE
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.exit_status import EXIT_FAILURE
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 
@@ -78,7 +78,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The classical run on a disk with room, sampled without a report."""
     from rich.console import Console
 
-    from lattice_flows.workflows.stages import sample_stage
+    from lattice_flows.stages import sample_stage
 
     folder = tmp_path_factory.mktemp("reference")
     (folder / "card.toml").write_text(CLASSICAL)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from lattice_flows.ensembles.checksum import content_sha256
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.stages import run, sample_stage
+from lattice_flows.stages import run, sample_stage
 
 N = 40
 SECRET = np.arange(N * 3, dtype=np.float64).reshape(N, 3)
@@ -190,7 +190,7 @@ def whole_run(tmp_path_factory):
     (folder / "card.toml").write_text(WITH_FLOW)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setattr("lattice_flows.workflows.stages.write_report", lambda *arguments: None)
+        patch.setattr("lattice_flows.stages.write_report", lambda *arguments: None)
         summary = run(folder / "card.toml", folder / "run", SMALL, Console(quiet=True))
     out = RunFolder(folder / "run")
     in_segments(out.ensemble("hmc"))
@@ -231,7 +231,7 @@ FILES = (
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_told_or_changes_nothing(name, whole_run, lattice_flows, monkeypatch, tmp_path, rng):
     """In one line that names the file; and never is a damaged number taken for physics."""
-    monkeypatch.setattr("lattice_flows.workflows.stages.write_report", lambda *arguments: None)
+    monkeypatch.setattr("lattice_flows.stages.write_report", lambda *arguments: None)
     intact, summary = whole_run
     shutil.copytree(intact.path, tmp_path / "run")
     out = RunFolder(tmp_path / "run")

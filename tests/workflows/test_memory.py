@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
 from lattice_flows.ensembles.layout import RESERVED
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.stages import run
+from lattice_flows.stages import run
 
 N_CONFIGS = 5_000_000
 FIELD = FieldSpec("theta", ("mu", "x0", "x1"), (2, 16, 16))

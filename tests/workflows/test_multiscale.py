@@ -11,8 +11,8 @@ from rich.console import Console
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.stages import run, sample_stage, train_stage
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights, read_checkpoint
-from lattice_flows.workflows.stages import run, sample_stage, train_stage
 
 EXACT = """
 seed = 5

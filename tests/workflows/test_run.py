@@ -10,8 +10,8 @@ from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, interrup
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.stages import run
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_history
-from lattice_flows.workflows.stages import run
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from rich.console import Console
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.selection import EVERYTHING, Selection
+from lattice_flows.stages import analyse_files_stage, sample_stage
 from lattice_flows.theories import ACTIONS, ImprovedU1
-from lattice_flows.workflows.stages import analyse_files_stage, sample_stage
 
 ROOT = Path(__file__).parents[2]
 RUNS, REFERENCE = ROOT / "runs" / "u1_improved", ROOT / "tests" / "reference" / "u1_improved.json"

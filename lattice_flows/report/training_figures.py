@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lattice_flows.report.style import WIDTH, FigureData, Plot, colour, legend_above
 from lattice_flows.terminal.numbers import ess, number, with_error
 from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.training.history import Record
-from lattice_flows.workflows.report.house_style import WIDTH, FigureData, Plot, colour, legend_above
 
 Array = NDArray[np.float64]
 

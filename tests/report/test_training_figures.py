@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lattice_flows.production.train import _seen
+from lattice_flows.report.training_figures import training_plots
 from lattice_flows.training.history import Record
-from lattice_flows.workflows.report.training_figures import training_plots
 
 
 def look(step, ess, **more):

@@ -9,23 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.report.charge_figures import charge_plots
+from lattice_flows.report.magnetisation_figures import magnetisation_plots
+from lattice_flows.report.sector_figures import topology_plots
+from lattice_flows.report.style import GREY, STYLE, FigureData, Plot, colour, legend_above, marker, single
+from lattice_flows.report.training_figures import training_plots
 from lattice_flows.terminal.labels import label
 from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.training.history import Record
-from lattice_flows.workflows.report.charge_figures import charge_plots
-from lattice_flows.workflows.report.house_style import (
-    GREY,
-    STYLE,
-    FigureData,
-    Plot,
-    colour,
-    legend_above,
-    marker,
-    single,
-)
-from lattice_flows.workflows.report.scalar_figures import magnetisation_plots
-from lattice_flows.workflows.report.topology_figures import topology_plots
-from lattice_flows.workflows.report.training_figures import training_plots
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]

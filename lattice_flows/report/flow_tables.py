@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from lattice_flows.report import terminal_tables as format
+from lattice_flows.report.page_tables import PageTable, observables
 from lattice_flows.terminal import numbers
-from lattice_flows.workflows import format
-from lattice_flows.workflows.report.tables import PageTable, observables
 
 Summary = dict[str, Any]
 

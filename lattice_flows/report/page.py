@@ -17,13 +17,13 @@ from lattice_flows.estimates.of_run import open_run_ensembles
 from lattice_flows.estimates.replicas import Replicas, open_replicas
 from lattice_flows.estimates.selection import Selection
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.report import page_tables as tables
+from lattice_flows.report import terminal_tables as format
+from lattice_flows.report.charge_tables import topology_tables
+from lattice_flows.report.figures import all_plots
+from lattice_flows.report.flow_tables import flow_tables
+from lattice_flows.report.style import Plot
 from lattice_flows.training.history import Record, read_history
-from lattice_flows.workflows import format
-from lattice_flows.workflows.report import tables
-from lattice_flows.workflows.report.figures import all_plots
-from lattice_flows.workflows.report.flow_tables import flow_tables
-from lattice_flows.workflows.report.house_style import Plot
-from lattice_flows.workflows.report.topology_tables import topology_tables
 
 Summary = dict[str, Any]
 _POINT = 96 / 72  # pixels of a page
@@ -100,7 +100,7 @@ def _page(
     overrides: Sequence[str],
 ) -> str:
     environment = Environment(
-        loader=PackageLoader("lattice_flows.workflows.report", ""), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("lattice_flows.report", ""), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["symbols"] = _symbols
     return environment.get_template("report.html.j2").render(

@@ -20,10 +20,10 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import write_report
+from lattice_flows.report.charge_figures import charge_plots
 from lattice_flows.terminal import labels, numbers
-from lattice_flows.workflows import format
-from lattice_flows.workflows.report import write_report
-from lattice_flows.workflows.report.charge_figures import charge_plots
 
 
 @dataclass

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from lattice_flows.card.build import couplings_of
 from lattice_flows.card.samplers import needs_flow
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.report import terminal_tables as format
+from lattice_flows.report.style import Cell, FigureData
 from lattice_flows.terminal import labels, numbers
-from lattice_flows.workflows import format
-from lattice_flows.workflows.report.house_style import Cell, FigureData
 
 Summary = dict[str, Any]
 Row = tuple[str, ...]

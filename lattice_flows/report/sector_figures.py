@@ -12,9 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lattice_flows.terminal.labels import label
-from lattice_flows.theories.u1.closed_forms import ExactU1
-from lattice_flows.workflows.report.house_style import (
+from lattice_flows.report.style import (
     GREY,
     FigureData,
     Plot,
@@ -25,6 +23,8 @@ from lattice_flows.workflows.report.house_style import (
     panel_grid,
     single,
 )
+from lattice_flows.terminal.labels import label
+from lattice_flows.theories.u1.closed_forms import ExactU1
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]

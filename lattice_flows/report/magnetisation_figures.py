@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.workflows.report.house_style import GREY, WIDTH, FigureData, Plot, colour, outer_labels, panel_grid
+from lattice_flows.report.style import GREY, WIDTH, FigureData, Plot, colour, outer_labels, panel_grid
 
 Summary = dict[str, Any]
 

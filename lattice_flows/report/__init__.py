@@ -13,14 +13,14 @@ from lattice_flows.production.run_folder import RunFolder
 
 def write_report(folder: RunFolder, card: Card, summary: dict[str, Any]) -> None:
     """The report of a run; see `page.write_report`."""
-    from lattice_flows.workflows.report import page
+    from lattice_flows.report import page
 
     page.write_report(folder, card, summary)
 
 
 def write_files_report(target: Path, paths: Sequence[Path], summary: dict[str, Any]) -> None:
     """The report of ensemble files; see `page.write_files_report`."""
-    from lattice_flows.workflows.report import page
+    from lattice_flows.report import page
 
     page.write_files_report(target, paths, summary)
 

@@ -12,10 +12,10 @@ from lattice_flows.production.generate import generate
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.run_folder import RunFolder, find_run, open_run
 from lattice_flows.production.train import train_flow
+from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import write_files_report, write_report
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import joined, launched_ranks
-from lattice_flows.workflows import format
-from lattice_flows.workflows.report import write_files_report, write_report
 
 
 def run(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lattice_flows.report import terminal_tables as format
 from lattice_flows.terminal import labels, numbers
-from lattice_flows.workflows import format
 
 NAN, INF = math.nan, math.inf
 

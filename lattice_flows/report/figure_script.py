@@ -24,8 +24,8 @@ from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas, open_replicas
+from lattice_flows.report.style import STYLE, FigureData, Plot
 from lattice_flows.statistics import count_changes
-from lattice_flows.workflows.report.house_style import STYLE, FigureData, Plot
 
 CHARGE = "topological_charge"
 EXIT_INPUT = 2

@@ -11,10 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
-from lattice_flows.terminal.numbers import with_error
-from lattice_flows.theories.u1.closed_forms import ExactU1
-from lattice_flows.workflows.report.house_style import (
+from lattice_flows.report.style import (
     GREY,
     WIDTH,
     FigureData,
@@ -25,6 +22,9 @@ from lattice_flows.workflows.report.house_style import (
     outer_labels,
     panel_grid,
 )
+from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
+from lattice_flows.terminal.numbers import with_error
+from lattice_flows.theories.u1.closed_forms import ExactU1
 
 Array = NDArray[np.float64]
 Summary = dict[str, Any]

@@ -17,7 +17,7 @@ from report_runs import write_everything
 
 from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.report import write_report
+from lattice_flows.report import write_report
 
 PHONE = 390  # pixels
 CONTRAST = 4.5  # of text, WCAG 2.2 level AA

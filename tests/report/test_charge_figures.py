@@ -16,13 +16,13 @@ from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.selection import Selection
 from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.workflows.report import write_report
-from lattice_flows.workflows.report.charge_figures import charge_plots
-from lattice_flows.workflows.report.figures import pulls
-from lattice_flows.workflows.report.house_style import FigureData
-from lattice_flows.workflows.report.tables import figure_table, findings
-from lattice_flows.workflows.report.topology_figures import sector_plots, theta_plots
-from lattice_flows.workflows.report.topology_tables import topology_tables
+from lattice_flows.report import write_report
+from lattice_flows.report.charge_figures import charge_plots
+from lattice_flows.report.charge_tables import topology_tables
+from lattice_flows.report.figures import pulls
+from lattice_flows.report.page_tables import figure_table, findings
+from lattice_flows.report.sector_figures import sector_plots, theta_plots
+from lattice_flows.report.style import FigureData
 
 WIDTH, SLOPE, AVERAGE = 1.25, -0.004, 0.7
 ANGLES = np.linspace(0.0, math.pi, 7)
