@@ -313,16 +313,16 @@ def exact(
 
 
 def _print_summary(summary: dict[str, Any], console: "Console") -> None:
-    from lattice_flows.report import terminal_tables as format
+    from lattice_flows.report import terminal_tables
 
     if summary["flow"]:
-        console.print(format.flow_line(summary["flow"]), highlight=False)
+        console.print(terminal_tables.flow_line(summary["flow"]), highlight=False)
     if summary["ensembles"]:
-        console.print(format.observables_table(summary["ensembles"]))
-        console.print(format.samplers_table(summary["ensembles"]))
-    for text in format.selections(summary):
+        console.print(terminal_tables.observables_table(summary["ensembles"]))
+        console.print(terminal_tables.samplers_table(summary["ensembles"]))
+    for text in terminal_tables.selections(summary):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    for text in format.warnings(summary):
+    for text in terminal_tables.warnings(summary):
         console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -12,8 +12,7 @@ from lattice_flows.production.generate import generate
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.run_folder import RunFolder, find_run, open_run
 from lattice_flows.production.train import train_flow
-from lattice_flows.report import terminal_tables as format
-from lattice_flows.report import write_files_report, write_report
+from lattice_flows.report import terminal_tables, write_files_report, write_report
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import joined, launched_ranks
 
@@ -51,7 +50,7 @@ def train_stage(source: Path, out: Path | None, overrides: Sequence[str], consol
 
 def _tell_flow(folder: RunFolder, card: Card, console: Console) -> None:
     flow = flow_summary(folder, card)
-    for line in (format.flow_line(flow), *(f"warning: {text}" for text in flow["warnings"])):
+    for line in (terminal_tables.flow_line(flow), *(f"warning: {text}" for text in flow["warnings"])):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,15 +1,20 @@
 """Seeds come from the test's own name; thread counts are fixed, for several test runs may share a machine."""
 
+import sys
 import zlib
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 import torch
 
+from lattice_flows.cli import main
+
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     numba.set_num_threads(1)
 
@@ -28,3 +33,30 @@ def rng(seed: int) -> np.random.Generator:
 @pytest.fixture
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def card(tmp_path: Path):
+    """Write a card's text to a file."""
+
+    def write(text: str, name: str = "card.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def lattice_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The command line, called in tmp_path; returns (status, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["lattice-flows", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return call

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from lattice_flows.card.card import Card
 from lattice_flows.cluster import local
+from lattice_flows.cluster.job_outcomes import Evidence, Verdict, joined, read_outcome
 from lattice_flows.cluster.jobs import Job, Jobs, read_jobs
 from lattice_flows.cluster.plan import ANALYSE, TRAIN, Stage, log, outcome, plan, progress_of_tasks, training_finished
 from lattice_flows.cluster.profile import read_profile
 from lattice_flows.cluster.schedulers import Queued, SchedulerError
 from lattice_flows.cluster.scripts import compressed
 from lattice_flows.cluster.submission import SCHEDULERS
-from lattice_flows.cluster.verdicts import Evidence, Verdict, joined, read_outcome
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError
 from lattice_flows.monitor.screen import count

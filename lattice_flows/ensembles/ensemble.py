@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from lattice_flows.ensembles.additions import add_series
+from lattice_flows.ensembles.add_series import add_series
 from lattice_flows.ensembles.errors import EnsembleError
+from lattice_flows.ensembles.file_sequence import Parts, exists, find_parts
 from lattice_flows.ensembles.layout import FORMAT, SCHEMA_VERSION, FieldSpec, joined_path, multiples
-from lattice_flows.ensembles.parts import Parts, exists, find_parts
 from lattice_flows.ensembles.writer import EnsembleWriter
 
 

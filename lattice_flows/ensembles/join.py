@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from lattice_flows.ensembles.contents import Contents, Table, axes_of
+from lattice_flows.ensembles.file_sequence import Parts
 from lattice_flows.ensembles.header import Design, file_attributes
 from lattice_flows.ensembles.layout import config_axis
-from lattice_flows.ensembles.parts import Parts
 
 
 def file_contents(

@@ -10,14 +10,14 @@ import numpy as np
 
 from lattice_flows.ensembles.contents import state_arrays
 from lattice_flows.ensembles.errors import EnsembleError, writing
+from lattice_flows.ensembles.file_sequence import Parts, exists, find_parts
 from lattice_flows.ensembles.header import Design, checked_header
 from lattice_flows.ensembles.join import file_contents, joined_contents
 from lattice_flows.ensembles.layout import Block, FieldSpec, segment_numbers, segment_path, segments_folder
 from lattice_flows.ensembles.lock import WriterLock
-from lattice_flows.ensembles.part import read_part
-from lattice_flows.ensembles.parts import Parts, exists, find_parts
-from lattice_flows.ensembles.pending import Pending
+from lattice_flows.ensembles.one_file import read_part
 from lattice_flows.ensembles.storage import commit_streaming, make_folder, temporary_path
+from lattice_flows.ensembles.uncommitted import Pending
 
 
 class EnsembleWriter:

@@ -14,7 +14,7 @@ from lattice_flows.card.build import oracle
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, unwritable
-from lattice_flows.estimates import chain_diagnostics as conduct
+from lattice_flows.estimates import chain_diagnostics
 from lattice_flows.estimates.charge_sectors import topology_summary
 from lattice_flows.estimates.mode_collapse import forward_summary
 from lattice_flows.estimates.observables import observables_summary
@@ -113,14 +113,14 @@ def ensemble_summary(group: Replicas) -> Summary:
     observables, warnings = observables_summary(group)
     of_all = observables if group.every == 1 else observables_summary(whole)[0]
     findings = (
-        conduct.motion_and_cost(whole, of_all),
-        conduct.reweighting(group),
-        conduct.drift(group),
-        conduct.round_trips(whole),
-        conduct.short_build(group),
-        conduct.rejections(whole),
-        conduct.acceptance(group),
-        conduct.proposals(group),
+        chain_diagnostics.motion_and_cost(whole, of_all),
+        chain_diagnostics.reweighting(group),
+        chain_diagnostics.drift(group),
+        chain_diagnostics.round_trips(whole),
+        chain_diagnostics.short_build(group),
+        chain_diagnostics.rejections(whole),
+        chain_diagnostics.acceptance(group),
+        chain_diagnostics.proposals(group),
     )
     doubts = [text for finding in findings for text in finding.doubts]
     if doubts:  # every observable knows the charge, or whatever hardly moves, to some degree

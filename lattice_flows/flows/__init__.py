@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from lattice_flows.flows.checkerboard import checkerboard_coupling
-from lattice_flows.flows.circle import CircleTransform
+from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow, FlowSample
@@ -14,10 +14,10 @@ from lattice_flows.flows.multiscale import Multiscale, multiscale
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.flows.plaquette_action import IndependentPlaquettes, PlaquetteAction
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, plaquette_coupling
+from lattice_flows.flows.plaquette_form import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
 from lattice_flows.flows.prior import HaarU1, Prior
 from lattice_flows.flows.projection import ProjectionMixture
 from lattice_flows.flows.pullback import Pullback
-from lattice_flows.flows.reduced import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform

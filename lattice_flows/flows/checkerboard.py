@@ -7,8 +7,8 @@ import torch
 
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.initialise import initialise
-from lattice_flows.flows.line import Affine, LineTransform, SinhArcsinh
 from lattice_flows.flows.line_spline import LineSpline
+from lattice_flows.flows.line_transform import Affine, LineTransform, SinhArcsinh
 from lattice_flows.flows.neighbour_context import NeighbourContext
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.flows.prior import Prior

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lattice_flows.flows.circle import CircleTransform
+from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.mask_pattern import MaskPattern
 from lattice_flows.flows.network_dtype import network_dtype
 

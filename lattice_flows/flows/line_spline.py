@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lattice_flows.flows.line import LineTransform, bounded
+from lattice_flows.flows.line_transform import LineTransform, bounded
 
 _MAX_LOG_SCALE = 3.0  # of one map: a network's wild output far from its data does not overflow
 _MAX_SLOPE_LOGIT = 10.0  # likewise

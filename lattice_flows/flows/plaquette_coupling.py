@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from lattice_flows.flows.circle import CircleTransform
+from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.initialise import initialise

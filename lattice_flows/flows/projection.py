@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lattice_flows.flows.circle import CircleTransform
+from lattice_flows.flows.circle_transform import CircleTransform
 
 _MAX_RADIUS = 0.99  # of omega: slopes stay between 1/199 and 199
 _TOLERANCE = 1e-12  # of the root in radians, float64

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lattice_flows.flows.line import LineTransform
+from lattice_flows.flows.line_transform import LineTransform
 from lattice_flows.flows.neighbour_context import NeighbourContext
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform

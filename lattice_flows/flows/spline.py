@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lattice_flows.flows.circle import CircleTransform
+from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.lattice import CIRCLE, TWO_PI
 
 _MIN_BIN = 0.05  # of width and height, in units of the equal bin

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import EnsembleError
-from lattice_flows.ensembles.glance import glance
+from lattice_flows.ensembles.extent import glance
 from lattice_flows.ensembles.layout import segment_numbers, segment_path
 from lattice_flows.monitor.lock_holder import writer_of
 from lattice_flows.monitor.screen import Row, count

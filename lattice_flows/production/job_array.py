@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.ensembles.glance import glance
+from lattice_flows.ensembles.extent import glance
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
 

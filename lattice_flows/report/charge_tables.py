@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import terminal_tables
 from lattice_flows.report.page_tables import PageTable
 from lattice_flows.terminal import labels, numbers
 
@@ -108,7 +108,7 @@ def _sector_weights(name: str, found: Summary) -> PageTable | None:
             _charge(row["charge"]),
             _marked(numbers.with_error(row["share"], row.get("share_error")), found.get("trusted", False)),
             numbers.number(row.get("exact"), 4),
-            format.part_ess(row),
+            terminal_tables.part_ess(row),
         )
         for row in found.get("weights") or []
     ]

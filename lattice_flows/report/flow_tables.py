@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import terminal_tables
 from lattice_flows.report.page_tables import PageTable, observables
 from lattice_flows.terminal import numbers
 
@@ -17,7 +17,7 @@ def flow_tables(summary: Summary) -> Summary | None:
     proposals = {name: e["proposals"] for name, e in summary["ensembles"].items() if e.get("proposals")}
     sources = {"fresh samples": trained, **{f"proposals of {name}": figures for name, figures in proposals.items()}}
     return {
-        "facts": f"{format.training_cost(trained).capitalize()}.",
+        "facts": f"{terminal_tables.training_cost(trained).capitalize()}.",
         "unreliable": ", ".join(name for name, figures in sources.items() if not figures["reliable"]),
         "weights": _weights(sources, numbers.number(trained["log_z_exact"], 8)),
         "forward": _mode_collapse(trained),
@@ -34,10 +34,10 @@ def _weights(sources: Summary, exact: str) -> PageTable:
         (
             name,
             str(figures["n_samples"]),
-            format.ess_of(figures),
+            terminal_tables.ess_of(figures),
             f"{numbers.number(figures['largest_weight_over_mean'], 2)} × mean",
             f"{numbers.number(100.0 * figures['largest_weight_share'], 2)} %",
-            format.pareto_k(figures),
+            terminal_tables.pareto_k(figures),
             numbers.with_error(figures["log_z"], figures["log_z_error"]),
             exact,
             _verdict(figures),
@@ -57,7 +57,13 @@ def _mode_collapse(trained: Summary) -> PageTable | None:
     """The ESS as the flow sees it, and as ensembles made without it see it."""
     forward = trained.get("forward") or {}
     rows = [
-        (name, str(figures["n_samples"]), format.ess_of(figures), format.ess_of(trained), figures["verdict"])
+        (
+            name,
+            str(figures["n_samples"]),
+            terminal_tables.ess_of(figures),
+            terminal_tables.ess_of(trained),
+            figures["verdict"],
+        )
         for name, figures in forward.items()
     ]
     headings = ("target samples of", "samples", "forward ESS", "reverse ESS", "verdict")
@@ -74,7 +80,7 @@ def _signs(summary: Summary) -> PageTable | None:
             str(row["n_configs"]),
             numbers.with_error(row["share"], row["share_error"]),
             numbers.number(row["exact"], 2),
-            format.part_ess(row),
+            terminal_tables.part_ess(row),
         )
         for name, figures in sources.items()
         for row in figures.get("signs") or []

@@ -17,8 +17,7 @@ from lattice_flows.estimates.of_run import open_run_ensembles
 from lattice_flows.estimates.replicas import Replicas, open_replicas
 from lattice_flows.estimates.selection import Selection
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.report import page_tables as tables
-from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import page_tables, terminal_tables
 from lattice_flows.report.charge_tables import topology_tables
 from lattice_flows.report.figures import all_plots
 from lattice_flows.report.flow_tables import flow_tables
@@ -104,18 +103,18 @@ def _page(
     )
     environment.filters["symbols"] = _symbols
     return environment.get_template("report.html.j2").render(
-        title=tables.title(summary["theory"]),
-        date=tables.date(made),
-        warnings=format.warnings(summary),
-        findings=tables.findings(summary),
-        selections=format.selections(summary),
-        samplers=tables.samplers(summary),
-        observables=tables.all_observables(summary),
+        title=page_tables.title(summary["theory"]),
+        date=page_tables.date(made),
+        warnings=terminal_tables.warnings(summary),
+        findings=page_tables.findings(summary),
+        selections=terminal_tables.selections(summary),
+        samplers=page_tables.samplers(summary),
+        observables=page_tables.all_observables(summary),
         topology=topology_tables(summary),
         flow=flow_tables(summary),
         figures=[_inlined(plot, vectors[plot.name]) for plot in plots],
-        provenance=tables.provenance(made),
-        files=tables.files(summary, made),
+        provenance=page_tables.provenance(made),
+        files=page_tables.files(summary, made),
         card=card,
         overrides="\n".join(overrides),
     )
@@ -143,7 +142,7 @@ def _inlined(plot: Plot, svg: bytes) -> Summary:
         "width": round(width),
         "height": round(height),
         "csv": base64.b64encode(plot.data.csv()).decode(),
-        "data": tables.figure_table(f"Data of {plot.name}", plot.data),
+        "data": page_tables.figure_table(f"Data of {plot.name}", plot.data),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lattice_flows.card.build import couplings_of
 from lattice_flows.card.samplers import needs_flow
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import terminal_tables
 from lattice_flows.report.style import Cell, FigureData
 from lattice_flows.terminal import labels, numbers
 
@@ -48,7 +48,7 @@ def date(made: Sequence[Replicas]) -> str:
 
 
 def samplers(summary: Summary) -> PageTable:
-    counted = format.cost_label(summary["ensembles"]).page
+    counted = terminal_tables.cost_label(summary["ensembles"]).page
     headings = (
         "ensemble",
         "s / indep. config",
@@ -60,8 +60,8 @@ def samplers(summary: Summary) -> PageTable:
         "seconds",
     )
     rows = []
-    for name, ensemble in format.cheapest_first(summary["ensembles"]):
-        sampler, size, acceptance, tau_int, seconds, cost = format.sampler_row(ensemble)
+    for name, ensemble in terminal_tables.cheapest_first(summary["ensembles"]):
+        sampler, size, acceptance, tau_int, seconds, cost = terminal_tables.sampler_row(ensemble)
         trained = summary["flow"] is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
         training = numbers.number(summary["flow"]["train_seconds"]) if trained else "-"
         rows.append((name, cost, training, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
@@ -70,20 +70,20 @@ def samplers(summary: Summary) -> PageTable:
 
 def findings(summary: Summary) -> list[tuple[str, str]]:
     """What was found, a name and a sentence each: of the flow, then of every ensemble, the cheapest first."""
-    told = [(name, _sentence(ensemble)) for name, ensemble in format.cheapest_first(summary["ensembles"])]
+    told = [(name, _sentence(ensemble)) for name, ensemble in terminal_tables.cheapest_first(summary["ensembles"])]
     trained = summary["flow"]
     if trained is None:
         return told
     doubt = "" if trained["reliable"] and not trained["dominated"] else " (not to be trusted)"
-    figures = f"ESS = {format.ess_of(trained)}{doubt}, {format.tail(trained).replace(' x ', ' × ')}"
-    return [("trained flow", f"{figures}; {format.training_cost(trained)}."), *told]
+    figures = f"ESS = {terminal_tables.ess_of(trained)}{doubt}, {terminal_tables.tail(trained).replace(' x ', ' × ')}"
+    return [("trained flow", f"{figures}; {terminal_tables.training_cost(trained)}."), *told]
 
 
 def _sentence(ensemble: Summary) -> str:
     """The headline observable against its exact value, and the cost."""
     rows = ensemble["observables"]
     name = next((key for key in (*_HEADLINE, ensemble["cost_observable"]) if key in rows), next(iter(rows), None))
-    cost = format.seconds_per_config(ensemble)
+    cost = terminal_tables.seconds_per_config(ensemble)
     price = "" if cost == "-" else f", at {cost.replace('> ', 'more than ')} s per independent configuration"
     if name is None:
         return f"nothing could be estimated{price}."
@@ -110,7 +110,9 @@ def all_observables(summary: Summary) -> list[PageTable]:
 def observables(caption: str, figures: Summary) -> PageTable:
     headings = ("observable", "value", "exact", "pull", "τ_int", "n_eff", "R-hat")
     names = [labels.label(name).page for name in figures["observables"]]
-    return PageTable(caption, headings, [(name, *row[1:]) for name, row in zip(names, format.observable_rows(figures))])
+    return PageTable(
+        caption, headings, [(name, *row[1:]) for name, row in zip(names, terminal_tables.observable_rows(figures))]
+    )
 
 
 def figure_table(caption: str, data: FigureData) -> Summary:

@@ -1,6 +1,7 @@
 """Markov chains and samplers over actions and flows: `init` and `step`."""
 
 from lattice_flows.samplers.cluster import Cluster
+from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.direct import Direct
 from lattice_flows.samplers.flow_hmc import FlowHMC
 from lattice_flows.samplers.flow_metropolis import FlowMetropolis
@@ -11,7 +12,6 @@ from lattice_flows.samplers.instanton import Instanton
 from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.mixture import Mixture
-from lattice_flows.samplers.parts import Part
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.sampler import Sampler, SamplerFactory
 from lattice_flows.samplers.tempering import Tempering

@@ -6,13 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from lattice_flows.samplers.biased import (
-    begun,
-    biased_trajectories,
-    charge_reach,
-    require_u1,
-    tuned_n_md_steps,
-)
+from lattice_flows.samplers.charge_bias import begun, biased_trajectories, charge_reach, require_u1, tuned_n_md_steps
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import warming

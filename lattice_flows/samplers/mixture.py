@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lattice_flows.kernels.random import split_streams
-from lattice_flows.samplers.parts import (
+from lattice_flows.samplers.composite import (
     Part,
     are_tuned,
     check_counts,

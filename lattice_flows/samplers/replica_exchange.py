@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.kernels.random import split_streams, uniforms
-from lattice_flows.samplers.exchange import Trips, acceptance, exchanged, first_trips, swap_gain, travelled, tried_pairs
-from lattice_flows.samplers.parts import (
+from lattice_flows.samplers.composite import (
     Part,
     are_tuned,
     check_counts,
@@ -17,6 +16,7 @@ from lattice_flows.samplers.parts import (
     parts_with_findings,
     tuned_parts,
 )
+from lattice_flows.samplers.exchange import Trips, acceptance, exchanged, first_trips, swap_gain, travelled, tried_pairs
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from lattice_flows.kernels.random import split_streams
+from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.exchange import tried_pairs
-from lattice_flows.samplers.parts import Part
 from lattice_flows.samplers.replica_exchange import AcceptExchangeInfo, ExchangeInfo, ExchangeState, ReplicaExchange
 from lattice_flows.samplers.sampler import Array, Report, Sampler, SamplerFactory, Streams, silent
 from lattice_flows.theories.action import Action

@@ -13,8 +13,8 @@ from lattice_flows.training.data import DataSource
 from lattice_flows.training.events import EVENTS_NAME, event_writer
 from lattice_flows.training.history import Record, append_record, truncate_history
 from lattice_flows.training.ranks import ALONE, Ranks, TooManyRanks
-from lattice_flows.training.run import CHECKPOINT_NAME, Run, TrainingDiverged, save_untrained
 from lattice_flows.training.settings import TrainingSettings
+from lattice_flows.training.training_state import CHECKPOINT_NAME, Run, TrainingDiverged, save_untrained
 
 __all__ = ["CHECKPOINT_NAME", "HISTORY_NAME", "STOPPED", "Progress", "TrainingDiverged", "TrainingResult", "train"]
 

@@ -10,7 +10,7 @@ from cluster.programs import Programs
 from rich.console import Console
 
 from lattice_flows.cluster import status, submit
-from lattice_flows.cluster.verdicts import last_words
+from lattice_flows.cluster.job_outcomes import last_words
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
 from lattice_flows.stages import sample_stage

@@ -12,13 +12,7 @@ from devices.registry import PAIR_NAMES, Pair, pair_named
 from devices.watch import Watch
 from torch import Tensor
 
-from lattice_flows.flows import (
-    Pullback,
-    Transform,
-    forward_with_score,
-    projection,
-    reduced,
-)
+from lattice_flows.flows import Pullback, Transform, forward_with_score, projection, reduced
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import ForwardKL, Objective, path_gradient, reinforce, reverse_kl

@@ -11,7 +11,7 @@ from ensembles.toy_chain import HEADER, run, start, write
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, contents
 from lattice_flows.ensembles.checksum import content_sha256
-from lattice_flows.ensembles.survey import survey
+from lattice_flows.ensembles.listing import survey
 
 pytestmark = pytest.mark.usefixtures("no_endless_loop")
 

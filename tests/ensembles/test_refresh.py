@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ensembles.toy_chain import create, extend, run, start, write
 
-from lattice_flows.ensembles import Ensemble, EnsembleError, part, parts
+from lattice_flows.ensembles import Ensemble, EnsembleError, file_sequence, one_file
 
 
 def test_a_reader_follows_step_by_step(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_known_segments_are_not_read_again(tmp_path: Path, monkeypatch: pytest.M
         state = extend(writer, start(), (1,) * 20)
         reader = Ensemble.open(path)
         read: list[str] = []
-        monkeypatch.setattr(parts, "read_part", lambda path: read.append(path.name) or part.read_part(path))
+        monkeypatch.setattr(file_sequence, "read_part", lambda path: read.append(path.name) or one_file.read_part(path))
         assert not reader.refresh()
         assert read == []
         extend(writer, state, (1, 1))

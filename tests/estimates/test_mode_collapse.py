@@ -8,7 +8,9 @@ from cards import WITH_FLOW
 from torch import nn
 
 from lattice_flows.card.card import read_card
+from lattice_flows.estimates import mode_collapse
 from lattice_flows.estimates.mode_collapse import _figures
+from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.estimates.weights import weights_summary
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import run
@@ -57,13 +59,10 @@ class Narrow(nn.Module):
 
 
 def test_a_flow_that_misses_most_of_the_target_is_told(finished, monkeypatch):
-    summary, folder, card = finished
-    from lattice_flows.estimates import mode_collapse as forward
-    from lattice_flows.estimates import summary as analyse
-
-    monkeypatch.setattr(forward, "load_flow", lambda *arguments: (Narrow(), ""))
-    flow = analyse.analyse_run(folder, card)["flow"]
-    assert flow["ess"] == summary["flow"]["ess"]  # from its own samples, which know nothing of it
+    before, folder, card = finished
+    monkeypatch.setattr(mode_collapse, "load_flow", lambda *arguments: (Narrow(), ""))
+    flow = analyse_run(folder, card)["flow"]
+    assert flow["ess"] == before["flow"]["ess"]  # from its own samples, which know nothing of it
     assert flow["forward"]["hmc"]["collapsed"]
     assert any("mode collapse" in text for text in flow["warnings"])
 

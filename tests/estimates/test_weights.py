@@ -9,8 +9,7 @@ import pytest
 from lattice_flows.estimates.chain_diagnostics import proposals
 from lattice_flows.estimates.sign_sectors import signs_summary
 from lattice_flows.estimates.weights import part_summary, weights_summary
-from lattice_flows.report import page_tables as tables
-from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import page_tables, terminal_tables
 from lattice_flows.statistics import effective_sample_size
 from lattice_flows.terminal import numbers
 from lattice_flows.training.history import Record, is_trusted
@@ -76,10 +75,10 @@ def test_a_tail_that_cannot_be_told_is_null_and_said(rng):
     few[:3] = 1.0  # three weights stand out
     figures = weights_summary(few)
     assert "too few weights stand out to tell their tail" in figures["warnings"][0]
-    assert format.pareto_k(figures) == format.pareto_k({**figures, "pareto_k": None}) == "unknown"
+    assert terminal_tables.pareto_k(figures) == terminal_tables.pareto_k({**figures, "pareto_k": None}) == "unknown"
     perfect = weights_summary(np.zeros(N))
     assert perfect["warnings"] == []
-    assert format.pareto_k(perfect) == format.pareto_k({**perfect, "pareto_k": None}) == "none"
+    assert terminal_tables.pareto_k(perfect) == terminal_tables.pareto_k({**perfect, "pareto_k": None}) == "none"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_a_look_at_a_training_is_trusted_as_its_samples_allow():
 
 def test_the_line_of_a_flow_has_error_share_and_tail(rng):
     flow = flow_of(log_normal(rng, 0.5))
-    first, second = format.flow_line(flow).splitlines()
+    first, second = terminal_tables.flow_line(flow).splitlines()
     ess = numbers.with_error(flow["ess"], flow["ess_error"])
     assert first.startswith(f"flow: ESS {ess} of {N} samples; largest weight ")
     share, over_mean = 100 * flow["largest_weight_share"], flow["largest_weight_over_mean"]
@@ -114,10 +113,10 @@ def test_the_line_of_a_flow_has_error_share_and_tail(rng):
     assert f"Pareto k-hat {flow['pareto_k']:.2f}" in first
     assert second.strip().startswith("log Z ")
     assert "123456 parameters, 12346 s of training (123456 steps)" in second
-    poor = format.flow_line(flow_of(log_normal(rng, 4.0, 16_384)))
+    poor = terminal_tables.flow_line(flow_of(log_normal(rng, 4.0, 16_384)))
     assert poor.splitlines()[0].endswith("UNRELIABLE")
     assert max(map(len, poor.splitlines())) <= 120
-    assert "no parameters, so nothing to train" in format.flow_line({**flow, "n_parameters": 0})
+    assert "no parameters, so nothing to train" in terminal_tables.flow_line({**flow, "n_parameters": 0})
 
 
 def test_the_error_within_a_part_is_the_spread_of_many(rng):
@@ -187,7 +186,7 @@ def test_averages_that_need_unreliable_weights_are_in_doubt(rng):
 
 def test_the_titles_of_a_page_know_every_theory():
     improved = {"name": "u1_improved", "shape": [8, 8], "boundary": "periodic", "beta": 6.0, "c1": 0.05}
-    assert tables.title(improved) == "2D improved U(1), 8 × 8, β = 6, c₁ = 0.05"
+    assert page_tables.title(improved) == "2D improved U(1), 8 × 8, β = 6, c₁ = 0.05"
 
 
 def test_the_improved_action_is_at_hand():

@@ -20,8 +20,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.report import terminal_tables as format
-from lattice_flows.report import write_report
+from lattice_flows.report import terminal_tables, write_report
 from lattice_flows.report.charge_figures import charge_plots
 from lattice_flows.terminal import labels, numbers
 
@@ -182,7 +181,7 @@ def test_the_flow_and_its_unreliable_weights(run: Run):
 
 
 def test_all_warnings_appear(run: Run):
-    warnings = format.warnings(run.summary)
+    warnings = terminal_tables.warnings(run.summary)
     assert len(warnings) >= 4
     assert run.page.listed == warnings
     assert any("frozen" in text for text in warnings)
@@ -321,7 +320,7 @@ def test_nothing_breaks_it(make: Callable[[RunFolder, Card], None], tmp_path: Pa
     make(folder, card)
     summary, page = report(folder, card)
     assert {(attributes["id"] or "").removeprefix("figure-") for attributes in page.named("figure")} == HARD[make]
-    if warnings := format.warnings(summary):
+    if warnings := terminal_tables.warnings(summary):
         assert page.listed == warnings
     else:
         assert "No warnings." in page.texts["p"]

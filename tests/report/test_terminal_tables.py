@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lattice_flows.report import terminal_tables as format
+from lattice_flows.report import terminal_tables
 from lattice_flows.terminal import labels, numbers
 
 NAN, INF = math.nan, math.inf
@@ -156,20 +156,20 @@ def _printed(table: object, width: int) -> str:
 @pytest.mark.parametrize("width", [100, 120])
 def test_tables_cut_nothing_off(width: int):
     ensembles = {"second_campaign/flow_metropolis_long_name": _ensemble(0.000123), "hmc": _ensemble(None, 234.5)}
-    observables = _printed(format.observables_table(ensembles), width)
-    samplers = _printed(format.samplers_table(ensembles), width)
+    observables = _printed(terminal_tables.observables_table(ensembles), width)
+    samplers = _printed(terminal_tables.samplers_table(ensembles), width)
     assert "…" not in observables + samplers
     for ensemble in ensembles.values():
-        for row in format.observable_rows(ensemble):
+        for row in terminal_tables.observable_rows(ensemble):
             assert all(cell in observables for cell in row)
-        assert all(cell in samplers for cell in format.sampler_row(ensemble)[1:])
+        assert all(cell in samplers for cell in terminal_tables.sampler_row(ensemble)[1:])
     assert "> 234" in samplers or "> 235" in samplers
 
 
 def test_a_frozen_ensemble_is_a_bound_never_a_value():
-    assert format.seconds_per_config(_ensemble(None, 0.5)) == "> 0.500"
-    assert format.seconds_per_config(_ensemble(0.5)) == "0.500"
-    assert format.seconds_per_config(_ensemble(None)) == "-"
+    assert terminal_tables.seconds_per_config(_ensemble(None, 0.5)) == "> 0.500"
+    assert terminal_tables.seconds_per_config(_ensemble(0.5)) == "0.500"
+    assert terminal_tables.seconds_per_config(_ensemble(None)) == "-"
 
 
 def test_cheapest_first():
@@ -179,11 +179,11 @@ def test_cheapest_first():
         "slow": _ensemble(2.0),
         "fast": _ensemble(1e-5),
     }
-    assert [name for name, _ in format.cheapest_first(ensembles)] == ["fast", "slow", "frozen", "unknown"]
+    assert [name for name, _ in terminal_tables.cheapest_first(ensembles)] == ["fast", "slow", "frozen", "unknown"]
 
 
 def test_warnings_name_their_source():
     """An ensemble may be called flow, too."""
     summary = {"flow": {"warnings": ["one"]}, "ensembles": {"flow": _ensemble(1.0, warnings=["two", "three"])}}
-    assert format.warnings(summary) == ["trained flow: one", "flow: two", "flow: three"]
-    assert format.warnings({"flow": None, "ensembles": {}}) == []
+    assert terminal_tables.warnings(summary) == ["trained flow: one", "flow: two", "flow: three"]
+    assert terminal_tables.warnings({"flow": None, "ensembles": {}}) == []

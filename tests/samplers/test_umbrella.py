@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 
-from lattice_flows.estimates import umbrella_windows as workflow
+from lattice_flows.estimates import umbrella_windows
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.samplers.umbrella import Umbrella, window_potentials
@@ -208,21 +208,21 @@ def terms(group, quantity):
 
 @pytest.mark.parametrize("most", [10**9, 10_000], ids=["all", "thinned"])
 def test_an_ensemble_is_joined_on_the_rows_of_each_series(group, most, monkeypatch):
-    monkeypatch.setattr(workflow, "_MOST_POTENTIALS", most)
-    estimate, exact = workflow.joined_estimator(group), ExactU1(2.0, 36)
+    monkeypatch.setattr(umbrella_windows, "_MOST_POTENTIALS", most)
+    estimate, exact = umbrella_windows.joined_estimator(group), ExactU1(2.0, 36)
     for observable in (Plaquette(), TopologicalCharge()):
         for quantity in observable.quantities((6, 6)):
             found = estimate(quantity, terms(group, quantity))
             assert abs(found.value - quantity.exact(exact)) < 6.0 * found.error, quantity.name
     charge = TopologicalCharge().quantities((6, 6))[1]
-    direct = workflow.joined_windows(group, group.series("smooth_charge")).estimate(*terms(group, charge))
+    direct = umbrella_windows.joined_windows(group, group.series("smooth_charge")).estimate(*terms(group, charge))
     assert (estimate(charge, terms(group, charge)) == pytest.approx(direct, nan_ok=True)) is (most == 10**9)
 
 
 def test_what_cannot_be_joined_is_a_value_error(group):
-    assert workflow.joined_estimator(Group(sampler={"name": "hmc"})) is None
-    assert workflow.joined_estimator(Group(sampler={"name": "hmc"})) is None
+    assert umbrella_windows.joined_estimator(Group(sampler={"name": "hmc"})) is None
+    assert umbrella_windows.joined_estimator(Group(sampler={"name": "hmc"})) is None
     quantity = TopologicalCharge().quantities((6, 6))[0]
     group.table = {name: values[:5] for name, values in group.table.items()}
     with pytest.raises(ValueError, match="blocks"):
-        workflow.joined_estimator(group)(quantity, terms(group, quantity))
+        umbrella_windows.joined_estimator(group)(quantity, terms(group, quantity))

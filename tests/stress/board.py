@@ -13,7 +13,7 @@ _LINE = 512
 STAGES = (
     ("lattice_flows.stages", "open_run", "card"),
     ("lattice_flows.production.train", "_train", "training"),
-    ("lattice_flows.training.run", "save_checkpoint", "checkpoint"),
+    ("lattice_flows.training.training_state", "save_checkpoint", "checkpoint"),
     ("lattice_flows.training.loop", "append_record", "history"),
     ("lattice_flows.training.loop", "truncate_history", "history"),
     ("lattice_flows.production.generate", "tuned", "tuning"),

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from lattice_flows.cli import main
-from lattice_flows.training.run import Run
+from lattice_flows.training.training_state import Run
 
 _PATIENCE = 60.0  # seconds with a process that leaves no status
 

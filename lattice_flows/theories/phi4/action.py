@@ -11,9 +11,7 @@ from torch import Tensor
 from lattice_flows.lattice import REAL, Space, shift
 from lattice_flows.theories.action import Action, ActionKernels, Array, DirectSampler, LocalUpdates, Streams
 from lattice_flows.theories.phi4.free_field import FreeField, sample_free_field
-from lattice_flows.theories.phi4.kernels import fields as phi4
-from lattice_flows.theories.phi4.kernels import hmc as hmc_phi4
-from lattice_flows.theories.phi4.kernels import local as local_phi4
+from lattice_flows.theories.phi4.kernels import fields, hmc, local
 
 
 class LocalCouplings(NamedTuple):
@@ -68,12 +66,12 @@ class LocalScalar(Action):
         """Compiled in every dimension."""
         c = self.couplings(len(event))
         return ActionKernels(
-            action=lambda x: phi4.action(x, *c),
-            force=lambda x: phi4.force(x, *c),
-            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc_phi4.integrate(
+            action=lambda x: fields.action(x, *c),
+            force=lambda x: fields.force(x, *c),
+            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc.integrate(
                 x, momenta, *c, drifts, kicks, step_size, n
             ),
-            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc_phi4.trajectories(
+            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc.trajectories(
                 x, s, streams, *c, drifts, kicks, step_size, n, n_updates
             ),
         )
@@ -82,9 +80,9 @@ class LocalScalar(Action):
         """Compiled in every dimension."""
         c = self.couplings(len(event))
         return LocalUpdates(
-            metropolis=lambda x, streams, width, n: local_phi4.metropolis(x, streams, *c, width, n),
-            heatbath=lambda x, streams, n: local_phi4.heatbath(x, streams, *c, n),
-            overrelaxation=lambda x, streams, n: local_phi4.overrelaxation(x, streams, *c, n),
+            metropolis=lambda x, streams, width, n: local.metropolis(x, streams, *c, width, n),
+            heatbath=lambda x, streams, n: local.heatbath(x, streams, *c, n),
+            overrelaxation=lambda x, streams, n: local.overrelaxation(x, streams, *c, n),
         )
 
     def exact(self, lattice_shape: tuple[int, ...]) -> FreeField | None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lattice_flows.lattice import REAL
 from lattice_flows.theories.observable import Array, Observable, Quantity, Term
-from lattice_flows.theories.phi4.kernels import fields as phi4
+from lattice_flows.theories.phi4.kernels import fields
 
 _FARTHEST = 4096
 
@@ -33,7 +33,7 @@ class Magnetisation(Observable):
     name = "magnetisation"
 
     def __call__(self, x: Array) -> Array:
-        return phi4.magnetisation(x)
+        return fields.magnetisation(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         volume = math.prod(lattice_shape)
@@ -69,7 +69,7 @@ class LinkEnergy(Observable):
     name = "energy"
 
     def __call__(self, x: Array) -> Array:
-        return phi4.link_energy(x)
+        return fields.link_energy(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         return (Quantity("energy", (Term(self.name),), exact=lambda oracle: oracle.link_energy),)
@@ -97,7 +97,7 @@ class TwoPoint(Observable):
         return _two_point(self.distance)
 
     def __call__(self, x: Array) -> Array:
-        return phi4.time_slice_correlator(x, self.distance)
+        return fields.time_slice_correlator(x, self.distance)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         t = self.distance
@@ -134,7 +134,7 @@ class LowestMode(Observable):
     name = "lowest_mode_squared"
 
     def __call__(self, x: Array) -> Array:
-        return phi4.lowest_mode_squared(x)
+        return fields.lowest_mode_squared(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         mode = Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.lowest_mode_squared)

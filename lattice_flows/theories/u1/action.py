@@ -13,9 +13,7 @@ from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
 from lattice_flows.theories.action import Action, ActionKernels, DirectSampler, LocalUpdates
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
 from lattice_flows.theories.u1.direct import sample_u1
-from lattice_flows.theories.u1.kernels import fields as u1
-from lattice_flows.theories.u1.kernels import hmc as hmc_u1
-from lattice_flows.theories.u1.kernels import local as local_u1
+from lattice_flows.theories.u1.kernels import fields, hmc, local
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,12 @@ class WilsonU1(Action):
             return None
         beta = float(self.beta)
         return ActionKernels(
-            action=lambda x: u1.action(x, beta),
-            force=lambda x: u1.force(x, beta),
-            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc_u1.integrate(
+            action=lambda x: fields.action(x, beta),
+            force=lambda x: fields.force(x, beta),
+            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc.integrate(
                 x, momenta, beta, drifts, kicks, step_size, n
             ),
-            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc_u1.trajectories(
+            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc.trajectories(
                 x, s, streams, beta, drifts, kicks, step_size, n, n_updates
             ),
         )
@@ -91,9 +89,9 @@ class WilsonU1(Action):
             return None
         beta = float(self.beta)
         return LocalUpdates(
-            metropolis=lambda x, streams, width, n: local_u1.metropolis(x, streams, beta, width, n),
-            heatbath=lambda x, streams, n: local_u1.heatbath(x, streams, beta, n),
-            overrelaxation=lambda x, streams, n: (local_u1.overrelaxation(x, n), streams, np.ones(len(x))),
+            metropolis=lambda x, streams, width, n: local.metropolis(x, streams, beta, width, n),
+            heatbath=lambda x, streams, n: local.heatbath(x, streams, beta, n),
+            overrelaxation=lambda x, streams, n: (local.overrelaxation(x, n), streams, np.ones(len(x))),
         )
 
     def exact(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:

@@ -8,8 +8,7 @@ import numpy as np
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories.observable import Array, Observable, Quantity, Term
 from lattice_flows.theories.u1.closed_forms import ExactU1
-from lattice_flows.theories.u1.kernels import fields as u1
-from lattice_flows.theories.u1.kernels import polyakov as polyakov_u1
+from lattice_flows.theories.u1.kernels import fields, polyakov
 
 _LONGEST = 1024
 
@@ -36,7 +35,7 @@ class Plaquette(Observable):
     name = "plaquette"
 
     def __call__(self, x: Array) -> Array:
-        return u1.mean_plaquette(x)
+        return fields.mean_plaquette(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         return (Quantity("plaquette", (Term("plaquette"),), exact=lambda oracle: oracle.plaquette),)
@@ -54,7 +53,7 @@ class TopologicalCharge(Observable):
     name = "topological_charge"
 
     def __call__(self, x: Array) -> Array:
-        return u1.topological_charge(x)
+        return fields.topological_charge(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         volume = int(np.prod(lattice_shape))
@@ -106,8 +105,8 @@ class WilsonLoop(Observable):
         return _loop(self.r, self.t)
 
     def __call__(self, x: Array) -> Array:
-        loops = u1.mean_wilson_loop(x, self.r, self.t)
-        return loops if self.r == self.t else 0.5 * (loops + u1.mean_wilson_loop(x, self.t, self.r))
+        loops = fields.mean_wilson_loop(x, self.r, self.t)
+        return loops if self.r == self.t else 0.5 * (loops + fields.mean_wilson_loop(x, self.t, self.r))
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         r, t = self.r, self.t
@@ -173,7 +172,7 @@ class PolyakovCorrelator(Observable):
         return f"polyakov_correlator_{self.mu}_{self.distance}"
 
     def __call__(self, x: Array) -> Array:
-        return u1.mean_polyakov_correlator(x, self.mu, self.distance)
+        return fields.mean_polyakov_correlator(x, self.mu, self.distance)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         area = lattice_shape[self.mu] * (self.distance % lattice_shape[1 - self.mu])
@@ -201,7 +200,7 @@ class PolyakovLoop(Observable):
         return f"polyakov_loop_{self.mu}"
 
     def __call__(self, x: Array) -> Array:
-        return polyakov_u1.mean_polyakov_loop(x, self.mu)[0]
+        return polyakov.mean_polyakov_loop(x, self.mu)[0]
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: 0.0, by_symmetry=True),)
@@ -227,7 +226,7 @@ class PolyakovModulus(Observable):
         return f"polyakov_modulus_{self.mu}"
 
     def __call__(self, x: Array) -> Array:
-        return np.hypot(*polyakov_u1.mean_polyakov_loop(x, self.mu))
+        return np.hypot(*polyakov.mean_polyakov_loop(x, self.mu))
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         length, n_loops = lattice_shape[self.mu], lattice_shape[1 - self.mu]

@@ -11,8 +11,7 @@ from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
 from lattice_flows.theories.action import Action, ActionKernels, DirectSampler
 from lattice_flows.theories.u1.action import WilsonU1
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
-from lattice_flows.theories.u1_improved.kernels import fields as u1_improved
-from lattice_flows.theories.u1_improved.kernels import hmc as hmc_u1_improved
+from lattice_flows.theories.u1_improved.kernels import fields, hmc
 
 _AXES = (0, 1)
 
@@ -92,12 +91,12 @@ class ImprovedU1(Action):
         """Compiled."""
         c = self.loop_couplings
         return ActionKernels(
-            action=lambda x: u1_improved.action(x, *c),
-            force=lambda x: u1_improved.force(x, *c),
-            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc_u1_improved.integrate(
+            action=lambda x: fields.action(x, *c),
+            force=lambda x: fields.force(x, *c),
+            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc.integrate(
                 x, momenta, *c, drifts, kicks, step_size, n
             ),
-            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc_u1_improved.trajectories(
+            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc.trajectories(
                 x, s, streams, *c, drifts, kicks, step_size, n, n_updates
             ),
         )

@@ -9,7 +9,7 @@ from scipy import integrate, special
 
 from lattice_flows.theories import ExactU1
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "u1_exact.json").read_text())
+REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "u1_exact.json").read_text())
 
 
 @pytest.mark.parametrize("case", REFERENCE)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lattice_flows.flows.line import Affine, LineTransform, SinhArcsinh
 from lattice_flows.flows.line_spline import LineSpline
+from lattice_flows.flows.line_transform import Affine, LineTransform, SinhArcsinh
 
 
 @dataclass(frozen=True)

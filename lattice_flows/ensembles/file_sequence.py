@@ -10,7 +10,7 @@ import numpy as np
 
 from lattice_flows.ensembles.errors import EnsembleError, reading
 from lattice_flows.ensembles.layout import PIECE_BYTES, Schema, segment_numbers, segment_path
-from lattice_flows.ensembles.part import Identity, Part, TableInfo, identity_of, read_part
+from lattice_flows.ensembles.one_file import Identity, Part, TableInfo, identity_of, read_part
 
 
 class Parts:

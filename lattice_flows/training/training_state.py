@@ -16,12 +16,12 @@ from lattice_flows.training.checkpoint import Checkpoint, CheckpointError, Weigh
 from lattice_flows.training.data import DataSource, check_source
 from lattice_flows.training.forward_objectives import SelfNormalised
 from lattice_flows.training.history import Record
-from lattice_flows.training.inherit import inherit
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES
 from lattice_flows.training.optimise import Optimiser, StepInfo
 from lattice_flows.training.ranks import Ranks
 from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.validate import Validation, validate
+from lattice_flows.training.warm_start import inherit
 
 CHECKPOINT_NAME = "checkpoint.pt"
 

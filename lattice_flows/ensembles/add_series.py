@@ -9,13 +9,13 @@ import numpy as np
 
 from lattice_flows.ensembles.contents import Table
 from lattice_flows.ensembles.errors import EnsembleError
+from lattice_flows.ensembles.file_sequence import Parts, exists, find_parts
 from lattice_flows.ensembles.header import checked_header
 from lattice_flows.ensembles.join import joined_contents
 from lattice_flows.ensembles.layout import config_axis, multiples
 from lattice_flows.ensembles.lock import WriterLock
-from lattice_flows.ensembles.parts import Parts, exists, find_parts
-from lattice_flows.ensembles.pending import stored_dtype
 from lattice_flows.ensembles.storage import commit_streaming
+from lattice_flows.ensembles.uncommitted import stored_dtype
 from lattice_flows.ensembles.writer import clean
 
 

@@ -14,7 +14,7 @@ from lattice_flows.ensembles.checksum import content_sha256, header_sha256
 from lattice_flows.ensembles.contents import axes_of
 from lattice_flows.ensembles.errors import EnsembleError, reading
 from lattice_flows.ensembles.header import Design
-from lattice_flows.ensembles.heap import check_heaps
+from lattice_flows.ensembles.heap_check import check_heaps
 from lattice_flows.ensembles.layout import (
     ADDED,
     FORMAT,
@@ -24,8 +24,8 @@ from lattice_flows.ensembles.layout import (
     config_axis,
     multiples,
 )
+from lattice_flows.ensembles.listing import Survey, integer_attribute, root_attributes, survey
 from lattice_flows.ensembles.storage import open_file
-from lattice_flows.ensembles.survey import Survey, integer_attribute, root_attributes, survey
 
 Identity = tuple[int, int, int]  # of a file on disk: inode, time of the last change in ns, size
 
