@@ -1,0 +1,103 @@
+"""Compiled functions on disk, each in a file of its own whose name is made of what it was compiled for.
+
+There is no index that processes which save at once could mix up, and a file appears whole or not at all. So there is
+nothing to lock, on any file system. A file that is damaged all the same counts as absent.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import re
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from numba.core.serialize import dumps
+
+DAY = 24 * 3600
+KEPT = 7 * DAY  # a folder that no process has used for so long belongs to sources that are gone
+
+_OURS = re.compile(r"lattice-flows-[0-9a-f]{16}")
+_CHECKSUM_SIZE = hashlib.sha256().digest_size
+
+
+def folder_name(digest: str) -> str:
+    """The folder for what was compiled from sources with this digest (hexadecimal)."""
+    return f"lattice-flows-{digest[:16]}"
+
+
+class CacheFolder:
+    """What was compiled from one function. `load`, `save` and `flush` are called by numba's `Cache`."""
+
+    def __init__(self, folder: Path, function: str, stamp: object) -> None:
+        self.folder, self._function, self._stamp = folder, function, stamp
+
+    def load(self, key: object) -> Any:
+        """What was saved for the key, or None."""
+        try:
+            content = self._path(key).read_bytes()
+        except OSError:
+            return None
+        checksum, content = content[:_CHECKSUM_SIZE], content[_CHECKSUM_SIZE:]
+        if hashlib.sha256(content).digest() != checksum:
+            return None
+        saved_key, data = pickle.loads(content)
+        if saved_key != (self._stamp, key):  # another one that is written alike
+            return None
+        self._mark_as_used()
+        return data
+
+    def save(self, key: object, data: object) -> None:
+        """Keep `data` for the key. Raises OSError where that cannot be written."""
+        content = dumps(((self._stamp, key), data))
+        _make(self.folder)
+        _write(self._path(key), hashlib.sha256(content).digest() + content)
+
+    def flush(self) -> None:
+        """Remove what was compiled from the function."""
+        for path in self.folder.glob(f"{self._function}.*.nbc"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _path(self, key: object) -> Path:
+        name = hashlib.sha256(repr((self._stamp, key)).encode()).hexdigest()[:16]
+        return self.folder / f"{self._function}.{name}.nbc"
+
+    def _mark_as_used(self) -> None:
+        """Let the folder's time be that of its last use, to the day."""
+        with contextlib.suppress(OSError):
+            if time.time() - self.folder.stat().st_mtime > DAY:
+                os.utime(self.folder)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that others see whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _make(folder: Path) -> None:
+    """Make the folder, and then remove those beside it that nobody uses any more."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return
+    for other in folder.parent.iterdir():
+        if _OURS.fullmatch(other.name) and _is_unused(other):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _is_unused(folder: Path) -> bool:
+    try:
+        return time.time() - folder.stat().st_mtime > KEPT
+    except OSError:  # another process has just removed it
+        return False
