@@ -1,13 +1,14 @@
 """The Metropolis loop of independence proposals, for all chains at once."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_log
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def independence_metropolis(
     log_w: NDArray[np.float64], proposed: NDArray[np.float64], uniforms: NDArray[np.float64], runs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:

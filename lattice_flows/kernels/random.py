@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import bits_to_float, fast_log, fast_sin
 
 _M0 = np.uint64(0xD2511F53)
@@ -107,13 +108,13 @@ def fill_normals(stream: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
         out[n - 1] = np.sqrt(-2.0 * fast_log(u)) * fast_sin(_TWO_PI * v)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _normals(streams: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
     for b in prange(out.shape[0]):
         fill_normals(streams[b], out[b])
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _uniforms(streams: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
     for b in prange(out.shape[0]):
         fill_uniforms(streams[b], out[b])
@@ -122,7 +123,7 @@ def _uniforms(streams: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
 _SPLIT = np.uint64(2**63)  # counters that no chain reaches
 
 
-@njit(cache=True)
+@kernel
 def split_streams(streams: NDArray[np.uint64], k: int) -> NDArray[np.uint64]:
     """The k-th stream of its own of each stream (B, 2): fresh keys, counters at zero."""
     parts = np.zeros_like(streams)

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_log, wrap
 from lattice_flows.kernels.random import fill_uniforms, uniform_pair
 from lattice_flows.theories.u1.kernels.von_mises import fill_von_mises
@@ -59,7 +60,7 @@ def _random_gauge(alpha: Array, t0: Array, t1: Array) -> None:
             t1[i, j] = wrap(t1[i, j] + alpha[i, j] - alpha[i, right])
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def sample_u1(beta: float, l0: int, l1: int, streams: Streams) -> tuple[Array, Streams]:
     """One independent link configuration per stream, (B, 2, l0, l1), and the advanced streams."""
     n = streams.shape[0]

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_log
 from lattice_flows.kernels.random import fill_uniforms, uniform_pair
 from lattice_flows.theories.phi4.kernels.local import neighbour_table
@@ -61,7 +62,7 @@ def _flip_cluster(
     return size
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _clusters(fields: Array, table: Sites, streams: Streams, hop: float, n_updates: int) -> Array:
     n, v = fields.shape
     flipped = np.zeros(n)

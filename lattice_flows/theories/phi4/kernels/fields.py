@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI
 
 Array = NDArray[np.float64]
@@ -78,7 +79,7 @@ def add_force(x: Array, near: Array, hop: float, quad: float, quart: float, out:
         out[k] += hop2 * near[k] - x[k] * (quad2 + quart4 * x[k] * x[k])
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _action(x: Array, shape: Shape, hop: float, quad: float, quart: float) -> Array:
     n, v = x.shape
     out = np.empty(n)
@@ -89,7 +90,7 @@ def _action(x: Array, shape: Shape, hop: float, quad: float, quart: float) -> Ar
     return out
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _force(x: Array, shape: Shape, hop: float, quad: float, quart: float) -> Array:
     n, v = x.shape
     out = np.zeros_like(x)
@@ -100,7 +101,7 @@ def _force(x: Array, shape: Shape, hop: float, quad: float, quart: float) -> Arr
     return out
 
 
-@njit(fastmath={"contract", "reassoc", "nsz"}, parallel=True, cache=True)
+@kernel(fastmath={"contract", "reassoc", "nsz"}, parallel=True)
 def _mean(x: Array) -> Array:
     n, v = x.shape
     out = np.empty(n)
@@ -112,7 +113,7 @@ def _mean(x: Array) -> Array:
     return out
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _link_energy(x: Array, shape: Shape) -> Array:
     n, v = x.shape
     out = np.empty(n)
@@ -139,7 +140,7 @@ def _add_slices(x: Array, stride: int, out: Array) -> None:
                 out[t] += total
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _time_slice_correlator(x: Array, shape: Shape, distance: int) -> Array:
     n, v = x.shape
     extent = shape[0]
@@ -154,7 +155,7 @@ def _time_slice_correlator(x: Array, shape: Shape, distance: int) -> Array:
     return out
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _lowest_mode_squared(x: Array, shape: Shape) -> Array:
     n, v = x.shape
     out = np.zeros(n)

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_log
 from lattice_flows.kernels.molecular_dynamics import drift, kinetic
 from lattice_flows.kernels.random import fill_normals, uniform_pair
@@ -54,7 +55,7 @@ def _integrate(
             _kick_and_drift(y, near, hop, quad, quart, kicks[k] * step_size, time * step_size, momenta)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _ends(
     phi: Array,
     momenta: Array,
@@ -74,7 +75,7 @@ def _ends(
     return phi, momenta
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _trajectories(
     phi: Array,
     actions: Array,

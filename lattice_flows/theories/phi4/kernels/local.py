@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_log
 from lattice_flows.kernels.random import fill_normals, fill_uniforms
 from lattice_flows.theories.phi4.kernels.quartic import envelope, propose, reflection_centre, solutions
@@ -93,7 +94,7 @@ def _heatbath(
     return n_proposals
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _heatbath_sweeps(
     fields: Array,
     order: Sites,
@@ -156,7 +157,7 @@ def _log_uniforms(stream: Streams, out: Array) -> None:
         out[k] = fast_log(out[k])
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _metropolis(
     fields: Array,
     order: Sites,
@@ -203,7 +204,7 @@ def metropolis(
     return fields.reshape(phi.shape), streams, accepted
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def _overrelaxation(
     fields: Array,
     order: Sites,

@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import bits_to_float, fast_log, float_to_bits
 
 Array = NDArray[np.float64]
@@ -85,7 +86,7 @@ def _solve(b: float, quad: float, quart: float) -> tuple[float, float, float, fl
     return t, s, other, 1.0 if half_mass < whole_mass else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _solve_all(quad: float, quart: float) -> tuple[float, Array]:
     """The scale of |b|, and the solutions at the knots, (64 _OCTAVES + 1, 4)."""
     scale = np.sqrt(quad + 2.0 * quart * _solve(0.0, quad, quart)[0])

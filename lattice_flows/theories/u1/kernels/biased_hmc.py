@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI, fast_log, fast_sin, wrap
 from lattice_flows.kernels.molecular_dynamics import drift, kinetic
 from lattice_flows.kernels.random import fill_normals, uniform_pair
@@ -95,7 +96,7 @@ def _integrate(
             drift(y, momenta, (drifts[k + 1] + merged) * step_size)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def integrate(
     links: Array,
     momenta: Array,
@@ -117,7 +118,7 @@ def integrate(
     return end, end_momenta
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def trajectories(
     links: Array,
     actions: Array,
@@ -164,7 +165,7 @@ def trajectories(
     return links, actions, charges, streams, accepted, delta_h
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def smooth_charge(links: Array) -> Array:
     """Q_s = (1/2 pi) sum_P sin P of each configuration, (B,)."""
     n, _, l0, l1 = links.shape
@@ -176,7 +177,7 @@ def smooth_charge(links: Array) -> Array:
     return out
 
 
-@njit(cache=True)
+@kernel
 def bias_at(bias: Array, q_max: float, q: Array) -> Array:
     """V(q) of each chain: bias (B, n_grid), q (B,) -> (B,)."""
     out = np.empty(q.size)

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_sin, wrap
 
 Array = NDArray[np.float64]
@@ -60,7 +61,7 @@ def add_force(s: Array, l1: int, p0: Array, p1: Array) -> None:
         p1[k] += s[k] - s[k - l1]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def action(links: Array, beta: float) -> Array:
     """S = beta sum_P (1 - cos P) of each configuration, (N,)."""
     n, _, l0, l1 = links.shape
@@ -72,7 +73,7 @@ def action(links: Array, beta: float) -> Array:
     return out
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def force(links: Array, beta: float) -> Array:
     """-dS/dtheta, shaped like links."""
     n, _, l0, l1 = links.shape
@@ -85,7 +86,7 @@ def force(links: Array, beta: float) -> Array:
     return out
 
 
-@njit(fastmath=True, parallel=True, cache=True)
+@kernel(fastmath=True, parallel=True)
 def mean_plaquette(links: Array) -> Array:
     """The mean of cos P over the sites of each configuration, (N,)."""
     n, _, l0, l1 = links.shape
@@ -97,7 +98,7 @@ def mean_plaquette(links: Array) -> Array:
     return out
 
 
-@njit(fastmath={"contract", "reassoc"}, parallel=True, cache=True)
+@kernel(fastmath={"contract", "reassoc"}, parallel=True)
 def topological_charge(links: Array) -> Array:
     """Q = (1/2pi) sum_P wrap(P) of each configuration, (N,)."""
     n, _, l0, l1 = links.shape
@@ -138,7 +139,7 @@ def _stacks(p: Array, height: int, out: Array) -> None:
                 out[i, j] += p[row, j]
 
 
-@njit(fastmath={"contract", "reassoc"}, parallel=True, cache=True)
+@kernel(fastmath={"contract", "reassoc"}, parallel=True)
 def mean_wilson_loop(links: Array, r: int, t: int) -> Array:
     """The mean over sites of cos of the r x t loop, r links along axis 0 and t along axis 1, (N,).
 
@@ -159,7 +160,7 @@ def mean_wilson_loop(links: Array, r: int, t: int) -> Array:
     return out
 
 
-@njit(fastmath={"contract", "reassoc"}, parallel=True, cache=True)
+@kernel(fastmath={"contract", "reassoc"}, parallel=True)
 def mean_polyakov_correlator(links: Array, mu: int, distance: int) -> Array:
     """The mean over positions of cos(P_mu(x) - P_mu(x + distance)) of the Polyakov loops along axis mu, (N,)."""
     n = links.shape[0]

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_sin, wrap
 from lattice_flows.theories.u1.kernels.fields import add_force, plaquettes
 
@@ -56,7 +57,7 @@ def _to_increments(p: Array, m: Array, new: float, old: float) -> None:
         m[k] = new * fast_sin(p[k]) + old * m[k]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def flow_steps(links: Array, n_steps: int, step_size: float) -> Array:
     """The links after n_steps steps, in [-pi, pi); n and then m steps are n + m steps, to the bit."""
     n, _, l0, l1 = links.shape

@@ -4,16 +4,17 @@ An integrator comes as `drifts` (k + 1,) and `kicks` (k,) in units of step_size:
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.theories.u1.kernels.link_dynamics import integrate_links, run_chain
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def integrate(
     links: Array, momenta: Array, beta: float, drifts: Array, kicks: Array, step_size: float, n_md_steps: int
 ) -> tuple[Array, Array]:
@@ -27,7 +28,7 @@ def integrate(
     return end, end_momenta
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def trajectories(
     links: Array,
     actions: Array,

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_log, fast_sin, wrap
 from lattice_flows.kernels.random import uniform_pair
 from lattice_flows.theories.u1.kernels.fields import plaquettes
@@ -89,7 +90,7 @@ def _hops(
     return net, n_accepted
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def instanton(links: Array, streams: Streams, beta: float, n_updates: int) -> tuple[Array, Streams, Array]:
     """n_updates hops by +A or -A of the Wilson action, equally likely, each with a Metropolis test.
 
@@ -107,7 +108,7 @@ def instanton(links: Array, streams: Streams, beta: float, n_updates: int) -> tu
     return links, streams, accepted
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def improved_instanton(
     links: Array, streams: Streams, plain: float, rectangle: float, n_updates: int
 ) -> tuple[Array, Streams, Array]:

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import PI, fast_cos, fast_log, fast_sin, wrap
 from lattice_flows.kernels.random import fill_uniforms
 from lattice_flows.theories.u1.kernels.von_mises import fill_von_mises
@@ -129,7 +130,7 @@ def _metropolis_rows(
     return n_accepted
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def metropolis(
     links: Array, streams: Streams, beta: float, width: float, n_sweeps: int
 ) -> tuple[Array, Streams, Array]:
@@ -179,7 +180,7 @@ def _heatbath_rows(
         _apply(own, rows, sign, t, p)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def heatbath(links: Array, streams: Streams, beta: float, n_sweeps: int) -> tuple[Array, Streams]:
     """n_sweeps heat bath sweeps: every link is drawn from its exact density given the others.
 
@@ -211,7 +212,7 @@ def _overrelaxation_rows(p: Array, t: Array, sign: float, scratch: Array) -> Non
         _apply(behind, rows, sign, t, p)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def overrelaxation(links: Array, n_sweeps: int) -> Array:
     """n_sweeps sweeps that reflect every link about the centre of its density, which exchanges its two plaquettes.
 

@@ -1,15 +1,16 @@
 """Polyakov loops of 2D U(1) link fields (N, 2, L0, L1), parallel over N."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_cos, fast_sin
 
 Array = NDArray[np.float64]
 
 
-@njit(fastmath={"contract"}, parallel=True, cache=True)
+@kernel(fastmath={"contract"}, parallel=True)
 def mean_polyakov_loop(links: Array, mu: int) -> tuple[Array, Array]:
     """Real and imaginary part of the mean over positions of exp(i P_mu), P_mu the loop along axis mu, (N,) each."""
     n = links.shape[0]

@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import PI, TWO_PI, fast_log, wrap
 
 Array = NDArray[np.float64]
@@ -177,7 +178,7 @@ def _turn(x: float) -> float:
     return x
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def forward(shares: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nodes) -> tuple[Array, Array, Array]:
     """Plaquettes (B, V) of latent shares (B, V - 1); the nodes' log du'/du, whose sum is log_det, and their fluxes."""
     n, n_nodes = shares.shape
@@ -207,7 +208,7 @@ def forward(shares: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nodes) 
     return plaquettes, log_slopes, fluxes
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def forward_gradient(
     shares: Array,
     fluxes: Array,
@@ -245,7 +246,7 @@ def forward_gradient(
     return g_shares, g_tables
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def inverse(plaquettes: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nodes) -> tuple[Array, Array, Array]:
     """Latent shares (B, V - 1) and log_det (B,) of plaquettes (B, V) that sum to zero; and the nodes' fluxes."""
     n, n_nodes = plaquettes.shape[0], nodes.shape[0]
@@ -275,7 +276,7 @@ def inverse(plaquettes: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nod
     return shares, log_det, fluxes
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def inverse_gradient(
     shares: Array,
     fluxes: Array,
@@ -322,7 +323,7 @@ def inverse_gradient(
     return g_plaquettes, g_tables
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def density_gradient(
     shares: Array, fluxes: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nodes, weights: Array
 ) -> Array:

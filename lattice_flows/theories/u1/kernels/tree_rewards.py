@@ -4,9 +4,10 @@ Layout and names are those of tree_u1.py.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import PI
 
 Array = NDArray[np.float64]
@@ -15,7 +16,7 @@ Nodes = NDArray[np.int32]
 _PARTS = 16
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def rewards(log_q: Array, terms: Array, nodes: Nodes) -> Array:
     """The sum of log_q (B, V - 1) of the regions inside each region, itself included, and of its plaquettes' `terms`
     (B, V): (B, V - 1)."""
@@ -31,7 +32,7 @@ def rewards(log_q: Array, terms: Array, nodes: Nodes) -> Array:
     return out
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def normal_equations(earned: Array, fluxes: Array, nodes: Nodes, n_splits: int, n_knots: int) -> tuple[Array, Array]:
     """Of the fit of a continuous, piecewise linear function of |s| to the rewards, one for every split:
     matrices (n_splits, n_knots, n_knots), right-hand sides (n_splits, n_knots)."""
@@ -53,7 +54,7 @@ def normal_equations(earned: Array, fluxes: Array, nodes: Nodes, n_splits: int, 
     return matrices.sum(axis=0), sides.sum(axis=0)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def advantages(earned: Array, fluxes: Array, nodes: Nodes, fits: Array, inverses: Array) -> Array:
     """The rewards (B, V - 1) less the fit to all others: (reward - fit) / (1 - leverage), the leave-one-out residual.
 

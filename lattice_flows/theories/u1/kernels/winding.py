@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_log, fast_sin, wrap
 from lattice_flows.kernels.random import uniform_pair
 
@@ -85,7 +86,7 @@ def _sum_of_cosines_lost(t0: Array, t1: Array, i0: int, j0: int, size: int, sign
     return 2.0 * (math.sin(turn0) * sum0 + math.sin(turn1) * sum1)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def winding(links: Array, streams: Streams, beta: float, size: int, n_updates: int) -> tuple[Array, Streams, Array]:
     """n_updates winding steps of every chain, each at a random place with a random sign and a Metropolis test.
 
@@ -111,7 +112,7 @@ def winding(links: Array, streams: Streams, beta: float, size: int, n_updates: i
     return links, streams, accepted
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def wind(links: Array, i0: int, j0: int, size: int, sign: float) -> Array:
     """The links (B, 2, L0, L1) after the step of this sign (+1 or -1) at this place, untested; wrapped."""
     links = links.copy()

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_cos, fast_sin
 from lattice_flows.theories.u1.kernels.fields import action_of_plaquettes, add_force, plaquettes, to_scaled_sines
 
@@ -105,7 +106,7 @@ def action_of_loops(p: Array, l1: int, plain: float, rectangle: float, scratch: 
     return total + action_of_plaquettes(pairs, rectangle)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def action(links: Array, plain: float, rectangle: float) -> Array:
     """S of each configuration, (N,)."""
     n, _, l0, l1 = links.shape
@@ -117,7 +118,7 @@ def action(links: Array, plain: float, rectangle: float) -> Array:
     return out
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def force(links: Array, plain: float, rectangle: float) -> Array:
     """-dS/dtheta, shaped like links."""
     n, _, l0, l1 = links.shape

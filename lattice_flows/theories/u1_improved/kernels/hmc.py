@@ -5,9 +5,10 @@ S = plain sum_P (1 - cos P) + rectangle sum_R (1 - cos R), see `kernels.fields`.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.theories.u1.kernels.link_dynamics import integrate_links, run_chain
 from lattice_flows.theories.u1_improved.kernels.fields import N_SCRATCH
 
@@ -15,7 +16,7 @@ Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def integrate(
     links: Array,
     momenta: Array,
@@ -36,7 +37,7 @@ def integrate(
     return end, end_momenta
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def trajectories(
     links: Array,
     actions: Array,
