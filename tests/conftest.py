@@ -1,8 +1,18 @@
 """Seeds come from the test's own name; thread counts are fixed, for several test runs may share a machine."""
 
+import os
+import signal
 import sys
 import zlib
 from pathlib import Path
+
+# Before numba and torch are loaded, which read these once; programs that tests start inherit them. The tests have
+# a cache of kernels of their own, shared by all workers.
+KERNELS = Path(__file__).parents[1] / ".kernels"
+KERNELS.mkdir(mode=0o700, exist_ok=True)
+os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+os.environ.setdefault("NUMBA_CACHE_DIR", str(KERNELS))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 
 import numba
 import numpy as np
@@ -13,8 +23,7 @@ from lattice_flows.cli import main
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def _one_thread():
     torch.set_num_threads(1)
     numba.set_num_threads(1)
 

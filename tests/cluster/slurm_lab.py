@@ -42,8 +42,6 @@ class Slurm:
         self.home = home
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**environment(), "PATH": path, "SLURM_CONF": str(home / "slurm.conf")}
-        # One for all jobs: the cards here need each kernel in one form only, so that jobs may fill it at the same time.
-        self.environment["NUMBA_CACHE_DIR"] = str(home / "kernels")
 
     def run(self, *command: str | Path) -> str:
         """What the command prints; it must end well."""
