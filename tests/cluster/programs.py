@@ -34,7 +34,7 @@ def end(status, left=None, message=""):
     sys.exit(status)
 
 called = {"argv": sys.argv[1:], "cwd": os.getcwd(), "threads": os.environ["OMP_NUM_THREADS"]}
-called |= {"outcome": str(OUTCOME), "left": OUTCOME.exists()}
+called |= {"outcome": str(OUTCOME), "left": OUTCOME.exists(), "kernels": os.environ.get("NUMBA_CACHE_DIR")}
 called |= {"usr1_ignored": signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN}
 written = HOME / f"{os.getpid()}.tmp"
 written.write_text(json.dumps(called))

@@ -209,6 +209,20 @@ def test_a_task_runs_what_a_person_would_type(script, programs):
     assert "sample-flow_hmc.3: ended with status 0" in output
 
 
+@pytest.mark.parametrize("stage", ["train", "analyse"])
+def test_the_jobs_of_a_run_share_their_kernels(script, programs, stage):
+    programs.lattice_flows("end(0)")
+    job = script(stage)
+    assert job.run(NUMBA_CACHE_DIR="")[0] == 0
+    assert programs.called()["kernels"] == str(job.cluster / "kernels")
+
+
+def test_kernels_lie_where_the_profile_or_a_person_says(script, programs):
+    programs.lattice_flows("end(0)")
+    assert script("train").run(NUMBA_CACHE_DIR="/a place")[0] == 0
+    assert programs.called()["kernels"] == "/a place"
+
+
 def test_train_and_analyse_without_torchrun(script, programs):
     programs.lattice_flows("end(0)")
     train = script("train")

@@ -1,11 +1,12 @@
 """Kernels kept on disk: what is compiled again, and what is not. Processes of a toy package use it as runs do."""
 
+import re
 import shutil
 from pathlib import Path
 
 import numba
 import pytest
-from kernels.toy_package import CHAIN, Toy, finished
+from kernels.toy_package import CHAIN, PACKAGE, Toy, finished
 from numba.core.caching import FunctionCache, NullCache
 
 from lattice_flows.kernels import compiled
@@ -151,6 +152,11 @@ def test_every_source_and_version_counts(toy, monkeypatch):
     assert len(set(seen)) == len(seen) == 10
     look()
     assert seen[-1] == seen[-2]
+
+
+def test_numbas_own_cache_is_not_used():
+    for path in PACKAGE.rglob("*.py"):
+        assert not re.search(r"\bcache\s*=\s*True", path.read_text()), f"{path}: decorate with `kernel`"
 
 
 def twice(x):
