@@ -1,4 +1,4 @@
-"""What is the user's to mend, and what is the disk's fault."""
+"""Errors in the user's input, told apart from failures of the disk."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ from lattice_flows.ensembles.errors import DISK_ERRORS
 
 
 class InputError(ValueError):
-    """What a person gave does not fit. The message is one line: what, where, and what would be right."""
+    """Wrong input from the user. The message is one line: what is wrong, where, and what would be right."""
 
 
 def unwritable(path: Path, error: OSError) -> Exception:
-    """What to raise where `path` could not be written: an OSError that names it for a full disk, else an InputError."""
+    """The error to raise if `path` cannot be written: an OSError that names it for a full disk, else an InputError."""
     if error.errno in DISK_ERRORS:
         return OSError(error.errno, error.strerror, str(path))
     return InputError(f"{path}: cannot be written: {error.strerror}")

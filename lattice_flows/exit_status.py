@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, the one line that says why, and the word that it leaves for a job script."""
+"""The end of a command: its exit status, the one line that says why, and the note that it leaves for a job script."""
 
 import atexit
 import json
@@ -12,7 +12,7 @@ EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 
 
 def exit_status(error: Exception) -> tuple[int, str]:
-    """The exit status, and one line where the error is one of ours."""
+    """The exit status for an error and the line to print; an unexpected error is raised again."""
     if hasattr(error, "format_message"):  # typer's own: a wrong option or argument
         return EXIT_INPUT, error.format_message()
     from lattice_flows.ensembles import StorageError
@@ -42,7 +42,7 @@ def exit_status(error: Exception) -> tuple[int, str]:
 
 
 def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...], tuple[type[Exception], ...]]:
-    """Of wrong input; of failures; and of failures of all processes, which the first one tells."""
+    """The types of wrong input, of failures, and of failures of all processes, which only the first one reports."""
     from lattice_flows.ensembles import EnsembleError
     from lattice_flows.training import CheckpointError, FailedOnFirstRank, LaunchError, RankLost, TrainingDiverged
 
@@ -59,7 +59,7 @@ def is_one_of_several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started: the one that speaks."""
+    """Whether this is the only process, or the first of those that torchrun started: the one that prints."""
     return os.environ.get("RANK", "0") in ("", "0")
 
 
@@ -79,9 +79,10 @@ def leave_outcome(status: int, message: str, lost: bool = False) -> None:
 
 
 def end(status: int) -> NoReturn:
-    """Leave with this status. Of torchrun's processes each ends before the interpreter is taken down.
+    """Exit with this status. A process started by torchrun ends before its interpreter is torn down.
 
-    A thread of gloo that asks for the interpreter at that moment would abort the process, and torchrun all others.
+    A thread of gloo that asks for the interpreter at that moment would abort the process, and torchrun would end all
+    others.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         atexit.register(_end_at_once, status)

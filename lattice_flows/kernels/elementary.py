@@ -89,7 +89,7 @@ def fast_log(x: float) -> float:
 
 @njit(fastmath={"contract"}, forceinline=True, error_model="numpy")
 def fast_atan2(y: float, x: float) -> float:
-    """The angle of the point (x, y) in [-pi, pi], not a number at the origin: reduced to |tan| <= tan(pi/8)."""
+    """The angle of the point (x, y) in [-pi, pi], nan at the origin: reduced to |tan| <= tan(pi/8)."""
     low, high = min(abs(x), abs(y)), max(abs(x), abs(y))
     turned = low > _TAN_EIGHTH * high  # by pi/4
     r = (low - high if turned else low) / (low + high if turned else high)
@@ -113,7 +113,7 @@ def fast_atan2(y: float, x: float) -> float:
 
 @njit(fastmath={"contract"}, forceinline=True)
 def wrap(x: float) -> float:
-    """The angle in [-pi, pi). Rounding can miss either end by a digit, so both are mended."""
+    """The angle in [-pi, pi). Rounding can miss either end by a digit, so both are corrected."""
     y = x - TWO_PI * np.floor((x + PI) / TWO_PI)
     y = y - TWO_PI if y >= PI else y
     return max(y, -PI)

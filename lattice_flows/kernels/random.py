@@ -31,8 +31,8 @@ _TWO_PI = 2.0 * np.pi
 def make_streams(seed: int, name: str, chains: range) -> NDArray[np.uint64]:
     """One stream per chain, (B, 2) uint64, counters at zero.
 
-    `name` must say all that tells one set of chains from another: equal names give equal numbers. `chains` counts over
-    the whole ensemble, so that grouping chains into jobs changes nothing.
+    `name` must contain everything that distinguishes one set of chains from another: equal names give equal numbers.
+    `chains` counts over the whole ensemble, so that grouping chains into jobs changes nothing.
     """
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     keys = [np.random.SeedSequence(seed, spawn_key=(tag, k)).generate_state(1, np.uint64)[0] for k in chains]
@@ -125,7 +125,7 @@ _SPLIT = np.uint64(2**63)  # counters that no chain reaches
 
 @kernel
 def split_streams(streams: NDArray[np.uint64], k: int) -> NDArray[np.uint64]:
-    """The k-th stream of its own of each stream (B, 2): fresh keys, counters at zero."""
+    """The k-th child of each stream, (B, 2): new keys, counters at zero."""
     parts = np.zeros_like(streams)
     for b in range(len(streams)):
         parts[b, 0] = philox(streams[b, 0], _SPLIT + np.uint64(k))[0]

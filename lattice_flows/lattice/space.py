@@ -1,4 +1,4 @@
-"""Where one field variable lives: the circle or the real line.
+"""The space of one field variable: the circle or the real line.
 
 Samplers and priors ask the space for what depends on it, so that none of them is rewritten per theory.
 """

@@ -1,1 +1,1 @@
-"""What a person sees of long work, and numbers and names as text."""
+"""Terminal output: the progress of long work, stopping on a signal, and numbers and names as text."""

@@ -17,7 +17,7 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Whether a signal asked the run to stop."""
+    """A request to stop, set by a signal. Calling it returns True once a signal has come."""
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -26,7 +26,7 @@ class StopRequest:
         return self.signal is not None
 
     def raise_if_set(self) -> None:
-        """Raises Stopped once a signal came."""
+        """Raise Stopped once a signal has come."""
         if self.signal is not None:
             raise Stopped(self.signal)
 

@@ -1,4 +1,4 @@
-"""How observables are called in a terminal, on a page and in a figure."""
+"""Short names of observables for the terminal, a page and a figure."""
 
 import re
 from typing import NamedTuple
@@ -43,7 +43,7 @@ _FLOWED = re.compile(r"(.*)_t([0-9.e+-]+)")
 
 
 def label(observable: str) -> Label:
-    """The short names of an observable; its own name where there is none."""
+    """The short names of an observable, or its own name if it has none."""
     if observable in _LABELS:
         return _LABELS[observable]
     for pattern, found in _PATTERNS.items():

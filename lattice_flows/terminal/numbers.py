@@ -9,10 +9,10 @@ _ROUNDING = 1e-14  # an error below this fraction of its value is rounding
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """0.69778(12): the value to two digits of its error, 4.5(1.2) with the point in both where the error exceeds one.
+    """A value to two digits of its error: 0.69778(12), or 4.5(1.2) with the point in both if the error exceeds one.
 
-    A power of ten stands behind very small and large numbers, 1.234(12)e-07. An error of zero is (0); without an
-    error, or with an infinite one, the value stands alone or with (inf), and '-' where there is no value.
+    Very small and very large numbers are followed by a power of ten, 1.234(12)e-07. An error of zero is (0), an
+    infinite one (inf). Without an error the value stands alone; without a value the text is '-'.
     """
     if value is None or error is None or not math.isfinite(value) or math.isnan(error):
         return number(value, 6)
@@ -28,7 +28,7 @@ def with_error(value: float | None, error: float | None) -> str:
 
 
 def _rounded(value: Decimal, error: Decimal) -> str:
-    """Both to the second digit of the error."""
+    """Value and error as text, both rounded to the second digit of the error."""
     decimals = 1 - _exponent(error, 2)
     if decimals <= 0:  # the error is 10 or more: its digits stand before the point
         return f"{round(value, decimals):z.0f}({round(error, decimals):.0f})"
@@ -37,12 +37,12 @@ def _rounded(value: Decimal, error: Decimal) -> str:
 
 
 def _exponent(x: float | Decimal, digits: int) -> int:
-    """The power of ten of x > 0 rounded to so many digits."""
+    """The power of ten of x > 0 after rounding to `digits` significant digits."""
     return int(f"{x:.{digits - 1}e}".split("e")[1])
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number to at least so many significant digits, all of those before the point; '-' where there is none."""
+    """A number to at least `digits` significant digits, with all digits before the point; '-' for None and nan."""
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value) or value == 0:
@@ -53,14 +53,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def pull(value: float | None) -> str:
-    """+1.3: a difference in units of its error."""
+    """A difference in units of its error, such as +1.3."""
     return "-" if value is None else f"{value:+z.1f}"
 
 
 def ess(value: float | None, error: float | None, n_samples: float) -> str:
     """An ESS with its error.
 
-    Where the error is not known: the value alone if it is of 1,000 samples or more, else '-'.
+    Without an error: the value alone if it comes from 1,000 samples or more, else '-'.
     """
     if value is None or error is None or math.isnan(error):
         return number(value, 2) if n_samples >= _ENOUGH_FOR_A_BARE_ESS else "-"

@@ -13,7 +13,7 @@ _BAR_SECONDS = 0.2
 
 
 class Meter:
-    """How far one piece of work is, and the figure that matters."""
+    """The progress of one piece of work and the most important figure about it."""
 
     def __init__(self, console: Console, title: str, total: float, unit: str, bar: Progress | None) -> None:
         self._console, self._title, self._total, self._unit, self._bar = console, title, total, unit, bar
@@ -22,7 +22,7 @@ class Meter:
         self._first: float | None = None
 
     def update(self, done: float, figure: str) -> None:
-        """Show `done` of the total and the figure, if it is time to."""
+        """Show `done` of the total and the figure, if an update is due."""
         now = time.monotonic()
         self._first = done if self._first is None else self._first
         if now - self._shown < (_BAR_SECONDS if self._bar else _LINE_SECONDS) and done < self._total:
@@ -37,7 +37,7 @@ class Meter:
         self.line(f"{done:.0f} of {self._total:.0f} {self._unit}{speed}{eta}" + (f"; {figure}" if figure else ""))
 
     def line(self, text: str) -> None:
-        """A plain line, above the bar where there is one."""
+        """Print a plain line, above the bar if there is one."""
         self._console.print(f"[bold]{escape(self._title)}[/bold]  {escape(text)}", highlight=False, soft_wrap=True)
 
 
