@@ -28,7 +28,7 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "hybrid": hybrid,
     "checkerboard_coupling": checkerboard_coupling,
 }
-"""Builders: the lattice shape, the action where they name it, and options -> Flow."""
+"""Builders of flows: the lattice shape, the action if they have such a parameter, and options -> Flow."""
 
 __all__ = [
     "FLOWS",

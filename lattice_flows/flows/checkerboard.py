@@ -37,11 +37,11 @@ def checkerboard_coupling(
 
     Layer k moves the sites whose coordinates have an even (k = 0, 2, ...) or odd sum, given the others within a window
     of `kernel` sites along every axis. `hidden` are the widths of the context networks; the weights do not depend on
-    the shape, which may have any dimension. "affine" maps are smooth, as latent HMC likes it, and end with one learnt
-    sinh-arcsinh map of every site, since their conditional densities are all normal; "spline" maps (`n_bins`) come
-    much closer to the target. The prior is a free field with the action's hopping term and a learnt mass, or
-    independent normal deviates of the same width: the free one already holds most of the correlations between sites.
-    All begins as the identity. The weights are drawn from a generator of seed 0: call `initialise` for others.
+    the shape, which may have any dimension. "affine" maps are smooth, which suits latent HMC, and end with one learnt
+    sinh-arcsinh map of every site, since their conditional densities are all normal; "spline" maps (`n_bins`) come much
+    closer to the target. The prior is a free field with the action's hopping term and a learnt mass, or independent
+    normal deviates of the same width: the free one already holds most of the correlations between sites. All maps begin
+    as the identity. The weights are drawn from a generator of seed 0: call `initialise` for others.
 
     Raises ValueError for a theory that is not phi^4, odd sides, and values out of range.
     """
@@ -81,12 +81,12 @@ def _prior(prior: str, shape: tuple[int, ...], hop: float, width: float) -> Prio
 
 
 def _hop(shape: tuple[int, ...], action: Action) -> float:
-    """The hopping term's coefficient. Raises ValueError for what the flow cannot serve."""
+    """The hopping term's coefficient. Raises ValueError for what the flow does not support."""
     if not isinstance(action, LocalScalar):
         raise ValueError(f"checkerboard_coupling is a flow of phi4 and phi4_hopping, got {type(action).__name__}")
     if not shape or any(side < 2 or side % 2 for side in shape):
         text = " x ".join(str(side) for side in shape)
-        raise ValueError(f"checkerboard_coupling needs even sides, as 8 x 6; got {text}")
+        raise ValueError(f"checkerboard_coupling needs even sides, such as 8 x 6; got {text}")
     return action.couplings(len(shape)).hop
 
 

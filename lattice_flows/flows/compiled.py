@@ -18,21 +18,21 @@ _VARIANTS = 32  # of one function: batch sizes, types and directions of all flow
 
 
 def compile_flow(flow: Flow, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Let all couplings of `flow` run compiled code where gradients are wanted, in place; numbers change by rounding.
+    """Make all couplings of `flow` run compiled code where gradients are needed, in place; results change by rounding.
 
     Copies of the flow share the code. The names of its weights stay as they are, and nothing is compiled before the
     first use. torch's default backend needs a C++ compiler and takes up to two minutes at the first forward and
     backward, again at every new batch size or lattice: it pays in long trainings only. On one core a step of plaquette
     couplings becomes 1.2 to 1.7 times as fast, and 4 times where it needs the inverse of a projection; couplings of
-    scalars become slower. Validation and sampling, which want no gradients, run as ever.
+    scalars become slower. Validation and sampling, which need no gradients, run as before.
 
     Raises ValueError for a flow without couplings, and where the default backend finds no compiler.
     """
     couplings = [part for part in flow.modules() if isinstance(part, (PlaquetteCoupling, SiteCoupling))]
     if not couplings:
-        raise ValueError("this flow has no couplings, and nothing else is worth compiling")
+        raise ValueError("this flow has no couplings, and nothing else in it is worth compiling")
     if backend == "inductor" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        raise ValueError("torch.compile needs a C++ compiler: g++, or what CXX names")
+        raise ValueError("torch.compile needs a C++ compiler: g++, or the one that CXX names")
     from torch._dynamo import config as dynamo
     from torch._functorch import config as functorch
 

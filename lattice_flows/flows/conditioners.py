@@ -1,4 +1,4 @@
-"""Where the splines of a region tree come from: a network, a learned even function, or the exact density."""
+"""Sources of the splines of a region tree: a network, a learned even function, or the exact density."""
 
 import math
 from abc import ABC, abstractmethod
@@ -43,18 +43,18 @@ class Conditioner(nn.Module, ABC):
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the weights anew."""
+        """Redraw the weights."""
 
 
 def _names(splits: Sequence[Split]) -> list[str]:
-    """Of the splits, the same on every lattice where a split has the same kind of map."""
+    """The names of the splits, the same on every lattice on which a split has the same kind of map."""
     return [split.name + ("_torus" if k == 0 and not split.equal else "") for k, split in enumerate(splits)]
 
 
 class NetworkConditioner(Conditioner):
-    """A small network of |s| for each split, with nothing known of the theory.
+    """A small network of |s| for each split, which knows nothing of the theory.
 
-    Features 2t - 1, 2 cos(pi t / 2) - 1 and cos(pi t) of t = |s| / pi; `hidden` layers of SiLU; the identity at first.
+    Features 2t - 1, 2 cos(pi t / 2) - 1 and cos(pi t) of t = |s| / pi; `hidden` layers of SiLU; initially the identity.
     """
 
     features: Tensor
@@ -129,7 +129,7 @@ class _Layers(nn.Module):
 
 
 class StructuredConditioner(Conditioner):
-    """One learned even function E per half: q(u|s) ~ exp[E(s/2 + u) + E'(s/2 - u)], as of independent plaquettes.
+    """One learned even function E per half: q(u|s) ~ exp[E(s/2 + u) + E'(s/2 - u)], as for independent plaquettes.
 
     E is a base plus n_harmonics cosines. The base is kappa cos(theta) for a single plaquette, log I_0(2 kappa
     cos(theta / 2)) for two, and the logarithm of a wrapped normal of width sqrt(area / kappa) for more. kappa is
@@ -222,8 +222,8 @@ class _Even(nn.Module):
 class ExactConditioner(Conditioner):
     """The exact law of independent plaquettes with the weight exp(beta cos P): p(a|s) ~ f_n(a) f_m(s - a).
 
-    f_n(t) = sum_k (I_k(beta)/I_0(beta))^n exp(i k t) is the density of the flux through n of them (Migdal 1975): of
-    one in closed form, of more by convolution, whose terms are all positive.
+    f_n(t) = sum_k (I_k(beta)/I_0(beta))^n exp(i k t) is the density of the flux through n of them (Migdal 1975): in
+    closed form for one, by convolution, whose terms are all positive, for more.
 
     Raises ValueError for a beta whose plaquettes are too narrow for the grid.
     """

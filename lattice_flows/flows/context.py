@@ -18,9 +18,9 @@ class LoopContext(nn.Module):
     """Parameters of the active plaquettes' transforms from the loops around them, the same function at every cell.
 
     Input: the angles of each cell's pair s (active + passive plaquette, the 2x1 loop that the layer leaves alone) and
-    of its frozen plaquettes. A network of widths `hidden`, residual where two neighbours are equal, acts on the
-    cosines of the pattern's loops, and on their sines where the circle transform's scalars are not even. It gives
-    scalars, and amplitudes alpha_j of vectors
+    of its frozen plaquettes. A network of widths `hidden`, residual where two neighbours are equal, acts on the cosines
+    of the pattern's loops, and on their sines where the circle transform's scalars are not even. It returns scalars,
+    and amplitudes alpha_j of vectors
 
         h = alpha_0 (1, 0) + sum_j alpha_j (cos c_j, sin c_j)
 
@@ -28,9 +28,9 @@ class LoopContext(nn.Module):
     any action of Wilson loops up to 2x1 has the density exp[h.(cos a, sin a)] with constant alpha, up to a factor; and
     what earlier layers have mixed adds larger loops in the same form.
 
-    Under charge conjugation cosines are even and the vectors turn into their mirror images. Scalars that are not
-    even are averaged with the mirror image of those of the conjugate field, so that every map commutes with it.
-    `last_layer` is the initial size of the last layer: near the identity, yet no two components alike.
+    Under charge conjugation cosines are even and the vectors turn into their mirror images. Scalars that are not even
+    are averaged with the mirror image of those of the conjugate field, so that every map commutes with it. `last_layer`
+    is the initial size of the last layer: near the identity, but with no two components alike.
     """
 
     combinations: Tensor
@@ -47,7 +47,7 @@ class LoopContext(nn.Module):
         self.biases = nn.ParameterList([torch.zeros(n_out) for n_out in widths[1:]])
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the weights anew: variance 1/n_in, the last layer smaller."""
+        """Redraw the weights: variance 1/n_in, the last layer smaller."""
         last = len(self.weights) - 1
         with torch.no_grad():
             for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):

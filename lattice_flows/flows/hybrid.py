@@ -31,14 +31,14 @@ def hybrid(
 ) -> Flow:
     """The flow from Haar-random links through the tree of `multiscale` and then `n_layers` plaquette couplings.
 
-    The tree gives the fluxes of large regions their widths, which couplings hardly change; the couplings, identities
-    at first, make neighbouring plaquettes interact. Under the checkerboard pattern the conditional densities of any
-    action of loops up to 2x1 are within their reach.
+    The tree sets the widths of the fluxes of large regions, which couplings hardly change; the couplings, identities at
+    first, make neighbouring plaquettes interact. Under the checkerboard pattern the conditional densities of any action
+    of loops up to 2x1 are within their reach.
 
-    conditioner: of the tree. "exact" is that of the Wilson action at `tree_beta`, which defaults to a
-    mean curvature of `action`; it needs no training, and the weights of one lattice serve every other one. The other
-    options are those of `plaquette_coupling`; several components must be told apart before they can learn
-    different things, so more than one begin near the identity, not at it.
+    conditioner: that of the tree. "exact" is that of the Wilson action at `tree_beta`, which defaults to a mean
+    curvature of `action`; it needs no training, and the weights of one lattice serve every other one. The other options
+    are those of `plaquette_coupling`; several components must be told apart before they can learn different things, so
+    more than one begin near the identity, not at it.
 
     Raises ValueError for a shape whose sides are not multiples of 4, and for values out of range.
     """

@@ -11,11 +11,11 @@ class Initialisable(Protocol):
     """A module that knows how to draw its own weights, and those of its parts."""
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights anew."""
+        """Redraw all weights."""
 
 
 def initialise(flow: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of every network anew, in the order of `flow.modules()`; the generator is on the CPU."""
+    """Redraw the weights of every network, in the order of `flow.modules()`; the generator is on the CPU."""
     if isinstance(flow, Initialisable):
         flow.initialise(generator)
         return

@@ -1,4 +1,4 @@
-"""Which links a coupling layer moves, and which loops of frozen plaquettes its network sees: data, for any shape."""
+"""The links that a coupling layer moves, and the loops of frozen plaquettes that its network sees, for any shape."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,7 +64,7 @@ class CellSites(NamedTuple):
 
 @lru_cache(maxsize=256)
 def cell_sites(pattern: MaskPattern, mu: int, offset: int, shape: tuple[int, int], device: torch.device) -> CellSites:
-    """Where the layer's plaquettes are on a lattice whose sides are multiples of 4."""
+    """The places of the layer's plaquettes on a lattice whose sides are multiples of 4."""
     across = torch.arange(shape[mu]).repeat_interleave(shape[1 - mu] // PERIOD)  # n_mu of the cells
     shifts = torch.tensor(pattern.shifts)[across % len(pattern.shifts)]
     rows = torch.arange(0, shape[1 - mu], PERIOD).repeat(shape[mu]) + offset + shifts  # n_nu

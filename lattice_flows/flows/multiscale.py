@@ -31,11 +31,11 @@ class Multiscale(Transform):
     In a region with flux s the share a of the first half, an angle, becomes s/2 + u', where u' = f(u; s) is a spline of
     u = wrap(a - s/2). From Haar-random links all shares of all regions are independent and uniform; here they acquire
     the densities that `conditioner` gives. Each share is changed by one link that the two halves have in common and
-    that no other region sees, so the map commutes with gauge transformations and its log_det is the sum of log f'.
-    Which links carry the change does not matter: here those of a comb (theta_1 of all rows but the first, theta_0 of
+    that no other region sees, so the map commutes with gauge transformations and its log_det is the sum of log f'. It
+    does not matter which links carry the change: here those of a comb (theta_1 of all rows but the first, theta_0 of
     the last row). Where the splines are odd it also commutes with charge conjugation.
 
-    It exploits that in two dimensions the plaquettes are independent but for their sum, which makes the share's
+    It exploits that in two dimensions the plaquettes are independent except for their sum, which makes the share's
     density a function of s alone. Where plaquettes interact it is a starting point for other layers.
     """
 
@@ -112,7 +112,7 @@ def multiscale(
 
     conditioner: "mlp", a network of widths `hidden` per kind of split; "structured", an even function with
     `n_harmonics` cosines for each; "exact", the density of the Wilson action, which needs no training.
-    n_bins: of each spline, n_knots: values of |s| at which they are tabulated; the defaults suit the conditioner.
+    n_bins: bins of each spline; n_knots: values of |s| at which it is tabulated; the defaults suit the conditioner.
 
     Raises ValueError for a shape that is not 2D, for values out of range, and for "exact" with another action.
     """
@@ -164,7 +164,7 @@ def _check_between(key: str, value: int, least: int, most: int) -> None:
 
 
 def _check_knots(n_knots: int, grid: int) -> None:
-    """|s|/2 at every knot must fall on the grid, see `pair_log_density`."""
+    """Raise ValueError unless |s|/2 at every knot falls on the grid, see `pair_log_density`."""
     intervals = grid // 2
     if n_knots < 2 or intervals % (n_knots - 1):
-        raise ValueError(f"n_knots must be 1 more than a divisor of {intervals}, as 25 or 49, got {n_knots}")
+        raise ValueError(f"n_knots must be 1 more than a divisor of {intervals}, such as 25 or 49, got {n_knots}")

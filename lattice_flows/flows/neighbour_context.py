@@ -33,7 +33,7 @@ class NeighbourContext(nn.Module):
         self.to_odd = nn.Parameter(torch.zeros(n_odd, last))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the weights anew: variance 1/n_in, the last layers zero."""
+        """Redraw the weights: variance 1/n_in, the last layers zero."""
         with torch.no_grad():
             for weight in (self.convolution, *self.weights, self.gate_weight, self.odd_weight):
                 weight.normal_(0.0, 1.0 / math.sqrt(weight.shape[1]), generator=generator)

@@ -9,16 +9,16 @@ _asked: torch.dtype | None = None
 
 
 def network_dtype(weight: torch.Tensor) -> torch.dtype:
-    """In which a network with such weights computes now."""
+    """The type in which a network with these weights computes now."""
     return weight.dtype if _asked is None else _asked
 
 
 @contextmanager
 def networks_in(dtype: torch.dtype | None) -> Iterator[None]:
-    """Inside, context networks compute in `dtype`, None: in that of their weights. What they return stays as it is.
+    """Make context networks compute in `dtype` inside the block (None: in that of their weights).
 
     Weights and features are cast on their way in and outputs on their way out, which autograd undoes on its way back:
-    weights, gradients, maps and log_det keep their types. The conditioners of a region tree are no such networks.
+    weights, gradients, maps and log_det keep their types. The conditioners of a region tree are not affected.
     """
     global _asked
     before, _asked = _asked, dtype

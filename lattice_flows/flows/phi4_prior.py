@@ -59,7 +59,7 @@ class FreeFieldPrior(Prior):
 
     @property
     def mass_squared(self) -> Tensor:
-        """Of now, a float64 number."""
+        """The current mass squared, a float64 number."""
         start = torch.full((), self.start, dtype=torch.float64, device=self.phat2.device)
         return start if self.log_factor is None else start * torch.exp(self.log_factor.double())
 

@@ -19,14 +19,14 @@ class PlaquetteAction(Protocol):
 
 @runtime_checkable
 class IndependentPlaquettes(PlaquetteAction, Protocol):
-    """One whose S is a sum over plaquettes."""
+    """A plaquette action whose S is a sum over plaquettes."""
 
     def plaquette_terms(self, p: Tensor) -> Tensor:
         """The part of S that each plaquette angle p (...) has on its own, (...)."""
 
 
 def stiffness(action: object) -> float:
-    """d^2 S / dP^2 per plaquette in the vacuum: the geometric mean of one plaquette's alone and of all alike.
+    """d^2 S / dP^2 per plaquette in the vacuum: the geometric mean of that for one alone and that for all alike.
 
     The first gives the width of single plaquettes, the second that of large fluxes. They are equal where plaquettes
     are independent.

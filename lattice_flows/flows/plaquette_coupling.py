@@ -26,7 +26,7 @@ Move = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Cells(NamedTuple):
-    """One layer at work: loops (cells, B), the active plaquettes after it, log d moved / d active."""
+    """The result of one layer: its loops (cells, B), the active plaquettes after it, and log d moved / d active."""
 
     active: Tensor
     pair: Tensor
@@ -43,7 +43,7 @@ def move_active(
 
 
 class PlaquetteCoupling(Transform):
-    """Layers of arXiv:2003.06413 in one direction: layer k moves theta_mu(n) where `pattern` at offsets[k] says.
+    """Layers of arXiv:2003.06413 in one direction: layer k moves the theta_mu(n) that `pattern` selects at offsets[k].
 
     nu is the other axis. Each of these links closes one active plaquette a = P_munu(n), which the circle transform
     moves, and enters the passive one at n - nu, which takes the opposite change: a + passive is invariant. All other
@@ -84,14 +84,15 @@ class PlaquetteCoupling(Transform):
         return self.move_links(links, changes), log_det
 
     def sites(self, layer: int, links: Tensor) -> CellSites:
-        """Where the plaquettes of a layer are on the lattice of `links`."""
+        """The places of a layer's plaquettes on the lattice of `links`."""
         shape = (links.shape[2], links.shape[3])
         return cell_sites(self.pattern, self.mu, self.offsets[layer], shape, links.device)
 
     def couple(self, angles: Tensor, sites: CellSites, layer: int, move: Move) -> Cells:
-        """What becomes of the active plaquettes among the angles (V, B) of all.
+        """The layer applied to the angles (V, B) of all plaquettes, of which it moves the active ones.
 
-        What is returned are nodes of autograd's graph that only this layer uses: its partial derivatives can be taken.
+        The returned tensors are nodes of autograd's graph that only this layer uses, so that its partial derivatives
+        can be taken.
         """
         active, passive, frozen = angles[sites.active], angles[sites.passive], angles[sites.frozen]
         pair = active + passive
@@ -134,11 +135,11 @@ def plaquette_coupling(
 ) -> Flow:
     """The flow of `n_layers` plaquette couplings from Haar-random links to a 2D U(1) theory.
 
-    Eight layers move every link once. `pattern` says where the links of a layer are: all of every fourth row, or
-    every second one of every second row, so that all loops beside them are frozen. `n_components` belongs to the
-    projection, `n_bins` to the spline; `hidden` are the widths of the context networks, whose weights do not depend on
-    the shape. The projection is smooth and trains faster. The weights are drawn from a generator of seed 0: call
-    `initialise` for others.
+    Eight layers move every link once. `pattern` places the links of a layer: all of every fourth row, or every second
+    one of every second row, so that all loops beside them are frozen. `n_components` belongs to the projection,
+    `n_bins` to the spline; `hidden` are the widths of the context networks, whose weights do not depend on the shape.
+    The projection is smooth and trains faster. The weights are drawn from a generator of seed 0: call `initialise` for
+    others.
 
     Raises ValueError for a shape whose sides are not multiples of 4, and for values out of range.
     """
@@ -169,7 +170,7 @@ def sweeps(
 
 
 def circle_transform(name: str, n_components: int, n_bins: int) -> CircleTransform:
-    """The map that a card names."""
+    """The circle transform of this name. Raises ValueError for an unknown name."""
     if name == "projection":
         return ProjectionMixture(n_components)
     if name == "spline":
@@ -178,7 +179,7 @@ def circle_transform(name: str, n_components: int, n_bins: int) -> CircleTransfo
 
 
 def check_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for a lattice that the patterns do not fit on."""
+    """Raise ValueError for a lattice that the patterns do not fit."""
     if len(shape) != 2 or any(side < PERIOD or side % PERIOD for side in shape):
         text = " x ".join(str(side) for side in shape)
-        raise ValueError(f"{name} needs two sides that are multiples of {PERIOD}, as 8 x 12; got {text}")
+        raise ValueError(f"{name} needs two sides that are multiples of {PERIOD}, such as 8 x 12; got {text}")

@@ -1,4 +1,4 @@
-"""A flow of links and its target in terms of what is gauge invariant: equal weights at a fraction of the cost."""
+"""A flow of links and its target in terms of gauge-invariant angles: equal weights at a fraction of the cost."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Reduced(NamedTuple):
 
 
 def reduced(flow: Flow, action: Action) -> Reduced:
-    """The pair in its plaquettes (B, L0, L1), with V - 1 uniform latent shares, where both allow it; else as it is.
+    """The pair in its plaquettes (B, L0, L1), with V - 1 uniform latent shares, where both allow it; else unchanged.
 
     The parameters are the flow's own. Densities are relative to the Haar measure of the plaquettes under the
     constraint that they sum to a multiple of 2 pi, which that of the links implies.
@@ -75,7 +75,7 @@ class PlaquetteTree(Transform):
 def _(transform: PlaquetteTree, z: Tensor, score: Tensor) -> ScoredField:
     """The uniform shares have no score, and that of the plaquettes needs no inverse: the shares are known.
 
-    It is the derivative along plaquettes whose sum is fixed; its other component means nothing.
+    It is the derivative along plaquettes whose sum is fixed; its other component has no meaning.
     """
     if score.device.type == "cpu" and score.any():  # elsewhere a look would wait for the device
         raise ValueError("the latent shares of a tree are uniform: their score is zero")

@@ -25,7 +25,7 @@ class Pullback(Action):
         return self.action.space
 
     def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """That of the target."""
+        """The event shape of the target."""
         return self.action.event_shape(lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -4,8 +4,8 @@
 
     score(x) = (dx/dz)^-T [score(z) - d log_det / dz],
 
-the recursion of arXiv:2403.15881. Every transform can do it through its inverse; couplings, whose
-Jacobians are triangular, do without.
+the recursion of arXiv:2403.15881. Every transform can do this through its inverse; couplings, whose Jacobians are
+triangular, do without it.
 """
 
 from functools import singledispatch
@@ -48,7 +48,8 @@ def _(transform: Chain, z: Tensor, score: Tensor) -> ScoredField:
 
 @forward_with_score.register
 def _(transform: PlaquetteCoupling, z: Tensor, score: Tensor) -> ScoredField:
-    """Layer by layer. What they add to the score at z acts through plaquettes: `pulled` (V, B), derivatives by P_01.
+    """The score, layer by layer. What the layers add to it at z acts through plaquettes: `pulled` (V, B), derivatives
+    with respect to P_01.
 
     With y(a; s, f) the active plaquettes' map, s = a + passive, g = d log q / da at fixed s becomes
 
@@ -79,6 +80,6 @@ def _(transform: PlaquetteCoupling, z: Tensor, score: Tensor) -> ScoredField:
 
 
 def _on_links(pulled: Tensor, links: Tensor) -> Tensor:
-    """d/d theta (B, 2, L0, L1) of what has the derivatives (V, B) with respect to the plaquettes P_01."""
+    """The derivatives with respect to links (B, 2, L0, L1), from those (V, B) with respect to the plaquettes P_01."""
     field = pulled.T.unflatten(1, links.shape[2:])
     return torch.stack([field - field.roll(1, 2), field.roll(1, 1) - field], 1)

@@ -1,4 +1,4 @@
-"""From the density of a region's share to the splines that draw it."""
+"""Splines that draw the share of a region, made from its density."""
 
 import math
 
@@ -24,7 +24,7 @@ def pair_log_density(first: Tensor, second: Tensor, n_knots: int, circular: bool
 
 
 def _folded(i: Tensor, n: int) -> Tensor:
-    """Where an even, periodic function of the angle pi i / n stands on the grid."""
+    """The grid index, 0 to n, at which an even, periodic function of the angle pi i / n is found."""
     i = i.abs()
     return torch.where(i > n, 2 * n - i, i)
 

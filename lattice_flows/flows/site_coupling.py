@@ -64,7 +64,7 @@ class SiteMap(Transform):
         self.even = nn.Parameter(torch.zeros(line.n_even))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Back to the identity."""
+        """Reset the map to the identity."""
         nn.init.zeros_(self.even)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,15 +76,16 @@ class SiteMap(Transform):
         return z, log_slope.flatten(1).sum(1)
 
     def parameters_at(self, field: Tensor) -> tuple[Tensor, Tensor]:
-        """(n_even, B, *shape) and (n_odd, B, *shape)."""
+        """The parameters at every site of `field`: even (n_even, B, *shape) and odd (n_odd, B, *shape)."""
         even = self.even.to(field.dtype).reshape(-1, *[1] * field.ndim).expand(-1, *field.shape)
         return even, field.new_zeros(self.line.n_odd, *field.shape)
 
 
 @forward_with_score.register
 def _(transform: SiteCoupling, z: Tensor, score: Tensor) -> ScoredField:
-    """With y(a) the map of an active site the active scores become g' = (g - d log y'/da) / y', and every frozen one
-    loses the derivative of log y' + g' y with respect to its site, which acts through the context.
+    """The score after a coupling: with y(a) the map of an active site, the active scores become
+    g' = (g - d log y'/da) / y', and every frozen one loses the derivative of log y' + g' y with respect to its site,
+    which acts through the context.
     """
     sites, scores = by_site(z if z.requires_grad else z.detach().requires_grad_(True)), by_site(score)
     active, near = sites[transform.active], transform.near(sites)

@@ -1,4 +1,4 @@
-"""The torus cut in two, each part again, down to single plaquettes."""
+"""Region trees: the torus cut in two, and each part again, down to single plaquettes."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Split:
-    """How a region falls into halves: their shapes. Equal ones are mirror images of each other."""
+    """The shapes of the halves into which a region is cut. Equal halves are mirror images of each other."""
 
     first: Shape
     second: Shape
@@ -22,12 +22,12 @@ class Split:
 
     @property
     def name(self) -> str:
-        """As "4x8_4x8": the same on every lattice that has such a region."""
+        """The name of the split, such as "4x8_4x8": the same on every lattice that has such a region."""
         return "_".join(f"{rows}x{columns}" for rows, columns in (self.first, self.second))
 
     @property
     def areas(self) -> tuple[int, int]:
-        """Plaquettes in either half."""
+        """The number of plaquettes in each half."""
         return self.first[0] * self.first[1], self.second[0] * self.second[1]
 
 
@@ -87,7 +87,7 @@ class RegionTree:
 
 
 def _halves(sites: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cut across the longest even side, or the longest one; the first half is never the larger."""
+    """The halves of a cut across the longest even side, or the longest one; the first is never the larger."""
     axis = max((0, 1), key=lambda axis: (sites.shape[axis] % 2 == 0, sites.shape[axis]))
     first, second = np.split(sites, [sites.shape[axis] // 2], axis)
     return first, second

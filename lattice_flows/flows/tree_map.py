@@ -132,7 +132,7 @@ class Regions(NamedTuple):
 
 @lru_cache(maxsize=64)
 def places_of(shape: tuple[int, int], odd: tuple[bool, ...], device: torch.device) -> Places:
-    """Made once: what comes from the host would else hold up the device at each call."""
+    """The index tensors of a tree, made once: copies from the host would hold up the device at each call."""
 
     def there(array: Any) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -154,7 +154,7 @@ def places_of(shape: tuple[int, int], odd: tuple[bool, ...], device: torch.devic
 
 
 def torch_forward(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
-    """As tree_forward, on any device, differentiable as often as wanted; one level of the tree at a time."""
+    """The same as tree_forward, on any device and differentiable to any order; one level of the tree at a time."""
     places = places_of(tree.shape, tables.odd, shares.device)
     flux = shares.new_zeros(shares.shape[0], 1)  # of the level's regions
     pieces = []  # halves of all levels, (B, 2 * regions)
@@ -170,13 +170,13 @@ def torch_forward(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple
 
 
 def torch_inverse(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
-    """As tree_inverse, on any device, differentiable as often as wanted."""
+    """The same as tree_inverse, on any device and differentiable to any order."""
     regions = torch_regions(plaquettes, tables, tree)
     return regions.shares, regions.log_slopes.sum(1)
 
 
 def torch_regions(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> Regions:
-    """What plaquettes (B, V) in the tree's order are in terms of regions, all of them at once."""
+    """The regions of plaquettes (B, V) in the tree's order, all of them at once."""
     places = places_of(tree.shape, tables.odd, plaquettes.device)
     sums = torch.nn.functional.pad(plaquettes.cumsum(1), (1, 0))  # (B, V + 1)
     low = sums[:, places.lo]
@@ -190,7 +190,7 @@ def torch_regions(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> R
 class _Splines:
     """The splines of regions (R,) with the tables `table` at their fluxes (B, R), each between two rows of its table.
 
-    Only the numbers that are asked for are taken from the tables: bins are found by bisection.
+    Only the numbers that are needed are taken from the tables: bins are found by bisection.
     """
 
     def __init__(self, flux: Tensor, splines: Tensor, table: Tensor, odd: Tensor) -> None:

@@ -230,8 +230,8 @@ BAD = [
     (PHI4 + COUPLING, "plaquette_coupling is a flow of gauge fields, and the theory is phi4"),
     (PHI4.replace("[8, 8]", "[8]") + TREE, "multiscale needs a lattice of two sides and two plaquettes or more; got 8"),
     (U1 + SCALAR, "checkerboard_coupling is a flow of phi4 and phi4_hopping, got WilsonU1"),
-    (PHI4.replace("[8, 8]", "[5, 4]") + SCALAR, "checkerboard_coupling needs even sides, as 8 x 6; got 5 x 4"),
-    (IMPROVED.replace("[8, 8]", "[6, 6]") + HYBRID, "hybrid needs two sides that are multiples of 4, as 8 x 12; got 6"),
+    (PHI4.replace("[8, 8]", "[5, 4]") + SCALAR, "checkerboard_coupling needs even sides, such as 8 x 6; got 5 x 4"),
+    (IMPROVED.replace("[8, 8]", "[6, 6]") + HYBRID, "needs two sides that are multiples of 4, such as 8 x 12; got 6"),
     (IMPROVED + HYBRID + "n_layers = 0", "n_layers must be at least 1, got 0"),
     (U1.replace("2.0", "1e5") + BY_DENSITY, "tabulated for beta between 0 and 300, got 100000"),
     (U1.replace("2.0", "1e5") + BY_FUNCTION, "tabulated for beta between 0 and 300, got 100000"),
@@ -239,7 +239,7 @@ BAD = [
     *((U1 + tree + f"n_bins = {n}", f"n_bins must be between 2 and 256, got {n}")
       for tree in (TREE, BY_DENSITY, BY_FUNCTION) for n in (0, -1, 1000)),
     *((U1 + TREE + f"n_knots = {n}", f"n_knots must be between 2 and 1000, got {n}") for n in (1, 0, -1, 10**9)),
-    *((U1 + tree + f"n_knots = {n}", f"n_knots must be 1 more than a divisor of {grid}, as 25 or 49, got {n}")
+    *((U1 + tree + f"n_knots = {n}", f"n_knots must be 1 more than a divisor of {grid}, such as 25 or 49, got {n}")
       for tree, grid in ((BY_DENSITY, 384), (BY_FUNCTION, 192)) for n in (1, 0, -1, 50)),
     *((U1 + TREE + f"hidden = {widths}", f"hidden must be a list of one or more widths >= 1, got {widths}")
       for widths in ([0], [], [8, -1])),
