@@ -237,4 +237,4 @@ def test_of_several_processes_only_the_first_speaks_and_only_train_is_theirs(car
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     status, _, errors = lattice_flows("train", card(WITH_FLOW))
     assert status == 2
-    assert "start several processes by torchrun" in one_line(errors)
+    assert "start several processes with torchrun" in one_line(errors)

@@ -23,7 +23,7 @@ def build_objective(
     device: torch.device,
     ranks: Ranks = ALONE,
 ) -> Objective:
-    """What the settings ask for. `data` is there where the settings name some."""
+    """The objective that the settings ask for. `data` is given if the settings name some."""
     name = settings.objective
     if name in REVERSE_OBJECTIVES:
         return REVERSE_OBJECTIVES[name]

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: tensors and plain types only, written in one atomic act."""
+"""Checkpoints of a training: tensors and plain types only, written atomically."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ Weights = dict[str, Tensor]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: one line that says which and why."""
+    """A checkpoint that cannot be used. The message is one line that says which and why."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 class FlowWeights(NamedTuple):
-    """What a finished or running training offers to users of the flow."""
+    """The part of a finished or running training that users of the flow need."""
 
     header: dict[str, Any]
     weights: Weights  # averaged; flow.load_state_dict(weights)
@@ -63,7 +63,7 @@ class FlowWeights(NamedTuple):
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write under a temporary name, fsync, rename, fsync the folder: readers see the old file or the new one.
 
-    Raises OSError, which names the file, where the disk refuses; the temporary file is removed then.
+    Raises OSError, which names the file, if it cannot be written; the temporary file is then removed.
     """
     content = {each.name: getattr(checkpoint, each.name) for each in fields(Checkpoint)}
     content["header"] = json.dumps(checkpoint.header, sort_keys=True)
@@ -86,7 +86,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Let an OSError say which file it is about: that of a full disk does not."""
+    """Add the file's name to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Clipping of gradients: the whole one at a fixed norm, or block by block at a multiple of what is usual."""
+"""Clipping of gradients: as a whole at a fixed norm, or block by block at a multiple of the usual norm."""
 
 from typing import Protocol
 
@@ -25,13 +25,13 @@ class Clip(Protocol):
     """Clips the gradients in place. Nothing here waits for the device."""
 
     def __call__(self) -> Tensor:
-        """The norm of the whole gradient as it was, a number still on the device."""
+        """Clip, and return the norm of the whole gradient before clipping, a number still on the device."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resume needs."""
+        """The state that a resume needs."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up a state of the same flow."""
+        """Restore a state of the same flow."""
 
 
 class NormClip(Clip):

@@ -8,25 +8,25 @@ from torch import Tensor
 from lattice_flows.lattice import CIRCLE, Space
 
 DataSource = Callable[[int, torch.Generator], Tensor]
-"""n, generator -> n configurations of the target (n, *event). What it gives depends on the generator alone, whose
-state is in the checkpoint: it is the only cursor."""
+"""n, generator -> n configurations of the target (n, *event). The result depends on the generator alone, whose state
+is in the checkpoint: it is the only cursor."""
 
 _ROUNDING = 1e-6  # radians beyond pi: pi itself in single precision
 _TRIED = 16
 
 
 class DataError(ValueError):
-    """Data that are no configurations of the theory: one line that says which and why."""
+    """Data that are not configurations of the theory. The message is one line that says which and why."""
 
 
 def check_configurations(x: Tensor, space: Space, event: tuple[int, ...], where: str) -> None:
-    """Refuse what is not (n, *event), finite and, on the circle, angles in [-pi, pi]. Raises DataError."""
+    """Raise DataError unless x is (n, *event), finite and, on the circle, made of angles in [-pi, pi]."""
     if tuple(x.shape[1:]) != tuple(event):
         raise DataError(f"{where}: holds configurations of shape {list(x.shape[1:])}, the theory has {list(event)}")
     if not torch.isfinite(x).all():
         raise DataError(f"{where}: holds values that are not finite")
     if space is CIRCLE and (largest := float(x.abs().max())) > torch.pi + _ROUNDING:
-        raise DataError(f"{where}: holds no U(1) angles: the largest is {largest:.6g}, beyond pi")
+        raise DataError(f"{where}: does not hold U(1) angles: the largest is {largest:.6g}, beyond pi")
 
 
 def check_source(source: DataSource, space: Space, event: tuple[int, ...], device: torch.device) -> None:

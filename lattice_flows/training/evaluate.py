@@ -23,7 +23,7 @@ def evaluate(
 ) -> NDArray[np.float64]:
     """log_w = -S(x) - log q(x) of n fresh samples, (n,), maps in double precision unless another `dtype` is given.
 
-    Several `ranks` share the work; the samples are those of one.
+    Several `ranks` share the work; the samples do not depend on the number of ranks.
     """
     flow, action = reduced(flow, action)
     parts = []

@@ -13,9 +13,9 @@ EVENTS_NAME = "tensorboard"
 
 @contextmanager
 def event_writer(folder: Path | None, step: int) -> Iterator[Callable[[Record], None]]:
-    """What adds a row of the history to the events in `folder`; nothing where it is None.
+    """A function that adds a row of the history to the events in `folder`, or does nothing if that is None.
 
-    Events after `step`, of work that was lost, are hidden by those to come. Needs the package tensorboard.
+    Events after `step`, of work that was lost, are hidden by later ones. Needs the package tensorboard.
     """
     if folder is None:
         yield lambda record: None

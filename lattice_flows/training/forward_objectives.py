@@ -48,7 +48,7 @@ class Mixture(Objective):
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
-        """What the first draws, then (x,) of the second."""
+        """The batch of `reverse`, followed by (x,) of `forward`."""
         return *self.reverse.draw(flow, action, n, generator, dtype), *self.forward.draw(
             flow, action, n, generator, dtype
         )
@@ -64,16 +64,16 @@ class Mixture(Objective):
 class SelfNormalised(Objective):
     """The forward divergence without data: -sum_i w_i log q(x_i) / sum_i w_i over a buffer of the flow's own samples.
 
-    Every step puts n fresh samples into the buffer, in the place of the oldest ones, and takes n out, drawn in
-    proportion to their weights w = exp(-S) / q. A sample keeps the weight of the flow that made it: it was drawn from
-    that density, so no weight needs to be computed again, and each of them has the mean Z. Weights above
-    sqrt(N) times the mean of the buffer's N are truncated to that (E. L. Ionides, J. Comput. Graph. Stat. 17 (2008)
-    295): a single one would else be the whole batch for as long as it stays.
+    Every step puts n fresh samples into the buffer, in place of the oldest ones, and takes n out, drawn in proportion
+    to their weights w = exp(-S) / q. A sample keeps the weight of the flow that made it: it was drawn from that
+    density, so no weight needs to be computed again, and each has the mean Z. Weights above sqrt(N) times the mean of
+    the buffer's N are truncated to that (E. L. Ionides, J. Comput. Graph. Stat. 17 (2008) 295): otherwise a single one
+    would be the whole batch for as long as it stays.
 
     The gradient is biased, by O(1/N) from the normalisation and by the truncation, which goes with N too; and where
     the flow never goes, neither does the buffer: it cures no mode collapse. The action must be the same in all steps.
 
-    Of several processes each makes its share of the fresh samples, and all hold the same buffer. log_w is that of the
+    With several processes each makes its share of the fresh samples, and all hold the same buffer. log_w is that of the
     fresh samples.
     """
 
@@ -83,7 +83,7 @@ class SelfNormalised(Objective):
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
-        """(x, log_w): what is taken out, and the weights of what is put in."""
+        """(x, log_w): the samples taken out of the buffer, and the weights of those put in."""
         z = flow.prior.sample(n, generator, dtype)[self.ranks.rows(n)]
         with torch.no_grad():
             x, log_q = flow.image(z)

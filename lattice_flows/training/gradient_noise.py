@@ -1,4 +1,4 @@
-"""How much of a batch's gradient is signal, told by Adam's running mean of it."""
+"""The signal and the noise in a batch's gradient, estimated by means of Adam's running mean of it."""
 
 import math
 
@@ -17,7 +17,7 @@ class GradientNoise:
         E[g . m] = |E g|^2,   E|g - m|^2 = (1 + r) E|g - E g|^2,
         r = (1 - beta) (1 + beta^n) / [(1 + beta) (1 - beta^n)],
 
-    after n steps. Measured at every tenth step; nothing here waits for the device but `snr`.
+    after n steps. Measured at every tenth step; only `snr` waits for the device.
     """
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
@@ -26,7 +26,7 @@ class GradientNoise:
         self.n_measured = 0
 
     def measure(self, adam: torch.optim.Adam, n_steps: int) -> None:
-        """Take in the gradients at hand, after n_steps steps of Adam."""
+        """Update the estimates with the current gradients, after n_steps steps of Adam."""
         if n_steps == 0 or n_steps % _EVERY:
             return
         beta = adam.param_groups[0]["betas"][0]
@@ -41,16 +41,16 @@ class GradientNoise:
         self.n_measured += 1
 
     def snr(self) -> float | None:
-        """|E g| / sqrt(E|g - E g|^2), 0 where the noise hides E g; None where nothing is known yet."""
+        """|E g| / sqrt(E|g - E g|^2), 0 where the noise hides E g; None if nothing is known yet."""
         signal, noise = self.squares.tolist()
         return math.sqrt(max(signal, 0.0) / noise) if noise > 0 else None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resume needs."""
+        """The state that a resume needs."""
         return {"squares": self.squares, "n_measured": torch.tensor(self.n_measured)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up a state of the same flow."""
+        """Restore a state of the same flow."""
         self.squares = state["squares"].to(self.squares.device)
         self.n_measured = int(state["n_measured"])
 

@@ -11,9 +11,9 @@ from lattice_flows.training.checkpoint import CheckpointError, named
 
 @dataclass(frozen=True)
 class Record:
-    """One row. `loss` and what follows it of the step are of its batch; the rest is of fresh samples of the averaged
-    weights: ess, log_z, and log_z_bound = <log w> = log Z - KL(q|p). Where there are data, log_z_upper = <log w> over
-    them = log Z + KL(p|q). None, an empty cell: not known.
+    """One row of the history. `loss` and gradient_norm are of the step's batch; these are of fresh samples of the
+    averaged weights: ess, log_z, and log_z_bound = <log w> = log Z - KL(q|p). Where there are data, log_z_upper = <log
+    w> over them = log Z + KL(p|q). None, an empty cell, means that a value is not known.
 
     gradient_snr = |E g| / sqrt(E|g - E g|^2) of a batch's clipped gradient g, over the last 200 steps or so (see
     GradientNoise); 0 where the noise hides E g.
@@ -44,14 +44,14 @@ _ALWAYS_KNOWN = {field.name for field in fields(Record) if field.default is MISS
 
 
 def is_trusted(record: Record) -> bool:
-    """Whether the samples are enough for the ESS, and no single weight of them decides it."""
+    """Whether there are enough samples for the ESS, and no single weight dominates it."""
     n = record.n_samples or 0
     enough = record.ess * n >= MIN_EFFECTIVE_SAMPLES
     return enough and not is_dominated(record.ess, n, record.largest_share or 0.0)
 
 
 def append_record(path: Path, record: Record) -> None:
-    """Add a row, and the heading where the file is new. Floats are written in full (repr)."""
+    """Add a row, and the heading if the file is new. Floats are written in full (repr)."""
     new = not path.exists() or path.stat().st_size == 0  # a kill, or a full disk, leaves an empty file
     with named(path), path.open("a", newline="") as file:
         writer = csv.writer(file)
@@ -70,22 +70,22 @@ def read_history(path: Path) -> list[Record]:
             reader = csv.reader([line for line in file if line.endswith("\n")])
             heading = next(reader, COLUMNS)
             if tuple(heading) != COLUMNS:
-                raise CheckpointError(f"{path}: not a training history, its columns are {heading}; take it away")
+                raise CheckpointError(f"{path}: not a training history, its columns are {heading}; delete or move it")
             return [_record(row) for row in reader if len(row) == len(COLUMNS)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CheckpointError(
-            f"{path}: not a readable training history ({type(error).__name__}); take it away"
+            f"{path}: not a readable training history ({type(error).__name__}); delete or move it"
         ) from None
     except ValueError as error:
         raise (
             error
             if isinstance(error, CheckpointError)
-            else CheckpointError(f"{path}: holds what is not a number; take it away")
+            else CheckpointError(f"{path}: holds a value that is not a number; delete or move it")
         ) from None
 
 
 def _record(row: list[str]) -> Record:
-    """Only what may be unknown may be empty."""
+    """The record in a row of text, in which only values that may be unknown may be empty."""
     step, *cells = row
     known = dict(zip(COLUMNS[1:], (float(cell) if cell else None for cell in cells)))
     if any(value is None for name, value in known.items() if name in _ALWAYS_KNOWN):

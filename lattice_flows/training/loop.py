@@ -25,8 +25,8 @@ _CHECK_EVERY = 10  # steps between two looks at the losses: a look waits for the
 
 
 class Progress(NamedTuple):
-    """What a progress bar shows. `record` is the latest row of the history, if there is one yet: its ESS, with error,
-    is of fresh samples; that of a training batch would be far too large and is never shown.
+    """The state of a training for a progress bar. `record` is the latest row of the history, if there is one yet: its
+    ESS, with error, is of fresh samples; that of a training batch would be far too large and is never shown.
     """
 
     step: int
@@ -37,8 +37,8 @@ class Progress(NamedTuple):
 
 
 class TrainingResult(NamedTuple):
-    """`reason`: "max_steps", "max_seconds", "target_ess", "converged", "no_parameters", or "stopped" where
-    should_stop() ended it early.
+    """The end of a training. `reason` is "max_steps", "max_seconds", "target_ess", "converged", "no_parameters", or
+    "stopped" if should_stop() ended it early.
     """
 
     reason: str
@@ -62,21 +62,21 @@ def train(
 ) -> TrainingResult:
     """Train `flow` towards exp(-S), or resume what `folder` holds; the flow is left with the averaged weights.
 
-    `folder` receives checkpoint.pt and history.csv. `header` is JSON-able and names what is trained (theory,
-    flow, versions, data); it is stored, and a resume must bring an equal one. A run that ended is not continued: its
-    result is returned again. Networks and maps compute in the dtype of the flow's weights, on their device;
-    settings.precision is another one for the maps. A flow without parameters is trained at once.
+    `folder` receives checkpoint.pt and history.csv. `header` is JSON-able and names what is trained (theory, flow,
+    versions, data); it is stored, and a resume must bring an equal one. A run that ended is not continued: its result
+    is returned again. Networks and maps compute in the dtype of the flow's weights, on their device; settings.precision
+    may set another one for the maps. A flow without parameters needs no step.
 
     `data` goes with settings.data: configurations of the target to learn from. `held_out` are others to judge by;
-    without them it is the same ones, which is right for a source that never repeats itself.
+    without them `data` is used, which is right for a source that never repeats itself.
 
-    `ranks`: several processes train together, each calling train() with the same arguments. They share every batch;
-    the first one writes. A stop that one is asked for stops all, and a training may be resumed on another number.
+    `ranks`: several processes train together, each calling train() with the same arguments. They share every batch; the
+    first one writes. A stop requested of one stops all, and a training may be resumed on another number.
 
-    Raises CheckpointError for a folder whose checkpoint is of another training, unreadable, or from another number
-    of torch threads, or for a settings.init_from that does not fit; DataError for data that are no configurations of
-    the theory; ValueError where data and settings.data do not go together; TooManyRanks; RankLost where another process
-    ended; and TrainingDiverged.
+    Raises CheckpointError for a folder whose checkpoint is of another training, unreadable, or from another number of
+    torch threads, or for a settings.init_from that does not fit; DataError for data that are not configurations of the
+    theory; ValueError if only one of data and settings.data is given; TooManyRanks; RankLost if another process ended;
+    and TrainingDiverged.
     """
     if (settings.data is None) != (data is None):
         raise ValueError("training.data and the data given to train() go together: give both or neither")
@@ -101,7 +101,7 @@ def train(
 
 
 def _require_shares(settings: TrainingSettings, ranks: Ranks) -> None:
-    """Raises TooManyRanks where a rank's share of a batch is less than its objective needs."""
+    """Raise TooManyRanks if a rank's share of a batch is smaller than the objective needs."""
     fewest = ranks.size * settings.fewest_rows
     if settings.batch_size < fewest:
         raise TooManyRanks(
@@ -111,7 +111,7 @@ def _require_shares(settings: TrainingSettings, ranks: Ranks) -> None:
 
 @contextmanager
 def _history(run: Run, folder: Path) -> Iterator[Callable[[Record], None]]:
-    """What writes a row of the history; of several processes the first one does."""
+    """A function that writes a row of the history, on the first process only."""
     if not run.ranks.is_first:
         yield lambda record: None
         return
@@ -153,7 +153,7 @@ def _loop(
 
 
 def _end(run: Run, stop: bool) -> str:
-    """Why the run ends here; "" where it goes on."""
+    """The reason why the run ends here, or "" if it goes on."""
     settings = run.settings
     if settings.max_steps is not None and run.step >= settings.max_steps:
         return "max_steps"

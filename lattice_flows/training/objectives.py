@@ -25,18 +25,18 @@ from lattice_flows.training.region_reinforce import region_reinforce
 from lattice_flows.training.region_torch import torch_region_reinforce
 
 Batch = tuple[Tensor, ...]
-"""What a step learns from: tensors of n rows each."""
+"""The input of a training step: tensors of n rows each."""
 
 
 class LossEstimate(NamedTuple):
-    """`loss`: a number whose backward() gives the gradient; `log_w` = -S - log q of the samples, (n,), detached."""
+    """A `loss` whose backward() yields the gradient, and `log_w` = -S - log q of the samples, (n,), detached."""
 
     loss: Tensor
     log_w: Tensor
 
 
 class Objective(ABC):
-    """An estimate of a divergence from the target, in two acts: what is drawn, and the loss of any part of it.
+    """An estimate of a divergence from the target, in two steps: drawing a batch, and the loss of any part of it.
 
     The loss is a mean over rows, so that a batch can be shared by processes and computed in parts.
     """
@@ -45,7 +45,7 @@ class Objective(ABC):
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
-        """Everything random of a batch of n."""
+        """Everything random in a batch of n."""
 
     @abstractmethod
     def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
@@ -115,7 +115,7 @@ reverse_kl = Reverse(_reverse_kl)
 """-mean(log_w) over n fresh samples, with the reparametrised gradient: the total derivative."""
 
 path_gradient = Reverse(_path_gradient)
-"""The same number with the path gradient, arXiv:2207.08219: only the way through x, d(log q + S)/dx dx/dw.
+"""The same number with the path gradient, arXiv:2207.08219: only the part through x, d(log q + S)/dx dx/dw.
 
 The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
 where q = p. d log q / dx is carried along the flow (`forward_with_score`).
@@ -124,10 +124,10 @@ where q = p. d log q / dx is carried along the flow (`forward_with_score`).
 reinforce = Reverse(_reinforce)
 """The same number with the score-function gradient E[(f - b) d log q(x) / dw], f = log q + S at fixed samples.
 
-The baseline b of each sample is the mean of f over the other n - 1 (arXiv:2202.01314, arXiv:2308.13294), which
-leaves the gradient unbiased. Needs no force and no derivative through the samples, but the inverse of the flow.
-A tree of regions whose plaquettes are independent has a better one (`region_reinforce`), and takes it. Baselines are
-those of the rows at hand: of one process, and of what is computed at once. Raises ValueError for n < 2.
+The baseline b of each sample is the mean of f over the other n - 1 (arXiv:2202.01314, arXiv:2308.13294), which leaves
+the gradient unbiased. It needs no force and no derivative through the samples, but it needs the inverse of the flow. A
+tree of regions whose plaquettes are independent has a better one (`region_reinforce`), which is then used. Baselines
+are those of the rows that one process computes at once. Raises ValueError for n < 2.
 """
 
 REVERSE_OBJECTIVES: dict[str, Reverse] = {
@@ -139,7 +139,7 @@ REVERSE_OBJECTIVES: dict[str, Reverse] = {
 
 @dataclass(frozen=True)
 class Scaled(Action):
-    """factor * S: the target that annealing passes through."""
+    """The action factor * S of the targets that annealing passes through."""
 
     action: Action
     factor: float
@@ -149,7 +149,7 @@ class Scaled(Action):
         return self.action.space
 
     def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """That of the action."""
+        """The event shape of the action."""
         return self.action.event_shape(lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""One step of the training, and what it carries from step to step."""
+"""One step of the training, and the state carried from step to step."""
 
 import copy
 import math
@@ -80,7 +80,7 @@ class Optimiser:
         return self.ranks.sum_gradients(self.parameters, torch.stack(losses).sum())
 
     def _backward(self, action: Action, share: float, part: Batch, last: bool) -> Tensor:
-        """Add the gradient of a part; returns its share of the loss. All parts hang on one draw from what is learnt."""
+        """Add the gradient of a part; return its share of the loss. All parts share the graph of one draw."""
         with network_precision(self.settings.network_precision, part[0].device):
             loss = share * self.objective.loss(self.flow, action, part).loss
             loss.backward(retain_graph=not last)
@@ -108,7 +108,7 @@ class Optimiser:
             yield len(part[0]) / n, part
 
     def _own_rows(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Batch:
-        """Rows of the others are drawn too and dropped: not all at once, for they may be many."""
+        """This process's rows of a batch of n. Those of the others are drawn and dropped, some at a time."""
         own = self.ranks.rows(n)
         at_once = max(1, _NUMBERS_AT_ONCE // math.prod(self.flow.prior.shape))
         kept = []
@@ -119,12 +119,12 @@ class Optimiser:
         return kept[0] if len(kept) == 1 else tuple(map(torch.cat, zip(*kept)))
 
     def forget_finite(self) -> None:
-        """Begin to watch for what is not finite anew."""
+        """Restart the watch for values that are not finite."""
         self._finite = None
 
 
 def scaled(action: Action, settings: TrainingSettings, progress: float) -> Action:
-    """The action that annealing has come to."""
+    """The action at this progress of the annealing."""
     factor = settings.action_scale_at(progress)
     if factor == 1.0:
         return action

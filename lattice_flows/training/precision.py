@@ -1,4 +1,4 @@
-"""How exact the matrix products of the networks are during a training step."""
+"""The precision of the networks' matrix products during a training step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _TENSOR_CORES = (8, 0)  # the compute capability from which processors know tf32
 
 @contextmanager
 def network_precision(name: NetworkPrecision | None, device: torch.device) -> Iterator[None]:
-    """The precision of the context networks inside; it belongs around a step, from the samples to the gradient.
+    """Set the precision of the context networks for one step, from the samples to the gradient.
 
     None and "float32": that of the networks' weights, in full. "tf32": products of float32 matrices on a GPU round
     their factors to 11 bits; besides those of the networks these are the sums of plaquettes that make the loops which
@@ -24,8 +24,8 @@ def network_precision(name: NetworkPrecision | None, device: torch.device) -> It
     the samples; but at 8 bits the network of an inverse, whose arguments differ in their last digit, may round
     differently, and forward and inverse agree no better than that.
 
-    Outside, and where nothing is asked for, tf32 is off. Raises ValueError for another name, and for a GPU that does
-    not have what is asked for.
+    Outside, and by default, tf32 is off. Raises ValueError for another name, and for a GPU that does not support the
+    precision.
     """
     if name not in (None, "float32", "tf32", "bfloat16"):
         raise ValueError(f"training.network_precision must be float32, tf32 or bfloat16, got {name!r}")

@@ -1,7 +1,7 @@
-"""The processes of one training: each has its share of every batch, and what they find is summed.
+"""The processes of one training: each has its share of every batch, and the results are summed.
 
 Every process draws the random numbers of the whole batch and keeps its own rows. So the samples of a training do not
-depend on the number of processes, nor do they when it is resumed on another number; only sums are rounded differently.
+depend on the number of processes, even if it is resumed on another number; only sums are rounded differently.
 """
 
 import os
@@ -34,7 +34,7 @@ class RankLost(RuntimeError):
 
 
 class LaunchError(ValueError):
-    """The environment is not what torchrun makes it."""
+    """The environment variables are not as torchrun sets them."""
 
 
 class TooManyRanks(ValueError):
@@ -42,7 +42,7 @@ class TooManyRanks(ValueError):
 
 
 class FailedOnFirstRank(Exception):
-    """The first process failed, and says why."""
+    """The first process failed and reports why."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Ranks:
     def sum_gradients(self, parameters: list[nn.Parameter], loss: Tensor) -> Tensor:
         """Sum the gradients over all processes, in place; returns the sum of the losses. Does not wait for the device.
 
-        In double precision: the order of a sum then hardly ever shows in a single-precision gradient.
+        The sum is in double precision: its order then hardly ever shows in a single-precision gradient.
         """
         if self.size == 1:
             return loss
@@ -98,8 +98,8 @@ class Ranks:
     def of_first(self, f: Callable[[], T]) -> T:
         """f(), called by the first process alone; the others receive what it returns.
 
-        Where it raises, the first process raises the same and the others FailedOnFirstRank. Files are read and claimed
-        in this way: on a shared disk other nodes may see a new file seconds later.
+        If it raises, the first process raises the same error and the others FailedOnFirstRank. Files are read and
+        claimed in this way: on a shared disk other nodes may see a new file seconds later.
         """
         if self.size == 1:
             return f()
@@ -116,7 +116,7 @@ class Ranks:
         return result
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have reached this point."""
         self.agree(0.0, False)
 
 
@@ -130,13 +130,13 @@ def launched_ranks() -> Ranks:
     except ValueError:
         raise LaunchError("RANK and WORLD_SIZE in the environment are not numbers; torchrun sets them") from None
     if not 0 <= ranks.rank < ranks.size:
-        raise LaunchError(f"RANK = {ranks.rank} is none of WORLD_SIZE = {ranks.size} processes; torchrun sets them")
+        raise LaunchError(f"RANK = {ranks.rank} is not one of WORLD_SIZE = {ranks.size} processes; torchrun sets them")
     return ranks
 
 
 @contextmanager
 def joined(ranks: Ranks) -> Iterator[Ranks]:
-    """The processes connected: gloo between hosts' memories, NCCL between GPUs where there are any."""
+    """Connect the processes: gloo between the hosts' memories, NCCL between GPUs if there are any."""
     if ranks.size == 1:
         yield ranks
         return
@@ -145,7 +145,7 @@ def joined(ranks: Ranks) -> Iterator[Ranks]:
         with _lost_if_broken():
             dist.init_process_group(backend, timeout=_PATIENCE)
     except ValueError as error:  # RANK and WORLD_SIZE are set, and not the rest
-        raise LaunchError(f"start several processes by torchrun: {error}") from None
+        raise LaunchError(f"start several processes with torchrun: {error}") from None
     try:
         yield ranks
     finally:
@@ -159,7 +159,7 @@ def _summed(x: Tensor) -> None:
 
 @contextmanager
 def _lost_if_broken() -> Iterator[None]:
-    """torch tells of a closed connection by several types, all of them RuntimeErrors."""
+    """Raise RankLost for a closed connection, which torch reports by several types, all of them RuntimeErrors."""
     try:
         yield
     except torch.OutOfMemoryError:  # our own

@@ -1,4 +1,4 @@
-"""What suits each flow of the catalogue; the keys of a card come before it."""
+"""Recommended settings for each flow of the catalogue; the keys of a card take precedence."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -19,8 +19,8 @@ _BY_FLOW: dict[str, dict[str, Any]] = {"multiscale": _TREE}
 def recommended(flow: str, options: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
     """Settings for the flow of this name with these options, where they are not TrainingSettings' defaults.
 
-    Left out is what would contradict a key that is `given`: a last batch beside a batch, one rule of clipping beside
-    the other.
+    Settings that would contradict a key that is `given` are left out: final_batch_size beside batch_size, and clip
+    beside clip_norm.
     """
     settings = dict(_BY_FLOW.get(flow, {}))
     if flow == "multiscale" and options.get("conditioner") == "structured":

@@ -1,4 +1,4 @@
-"""The score-function gradient of a region tree, in which each region answers for itself alone."""
+"""The score-function gradient of a region tree, in which each region is judged by its own terms alone."""
 
 from typing import Any
 
@@ -20,15 +20,15 @@ def region_reinforce(z: Tensor, transform: PlaquetteTree, action: IndependentPla
     """The loss -mean(log_w) at n latent shares z (n, V - 1), whose backward() is the gradient described here; and
     log_w (n,).
 
-    Where plaquettes are independent, the share of a region with flux s does not touch what lies outside it, nor is it
-    touched. So of f = log q + S its parameters need only the terms inside the region, f_i, and
+    Where plaquettes are independent, the share of a region with flux s neither affects what lies outside it nor is
+    affected by it. So its parameters need only the terms f_i of f = log q + S inside the region, and
 
         grad KL = E sum_i [f_i - b_i(s_i)] grad log q(u'_i | s_i)
 
     is unbiased with any baseline b_i of the flux: here a piecewise linear fit to all other f_i of the same split, as
     the leave-one-out mean is in `reinforce`. The noise of a small region is that of few plaquettes, whatever the
-    volume, and vanishes where q = p, for then f_i is a function of s_i. A region whose flux no other comes near has no
-    such fit, and counts for nothing. On processors only; elsewhere `reinforce` is what it is for any flow.
+    volume, and vanishes where q = p, since f_i is then a function of s_i. A region whose flux is near no other's has no
+    such fit and does not count. This is for CPUs; see `torch_region_reinforce` for other devices.
     """
     tree = transform.links.tree
     splines, odd = transform.links.conditioner.tables()
@@ -46,7 +46,7 @@ def region_reinforce(z: Tensor, transform: PlaquetteTree, action: IndependentPla
 def _advantages(
     earned: NDArray[np.float64], fluxes: NDArray[np.float64], nodes: NDArray[np.int32], n_splits: int
 ) -> NDArray[np.float64]:
-    """f_i less its baseline, (n, V - 1)."""
+    """f_i minus its baseline, (n, V - 1)."""
     matrices, sides = tree_rewards.normal_equations(earned, fluxes, nodes, n_splits, N_KNOTS)
     bends = np.diff(np.eye(N_KNOTS), 2, axis=0)
     inverses = np.linalg.inv(matrices + STIFFNESS * bends.T @ bends + RIDGE * np.eye(N_KNOTS))

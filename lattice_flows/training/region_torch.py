@@ -1,4 +1,4 @@
-"""`region_reinforce` in torch, for devices on which the compiled kernels do not run. Nothing here waits for them."""
+"""`region_reinforce` in torch, for devices on which the compiled kernels do not run. It never waits for the device."""
 
 import math
 
@@ -15,7 +15,7 @@ _ALONE = 0.999  # leverage of a sample that no other one comes near
 
 
 def torch_region_reinforce(z: Tensor, transform: PlaquetteTree, action: IndependentPlaquettes) -> tuple[Tensor, Tensor]:
-    """The numbers of `region_reinforce` up to rounding."""
+    """The same numbers as `region_reinforce`, up to rounding."""
     tree, tables = transform.links.tree, transform.links.conditioner.tables()
     places = places_of(tree.shape, tables.odd, z.device)
     with torch.no_grad():
@@ -32,7 +32,7 @@ def torch_region_reinforce(z: Tensor, transform: PlaquetteTree, action: Independ
 def _rewards(log_q: Tensor, terms: Tensor, places: Places) -> Tensor:
     """Sums of log_q (B, V - 1) over the regions inside each region and of `terms` (B, V) over its plaquettes.
 
-    Each region is cut at another place, so that those inside one are the cuts between its ends.
+    Each region is cut at a different place, so that those inside one are the cuts between its ends.
     """
     cuts = terms.new_zeros(terms.shape[0], terms.shape[1] + 1).index_copy(1, places.mid, log_q).cumsum(1)
     sums = torch.nn.functional.pad(terms.cumsum(1), (1, 0))  # (B, V + 1)
@@ -40,7 +40,7 @@ def _rewards(log_q: Tensor, terms: Tensor, places: Places) -> Tensor:
 
 
 def _advantages(earned: Tensor, fluxes: Tensor, table: Tensor, n_splits: int) -> Tensor:
-    """The rewards less the piecewise linear fit in |s| to all others of the split, (B, V - 1)."""
+    """The rewards minus the piecewise linear fit in |s| to all others of the split, (B, V - 1)."""
     position = fluxes.abs() * ((N_KNOTS - 1) / math.pi)
     row = position.long().clamp(0, N_KNOTS - 2)
     right = position - row

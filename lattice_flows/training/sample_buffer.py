@@ -9,7 +9,7 @@ from torch import Tensor
 class SampleBuffer:
     """The last `size` samples of a flow with their weights, on one device: size * (8 + bytes of a configuration).
 
-    `state` is all of it: x (size, *event), log_w (size,), and the place of the next one.
+    `state` holds everything: x (size, *event), log_w (size,), and the place of the next one.
     """
 
     def __init__(self, size: int, event: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
@@ -18,7 +18,7 @@ class SampleBuffer:
         self.place = 0
 
     def add(self, x: Tensor, log_w: Tensor) -> None:
-        """Put samples (n, *event) with log_w (n,) in the place of the oldest ones."""
+        """Put samples (n, *event) with log_w (n,) in place of the oldest ones."""
         size = len(self.x)
         x, log_w = x[-size:], log_w[-size:]
         places = (torch.arange(len(x), device=x.device) + self.place) % size
@@ -27,7 +27,7 @@ class SampleBuffer:
         self.place = (self.place + len(x)) % size
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """n of them, (n, *event), by systematic resampling of the truncated weights: one uniform number for all."""
+        """Draw n samples (n, *event) by systematic resampling of the truncated weights: one uniform number for all."""
         w = torch.exp(self.log_w - self.log_w.max())
         n_held = torch.isfinite(self.log_w).sum()
         w = torch.minimum(w, w.sum() / torch.sqrt(n_held))  # sqrt(N) times the mean
@@ -37,11 +37,11 @@ class SampleBuffer:
         return self.x[torch.searchsorted(cumulative, at).clamp(max=len(w) - 1)]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resume needs."""
+        """The state that a resume needs."""
         return {"x": self.x, "log_w": self.log_w, "place": torch.tensor(self.place)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up a state of a buffer of this size."""
+        """Restore a state of a buffer of this size."""
         self.x.copy_(state["x"])
         self.log_w.copy_(state["log_w"])
         self.place = int(state["place"])

@@ -14,7 +14,7 @@ _DEFAULT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a flow is trained. The run ends at whichever comes first: max_steps, max_seconds, target_ess, convergence.
+    """The settings of a training, which ends at the first of max_steps, max_seconds, target_ess, convergence.
 
     Schedules are functions of the progress max(step / max_steps, seconds / max_seconds). With neither limit given
     max_seconds is 120. Only a run limited by max_steps alone gives the same weights on every repetition.
@@ -99,18 +99,18 @@ class TrainingSettings:
 
     @property
     def fewest_rows(self) -> int:
-        """Of a batch, that a process needs for the objective: REINFORCE takes its baseline from the others."""
+        """The fewest rows of a batch that a process needs: REINFORCE takes the baseline of a sample from the others."""
         reverse = self.mixture_reverse if self.objective == "mixture" else self.objective
         return 2 if reverse == "reinforce" else 1
 
     def progress(self, step: int, seconds: float) -> float:
-        """How much of the run is done, from 0 to 1."""
+        """The fraction of the run that is done, from 0 to 1."""
         by_step = 0.0 if self.max_steps is None else step / self.max_steps
         by_time = 0.0 if self.max_seconds is None else seconds / self.max_seconds
         return min(1.0, max(by_step, by_time))
 
     def learning_rate_at(self, progress: float) -> float:
-        """Linear warm-up, then half a cosine down to 0."""
+        """The learning rate: a linear warm-up, then half a cosine down to 0."""
         rise = min(1.0, (progress + 1e-3) / (self.warmup + 1e-3))
         return self.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * progress))
 
@@ -119,7 +119,7 @@ class TrainingSettings:
         return 1.0 if progress >= self.anneal else progress / self.anneal
 
     def batch_size_at(self, progress: float) -> int:
-        """batch_size, then about twice as many, ..., final_batch_size: a geometric schedule in few steps."""
+        """The batch size, a geometric schedule in few steps: batch_size, about twice as many, ..., final_batch_size."""
         ratio = 1.0 if self.final_batch_size is None else self.final_batch_size / self.batch_size
         n_rises = math.ceil(math.log2(ratio) - 1e-9)
         if n_rises == 0:

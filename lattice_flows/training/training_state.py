@@ -1,4 +1,4 @@
-"""A training in progress: what the checkpoint holds, live."""
+"""A training in progress: the live state of which the checkpoint is a copy."""
 
 import math
 import zlib
@@ -65,7 +65,7 @@ class Run:
         self.parent = ""
 
     def begin(self) -> None:
-        """The first weights, where they are inherited, and the loss beyond which the training counts as diverged."""
+        """Inherit the first weights, if asked to, and set the loss beyond which the training counts as diverged."""
         if self.settings.init_from is not None:
             self.parent = inherit(self.flow, Path(self.settings.init_from), self.header)
         # Whatever another node has read meanwhile: all begin with the weights of the first.
@@ -79,7 +79,7 @@ class Run:
             self.worst_loss = loss + 10.0 * deviation + 10.0
 
     def save(self, reason: str) -> None:
-        """Write the checkpoint, as the first rank; `reason` why the training ended, "" while it has not."""
+        """Write the checkpoint, on the first rank only; `reason` says why the training ended, "" while it has not."""
         if not self.ranks.is_first:
             return
         optimiser = self.optimiser
@@ -108,7 +108,7 @@ class Run:
         )
 
     def restore(self) -> None:
-        """Take up the folder's checkpoint. Raises CheckpointError where it is of another training."""
+        """Restore the folder's checkpoint. Raises CheckpointError if it is of another training."""
         path = self.path
         checkpoint = self.ranks.of_first(lambda: read_checkpoint(path))
         check_same(path, checkpoint, self.header, self.settings, self.seed)
@@ -128,7 +128,7 @@ class Run:
         self.best, self.parent = dict(checkpoint.best), checkpoint.parent
 
     def progress(self) -> float:
-        """How much of the run is done, from 0 to 1."""
+        """The fraction of the run that is done, from 0 to 1."""
         return self.settings.progress(self.step, self.train_seconds)
 
     def advance(self) -> StepInfo:
@@ -138,7 +138,7 @@ class Run:
         return info
 
     def check(self, losses: StepInfo) -> None:
-        """Raises TrainingDiverged where a step since the last check was not finite, or the loss is above the start."""
+        """Raise TrainingDiverged if a step since the last check was not finite, or the loss is above the start."""
         if not bool(losses.finite):
             raise self._diverged("a loss or a gradient is not finite")
         if float(losses.loss) > self.worst_loss:
@@ -146,7 +146,7 @@ class Run:
         self.optimiser.forget_finite()
 
     def look(self, losses: StepInfo) -> tuple[Record, str]:
-        """A row of the history, from fresh samples of the averaged weights, and why they end the run, if they do."""
+        """A row of the history, from fresh samples of the averaged weights, and why they end the run, or ""."""
         settings, progress = self.settings, self.progress()
         found, reason = self._validated()
         if not found.finite:
@@ -176,7 +176,7 @@ class Run:
         return record, reason or self._converged(record)
 
     def _validated(self) -> tuple[Validation, str]:
-        """A look; one that sees the target reached is done again, with more samples that no look has chosen."""
+        """The figures of fresh samples, and "target_ess" if it is reached and more, independent samples confirm it."""
         settings, target = self.settings, self.settings.target_ess
         found = self._validate(settings.monitor_samples)
         if target is None or not found.ess.value >= target:
@@ -188,7 +188,7 @@ class Run:
         return validate(self.average, self.action, n, self.monitor_generator, torch.float64, self.held_out, self.ranks)
 
     def _converged(self, record: Record) -> str:
-        """Whether `patience` looks brought neither the ESS nor the bound on log Z an error above the best so far."""
+        """Return "converged" if `patience` looks found neither ESS nor log_z_bound an error above the best so far."""
         improved = False
         for name in ("ess", "log_z_bound"):
             if getattr(record, name) > self.best[name] + getattr(record, f"{name}_error"):
@@ -213,7 +213,7 @@ class Run:
 
 
 def save_untrained(flow: Flow, settings: TrainingSettings, folder: Path, seed: int, header: dict[str, Any]) -> None:
-    """The checkpoint of a flow without parameters. Raises CheckpointError where the folder holds another training."""
+    """Save a flow without parameters. Raises CheckpointError if the folder holds another training."""
     path = folder / CHECKPOINT_NAME
     if path.exists():
         check_same(path, read_checkpoint(path), header, settings, seed)
@@ -230,7 +230,7 @@ def save_untrained(flow: Flow, settings: TrainingSettings, folder: Path, seed: i
 def check_same(
     path: Path, checkpoint: Checkpoint, header: dict[str, Any], settings: TrainingSettings, seed: int
 ) -> None:
-    """Raises CheckpointError where the checkpoint is of a training with another header, settings or seed."""
+    """Raise CheckpointError if the checkpoint is of a training with another header, settings or seed."""
     mine = {"header": header, "settings": _as_json(asdict(settings)), "seed": seed}
     for name, value in mine.items():
         if getattr(checkpoint, name) != value:
@@ -238,7 +238,7 @@ def check_same(
 
 
 def _as_json(table: dict[str, Any]) -> dict[str, Any]:
-    """The table as it comes back from a checkpoint: tuples are lists."""
+    """The table as it is read from a checkpoint: tuples are lists."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
 
 

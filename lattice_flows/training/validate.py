@@ -1,4 +1,4 @@
-"""How good a flow is, told by fresh samples and by configurations that it did not make."""
+"""The quality of a flow, measured by fresh samples and by configurations that it did not make."""
 
 import math
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ _UNKNOWN = ValueWithError(math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures with their errors. `lower` = <log w>_q = log Z - KL(q|p) and, where there are data, `upper` = <log w>_p =
-    log Z + KL(p|q) enclose log Z; None where there are none.
+    """The figures of a validation with their errors. `lower` = <log w>_q = log Z - KL(q|p) and, where there are data,
+    `upper` = <log w>_p = log Z + KL(p|q) enclose log Z; `upper` is None without data.
     """
 
     finite: bool  # all log weights of the samples; the other figures are nan where they are not
@@ -42,7 +42,7 @@ def validate(
     data: DataSource | None = None,
     ranks: Ranks = ALONE,
 ) -> Validation:
-    """From n >= 2 fresh samples, and n configurations of `data`, which the flow should not have learned from."""
+    """Validate by n >= 2 fresh samples, and by n configurations of `data` that the flow did not learn from."""
     log_w = evaluate(flow, action, n, generator, dtype=dtype, ranks=ranks)
     upper = None if data is None else _mean(evaluate_on(flow, action, data(n, generator), dtype=dtype, ranks=ranks))
     if not np.isfinite(log_w).all():

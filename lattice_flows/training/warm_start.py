@@ -12,9 +12,9 @@ from lattice_flows.training.checkpoint import CheckpointError, load_flow_weights
 def inherit(flow: Flow, path: Path, header: dict[str, Any]) -> str:
     """Give the flow the averaged weights of the checkpoint at `path`; returns their checksum.
 
-    Theory name and flow table of both headers must be equal; shape and couplings may differ. What is larger on a
-    larger lattice, as the levels of a tree, keeps its own first weights for what the parent has not; parameters go by
-    name. Raises CheckpointError for a checkpoint of another theory or flow, or whose weights do not fit.
+    Theory name and flow table of both headers must be equal; shape and couplings may differ. Parameters are matched by
+    name. Those that the parent lacks, such as further levels of a tree on a larger lattice, keep the flow's own initial
+    weights. Raises CheckpointError for a checkpoint of another theory or flow, or whose weights do not fit.
     """
     parent = load_flow_weights(path)
     for what, own, theirs in (

@@ -92,7 +92,7 @@ def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
     append_record(path, RECORD)
     assert read_history(path) == [RECORD]
     path.write_text(path.read_text().replace("-1.0,0.5", "-1.0,"))
-    with pytest.raises(CheckpointError, match="what is not a number"):
+    with pytest.raises(CheckpointError, match="a value that is not a number"):
         read_history(path)
 
 
