@@ -1,4 +1,4 @@
-"""Do the chains agree, do they move, and do the numbers agree with what is known?"""
+"""Diagnostics of chains: whether they agree, whether they move, and whether results agree with known values."""
 
 import math
 from collections.abc import Sequence
@@ -38,11 +38,10 @@ def r_hat(series: ArrayLike | Sequence[np.ndarray]) -> float:
     """Rank-normalised split R-hat (Vehtari et al., arXiv:1903.08008, section 4); 1 when chains agree.
 
     series: (n_configs, n_chains) or a list of chains of equal lengths, finite, n_configs >= 4; ValueError otherwise.
-    Each chain is cut into halves (an odd
-    middle value is left out), and the larger of the R-hat of the values and of their distance from the median is
-    returned. nan for one chain and where all values are equal; inf where each half is frozen but not all at one value.
-    Above 1.01 the chains do not agree. Of more than two million values ranks are known to some parts in a million, and
-    R-hat to about 1e-9 (see `pooled`).
+    Each chain is cut into halves (of an odd number of values the middle one is left out), and the larger of the R-hat
+    of the values and of their distance from the median is returned. nan for one chain and where all values are equal;
+    inf where each half is frozen but not all at one value. Above 1.01 the chains do not agree. Beyond two million
+    values ranks are accurate to a few parts in a million, and R-hat to about 1e-9 (see `pooled`).
     """
     if isinstance(series, (list, LazyReplicas)) and len(series) > 1 and np.ndim(series[0]) == 1:
         return _r_hat_of_chains(series)
@@ -73,13 +72,13 @@ def _r_hat_of_chains(chains: Sequence[np.ndarray]) -> float:
 
 
 def _r_hat_of_many(every: Sequence[Array], pooled: Pooled, median: float) -> float:
-    """Of chains of an even number of values each."""
+    """R-hat of chains of an even number of values each."""
     folded = mapped(lambda chain: np.abs(chain - median), every)
     return float(np.fmax(_r_hat_of_halves(every, pooled), _r_hat_of_halves(folded, Pooled(folded))))
 
 
 def r_hat_and_crossings(chains: Sequence[np.ndarray]) -> tuple[float, int]:
-    """`r_hat` and `count_crossings` of chains of equal lengths; of many values in fewer passes over them."""
+    """`r_hat` and `count_crossings` of chains of equal lengths; if there are many values, in fewer passes over them."""
     sizes = sizes_of(chains)
     if sum(sizes) <= _MANY or min(sizes) < MIN_LENGTH or sizes[0] % 2 or len(set(sizes)) > 1 or len(sizes) == 1:
         return r_hat(chains) if len(sizes) > 1 else math.nan, count_crossings(chains)
@@ -106,7 +105,7 @@ def _r_hat_of_halves(chains: Sequence[Array], pooled: Pooled) -> float:
 
 
 def count_changes(charge: ArrayLike) -> int:
-    """How often the charge, rounded to an integer, differs from the one before, over all chains.
+    """The number of times that the charge, rounded to an integer, differs from the previous one, over all chains.
 
     charge: (n_configs, n_chains) or (n_configs,), finite. Fewer than MIN_CHANGES (20): frozen.
     """
@@ -117,7 +116,7 @@ def count_changes(charge: ArrayLike) -> int:
 
 
 def count_crossings(series: Series, odd: bool = False) -> int:
-    """How often chains passed from the low to the high end of a series or back: the alarm for a slow mode of any kind.
+    """The number of passages of chains from the low to the high end of a series or back: an alarm for slow modes.
 
     series: as for gamma_method, finite; ValueError otherwise.
     odd: the series changes its sign under a symmetry of the target (the magnetisation of a scalar field, a topological
@@ -141,7 +140,7 @@ def count_crossings(series: Series, odd: bool = False) -> int:
 
 
 def _crossings(replicas: Sequence[Array], bottom: float, top: float) -> int:
-    """Between the outer thirds of this range."""
+    """The number of crossings between the outer thirds of this range."""
     if bottom == top:
         return 0
     low, high = bottom + (top - bottom) / 3, top - (top - bottom) / 3
@@ -153,7 +152,7 @@ def _crossings(replicas: Sequence[Array], bottom: float, top: float) -> int:
 
 
 def _range_of(replicas: Sequence[Array], odd: bool) -> tuple[float, float]:
-    """From the low to the high end of what all chains take for values."""
+    """The low and the high end of the values of all chains, see `count_crossings`."""
     if sum(sizes_of(replicas)) > _MANY:
         pooled = Pooled(mapped(np.abs, replicas) if odd else replicas)
         bottom, top = pooled.quantiles(_EDGES)
@@ -232,7 +231,7 @@ def _plain_r_hat(z: Array) -> float:
 
 
 def _r_hat_of_moments(n: int, means: Array, variances: Array, lowest: Array, highest: Array) -> float:
-    """Of m columns of n scores, each (m,)."""
+    """R-hat from the moments, each (m,), of m columns of n scores."""
     # Rounding alone: equal values have equal scores.
     if (lowest == highest).all():
         return math.nan if (lowest == lowest[0]).all() else math.inf

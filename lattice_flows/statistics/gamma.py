@@ -4,9 +4,10 @@ Conventions: tau_int = 1/2 + sum_{t>=1} rho(t), in units of stored configuration
 error, tau_int and window are those of pyerrors' Obs.gamma_method(S=s_tau) on the same replicas, and of
 Obs.gamma_method(tau_exp=tau_exp, N_sigma=n_sigma) with tau_exp.
 
-As there, fluctuations are taken about each replica's own mean, so the error knows the spread within chains alone. It
+As there, fluctuations are taken about each replica's own mean, so the error reflects only the spread within chains. It
 is too small where chains disagree (r_hat well above 1) and, by a fraction of about window / n_configs, for many short
-chains: with tau_int = 4.5 the true deviation of 20 chains of 100 configurations is 1.23 of it, of 20 of 1000 1.03.
+chains: with tau_int = 4.5 the true deviation of 20 chains of 100 configurations is 1.23 times the error, and that of 20
+chains of 1000 is 1.03 times.
 """
 
 import math
@@ -57,7 +58,7 @@ def gamma_method(series: Series, s_tau: float = 1.5, tau_exp: float | None = Non
         where rho is below n_sigma of its errors, and tau_exp rho(window + 1) stands for the tail beyond: a safer error
         for series whose own autocorrelation function does not show that mode (arXiv:1009.5228). All lags are computed.
 
-    A frozen series says nothing on its error, and its tau_int and n_eff are nan: flag it. Its error is 0 if all
+    A frozen series says nothing about its error, and its tau_int and n_eff are nan: flag it. Its error is 0 if all
     replicas hold the same value, and otherwise comes from the spread of the replicas. Round a topological charge first:
     its rounding noise about zero would pass for a fluctuation.
 
@@ -95,7 +96,7 @@ def autocorrelation(
 def estimate_mean(replicas: Sequence[Array], scale: float, rule: WindowRule, value: float | None = None) -> Estimate:
     """The Gamma method for the mean of all values; fluctuations of the size of `scale` times rounding count as none.
 
-    value: what to give out as the mean, where it is known already.
+    value: the mean to return, if it is known already.
     """
     value = pooled_mean(replicas) if value is None else value
     n_total = sum(sizes_of(replicas))

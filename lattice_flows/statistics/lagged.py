@@ -17,8 +17,8 @@ Powers = dict[tuple[int, int], Array]  # squares of real, imaginary, ... by (len
 def lagged_products(replicas: Sequence[Array], n_lags: int) -> Array:
     """sum_i x_i x_{i+t} for t = 0 .. n_lags - 1, over all replicas; x (n,) counts as zero beyond its end.
 
-    Long series are cut into segments that fit the cache. What a segment, padded with zeros, has in itself is the
-    inverse transform of |X|^2, and spectra add up before it: one inverse transform for all segments and replicas of
+    Long series are cut into segments that fit the cache. The products within a segment, padded with zeros, are the
+    inverse transform of |X|^2, and spectra are summed first: one inverse transform serves all segments and replicas of
     one length. Products across the cuts come from the n_lags values on either side of each. Replicas that are shorter
     than a segment are transformed several at a time where they are equally long.
     """
@@ -41,7 +41,7 @@ def lagged_products(replicas: Sequence[Array], n_lags: int) -> Array:
 
 
 class _Sums:
-    """Of the segments of some replicas: the spectra, and the products across their cuts."""
+    """Sums over the segments of some replicas: the spectra, and the products across their cuts."""
 
     def __init__(self, n_lags: int) -> None:
         self._n_lags = n_lags
@@ -71,7 +71,7 @@ class _Sums:
         self.across[:lags] += _products_across(values, np.arange(size, values.size, size), lags)
 
     def _add_squares(self, rows: Array, length: int, lags: int) -> None:
-        """Squares of real and imaginary parts, in turns, of the padded transforms of rows, summed over them."""
+        """Add the squares of real and imaginary parts, alternating, of the padded transforms, summed over the rows."""
         if not rows.any():
             return
         parts = scipy.fft.rfft(rows, length).view(np.float64)  # (row, length + 2)
@@ -79,7 +79,7 @@ class _Sums:
 
 
 def _transform_length(n: int, lags: int) -> int:
-    """Of the segments of a replica of n values; n + lags, or a little more, where one segment holds it all."""
+    """The transform length for the segments of n values: n + lags, or a little more, if one segment holds all."""
     length = max(_SEGMENT, 1 << (8 * lags).bit_length())
     return length if length - lags < n else int(scipy.fft.next_fast_len(n + lags, real=True))
 

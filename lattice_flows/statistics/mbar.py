@@ -34,7 +34,7 @@ def mbar(reduced_potentials: ArrayLike, n_samples: ArrayLike, start: ArrayLike |
     """Free energies and weights of samples from K windows, solved by pymbar (arXiv:0801.1426, eq. 11).
 
     reduced_potentials: (K, N), the bias V_k(x_n) of every sample in every window, finite; the order of samples is free.
-    n_samples: (K,), how many samples come from each window, N in all; a window without samples gets its f_k too.
+    n_samples: (K,), the number of samples from each window, N in all; a window without samples gets its f_k too.
     start: (K,), free energies to start from.
 
     log_w_n = -log sum_k n_k exp(f_k - V_k(x_n)). Raises ValueError if shapes do not fit, and RuntimeError if the
@@ -68,9 +68,9 @@ class JoinedWindows:
     windows: for each chain the window 0 .. K - 1 that it was sampled in; a window may have several chains or none.
     n_blocks: every chain is cut into so many consecutive blocks, which must be longer than the autocorrelation.
 
-    Errors are those of the block jackknife: block b of all chains is left out at a time, MBAR is solved anew from the
-    full solution, and error^2 = (n_blocks - 1)/n_blocks sum_b (theta_b - mean)^2. They know the autocorrelation and the
-    uncertainty of the free energies. A pull is distributed as Student's t with n_blocks - 1 degrees of freedom.
+    Errors are those of the block jackknife: block b of all chains is left out at a time, MBAR is solved again from
+    the full solution, and error^2 = (n_blocks - 1)/n_blocks sum_b (theta_b - mean)^2. They know the autocorrelation and
+    the uncertainty of the free energies. A pull is distributed as Student's t with n_blocks - 1 degrees of freedom.
     Memory: n_blocks doubles for each configuration.
 
     Raises ValueError for shapes that do not fit, windows out of range or chains shorter than n_blocks, and what mbar
@@ -109,7 +109,7 @@ class JoinedWindows:
         tau_int: tau_int and tau_int_error are nan, window is 0.
 
         Raises ValueError if series do not fit the chains, hold values that are not finite, or if the function is not
-        finite at the means, whole or less a block.
+        finite at the means, with all blocks or with one left out.
         """
         several = [as_replicas(one) for one in series]
         require_equal_lengths([[np.empty(n) for n in self._lengths], *several])
@@ -138,11 +138,11 @@ class JoinedWindows:
 
 
 def _require_solved(weights: Array, counts: np.ndarray) -> None:
-    """weights (K, N) of all samples for each window, which sum to 1.
+    """Raise RuntimeError unless MBAR is solved, with weights (K, N) that sum to 1 in each window, and windows overlap.
 
-    n_k weights_k weights_l summed over samples is a stochastic matrix of overlaps; windows in two groups that share
-    nothing give it a second eigenvalue 1, and their free energies are then not determined. A gap below 1 / N is less
-    than one shared sample.
+    n_k weights_k weights_l summed over samples is a stochastic matrix of overlaps; two groups of windows that share
+    nothing give it a second eigenvalue 1, and their free energies are then undetermined. A gap below 1 / N is less than
+    one shared sample.
     """
     if not (np.abs(weights.sum(axis=1) - 1) < _UNSOLVED).all():
         raise RuntimeError("the equations of MBAR were not solved")

@@ -1,9 +1,9 @@
 """Ranks and quantiles of all values of many chains together, without sorting them or holding them twice.
 
 The values are counted in half a million equal bins between the lowest and the highest. A quantile is found exactly,
-among the values of one bin. A rank is the mean rank of its bin, so wrong by at most half of what the bin holds: a few
-parts in a million of all, at random in its sign. Where values crowd together so that this is not so small, `is_fine`
-says no; equal values do no harm, for they share their mean rank anyway.
+among the values of one bin. A rank is the mean rank of its bin, so it is wrong by at most half the number of values in
+the bin: a few parts in a million of all, at random in its sign. Where values crowd together and this is not so small,
+`is_fine` is False; equal values do no harm, since they share their mean rank anyway.
 """
 
 import math
@@ -59,7 +59,7 @@ class Pooled:
         return places.astype(np.int64)
 
     def _only_equals(self) -> Array | None:
-        """The value in each bin, where all in a bin are equal; None where they are not."""
+        """The value in each bin if every bin holds only equal values, else None."""
         example = np.full(N_BINS, np.nan)
 
         def is_same(blocks: list[range]) -> bool:
@@ -76,7 +76,7 @@ class Pooled:
         return example if all(in_shares(is_same, self._replicas)) else None
 
     def quantiles(self, fractions: Sequence[float]) -> list[float]:
-        """Linear between the two nearest values, as np.quantile."""
+        """The quantiles of these fractions, linear between the two nearest values as in np.quantile."""
         places = [fraction * (self.size - 1) for fraction in fractions]
         numbers = sorted({n for place in places for n in (math.floor(place), math.ceil(place))})
         values = dict(zip(numbers, self._ordered(numbers)))
@@ -106,13 +106,13 @@ class Pooled:
         return [float(np.partition(np.concatenate(inside[int(b)]), rank)[rank]) for b, rank in zip(at, ranks)]
 
     def normal_scores(self) -> "NormalScores":
-        """Of every bin, at the mean rank of its values (arXiv:1903.08008, eq. 14)."""
+        """The normal score of every bin, at the mean rank of its values (arXiv:1903.08008, eq. 14)."""
         ranks = np.cumsum(self._counts) - 0.5 * (self._counts - 1)
         return NormalScores(self, ndtri((ranks - 0.375) / (self.size + 0.25)))
 
 
 class NormalScores:
-    """Values to normal scores, by the bins of a Pooled."""
+    """A function from values to normal scores, by the bins of a Pooled."""
 
     def __init__(self, pooled: Pooled, table: Array) -> None:
         self._pooled, self._table = pooled, table

@@ -43,7 +43,7 @@ def derived(
     function: takes the means as floats and returns a float.
     series: one per argument, of equal shapes, as for gamma_method.
     gradient: takes the means, returns df/d<a>, df/d<b>, ...; if absent, differences on the scale of the errors, or
-        closer where the function ends nearby.
+        smaller ones near the edge of the function's domain.
     s_tau, tau_exp, n_sigma: as for gamma_method.
 
     Raises what gamma_method raises, and ValueError if series differ in shape or function or gradient are not finite at
@@ -119,7 +119,7 @@ def reweighted(
 ) -> Estimate:
     """<w O> / <w> along weighted chains: the series of O, and the log weights of the same configurations.
 
-    `derived_reweighted` with the identity, which tells what n_eff and tau_int are and what is raised.
+    The same as `derived_reweighted` with the identity; see there for n_eff and tau_int and what is raised.
     """
     return derived_reweighted(
         lambda mean: mean,
@@ -135,9 +135,9 @@ def reweighted(
 def jackknife_over_chains(function: Function, log_w: Series, *series: Series) -> float:
     """The error of function(<w a>/<w>, <w b>/<w>, ...) from leaving out one chain at a time.
 
-    The arguments are those of derived_reweighted, of two chains or more. It takes nothing but the independence of the
-    chains: with few of them it is not well known, by 1 / sqrt(2 (n_chains - 1)) of itself. nan where the function is
-    not defined without one of them. Raises ValueError if shapes do not fit, and for a single chain.
+    The arguments are those of derived_reweighted, of two chains or more. It assumes only that the chains are
+    independent; with few of them it is not well known: its own relative error is 1 / sqrt(2 (n_chains - 1)). nan where
+    the function is not defined without one of them. Raises ValueError if shapes do not fit, and for a single chain.
     """
     several, weights = _measured_together(series), unit_weights(log_w)
     require_equal_lengths([weights, *several])
@@ -151,11 +151,11 @@ def jackknife_over_chains(function: Function, log_w: Series, *series: Series) ->
 
 
 def slopes_by_differences(function: Function, means: Sequence[float], errors: Sequence[float]) -> list[float]:
-    """df/d<a>, df/d<b>, ... at the means by five-point differences on a tenth of each error: there a function must be
-    smooth for linear propagation to hold, and rounding is no concern.
+    """df/d<a>, df/d<b>, ... at the means by five-point differences on a tenth of each error: on that scale a function
+    must be smooth for linear propagation to hold, and rounding is no concern.
 
     Near the edge of its domain, as of sqrt(a/b - 1), it may end within that step or bend. So smaller steps are tried
-    too, and that step counts which agrees best with the next one. nan if no two steps give a number.
+    too, and the step that agrees best with the next one is used. nan if no two steps give a number.
     """
     slopes = []
     for i, error in enumerate(errors):
@@ -178,7 +178,7 @@ class _Linearised(NamedTuple):
 def _linearised(
     function: Function, gradient: Gradient | None, several: list[Sequence[Array]], weights: Sequence[Array]
 ) -> _Linearised:
-    """Weights have the mean 1."""
+    """The function linearised at the means; the weights have the mean 1."""
     means = [pooled_mean(mapped(lambda values, w: w * values, replicas, weights)) for replicas in several]
     with np.errstate(all="ignore"):
         value = float(function(*means))
@@ -191,7 +191,7 @@ def _linearised(
         raise ValueError(f"the function or its gradient is not finite at the means {means}")
 
     def fluctuation(*parts: Array) -> Array:
-        """Of one replica, of which these are the parts of all series."""
+        """The fluctuation of one replica, from its part of every series."""
         return np.sum([slope * (part - mean) for slope, mean, part in zip(slopes, means, parts)], axis=0)
 
     scale = sum(abs(slope) * largest(replicas) for slope, replicas in zip(slopes, several))
@@ -236,7 +236,7 @@ def _five_point(along: Callable[[float], float], step: float) -> float:
 
 
 def _or_nan(function: Function, *arguments: float) -> float:
-    """nan where a function is not defined, whether it says so by nan, by a warning of numpy or by an exception."""
+    """The function's value, or nan if it is undefined, whether shown by nan, a warning of numpy or an exception."""
     try:
         with np.errstate(all="ignore"):
             return float(function(*arguments))

@@ -1,8 +1,8 @@
 """Monte Carlo series as replicas.
 
 A replica is one Markov chain. An array (config, chain) holds one replica per column; a list holds replicas of any
-lengths. What follows from replicas value by value is computed when it is asked for (`LazyReplicas`), so that a thousand
-chains of which one series fits into memory can be analysed; of some replicas at once where they are equally long.
+lengths. What follows from replicas value by value is computed on demand (`LazyReplicas`), for several equally long
+replicas at once, so that a thousand chains of which one series fits into memory can be analysed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +18,9 @@ MIN_LENGTH = 4
 
 
 class LazyReplicas(Sequence[Array]):
-    """Replicas of these lengths, of which compute(k) is number k: no more than a few of them are in memory.
+    """Replicas of these lengths, number k being compute(k): no more than a few of them are in memory.
 
-    rows: of a range of equally long replicas all at once, (m, n); absent, they are computed one by one. Threads may
+    rows: computes a range of equally long replicas at once, (m, n); absent, they are computed one by one. Threads may
         call compute and rows at the same time.
     """
 
@@ -67,7 +67,7 @@ def rows_of(replicas: Sequence[np.ndarray], numbers: range) -> np.ndarray:
 
 
 def _stacked(replicas: Sequence[np.ndarray]) -> np.ndarray:
-    """Without a copy where they lie one behind the other in one piece of memory, or hold one number each."""
+    """The replicas as rows, without a copy if they are contiguous in memory or hold one number each."""
     first, whole = replicas[0], replicas[0].base
     if len(replicas) == 1:
         return first[None]
@@ -90,7 +90,7 @@ def _address(values: np.ndarray) -> int:
 def mapped(function: Callable[..., Any], *several: Sequence[np.ndarray]) -> LazyReplicas:
     """function(a, b, ...) of the replicas a of the first series, b of the second, ..., of equal lengths.
 
-    It gives one value for each value of a replica, and takes single replicas (n,) and rows of them (m, n) alike.
+    It returns one value for each value of a replica, and takes single replicas (n,) and rows of them (m, n) alike.
     """
     return LazyReplicas(
         sizes_of(several[0]),
@@ -122,7 +122,10 @@ def split_replicas(series: Series) -> Sequence[Array]:
 
 
 def as_replicas(series: Series) -> Sequence[Array]:
-    """As split_replicas, and raises ValueError if a value is infinite or not a number (of lazy ones when it is met)."""
+    """The same as split_replicas, with a check (of lazy replicas as they are computed) that every value is finite.
+
+    Raises ValueError for a value that is infinite or not a number.
+    """
     replicas = split_replicas(series)
     if isinstance(replicas, LazyReplicas):
         return mapped(_finite, replicas)

@@ -1,7 +1,7 @@
-"""Which topological sectors an ensemble knows, and sums over them.
+"""The topological sectors that an ensemble knows, and sums over them.
 
-The charge is rounded to an integer here. A sector that were shown because it happens to hold many configurations would
-be shown with a probability that is too high, so the sectors are chosen by what is expected in them.
+The charge is rounded to an integer here. A sector shown because it happens to hold many configurations would be shown
+with too high a probability, so the sectors are chosen by what is expected in them.
 """
 
 import math
@@ -24,7 +24,7 @@ _FEWEST_SEEN = MIN_CHANGES // 2  # entries: where 20 and more were expected, few
 
 
 def gaussian_distribution(charge_squared: float, q_max: int) -> Array:
-    """P(Q) ~ exp(-Q^2 / (2 <Q^2>)) on the integers, for Q = -q_max ... q_max; all at zero where <Q^2> is."""
+    """P(Q) ~ exp(-Q^2 / (2 <Q^2>)) on the integers, for Q = -q_max ... q_max; all of it at Q = 0 if <Q^2> is 0."""
     q = np.arange(-q_max, q_max + 1)
     if charge_squared <= 0.0:
         return (q == 0).astype(np.float64)
@@ -36,10 +36,10 @@ def gaussian_distribution(charge_squared: float, q_max: int) -> Array:
 def known_sectors(
     charges: Charges, weights: Sequence[Array], fewest: float, distribution: Distribution | None
 ) -> list[int]:
-    """The charges whose probability can be told; see sector_probabilities. Weights have the mean 1.
+    """The charges whose probability can be estimated; see sector_probabilities. Weights have the mean 1.
 
-    Of the weights, what they are within a sector is taken from the ensemble, and from Q and -Q together: how many
-    configurations, or effective ones, make up one unit of weight. It does not tell how often the sector was seen.
+    The weights within a sector are taken from the ensemble, from Q and -Q together: they tell how many configurations,
+    or effective ones, make up one unit of weight, but not how often the sector was seen.
     """
     q_max = max(int(np.abs(c).max()) for c in charges)
     n_configs = sum(c.size for c in charges)
@@ -60,7 +60,7 @@ def frequent_sectors(charges: Charges, weights: Sequence[Array], fewest: float) 
 
 
 def n_entries(charges: Charges, q: int) -> int:
-    """How often a chain came to this charge from another."""
+    """The number of times that a chain came to this charge from another."""
     return sum(int(np.count_nonzero((c[1:] == q) & (c[:-1] != q))) for c in charges)
 
 
@@ -73,7 +73,7 @@ def integer_charges(charge: Series) -> Charges:
 
 
 def charges_and_weights(charge: Series, log_w: Series | None) -> tuple[Charges, Sequence[Array]]:
-    """Weights of the mean 1, which take no memory where all are equal."""
+    """The charges, and weights of mean 1, which take no memory if all are equal."""
     charges = integer_charges(charge)
     if log_w is None:
         return charges, [np.broadcast_to(1.0, c.size) for c in charges]
@@ -83,13 +83,13 @@ def charges_and_weights(charge: Series, log_w: Series | None) -> tuple[Charges, 
 
 
 def require_same_configurations(charges: Charges, values: Sequence[Array]) -> None:
-    """Raises ValueError where their shapes differ."""
+    """Raise ValueError if the shapes differ."""
     if [c.size for c in charges] != sizes_of(values):
-        raise ValueError("the charge and what goes with it are measured on the same configurations")
+        raise ValueError("the charge, log_w and series must be given for the same configurations")
 
 
 def charge_range(charges: Charges) -> tuple[int, int]:
-    """The lowest and the highest."""
+    """The lowest and the highest charge."""
     return min(int(c.min()) for c in charges), max(int(c.max()) for c in charges)
 
 
@@ -119,7 +119,7 @@ def _both_signs(charges: Charges, weights: Sequence[Array], q_max: int) -> Array
 def _share_from_within(sums: Array) -> Array:
     """P(Q) that a Gaussian gives to Q = 0 ... q_max, of the width of the smaller charges alone for |Q| > 1.
 
-    sums: the weight of Q and -Q together. That of |Q| itself has no part, or it would vouch for itself.
+    sums: the weight of Q and -Q together. That of |Q| itself is left out, or it would vouch for itself.
     """
     squares = np.arange(sums.size) ** 2.0
     share = gaussian_distribution(float(squares @ sums / sums.sum()), sums.size - 1)[sums.size - 1 :]
@@ -131,7 +131,7 @@ def _share_from_within(sums: Array) -> Array:
 
 
 def _gaussian_base(mean_square: float, k: int) -> float:
-    """x in [0, 1] for which P(Q) ~ x^(Q^2) on |Q| < k has this <Q^2>; 1 where it is that of equal P(Q), or above."""
+    """x in [0, 1] for which P(Q) ~ x^(Q^2) on |Q| < k has this <Q^2>; 1 if it is that of equal P(Q) or more."""
     squares = np.arange(k) ** 2.0
 
     def excess(x: float) -> float:

@@ -1,7 +1,7 @@
 """Work on replicas by several threads, whose results do not depend on the number of threads.
 
-Blocks are equally long replicas that lie next to each other. A share is some
-blocks in a row; how replicas are dealt to blocks and blocks to shares follows from their lengths alone.
+Blocks are equally long replicas that lie next to each other. A share is a run of consecutive blocks. The division into
+blocks and shares depends on the lengths of the replicas alone.
 """
 
 import contextvars
@@ -53,7 +53,7 @@ def in_shares(function: Callable[[list[range]], T], replicas: Sequence[np.ndarra
 
 
 def of_replicas(function: Callable[[Array], Array], replicas: Sequence[Array]) -> Array:
-    """What the function says of each replica, (n_replicas, ...): it takes rows (m, n) of some and returns (m, ...)."""
+    """The function's values for all replicas, (n_replicas, ...): it takes rows (m, n) of some and returns (m, ...)."""
 
     def of_share(blocks: list[range]) -> Array:
         return np.concatenate([function(rows_of(replicas, block)) for block in blocks])

@@ -1,4 +1,4 @@
-"""How many configurations to throw away at the start of a Markov chain."""
+"""The number of configurations to discard at the start of a Markov chain."""
 
 import math
 from collections.abc import Sequence
@@ -15,25 +15,25 @@ _CLEAR = 3.0  # errors between what is dropped and what is left
 def find_thermalisation(series: Sequence[Series]) -> int:
     """The number of configurations to drop from the head of every chain.
 
-    For each series the cut that leaves most independent configurations, n_eff = N / (2 tau_int): a chain that still
-    drifts to equilibrium has a large tau_int, and one that is cut too much a small N (J. D. Chodera, J. Chem. Theory
-    Comput. 12 (2016) 1799, doi:10.1021/acs.jctc.5b00784). Cuts are 0 and half the shortest chain divided by powers of
-    1.5, up to most_dropped. The answer is the largest over the series.
+    For each series it is the cut that leaves the most independent configurations, n_eff = N / (2 tau_int): a chain that
+    still drifts to equilibrium has a large tau_int, and one that is cut too much a small N (J. D. Chodera, J. Chem.
+    Theory Comput. 12 (2016) 1799, doi:10.1021/acs.jctc.5b00784). Cuts are 0 and half the shortest chain divided by
+    powers of 1.5, up to most_dropped. The result is the largest over the series.
 
     A drift that all chains share grows as the square root of their number in units of the error, while the noise of
-    each hides it. So the average over the chains is looked at too: its cut counts where it is larger and the mean of
-    what it drops besides stands three errors off the rest. The cut weighs variance against bias, and still leaves a
-    bias of the order of the error in the mean: half of it to all of it where 32 chains of 500 configurations, with
-    tau_int of 5 to 20, start 5 standard deviations away. Where that matters, drop twice as many.
+    each hides it. So the average over the chains is examined too: its cut counts if it is larger and the mean of what
+    it drops in addition is three errors off the rest. The cut weighs variance against bias, and still leaves a bias of
+    the order of the error in the mean: half of it to all of it where 32 chains of 500 configurations, with tau_int of 5
+    to 20, start 5 standard deviations away. Where that matters, drop twice as many.
 
     series: several observables on the same configurations, each as for gamma_method. One that never moves says
-        nothing: where none does, the answer is 0. A series that drifts to its very end is cut to about half, near
-        most_dropped, which tells nothing but that it is too short.
+        nothing: if none does, the result is 0. A series that drifts to its very end is cut to about half, near
+        most_dropped, which only shows that it is too short.
 
     Raises ValueError without a series, for values that are not finite, and for series that differ in shape.
     """
     if not series:
-        raise ValueError("thermalisation is found from at least one series")
+        raise ValueError("find_thermalisation needs at least one series")
     several = [as_replicas(one) for one in series]
     require_equal_lengths(several)
     cuts = _cuts(min(replica.size for replica in several[0]))
@@ -43,7 +43,7 @@ def find_thermalisation(series: Sequence[Series]) -> int:
 def most_dropped(n_configs: int) -> int:
     """The largest cut that find_thermalisation tries, of chains of which the shortest has n_configs configurations.
 
-    An answer of more than half of it says that the chains still drift, and are too short.
+    A result of more than half of it means that the chains still drift and are too short.
     """
     return max(0, min(n_configs // 2, n_configs - MIN_LENGTH))
 
@@ -59,7 +59,7 @@ def _cuts(shortest: int) -> list[int]:
 
 
 def _best_cut(replicas: Sequence[Array], cuts: list[int]) -> int:
-    """The cut that leaves most independent configurations; 0 for a frozen series."""
+    """The cut that leaves the most independent configurations; 0 for a frozen series."""
     left = [gamma_method([replica[cut:] for replica in replicas]).n_eff for cut in cuts]
     return cuts[int(np.argmax(np.nan_to_num(left, nan=0.0)))]
 

@@ -1,7 +1,7 @@
-"""Topological sectors of a Markov chain: how often it changes them, what each of them says, and what theta does.
+"""Topological sectors of a Markov chain: how often it changes them, means within them, and the theta dependence.
 
 The charge is rounded to an integer here. Errors are those of the Gamma method on linearised fluctuations, as in
-propagation.py; log_w, where given, weighs the configurations and is shaped as the charge is. Every function raises
+propagation.py; log_w, if given, weights the configurations and is shaped like the charge. Every function raises
 ValueError for values that are not finite, for shapes that do not fit and for chains of fewer than 4 configurations.
 """
 
@@ -40,7 +40,7 @@ _RESOLVED = 3.0  # errors
 
 
 class FixedCharge(NamedTuple):
-    """The fit <O>_Q = value + slope (Q^2 - <Q^2>) to sector means, and how well it describes them."""
+    """The fit <O>_Q = value + slope (Q^2 - <Q^2>) to sector means, and its chi^2."""
 
     value: float
     error: float
@@ -51,7 +51,7 @@ class FixedCharge(NamedTuple):
 
 
 class SectorWeight(NamedTuple):
-    """What a weighted ensemble says of one charge: its share of all weight and the ESS of the weights within."""
+    """The share of one charge in all the weight of an ensemble, and the ESS of the weights within it."""
 
     charge: int
     n_configs: int
@@ -62,7 +62,7 @@ class SectorWeight(NamedTuple):
 def tunnelling_rate(charge: Series) -> Estimate:
     """Changes of the charge per configuration: the mean of [Q_t != Q_(t-1)] along chains of at least 5 configurations.
 
-    charge: as for gamma_method. Without a change value and error are zero and tau_int is nan.
+    charge: as for gamma_method. Without a change, value and error are zero and tau_int is nan.
     """
     charges = integer_charges(charge)
     steps = LazyReplicas([c.size - 1 for c in charges], lambda k: (np.diff(charges[k]) != 0).astype(np.float64))
@@ -81,10 +81,11 @@ def sector_probabilities(
         ExactU1.charge_distribution; absent, that of |Q| > 1 is expected from the charges smaller than |Q| by the
         Gaussian of their width.
 
-    It chooses the charges, Q and -Q alike: those in which it expects at least `fewest` configurations, or effective
-    ones (sum w)^2 / sum w^2, and MIN_CHANGES (20) entries from other sectors, if each were left as often as smaller
-    charges are. A choice by what was found would show those rare sectors alone that were found too often. Half as many
-    entries must have been found all the same. A frozen ensemble has none, so nothing is said on its probabilities.
+    This distribution chooses the charges, Q and -Q alike: those in which it expects at least `fewest` configurations,
+    or effective ones (sum w)^2 / sum w^2, and MIN_CHANGES (20) entries from other sectors, if each were left as often
+    as smaller charges are. A choice by what was found would show only those rare sectors that were found too often.
+    Nevertheless, half as many entries must have been found. A frozen ensemble has none, so no probabilities are
+    returned for it.
     """
     charges, weights = charges_and_weights(charge, log_w)
     first, last = charge_range(charges)
@@ -99,8 +100,8 @@ def sector_means(
 
     series: O on the configurations of the charge. n_eff = variance of O in the sector / error^2.
 
-    A chain that never leaves its sector knows <O>_Q as well as others do, so that entries do not count here, and how
-    often a sector was found does not shift the mean of O in it.
+    A chain that never leaves its sector knows <O>_Q as well as others do, so entries do not matter here, and how often
+    a sector was found does not shift the mean of O in it.
     """
     charges, weights = charges_and_weights(charge, log_w)
     values = as_replicas(series)
@@ -164,7 +165,7 @@ def theta_dependence(charge: Series, theta: ArrayLike, log_w: Series | None = No
     theta: (n,) angles in radians.
 
     The value falls like exp(-theta^2 <Q^2> / 2) while the error stays about sqrt(tau_int / N): the sign problem.
-    `is_resolved` tells where it has won.
+    `is_resolved` tells whether the value can still be distinguished from zero.
     """
     charges, weights = charges_and_weights(charge, log_w)
     first, last = charge_range(charges)
@@ -173,15 +174,15 @@ def theta_dependence(charge: Series, theta: ArrayLike, log_w: Series | None = No
 
 
 def is_resolved(estimate: Estimate) -> bool:
-    """Whether a positive mean such as <exp(i theta Q)> stands three errors above zero."""
+    """Whether a positive mean such as <exp(i theta Q)> lies more than three errors above zero."""
     return estimate.value > _RESOLVED * estimate.error
 
 
 def sector_weights(charge: Series, log_w: Series) -> list[SectorWeight]:
-    """Of every charge seen with some weight: its share of the weight, sum_Q w / sum w, and its ESS within.
+    """For every charge seen with some weight: its share of the weight, sum_Q w / sum w, and the ESS within it.
 
     ESS = (sum_Q w)^2 / (n_Q sum_Q w^2), in (0, 1]. A flow that covers a sector badly has a small ESS in it; one that
-    covers it too rarely has much larger weights there, which its ESS within does not tell but that of all does.
+    covers it too rarely has much larger weights there, which show in the ESS of all weights but not in that within it.
     """
     charges, weights = charges_and_weights(charge, log_w)
     first, counts, sums, squares = sums_by_charge(charges, weights)
@@ -200,8 +201,8 @@ def forward_ess(log_w: Series) -> Estimate:
     log_w: -S - log q up to a constant, of an ensemble x ~ p that the flow had no part in, as for gamma_method. With
     <h>_q = <h/w>_p / <1/w>_p, the ESS <w>_q^2 / <w^2>_q of the flow's own samples becomes 1 / (<w>_p <1/w>_p). Where q
     misses a part of the target, its own samples never show it and their ESS stays large; those of the target fall
-    there, with a w as large as q is small, and this one collapses. Much below the ESS of the flow's samples it says
-    that a mode is missing; its error is then of little worth.
+    there, with a w as large as q is small, and this one collapses. A value far below the ESS of the flow's samples
+    means that a mode is missing; its error is then unreliable.
     """
     log_weights = as_replicas(log_w)
     top, bottom = max(float(x.max()) for x in log_weights), min(float(x.min()) for x in log_weights)
@@ -274,7 +275,7 @@ def _means_in(
 
 
 def _within(q: int, mean: float, factor: float, charges: NDArray[np.integer], w: Array, v: Array) -> Array:
-    """Of one replica, w (v - mean) factor in the sector, zero outside."""
+    """For one replica: w (v - mean) factor in the sector, zero outside."""
     g = v - mean
     g *= (charges == q) * factor
     g *= w

@@ -1,4 +1,4 @@
-"""How far the autocorrelation function is summed, and what that gives for tau_int.
+"""The window up to which the autocorrelation function is summed, and the tau_int that results.
 
 Two rules: the automatic window of U. Wolff (hep-lat/0306017, section 3.3), and the window with an exponential tail of
 Schaefer, Sommer and Virotta (arXiv:1009.5228), for series that couple to a slow mode which their own autocorrelation
@@ -74,7 +74,9 @@ def autocovariance(deltas: Sequence[Array], n_lags: int) -> Array:
 
 
 def rho_error(rho: Array, lag: int, n_total: int) -> float:
-    """hep-lat/0409106, eq. E.11: the sum over k of [rho(k+t) + rho(|k-t|) - 2 rho(k) rho(t)]^2 / N, over lags known."""
+    """The error of rho(t), hep-lat/0409106, eq. E.11; its square is the sum over all known lags k of
+    [rho(k+t) + rho(|k-t|) - 2 rho(k) rho(t)]^2 / N.
+    """
     n = rho.size
     mirrored = np.concatenate([rho[:0:-1], rho])  # rho(|k|), k = -(n - 1) .. n - 1
     behind = mirrored[n - lag : 2 * (n - lag) - 1]  # rho(|k - t|), k = 1 .. n - t - 1
@@ -89,7 +91,7 @@ def window_of(rho: Array, n_total: int, rule: WindowRule) -> int:
 
 
 def _automatic(gamma: Array, deltas: Sequence[Array], n_total: int, rule: WindowRule) -> IntegratedTime:
-    """From as few lags as the window needs, gamma(t) at the first of them."""
+    """tau_int from no more lags than the window needs; gamma(t) is given at the first of them."""
     while True:
         n_lags = gamma.size
         tau = _tau_profile(gamma / gamma[0])
@@ -102,8 +104,8 @@ def _automatic(gamma: Array, deltas: Sequence[Array], n_total: int, rule: Window
 
 
 def _with_tail(gamma: Array, deltas: Sequence[Array], n_total: int, rule: WindowRule) -> IntegratedTime:
-    """All that lies beyond the window W is taken as tau_exp |rho(W+1)|, an upper bound if tau_exp is one
-    (arXiv:1009.5228). The error of tau_exp itself is left out. All lags are needed: they enter the errors of rho.
+    """tau_int in which all that lies beyond the window W is taken as tau_exp |rho(W+1)|, an upper bound if tau_exp is
+    one (arXiv:1009.5228). The error of tau_exp itself is left out. All lags are needed: they enter the errors of rho.
     """
     assert rule.tau_exp is not None
     rho = gamma / gamma[0]
