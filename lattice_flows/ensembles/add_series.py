@@ -1,4 +1,4 @@
-"""More series for an ensemble that is finished: its file, written again with them."""
+"""Adding series to a finished ensemble: its file is rewritten with them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,9 +22,9 @@ from lattice_flows.ensembles.writer import clean
 def add_series(
     path: Path, series: Mapping[str, np.ndarray], every: Mapping[str, int], header: Mapping[str, Any]
 ) -> None:
-    """See `Ensemble.add_series`."""
+    """Rewrite a finished ensemble with more series, see `Ensemble.add_series`."""
     if not exists(path):
-        raise EnsembleError(f"{path}: no such ensemble, neither this file nor segments")
+        raise EnsembleError(f"{path}: no such ensemble: there is neither this file nor segments")
     lock = WriterLock(path)
     try:
         parts = find_parts(path)
@@ -54,7 +54,7 @@ def _table(path: Path, parts: Parts, name: str, values: np.ndarray, every: int) 
     values = np.asarray(values)
     dtype = stored_dtype(name, values)
     if name in parts.names("series"):
-        raise EnsembleError(f"{path}: has a series {name!r}, and nothing is overwritten; give the new one another name")
+        raise EnsembleError(f"{path}: already has a series {name!r}; give the new one another name")
     if not (isinstance(every, int) and every >= 1):
         raise EnsembleError(f"{path}: series {name} comes every {every!r} configurations; give a positive integer")
     shape = (len(multiples(0, parts.n_configs, every)), len(parts.first.design.chains))

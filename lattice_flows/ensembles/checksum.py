@@ -2,12 +2,12 @@
 attributes, both in a defined order.
 
 Objects come in the order of their sorted names, a group before its members. Each is one line of JSON, [kind, path,
-type, shape], then (datasets) the bytes in C order and little endian, then one line [path, name, type, shape, value]
-for each attribute in sorted order. Text stands as it is, numbers as the hexadecimal of their bytes, object references
+type, shape], then (datasets) the bytes in C order and little endian, then one line [path, name, type, shape, value] for
+each attribute in sorted order. Text is included as it is, numbers as the hexadecimal of their bytes, object references
 as the paths they point to.
 
-Datasets carry a fletcher32 of HDF5 besides, which whoever reads them checks. Attributes have nothing like it: texts lie
-in the global heap, which HDF5 does not checksum. So every opening checks header_sha256, over the lines of the root
+Datasets also carry HDF5's fletcher32, which is checked on every read. Attributes have nothing like it: texts are in the
+global heap, for which HDF5 keeps no checksum. So every opening checks header_sha256, over the lines of the root
 attributes alone.
 """
 
@@ -83,7 +83,7 @@ def _add_object(digest: Any, path: str, item: h5py.Group | h5py.Dataset, known: 
     elif isinstance(item, h5py.Group):
         _add_line(digest, "group", path, None, None)
     else:
-        raise EnsembleError(f"{item.file.filename}: {path} is neither group nor dataset")
+        raise EnsembleError(f"{item.file.filename}: {path} is neither a group nor a dataset")
     attributes = item.attrs
     for name in sorted(attributes):
         if (path, name) != ("/", "sha256"):
@@ -92,7 +92,7 @@ def _add_object(digest: Any, path: str, item: h5py.Group | h5py.Dataset, known: 
 
 def _add_dataset(digest: Any, path: str, dataset: h5py.Dataset, known: Sequence[np.ndarray] | None) -> None:
     if dataset.dtype.kind not in "biuf":
-        raise EnsembleError(f"{dataset.file.filename}: {path} holds {dataset.dtype}, an ensemble only numbers")
+        raise EnsembleError(f"{dataset.file.filename}: {path} holds {dataset.dtype}; an ensemble holds only numbers")
     _add_line(digest, "dataset", path, _type(dataset.dtype), dataset.shape)
     stored = (np.asarray(dataset[piece]) for piece in pieces(dataset.shape, dataset.dtype.itemsize, dataset.chunks))
     for values in stored if known is None else known:
@@ -124,7 +124,7 @@ def _plain_value(path: str, name: str, value: Any) -> tuple[str, tuple[int, ...]
 def _name(item: h5py.Group | h5py.Dataset, reference: h5py.Reference) -> str:
     name = h5py.h5r.get_name(reference, item.id)
     if name is None:
-        raise EnsembleError(f"{item.file.filename}: {item.name} refers to an object that is not there")
+        raise EnsembleError(f"{item.file.filename}: {item.name} refers to an object that does not exist")
     return name.decode()
 
 

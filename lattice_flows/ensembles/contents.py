@@ -1,4 +1,4 @@
-"""Writes what a file holds: axes, tables, state, attributes, checksum; the same for segments and joined files."""
+"""The contents of a file and how they are written: axes, tables, state, attributes, checksum; alike in all files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def state_arrays(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
             check_name(part, f"state {name!r}")
             if part.startswith("length_"):
                 raise EnsembleError(
-                    f"state {name!r}: names that begin with length_ are those of the axes; choose another"
+                    f"state {name!r}: names that begin with length_ are reserved for the axes; choose another"
                 )
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
@@ -98,7 +98,7 @@ def _write_table(file: h5py.File, table: Table) -> Iterator[None]:
             dataset[start : start + len(rows)] = rows
         start += len(rows)
         yield
-    assert start == table.shape[0], f"{table.path}: {start} rows came, {table.shape[0]} were announced"
+    assert start == table.shape[0], f"{table.path}: got {start} rows, but {table.shape[0]} were announced"
     for axis, name in enumerate(table.dims):
         dataset.dims[axis].attach_scale(file[name])
     if table.every > 1:
@@ -108,8 +108,8 @@ def _write_table(file: h5py.File, table: Table) -> Iterator[None]:
 def _create(group: h5py.Group, path: str, shape: tuple[int, ...], dtype: np.dtype, compression: str) -> h5py.Dataset:
     """A dataset whose every value is under a checksum that HDF5 itself compares when it reads.
 
-    Chunks carry a fletcher32 each. A scalar cannot be chunked: it lies in the object header, which has a checksum. What
-    is empty needs none.
+    Chunks carry a fletcher32 each. A scalar cannot be chunked: it is in the object header, which has a checksum. An
+    empty dataset needs none.
     """
     if shape == ():
         return _create_scalar(group, path, dtype)

@@ -1,4 +1,4 @@
-"""The ensemble, read; and the doors to writing it."""
+"""Reading an ensemble, and the entry points for writing one."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ from lattice_flows.ensembles.writer import EnsembleWriter
 class Ensemble:
     """The stored configurations of B Markov chains: ``NAME.h5``, ``NAME.segments/``, or both, read as one.
 
-    `Ensemble.open` shows what was committed up to then; `refresh` takes up what came since. Nothing is read before it
-    is asked for, and what is read is checked: attributes at opening, data against their fletcher32; so a flipped byte
-    is an EnsembleError, never a number. `verify` checks every byte against the stronger sha256.
+    `Ensemble.open` shows what was committed up to then; `refresh` adds what was committed since. Data are read only on
+    demand, and whatever is read is checked: attributes at opening, data against their fletcher32; so a flipped byte is
+    an EnsembleError, never a number. `verify` checks every byte against the stronger sha256.
 
         with Ensemble.open("ensembles/hmc.h5") as ensemble:
             plaquette = ensemble.series("plaquette")        # (n_configs, n_chains)
@@ -54,16 +54,16 @@ class Ensemble:
 
         `header` becomes root attributes: theory, sampler, card, seed, versions and the like. `compression` is that of
         the fields, "none" or "gzip" (with shuffle, level 4); a resume keeps it. Nothing is on disk before the first
-        commit. Raises EnsembleError where the ensemble exists, the header uses a name of the schema or the compression
-        is unknown, LockedError where another writes it.
+        commit. Raises EnsembleError if the ensemble exists, the header uses a name of the schema or the compression is
+        unknown, LockedError if another process writes it.
         """
         return EnsembleWriter.create(joined_path(path), header, chains, field, store_fields, compression)
 
     @staticmethod
     def resume(path: str | Path) -> EnsembleWriter:
-        """A writer which goes on after the last commit, of an interrupted ensemble or of a finished one.
+        """A writer that continues after the last commit, of an interrupted ensemble or of a finished one.
 
-        Raises EnsembleError as `open` does, and where the last segment fails its checksum; LockedError where another
+        Raises EnsembleError as `open` does, and if the last segment fails its checksum; LockedError if another process
         writes it.
         """
         return EnsembleWriter.resume(joined_path(path))
@@ -75,15 +75,15 @@ class Ensemble:
         every: Mapping[str, int],
         header: Mapping[str, str | int | float],
     ) -> None:
-        """Write a finished ensemble again with more series and other header attributes; whole or not at all.
+        """Rewrite a finished ensemble with more series and other header attributes, completely or not at all.
 
         series  name -> (n, B), n as in `Block`: n_configs, or fewer for those that `every` names. Stored as float64 or
                 int64. NaN and inf are numbers here.
-        header  attributes that are added or changed; all others stay.
+        header  attributes that are added or changed; all others are kept.
 
-        Whoever resumes the ensemble appends blocks that hold the new series too. Needs little memory, whatever the
-        size, and room on the disk for a second file. Raises EnsembleError where a series exists or does not fit, the
-        ensemble is not finished or damaged, or the disk is full; LockedError where another writes it.
+        After a resume, appended blocks must hold the new series too. Needs little memory, whatever the size, and room
+        on the disk for a second file. Raises EnsembleError if a series exists or does not fit, the ensemble is
+        unfinished or damaged, or the disk is full; LockedError if another process writes it.
         """
         add_series(joined_path(path), series, every, header)
 
@@ -93,10 +93,10 @@ class Ensemble:
         return exists(joined_path(path))
 
     def refresh(self) -> bool:
-        """Take up what was committed since: segments, or the file that joins them. True where there is anything new.
+        """Add what was committed since: segments, or the file that joins them. Returns True if there is anything new.
 
         Looks at the names and times of the known files and reads only the others. Raises EnsembleError as `open` does;
-        all stays as it was then.
+        nothing changes in that case.
         """
         found = find_parts(self.path, known=self._parts.parts)
         if found.files == self._parts.files:
@@ -123,7 +123,7 @@ class Ensemble:
         }
 
     def header(self, name: str) -> Any:
-        """One attribute that the caller of `create` gave, or None."""
+        """The value of an attribute given to `create`, or None."""
         return self._parts.first.design.header.get(name)
 
     @property
@@ -150,7 +150,7 @@ class Ensemble:
 
     @property
     def finished(self) -> bool:
-        """Whether all is joined in NAME.h5; segments say that a run goes on or was interrupted."""
+        """Whether all is joined in NAME.h5; segments mean that a run is going on or was interrupted."""
         return self._parts.last.path == self.path
 
     @property
@@ -166,14 +166,14 @@ class Ensemble:
         return self._parts.names("proposals")
 
     def series(self, name: str, last: int | None = None) -> np.ndarray:
-        """The series, (n, B), or its last so many rows.
+        """The series, (n, B), or only its `last` rows.
 
         n is n_configs, or the length of `series_configs` for one that is measured less often.
         """
         return self._rows(f"series/{name}", last)
 
     def every(self, name: str) -> int:
-        """The series was measured on the configurations whose number is a multiple of this."""
+        """The interval of the series: it was measured on the configurations whose number is a multiple of this."""
         return self._parts.info(f"series/{name}").every
 
     def series_configs(self, name: str) -> np.ndarray:
@@ -183,20 +183,20 @@ class Ensemble:
     def configs(self, start: int, stop: int) -> np.ndarray:
         """Configurations start to stop of all chains, (stop - start, B, *event); reads only these."""
         if not self.has_fields:
-            raise EnsembleError(f"{self.path}: keeps its series alone; fields are stored with store_fields = true")
+            raise EnsembleError(f"{self.path}: stores only series; fields are stored with store_fields = true")
         if not 0 <= start <= stop <= self.n_configs:
             raise EnsembleError(f"{self.path}: holds the configurations 0 to {self.n_configs}, not {start} to {stop}")
         return self._parts.read(f"fields/{self.field.name}", start, stop)
 
     def blocks(self, n_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
-        """All configurations in consecutive blocks of about so many bytes: the number of the first, and the block."""
+        """All configurations in consecutive blocks of about n_bytes: the number of the first one, and the block."""
         row = self.n_chains * math.prod(self.field.shape) * np.dtype(self.field.dtype).itemsize
         step = max(1, n_bytes // row)
         for start in range(0, self.n_configs, step):
             yield start, self.configs(start, min(start + step, self.n_configs))
 
     def proposals(self, name: str, last: int | None = None) -> np.ndarray:
-        """What is known of every proposal, accepted or not, (m, B), or of the last so many."""
+        """The values of every proposal, accepted or not, (m, B), or only their `last` rows."""
         return self._rows(f"proposals/{name}", last)
 
     def _rows(self, path: str, last: int | None) -> np.ndarray:
@@ -204,7 +204,7 @@ class Ensemble:
         return self._parts.read(path, 0 if last is None else max(0, n - last), n)
 
     def state(self) -> dict[str, np.ndarray]:
-        """The state at the last commit, by name ("latent/x" for what lies in groups); scalars have the shape ()."""
+        """The state at the last commit, by name ("latent/x" for an array in a group); scalars have the shape ()."""
         return self._parts.last.state()
 
     def verify(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What goes wrong with ensembles, in one line: what, where, what would be right."""
+"""Errors of ensembles. Each message is one line: what is wrong, where, and what would be right."""
 
 import errno
 from collections.abc import Iterator
@@ -18,20 +18,20 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class LockedError(EnsembleError):
-    """Another process writes this ensemble; `host` and `pid` say which (None where it has not told yet)."""
+    """Another process writes this ensemble; `host` and `pid` say which (None if that is not yet known)."""
 
     def __init__(self, path: Path, host: str | None, pid: int | None) -> None:
         who = f"process {pid} on {host}" if host else "another process"
-        super().__init__(f"{path}: {who} is writing this ensemble; wait for its end, or stop it")
+        super().__init__(f"{path}: {who} is writing this ensemble; wait until it has ended, or stop it")
         self.host = host
         self.pid = pid
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever HDF5 throws at a broken file into an EnsembleError which names the file.
+    """Turn whatever HDF5 raises for a broken file into an EnsembleError that names the file.
 
-    A file that is gone stays a FileNotFoundError: a writer may have joined it while we looked.
+    A missing file remains a FileNotFoundError: a writer may have joined it in the meantime.
     """
     try:
         yield
@@ -52,13 +52,13 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError while writing `path` into an EnsembleError which says that nothing committed is lost; into a
-    StorageError where the disk is to blame.
+    """Turn an OSError while writing `path` into an EnsembleError that says that nothing committed is lost; into a
+    StorageError if the disk is to blame.
     """
     try:
         yield
     except OSError as error:
         cause = error.strerror or " ".join(str(error).split())
-        message = f"{path}: cannot be written ({cause}); what was written before is intact, so mend this and run again"
+        message = f"{path}: cannot be written ({cause}); what was written before is intact; correct this and run again"
         kind = StorageError if error.errno in DISK_ERRORS else EnsembleError
         raise kind(message) from error

@@ -1,4 +1,4 @@
-"""The files of one ensemble in order: the joined file, then the segments that go on where it ends."""
+"""The files of one ensemble in order: the joined file, then the segments that continue it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ from lattice_flows.ensembles.one_file import Identity, Part, TableInfo, identity
 
 
 class Parts:
-    """The parts in order. Keeps the file it read last open, for callers that read block after block."""
+    """The parts of an ensemble in order. The file read last stays open, for callers that read block after block."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -39,7 +39,7 @@ class Parts:
             }
             if (schema or n_rows) and self.schema.setdefault(group, schema) != schema:
                 raise EnsembleError(
-                    f"{part.path}: /{group} holds {sorted(schema)}, before it {sorted(self.schema[group])}"
+                    f"{part.path}: /{group} holds {sorted(schema)}, the parts before it {sorted(self.schema[group])}"
                 )
         self.parts.append(part)
 
@@ -71,12 +71,12 @@ class Parts:
         return [path.partition("/")[2] for path in self.schema.get(group, {})]
 
     def info(self, path: str) -> TableInfo:
-        """The table over all parts, with its total shape. Raises EnsembleError where there is none."""
+        """The table over all parts, with its total shape. Raises EnsembleError if there is none."""
         infos = [part.tables[path] for part in self.parts if path in part.tables]
         if not infos:
             group, _, name = path.partition("/")
             there = ", ".join(self.names(group)) or "none"
-            raise EnsembleError(f"{self.first.path}: no {name!r} in /{group}; there is: {there}")
+            raise EnsembleError(f"{self.first.path}: no {name!r} in /{group}; available: {there}")
         if len(infos) == 1:
             return infos[0]
         return replace(infos[0], shape=(sum(info.shape[0] for info in infos), *infos[0].shape[1:]))
@@ -138,8 +138,8 @@ def exists(path: Path) -> bool:
 
 
 def find_parts(path: Path, known: Iterable[Part] = ()) -> Parts:
-    """The parts of NAME.h5 as they are on disk, leftovers of a join passed over; the `known` are not read again where
-    they are still there.
+    """The parts of NAME.h5 as they are on disk, without leftovers of a join; `known` parts that still exist are not
+    read again.
 
     Raises EnsembleError where there is none, or one is broken or missing.
     """
@@ -164,10 +164,10 @@ def _find_parts(path: Path, known: Mapping[Path, Part]) -> Parts:
     numbers = [number for number in segment_numbers(path) if number >= start]
     for expected, number in enumerate(numbers, start):
         if number != expected:
-            raise EnsembleError(f"{segment_path(path, expected)}: missing, though {number:06d}.h5 is there")
+            raise EnsembleError(f"{segment_path(path, expected)}: missing, although {number:06d}.h5 exists")
         parts.append(_read(segment_path(path, number), known))
     if not parts.parts:
-        raise EnsembleError(f"{path}: no such ensemble, neither this file nor segments")
+        raise EnsembleError(f"{path}: no such ensemble: there is neither this file nor segments")
     if _signature(path) != before:
         raise EnsembleError(f"{path}: replaced while it was read")
     return parts

@@ -12,7 +12,7 @@ from lattice_flows.ensembles.layout import COMPRESSIONS, FORMAT, RESERVED, SCHEM
 
 @dataclass(frozen=True)
 class Design:
-    """What all files of one ensemble have in common."""
+    """The properties that all files of one ensemble share."""
 
     header: Mapping[str, str | int | float]  # the caller's attributes
     chains: range
@@ -22,7 +22,7 @@ class Design:
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
-            raise EnsembleError(f"compression {self.compression!r} is unknown; there is: {', '.join(COMPRESSIONS)}")
+            raise EnsembleError(f"unknown compression {self.compression!r}; available: {', '.join(COMPRESSIONS)}")
 
 
 def checked_header(header: Mapping[str, Any]) -> dict[str, str | int | float]:

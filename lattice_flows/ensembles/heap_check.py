@@ -16,9 +16,9 @@ _HEADER = 16  # bytes: of a heap (signature, version, size), and of each object 
 
 
 def check_heaps(path: Path, datasets: Iterable[h5py.h5d.DatasetID]) -> None:
-    """Raise EnsembleError unless every global heap of the file can be walked from its begin to its end.
+    """Raise EnsembleError unless every global heap of the file can be walked from beginning to end.
 
-    datasets  all of the file: a heap is looked for outside of their data only.
+    datasets  all datasets of the file: heaps are looked for outside their data only.
     """
     with path.open("rb") as raw:
         for start, stop in _metadata_extents(datasets, path.stat().st_size):
@@ -32,7 +32,7 @@ def check_heaps(path: Path, datasets: Iterable[h5py.h5d.DatasetID]) -> None:
 
 
 def _metadata_extents(datasets: Iterable[h5py.h5d.DatasetID], size: int) -> Iterator[tuple[int, int]]:
-    """What lies between the data of the datasets, as (start, stop) in bytes; a few tens of kilobytes in all."""
+    """The extents between the data of the datasets, (start, stop) in bytes; a few tens of kilobytes in all."""
     stop = 0
     for begin, end in sorted(_data_extents(datasets)):
         if begin > stop:

@@ -1,4 +1,4 @@
-"""What a file of the ensemble holds: a segment what was appended, the joined file everything of all parts."""
+"""The contents of an ensemble's files: of a segment what was appended, of the joined file all that the parts hold."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,7 +19,7 @@ def file_contents(
     seconds: float,
     state: Mapping[str, np.ndarray],
 ) -> Contents:
-    """The tables with their axes and attributes."""
+    """The contents made of these tables, with their axes and attributes."""
     has_proposals = any(table.path.startswith("proposals/") for table in tables)
     axes = axes_of(
         design.field if design.store_fields else None,
@@ -32,9 +32,9 @@ def file_contents(
 
 
 def joined_contents(parts: Parts, design: Design | None = None, added: Iterable[Table] = ()) -> Contents:
-    """Everything of all parts, streamed. Its tables do not depend on where the parts were cut.
+    """The contents of all parts, streamed. Its tables do not depend on where the parts were cut.
 
-    design  in place of that of the parts
+    design  used in place of that of the parts
     added   series that the parts do not have
     """
     design, last = design or parts.first.design, parts.last

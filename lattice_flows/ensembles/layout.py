@@ -52,7 +52,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """What /fields holds: the name, axis names, shape and dtype of ONE configuration of one chain.
+    """The schema of /fields: the name, axis names, shape and dtype of ONE configuration of one chain.
 
     >>> FieldSpec("theta", ("mu", "x0", "x1"), (2, 16, 16)).lattice_shape
     (16, 16)
@@ -69,28 +69,28 @@ class FieldSpec:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).name)
         if len(self.dims) != len(self.shape) or len(set(self.dims)) != len(self.dims) or min(self.shape, default=1) < 1:
             raise EnsembleError(
-                f"field {self.name}: axes {self.dims} do not fit the shape {self.shape}; each needs its own name"
+                f"field {self.name}: axes {self.dims} do not fit the shape {self.shape}; each axis needs its own name"
             )
         for name in (self.name, *self.dims):
             check_name(name, "field")
         taken = {"config", "chain", "proposal", "fields", "series", "proposals", "state"}
         if taken & set(self.dims) or any(name.startswith("config_every_") for name in self.dims):
-            raise EnsembleError(f"field {self.name}: the axes {self.dims} use a name of the file's own; choose others")
+            raise EnsembleError(f"field {self.name}: the axes {self.dims} use a reserved name; choose others")
         if np.dtype(self.dtype).kind not in "iuf":
             raise EnsembleError(f"field {self.name}: dtype {self.dtype} cannot be stored; use integers or floats")
 
     @property
     def lattice_shape(self) -> tuple[int, ...]:
-        """Lengths of the axes x0, x1, ...; the whole shape where none is called so."""
+        """Lengths of the axes x0, x1, ...; the whole shape if no axis has such a name."""
         lattice = tuple(length for name, length in zip(self.dims, self.shape) if re.fullmatch(r"x\d+", name))
         return lattice or self.shape
 
 
 @dataclass(frozen=True)
 class Block:
-    """What a sampler made since the last block: n configurations of B chains.
+    """The output of a sampler since the last block: n configurations of B chains.
 
-    The arrays are handed over, not copied: whoever appends a block does not change them afterwards.
+    The arrays are handed over, not copied: they must not be changed after the block was appended.
 
     series     name -> (n, B), float64 or int64. With ``every[name] = k`` only the rows of the configurations whose
                number, counted over the whole ensemble, is a multiple of k (see `multiples`).
@@ -106,7 +106,7 @@ class Block:
 
     @property
     def n_configs(self) -> int:
-        """n, from the fields or a series measured on each configuration; 0 where there is neither series nor field."""
+        """n, from the fields or a series measured on each configuration; 0 if there is neither series nor field."""
         if self.fields is not None:
             return len(self.fields)
         for name, values in self.series.items():
@@ -120,7 +120,7 @@ class Block:
 
 
 def multiples(start: int, stop: int, every: int) -> np.ndarray:
-    """Numbers in [start, stop) of the configurations that a series measured every `every`-th time has, int64."""
+    """The multiples of `every` in [start, stop), int64: the configurations on which such a series is measured."""
     return np.arange(-(-start // every) * every, stop, every, dtype=np.int64)
 
 
@@ -130,7 +130,7 @@ def config_axis(every: int) -> str:
 
 def check_name(name: str, what: str) -> None:
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise EnsembleError(f"{what}: {name!r} is no name for HDF5; use letters, digits and _ . + -")
+        raise EnsembleError(f"{what}: {name!r} is not a valid name for HDF5; use letters, digits and _ . + -")
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -166,7 +166,7 @@ def segment_path(path: Path, number: int) -> Path:
 
 
 def segment_numbers(path: Path) -> list[int]:
-    """Numbers of the segments in the folder of NAME.h5, in order; temporary and foreign files are passed over."""
+    """Numbers of the segments in the folder of NAME.h5, in order; temporary and foreign files are ignored."""
     folder = segments_folder(path)
     if not folder.is_dir():
         return []

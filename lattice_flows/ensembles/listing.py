@@ -1,4 +1,4 @@
-"""What lies in a file, found in one pass: opening an ensemble of many segments is mostly this."""
+"""The objects in a file, found in one pass: opening an ensemble of many segments takes mostly this."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _TEXT_ID = h5py.h5t.py_create(_TEXT)
 
 @dataclass(frozen=True)
 class Survey:
-    """The names of the groups at the root, and all datasets by path, "series/action" say."""
+    """The names of the groups at the root, and all datasets by path, such as "series/action"."""
 
     groups: frozenset[str]
     datasets: Mapping[str, h5py.h5d.DatasetID]
@@ -25,7 +25,7 @@ class Survey:
         return [(path, self.datasets[path]) for path in sorted(self.datasets) if path.startswith(f"{group}/")]
 
     def shape(self, path: str) -> tuple[int, ...] | None:
-        """None where there is no such dataset."""
+        """The shape of a dataset; None if there is no such dataset."""
         return tuple(self.datasets[path].shape) if path in self.datasets else None
 
 
@@ -51,13 +51,13 @@ def survey(file: h5py.File) -> Survey:
 
     file.id.links.visit(check_link, info=True)
     if soft:
-        raise EnsembleError(f"{file.filename}: /{soft[0]} is a link to elsewhere; an ensemble has none")
+        raise EnsembleError(f"{file.filename}: /{soft[0]} is a link; an ensemble has none")
     h5py.h5o.visit(file.id, collect, info=True)
     return Survey(frozenset(groups), datasets)
 
 
 def root_attributes(file: h5py.File) -> dict[str, Any]:
-    """As dict(file.attrs), in a fifth of the time where they are texts and numbers."""
+    """The same as dict(file.attrs), in a fifth of the time for texts and numbers."""
     names: list[bytes] = []
     h5py.h5a.iterate(file.id, lambda name, *_: names.append(name))
     return {name.decode("utf-8", "surrogateescape"): _root_attribute(file, name) for name in names}
@@ -78,7 +78,7 @@ def _root_attribute(file: h5py.File, name: bytes) -> Any:
 
 
 def integer_attribute(dataset: h5py.h5d.DatasetID, name: str, default: int) -> int:
-    """An attribute which is one integer, or the default where there is none."""
+    """An attribute that is one integer, or the default if there is none."""
     if not h5py.h5a.exists(dataset, name.encode()):
         return default
     value = np.empty((), np.int64)

@@ -14,9 +14,9 @@ from lattice_flows.ensembles.errors import EnsembleError, LockedError
 
 
 class WriterLock:
-    """Held from construction until `release`.
+    """The lock of a writer, held from construction until `release`.
 
-    Raises LockedError where another writer has it, EnsembleError where the file system cannot lock.
+    Raises LockedError if another writer has it, EnsembleError if the file system cannot lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class WriterLock:
             except OSError as error:
                 os.close(descriptor)
                 raise EnsembleError(
-                    f"{self.path}: cannot be locked ({error.strerror}); use a file system that knows flock"
+                    f"{self.path}: cannot be locked ({error.strerror}); use a file system that supports flock"
                 ) from error
             if self._is_current(descriptor):
                 return descriptor
@@ -50,7 +50,7 @@ class WriterLock:
         try:
             return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise EnsembleError(f"{path}: its lock {self.path.name} cannot be made ({error.strerror})") from error
+            raise EnsembleError(f"{path}: its lock {self.path.name} cannot be created ({error.strerror})") from error
 
     def _is_current(self, descriptor: int) -> bool:
         try:

@@ -39,7 +39,7 @@ class TableInfo:
 
 @dataclass(frozen=True)
 class Part:
-    """What is known of one file without reading its data. `tables` goes by path, "series/action" say."""
+    """One file, described without reading its data. The keys of `tables` are paths such as "series/action"."""
 
     path: Path
     identity: Identity
@@ -60,19 +60,17 @@ class Part:
             yield file
 
     def opened(self) -> h5py.File:
-        """The same, for the caller to close. Raises EnsembleError where a join took the file away, or put another in
-        its place.
-        """
+        """The same, for the caller to close. Raises EnsembleError if a join removed or replaced the file."""
         try:
             file = open_file(self.path)
         except FileNotFoundError:
             raise EnsembleError(
-                f"{self.path}: gone since the ensemble was opened, for it was finished; refresh, or open it again"
+                f"{self.path}: removed since the ensemble was opened, as it was finished; refresh, or open it again"
             ) from None
         if _identity(os.fstat(file.id.get_vfd_handle())) != self.identity:
             file.close()
             raise EnsembleError(
-                f"{self.path}: replaced since the ensemble was opened, for it grew; refresh, or open it again"
+                f"{self.path}: replaced since the ensemble was opened, as it grew; refresh, or open it again"
             )
         return file
 
@@ -107,16 +105,16 @@ class Part:
             field = self.design.field if self.design.store_fields else None
             for name, values in axes_of(field, self.design.chains, self.configs, proposals, self.everies()).items():
                 if not np.array_equal(file[name][()], values):
-                    raise EnsembleError(f"{self.path}: the axis {name} does not count what the attributes say")
+                    raise EnsembleError(f"{self.path}: the axis {name} does not agree with the attributes")
         start, stop, megabytes = self.configs.start, self.configs.stop, self.path.stat().st_size / 1e6
-        older = "" if self.header_checked else "; older: its attributes are checked here alone, not at opening"
+        older = "" if self.header_checked else "; older format: its attributes are checked only here, not at opening"
         return f"{self.path}: sha256 and axes are right, configurations {start} to {stop}, {megabytes:.1f} MB{older}"
 
 
 def read_part(path: Path) -> Part:
     """Open `path`, check its header and schema and close it; reads attributes and shapes, no data.
 
-    Raises EnsembleError, whatever the file holds; FileNotFoundError where there is none.
+    Raises EnsembleError for any file that is unsound or foreign, FileNotFoundError if there is none.
     """
     identity = identity_of(path)
     with reading(path), open_file(path) as file:
@@ -145,7 +143,7 @@ def read_part(path: Path) -> Part:
 
 
 def identity_of(path: Path) -> Identity:
-    """Raises FileNotFoundError where there is no file."""
+    """The identity of the file at `path`. Raises FileNotFoundError if there is none."""
     return _identity(path.stat())
 
 

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: temporary name, fsync, rename, fsync of the folder. The rename is the commit.
 
-HDF5 itself never writes to a disk here: it crashes the process when a disk is full, and a file it extends in place is
-lost by a kill.
+HDF5 itself never writes to a disk here: it crashes the process when a disk is full, and a file that it extends in place
+is lost if the process is killed.
 """
 
 import functools
@@ -29,13 +29,13 @@ Build = Callable[[h5py.File], Iterator[None]]  # fills the file, and yields now 
 
 
 def open_file(path: Path) -> h5py.File:
-    """The HDF5 file `path`, to be read."""
+    """The HDF5 file `path`, opened for reading."""
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=_reading()))
 
 
 @functools.cache
 def _reading() -> h5py.h5p.PropFAID:
-    """What h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) takes, which makes it anew for each file."""
+    """The access properties of h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE), which rebuilds them for each file."""
     properties = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     metadata, slots, _, preemption = properties.get_cache()
     properties.set_cache(metadata, slots, CHUNK_CACHE, preemption)
@@ -43,14 +43,14 @@ def _reading() -> h5py.h5p.PropFAID:
 
 
 def temporary_path(path: Path) -> Path:
-    """The lock admits one writer, so one name is enough, and the next writer finds what a kill left."""
+    """The temporary name for `path`. There is only one writer, and the next one finds and replaces leftovers."""
     return path.with_name(path.name + ".tmp")
 
 
 def commit_streaming(path: Path, build: Build) -> None:
     """Build the file under a temporary name, through a stream that HDF5 takes for its disk; then let it appear.
 
-    Raises EnsembleError where the disk refuses; the temporary file is removed then, and by a KeyboardInterrupt.
+    Raises EnsembleError if the file cannot be written; then, and on KeyboardInterrupt, the temporary file is removed.
     """
     with _interrupts_wait() as let_through:
 
@@ -69,7 +69,7 @@ def commit_streaming(path: Path, build: Build) -> None:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[Callable[[], None]]:
-    """Yields a function that lets a SIGINT through which came in the meantime; the end does so too.
+    """Delay SIGINT. Yields a function that delivers one that came in the meantime, as the end of the block does too.
 
     Its handler may raise, and HDF5 does not survive an exception while it calls our stream.
     """
@@ -92,7 +92,7 @@ def _interrupts_wait() -> Iterator[Callable[[], None]]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and its parents, each with an fsync of the one it stands in: a power failure forgets no name."""
+    """Make the folder and its parents, each with an fsync of its parent: a power failure loses no name."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -131,8 +131,8 @@ def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
 
 
 class _Stream(io.RawIOBase):
-    """What HDF5 takes for a disk that never fails: the first error is kept for `check`, and nothing is written from
-    there on.
+    """A stream that HDF5 takes for a disk that never fails: the first error is kept for `check`, and nothing is written
+    after it.
 
     HDF5 does not survive an error while it closes a file; so it is not told.
     """

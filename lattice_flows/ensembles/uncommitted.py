@@ -24,7 +24,7 @@ class Pending:
         self._schema = dict(schema)
 
     def add(self, block: Block) -> None:
-        """Raises EnsembleError, and takes nothing of the block, where it does not fit what the ensemble holds."""
+        """Add a block. Raises EnsembleError, and adds nothing, if it does not fit what the ensemble holds."""
         n = block.n_configs
         stop = self.configs.stop + n
         if unknown := block.every.keys() - block.series.keys():
@@ -69,7 +69,7 @@ class Pending:
         rows: Mapping[str, int],
         required: bool,
     ) -> tuple[dict[str, np.ndarray], dict[str, Schema]]:
-        """The arrays in the dtypes of the ensemble, and the schema of the group (of this block if it is first)."""
+        """The arrays in the dtypes of the ensemble, and the group's schema (of this block if it is the first)."""
         if not given and not required:
             return {}, {}
         arrays = {name: np.asarray(values) for name, values in given.items()}
@@ -86,7 +86,7 @@ class Pending:
             dtype, known_every = schema[f"{group}/{name}"]
             if every.get(name, 1) != known_every:
                 raise EnsembleError(
-                    f"block: {name} comes every {every.get(name, 1)} configurations, before it came every {known_every}"
+                    f"block: {name} comes every {every.get(name, 1)} configurations, previously every {known_every}"
                 )
             if array.shape != (rows[name], self._n_chains):
                 raise EnsembleError(
@@ -103,9 +103,7 @@ class Pending:
     def _checked_fields(self, fields: np.ndarray | None, n: int) -> np.ndarray | None:
         if self._field is None or (fields is None and n == 0):
             if fields is not None:
-                raise EnsembleError(
-                    "block: it has fields, but this ensemble keeps its series alone (store_fields = false)"
-                )
+                raise EnsembleError("block: it has fields, but this ensemble stores only series (store_fields = false)")
             return None
         shape = (n, self._n_chains, *self._field.shape)
         if fields is None or fields.shape != shape or fields.dtype != self._field.dtype:
@@ -115,7 +113,7 @@ class Pending:
 
 
 def stored_dtype(name: str, values: np.ndarray) -> np.dtype:
-    """float64 or int64. Raises EnsembleError for what is no number, and for names that HDF5 does not take."""
+    """The dtype stored, float64 or int64. Raises EnsembleError for other types, and for names invalid in HDF5."""
     check_name(name, "block")
     if values.dtype.kind not in "biuf":
         raise EnsembleError(f"block: {name} has dtype {values.dtype}; only numbers are stored")

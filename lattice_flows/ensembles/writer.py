@@ -21,7 +21,8 @@ from lattice_flows.ensembles.uncommitted import Pending
 
 
 class EnsembleWriter:
-    """Made by `Ensemble.create` and `Ensemble.resume`; holds the lock until `finish`, `close` or the end of its `with`.
+    """The writer of an ensemble, from `Ensemble.create` or `Ensemble.resume`; it holds the lock until `finish`, `close`
+    or the end of its `with`.
 
         with Ensemble.create("ensembles/hmc.h5", header=..., chains=range(4), field=..., store_fields=True) as writer:
             while writer.n_configs < 10_000:
@@ -29,8 +30,8 @@ class EnsembleWriter:
                 writer.commit(state, seconds=...)
             writer.finish()
 
-    A commit costs a file; let the time between two grow with the run (a few seconds, or one per cent of the time run
-    so far, whichever is more), and even a run of weeks has about a thousand of them.
+    Every commit makes a file; let the time between two grow with the run (a few seconds, or one per cent of the time
+    run so far, whichever is more): even a run of weeks then has about a thousand of them.
     """
 
     def __init__(self, path: Path, lock: WriterLock, parts: Parts, design: Design) -> None:
@@ -58,7 +59,7 @@ class EnsembleWriter:
         lock = WriterLock(path)
         try:
             if exists(path):
-                raise EnsembleError(f"{path}: exists, and nothing is overwritten; resume it, or choose another name")
+                raise EnsembleError(f"{path}: already exists and is not overwritten; resume it, or choose another name")
             clean(path, next_segment=0)
             return cls(path, lock, Parts(), design)
         except BaseException:
@@ -68,7 +69,7 @@ class EnsembleWriter:
     @classmethod
     def resume(cls, path: Path) -> Self:
         if not exists(path):
-            raise EnsembleError(f"{path}: no such ensemble, neither this file nor segments")
+            raise EnsembleError(f"{path}: no such ensemble: there is neither this file nor segments")
         lock = WriterLock(path)
         try:
             parts = find_parts(path)
@@ -107,7 +108,7 @@ class EnsembleWriter:
         return self._parts.seconds
 
     def state(self) -> dict[str, np.ndarray]:
-        """The state at the last commit. Raises EnsembleError where nothing was committed yet."""
+        """The state at the last commit. Raises EnsembleError if nothing was committed yet."""
         if not self._parts.parts:
             raise EnsembleError(f"{self.path}: nothing was committed yet")
         return self._parts.last.state()
@@ -116,7 +117,7 @@ class EnsembleWriter:
         """Take a block; it reaches the disk with the next commit. Its arrays are not copied: do not change them before
         that.
 
-        Raises EnsembleError, and takes nothing, where the block does not fit the ensemble.
+        Raises EnsembleError, and takes nothing, if the block does not fit the ensemble.
         """
         self._check_open()
         self._pending.add(block)
@@ -129,14 +130,14 @@ class EnsembleWriter:
         seconds  of production since the last commit: updates and measurements, no compilation, no thermalisation, no
                  writing.
 
-        Raises EnsembleError where the disk is full or the state cannot be stored; the blocks are kept for another try
-        then.
+        Raises EnsembleError if the disk is full or the state cannot be stored; the blocks are then kept for another
+        attempt.
         """
         self._check_open()
         number = self._parts.last.next_segment if self._parts.parts else 0
         target = segment_path(self.path, number)
         if target.exists():
-            raise EnsembleError(f"{target}: exists, and nothing is overwritten; resume the ensemble")
+            raise EnsembleError(f"{target}: already exists and is not overwritten; resume the ensemble")
         contents = file_contents(
             self.design,
             tuple(self._pending.tables()),
@@ -156,7 +157,7 @@ class EnsembleWriter:
         """Verify all segments, join them into NAME.h5, delete them, release the lock. Needs little memory, whatever
         the size.
 
-        Raises EnsembleError where a part is damaged, the disk is full, or blocks wait for a commit; nothing is deleted
+        Raises EnsembleError if a part is damaged, the disk is full, or blocks wait for a commit; nothing is deleted
         then.
         """
         self._check_open()
@@ -173,7 +174,7 @@ class EnsembleWriter:
         self.close()
 
     def close(self) -> None:
-        """Release the lock. What was not committed is lost, what was is not touched."""
+        """Release the lock. What was not committed is lost; what was committed is not touched."""
         self._parts.close()
         if self._lock is not None:
             self._lock.release()
@@ -196,7 +197,7 @@ class EnsembleWriter:
 
 
 def clean(path: Path, next_segment: int) -> None:
-    """Delete what kills left: temporary files, and segments below `next_segment`, which the joined file holds."""
+    """Delete leftovers of killed processes: temporary files, and segments below `next_segment`, already joined."""
     folder = segments_folder(path)
     with writing(folder):
         temporary_path(path).unlink(missing_ok=True)

@@ -66,7 +66,7 @@ class JoinedWindows:
 
     biases: for each chain (K, n_configs): the bias of its configurations in every window. Chains may differ in length.
     windows: for each chain the window 0 .. K - 1 that it was sampled in; a window may have several chains or none.
-    n_blocks: every chain is cut into so many consecutive blocks, which must be longer than the autocorrelation.
+    n_blocks: the number of consecutive blocks of every chain, which must be longer than the autocorrelation.
 
     Errors are those of the block jackknife: block b of all chains is left out at a time, MBAR is solved again from
     the full solution, and error^2 = (n_blocks - 1)/n_blocks sum_b (theta_b - mean)^2. They know the autocorrelation and
@@ -104,8 +104,8 @@ class JoinedWindows:
         series: each a list of 1-D arrays (or an array (n_configs, n_chains)), on the configurations of all chains.
         function: takes the means as floats and returns a float; it may be left out for one series.
 
-        n_eff = variance / error^2, the variance being that of the linearised fluctuation in the target: so many
-        independent configurations of the target would give this error. Chains of different windows have no common
+        n_eff = variance / error^2, the variance being that of the linearised fluctuation in the target: this many
+        independent configurations of the target would give the same error. Chains of different windows have no common
         tau_int: tau_int and tau_int_error are nan, window is 0.
 
         Raises ValueError if series do not fit the chains, hold values that are not finite, or if the function is not

@@ -91,8 +91,8 @@ def derived_reweighted(
     The other arguments as for derived; function and gradient take the weighted means.
 
     tau_int is that of the fluctuation w g / <w> (see the head of this file). n_eff = variance / error^2, where the
-    variance is that of g in the target, <w g^2>/<w>: so many independent configurations of the target itself would
-    give this error. It falls with autocorrelation and with the unevenness of the weights.
+    variance is that of g in the target, <w g^2>/<w>: this many independent configurations of the target itself would
+    give the same error. It falls with autocorrelation and with the unevenness of the weights.
 
     Raises what derived raises, and ValueError if a log weight is nan or +inf, or if all are -inf.
     """

@@ -18,11 +18,11 @@ def network_precision(name: NetworkPrecision | None, device: torch.device) -> It
     """Set the precision of the context networks for one step, from the samples to the gradient.
 
     None and "float32": that of the networks' weights, in full. "tf32": products of float32 matrices on a GPU round
-    their factors to 11 bits; besides those of the networks these are the sums of plaquettes that make the loops which
-    the networks see, in a training in float32. "bfloat16": the networks compute with 8 bits, see
-    `flows.network_dtype`. Maps, log_det and actions keep their type in any case, so that the density stays that of
-    the samples; but at 8 bits the network of an inverse, whose arguments differ in their last digit, may round
-    differently, and forward and inverse agree no better than that.
+    their factors to 11 bits; apart from those of the networks these are the sums of plaquettes that make the loops
+    which the networks see, in a training in float32. "bfloat16": the networks compute with 8 bits, see
+    `flows.network_dtype`. Maps, log_det and actions keep their type in any case, so that the density stays that of the
+    samples; but at 8 bits the network of an inverse, whose arguments differ in their last digit, may round differently,
+    and forward and inverse agree no better than that.
 
     Outside, and by default, tf32 is off. Raises ValueError for another name, and for a GPU that does not support the
     precision.

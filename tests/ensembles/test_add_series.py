@@ -89,7 +89,7 @@ def test_a_header_alone_can_be_changed(path: Path) -> None:
         ({"x": np.zeros((12, 3))}, {"x": 0}, {}, "positive"),
         ({"x": np.zeros((12, 3))}, {"y": 2}, {}, "every names"),
         ({"x": np.zeros((12, 3), str)}, {}, {}, "only numbers"),
-        ({"a/b": np.zeros((12, 3))}, {}, {}, "no name"),
+        ({"a/b": np.zeros((12, 3))}, {}, {}, "not a valid name"),
         ({}, {}, {"n_configs": 3}, "header 'n_configs'"),
         ({}, {}, {"note": None}, "header 'note'"),
     ],

@@ -89,7 +89,7 @@ def test_the_state_is_never_rounded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compression", ["lzf", "", None, 4])
 def test_an_unknown_compression_is_refused(compression: object, tmp_path: Path) -> None:
-    with pytest.raises(EnsembleError, match="there is: none, gzip"):
+    with pytest.raises(EnsembleError, match="available: none, gzip"):
         Ensemble.create(
             tmp_path / "e.h5",
             header={},

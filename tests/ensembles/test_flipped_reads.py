@@ -170,7 +170,7 @@ def test_older_files_are_read_as_before(tmp_path: Path, monkeypatch: pytest.Monk
     as_older(path)
     stored = read(path)
     with Ensemble.open(path) as ensemble:
-        assert "its attributes are checked here alone" in ensemble.verify()[0]
+        assert "its attributes are checked only here" in ensemble.verify()[0]
         assert ensemble.attributes["compression"] == "none"
         action = ensemble.series("action")
         np.testing.assert_array_equal(action, run(start(), 0, 5)[0].series["action"])

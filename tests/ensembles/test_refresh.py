@@ -97,7 +97,7 @@ def test_who_does_not_refresh_is_told(tmp_path: Path) -> None:
     with Ensemble.resume(path) as writer:
         extend(writer, writer.state(), (4,))
         writer.finish()
-    for reader, message in ((young, "gone since"), (finished, "replaced since")):
+    for reader, message in ((young, "removed since"), (finished, "replaced since")):
         for ask in (reader.state, reader.verify, lambda reader=reader: reader.series("action")):
             with pytest.raises(EnsembleError, match=message):
                 ask()

@@ -49,7 +49,7 @@ def test_every_refusal_gives_the_lock_back(tmp_path: Path) -> None:
     path = tmp_path / "e.h5"
     write(path, (3,))
     for _ in range(2):
-        with pytest.raises(EnsembleError, match="nothing is overwritten"):
+        with pytest.raises(EnsembleError, match="not overwritten"):
             create(path)
     with pytest.raises(ZeroDivisionError), Ensemble.resume(path) as writer:
         writer.append(Block({}, fields=np.zeros((1 // 0,))))

@@ -258,7 +258,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(ensemble, cause, monk
         lock, expected = WriterLock(path), "is writing this ensemble"
     elif cause == "no lock":  # permissions alone do not stop a superuser
         path.with_suffix(".lock").mkdir()
-        expected = "its lock hmc.lock cannot be made"
+        expected = "its lock hmc.lock cannot be created"
     elif cause == "lock not removed":
         refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         monkeypatch.setattr(WriterLock, "release", Mock(side_effect=refusal))
@@ -313,7 +313,7 @@ def test_what_is_there_already(ensemble):
 
 def test_files_that_cannot_be_measured(ensemble, tmp_path):
     alone = ensemble(PLAIN.replace("n_md_steps", "store_fields = false\nn_md_steps"), "alone")
-    with pytest.raises(InputError, match="keeps its series alone"):
+    with pytest.raises(InputError, match="stores only series"):
         add(alone, "polyakov_loop mu=0")
     with pytest.raises(InputError, match="magnetisation is not an observable of u1"):
         measure(alone, [Measurement(Magnetisation(), 1)], StopRequest(), quiet())
