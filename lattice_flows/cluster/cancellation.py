@@ -12,9 +12,9 @@ from lattice_flows.production.run_folder import RunFolder
 
 
 def cancel(folder: Path, console: Console) -> None:
-    """Take all jobs of the run from the queue, and end those that run: they save first.
+    """Remove all jobs of the run from the queue, and end those that are running: they save first.
 
-    Raises InputError where nothing was submitted, or the scheduler does not answer.
+    Raises InputError if nothing was submitted, or the scheduler does not answer.
     """
     run = RunFolder(folder.resolve())
     jobs = read_jobs(run)

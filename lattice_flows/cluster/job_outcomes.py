@@ -1,4 +1,4 @@
-"""What became of a job: from the run's files, from what it left at its end, and from the scheduler, in this order."""
+"""The outcome of a job: from the run's files, from the note left at its end, and from the scheduler, in this order."""
 
 import json
 import re
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How the last attempt of a job ended."""
+    """The end of the last attempt of a job."""
 
     status: int
     message: str
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one job or task."""
+    """The facts known about one job or task."""
 
     folder: RunFolder
     name: str  # of the stage, or of a task as NAME.i
@@ -49,7 +49,7 @@ class Evidence:
     blocker: str = ""  # why a stage that it needs did not finish
 
     def verdict(self) -> Verdict:
-        """The state."""
+        """The state that follows from these facts, and why."""
         if self.finished:
             return Verdict("finished")
         if self.queued and self.queued.state != "ended":
@@ -66,18 +66,18 @@ class Evidence:
         if words == "cancelled":
             return Verdict("stopped", "cancelled")
         last = last_words(log(self.folder, self.name))
-        return Verdict("failed", "; ".join(filter(None, (words, last))) or "ended without a word")
+        return Verdict("failed", "; ".join(filter(None, (words, last))) or "ended without a message")
 
     def _of_outcome(self, ended: Outcome) -> Verdict:
         if ended.status == 0:  # and yet not finished: the card asks for more by now
-            return Verdict("unfinished", "submit again to go on")
+            return Verdict("unfinished", "submit again to continue")
         if ended.status == EXIT_STOPPED:
             return Verdict("stopped", ended.message)
         return Verdict("failed", ended.message or last_words(log(self.folder, self.name)))
 
 
 def read_outcome(folder: RunFolder, name: str) -> Outcome | None:
-    """How the job or task ended; None where it left no word, or none that can be read."""
+    """The end of the job or task; None if it left no note, or none that can be read."""
     try:
         content = json.loads(outcome(folder, name).read_text(encoding="utf-8"))
         return Outcome(int(content["status"]), str(content["message"]))
@@ -86,7 +86,7 @@ def read_outcome(folder: RunFolder, name: str) -> Outcome | None:
 
 
 def last_words(path: Path) -> str:
-    """The last line of a log, and the exit status where the script could say it; empty where there is no log."""
+    """The last line of a log, with the exit status if the script recorded one; empty if there is no log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOG_TAIL))
@@ -96,13 +96,13 @@ def last_words(path: Path) -> str:
     said = [line.strip() for line in lines if line.strip()] or [""]
     ended = _ENDED.search(said[-1])
     if ended and (killer := _signal(int(ended[1]))):
-        memory = ", for want of memory perhaps" if killer == "SIGKILL" else ""
+        memory = ", perhaps for lack of memory" if killer == "SIGKILL" else ""
         return f"killed by {killer} (status {ended[1]}){memory}"
     return f"{said[-2]} (status {ended[1]})" if ended and len(said) > 1 else said[-1]
 
 
 def _signal(status: int) -> str:
-    """The name of the signal that a shell's exit status tells of; empty where it tells of none."""
+    """The name of the signal that a shell's exit status stands for; empty if there is none."""
     try:
         return signal.Signals(status - 128).name
     except ValueError:

@@ -1,4 +1,4 @@
-"""cluster/jobs.json: what was submitted of a run. It is written anew after every job, so that no id is lost."""
+"""cluster/jobs.json: the submitted jobs of a run. It is rewritten after every job, so that no id is lost."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ from lattice_flows.production.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Job:
-    """What was last submitted of one stage."""
+    """The last submission of one stage."""
 
     script: str
     after: list[str]  # stages
@@ -25,7 +25,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Jobs:
-    """All stages of a run."""
+    """The last submissions of all stages of a run."""
 
     scheduler: str
     directory: str  # where it was submitted; relative paths of the card begin there
@@ -33,17 +33,17 @@ class Jobs:
 
     @property
     def ids(self) -> list[str]:
-        """Of every job, each once."""
+        """The ids of all jobs, each once."""
         return list(dict.fromkeys(job.job for job in self.stages.values() if job.job is not None))
 
 
 def jobs_path(folder: RunFolder) -> Path:
-    """Where it lies."""
+    """The path of jobs.json."""
     return folder.cluster / "jobs.json"
 
 
 def read_jobs(folder: RunFolder) -> Jobs | None:
-    """What was submitted; None where nothing was. Raises InputError for a damaged file."""
+    """The submitted jobs; None if there are none. Raises InputError for a damaged file."""
     path = jobs_path(folder)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -54,9 +54,9 @@ def read_jobs(folder: RunFolder) -> Jobs | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"{path}: damaged; make sure that no job of the run is queued, and take it away") from None
+        raise InputError(f"{path}: damaged; make sure that no job of the run is queued, and delete it") from None
 
 
 def jobs_text(jobs: Jobs) -> str:
-    """The file's content."""
+    """The content of jobs.json."""
     return json.dumps(asdict(jobs), indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""The stages as plain processes of this machine: a session of its own, that `submit` leaves behind."""
+"""The stages as plain processes on this machine: a session of their own, which outlives `submit`."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from lattice_flows.production.run_folder import RunFolder
 
 
 def start(folder: RunFolder) -> str:
-    """Begin cluster/all.sh in the background. Returns PID@HOST, the pid being also that of the process group."""
+    """Start cluster/all.sh in the background. Returns PID@HOST, where the pid is also that of the process group."""
     log = str(folder.cluster / "logs" / "all.out")
     streams: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -26,12 +26,12 @@ def start(folder: RunFolder) -> str:
 
 
 def is_running(job: str, folder: RunFolder) -> bool:
-    """Whether anything of the session is alive. Raises SchedulerError where this is another machine's."""
+    """Whether any process of the session is alive. Raises SchedulerError if they run on another machine."""
     return bool(_members(job, folder))
 
 
 def cancel(job: str, folder: RunFolder) -> None:
-    """Ask all its processes to save and end. Raises SchedulerError where this is another machine's."""
+    """Ask all processes of the session to save and end. Raises SchedulerError if they run on another machine."""
     if _members(job, folder):
         with suppress(ProcessLookupError):
             os.killpg(_group(job), signal.SIGTERM)
@@ -45,7 +45,7 @@ def _group(job: str) -> int:
 
 
 def _members(job: str, folder: RunFolder) -> list[int]:
-    """The processes of the group that work in the folder: the number alone may be another's by now."""
+    """The processes of the group that work in the folder: by now the group's number alone may belong to others."""
     group, found = _group(job), []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

@@ -33,7 +33,7 @@ _GONE = ("failed", "stopped", "cancelled")
 
 
 class Row(NamedTuple):
-    """What is shown of a stage."""
+    """The line shown for a stage."""
 
     name: str
     state: str
@@ -43,10 +43,10 @@ class Row(NamedTuple):
 
 
 def status(folder: Path, console: Console) -> None:
-    """Show how far each stage of the run is, and why it is no farther.
+    """Show the progress of each stage of the run, and what holds it up.
 
-    From the run's files, and from the scheduler where it answers. Raises InputError where there is no run, or it was
-    never submitted.
+    The state is that of the run's files, and of the scheduler if it answers. Raises InputError if there is no run, or
+    it was never submitted.
     """
     held, card = find_run(folder, None)
     look = _Look(RunFolder(held.path.resolve()), card)
@@ -62,12 +62,12 @@ def status(folder: Path, console: Console) -> None:
 
 
 class _Look:
-    """The run at this moment."""
+    """The state of the run at this moment."""
 
     def __init__(self, folder: RunFolder, card: Card) -> None:
         profile = folder.cluster / "profile.toml"
         if not profile.exists():
-            raise InputError(f"{folder.path}: was never submitted; `lattice-flows watch` shows a run of this machine")
+            raise InputError(f"{folder.path}: was never submitted; `lattice-flows watch` shows a run on this machine")
         self.folder, self.card, self.doubts = folder, card, list[str]()
         self.stages = plan(card, read_profile(profile))
         self.jobs = read_jobs(folder)
@@ -86,7 +86,7 @@ class _Look:
             self.doubts.append(f"{jobs.scheduler} does not answer, so this is what the files say ({error})")
 
     def rows(self) -> list[Row]:
-        """One for each stage."""
+        """One row for each stage."""
         rows: list[Row] = []
         verdicts: dict[str, Verdict] = {}
         for stage in self.stages:
@@ -135,18 +135,18 @@ class _Look:
             if outcome(self.folder, name).exists():
                 return None
             begun = _changed(log(self.folder, name)) >= job.submitted
-            return Queued("running") if begun else Queued("waiting", "its turn comes")
+            return Queued("running") if begun else Queued("waiting", "its turn has not come yet")
         return self._queue.get(str(job.job) if index is None else f"{job.job}_{index}")
 
     def _analysed(self) -> bool:
-        """By its job, or by hand."""
+        """Whether the run is analysed, by its job or by hand."""
         ended = read_outcome(self.folder, ANALYSE)
         job = self.jobs.stages.get(ANALYSE) if self.jobs else None
         by_hand = (job is None or job.job is None) and (self.folder.report / "summary.json").exists()
         return by_hand if ended is None else ended.status == 0
 
     def _training(self) -> str:
-        """How far it is, of what ends it."""
+        """The progress of the training towards the limit that will end it."""
         settings, path = self.card.training, self.folder.flow / "history.csv"
         with suppress(CheckpointError):
             if path.exists() and (records := read_history(path)):
@@ -163,7 +163,7 @@ class _Look:
 
 
 def _blocks(name: str, verdict: Verdict) -> str:
-    """Why a stage after this one cannot run. What was itself held up hands on its reason."""
+    """The reason why a stage after this one cannot run; if this one is itself held up, its own reason."""
     if verdict.state == "cancelled":
         return verdict.note.removeprefix("because ")
     note = f": {verdict.note}" if verdict.note else ""
@@ -176,19 +176,19 @@ def _with_requeues(verdict: Verdict) -> str:
 
 
 def _counted(verdicts: Sequence[Verdict]) -> str:
-    """4 tasks: 3 finished, 1 running."""
+    """The number of tasks in each state, such as "4 tasks: 3 finished, 1 running"."""
     n = len(verdicts)
     states = Counter(verdict.state for verdict in verdicts)
     return f"{n} {'task' if n == 1 else 'tasks'}: " + ", ".join(f"{k} {state}" for state, k in states.most_common())
 
 
 def _first_note(verdicts: Sequence[Verdict], state: str) -> str:
-    """Of the first task that is in this state."""
+    """The note of the first task in this state."""
     return next((verdict.note for verdict in verdicts if verdict.state == state), "")
 
 
 def _notes(stage: str, verdicts: Sequence[Verdict]) -> list[str]:
-    """One line for all tasks of an equal reason; `tasks 3,7-9` where not all share it."""
+    """One line for all tasks with the same reason; it names the `tasks 3,7-9` if not all share it."""
     reasons: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, verdict in enumerate(verdicts):
         if verdict.note:

@@ -12,10 +12,10 @@ _RUNNING, _ENDED = set("RBEST"), set("FXM")
 
 
 class Pbs:
-    """Not tried on a server: see runs/cluster/pbs.toml."""
+    """PBS, not yet tried on a server: see runs/cluster/pbs.toml."""
 
     def command(self, script: Path, part: Part, dependencies: Sequence[str]) -> list[str]:
-        """qsub. An array is a range of at least two, so finished tasks inside it begin again, and end at once."""
+        """The qsub command. An array is a range of at least two: finished tasks in it start again and end at once."""
         options = []
         if part.indices is not None and isinstance(part.stage.table, SampleTable):
             first, last = part.indices[0], part.indices[-1]
@@ -26,22 +26,22 @@ class Pbs:
         return ["qsub", *options, str(script)]
 
     def queue(self, ids: Sequence[str]) -> Mapping[str, Queued]:
-        """From qstat, of finished jobs too where the server remembers them."""
+        """The states from qstat, also of finished jobs if the server remembers them."""
         if not ids:
             return {}
         try:
             jobs = json.loads(call(["qstat", "-x", "-t", "-f", "-F", "json", *ids])).get("Jobs", {})
         except ValueError:
-            raise SchedulerError("qstat: its answer is not JSON") from None
+            raise SchedulerError("qstat: the answer is not JSON") from None
         return {_key(name): _queued(entry) for name, entry in jobs.items()}
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """qdel."""
+        """Delete the jobs with qdel."""
         call(["qdel", *ids])
 
 
 def _key(name: str) -> str:
-    """12[].server_3 of 12[3].server, as all tasks are named here."""
+    """The name of a task in this package, 12[].server_3, from PBS's 12[3].server."""
     number, bracket, rest = name.partition("[")
     index, _, server = rest.partition("]")
     return f"{number}[]{server}_{index}" if bracket and index else name

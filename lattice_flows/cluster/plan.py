@@ -1,4 +1,4 @@
-"""The stages of a run as jobs: what each runs, what it asks for, and after which others."""
+"""The stages of a run as jobs: the command of each, its resources, and the stages that come before it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,13 @@ class Stage:
 
     @property
     def indices(self) -> list[int] | None:
-        """Of all tasks."""
+        """The indices of all tasks of an array."""
         return None if self.count is None else list(range(self.count))
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is left to do of a stage."""
+    """The part of a stage that is left to do."""
 
     stage: Stage
     after: tuple[str, ...]  # of the stages it needs, those that are themselves left to do
@@ -40,7 +40,7 @@ class Part:
 
 
 def plan(card: Card, profile: Profile) -> list[Stage]:
-    """All stages of the card, each after those that it needs. Raises InputError where chains cannot be dealt so."""
+    """All stages of the card, each after those that it needs. Raises InputError if the chains cannot be divided so."""
     stages = [] if card.flow is None else [Stage(TRAIN, TRAIN, profile.train)]
     for table in card.ensembles:
         after = (TRAIN,) if table.needs_flow else ()
@@ -62,9 +62,9 @@ def _n_tasks(table: EnsembleTable, chains_per_task: int) -> int:
 
 
 def left_to_do(folder: RunFolder, card: Card, stages: list[Stage]) -> list[Part]:
-    """What the files lack, of all stages; the analysis where its report is older than any of them.
+    """The parts of all stages that the files lack; the analysis if its report is older than any of them.
 
-    Raises InputError where the files of an ensemble were made for other tasks, EnsembleError for a broken one.
+    Raises InputError if the files of an ensemble were made for other tasks, EnsembleError for a broken one.
     """
     parts: list[Part] = []
     for stage in stages:
@@ -92,14 +92,14 @@ def training_finished(folder: RunFolder) -> bool:
 
 
 def unfinished_tasks(folder: RunFolder, stage: Stage) -> list[int]:
-    """The tasks of an ensemble that have not all their configurations. Raises as `left_to_do`."""
+    """The tasks of an ensemble that lack configurations. Raises the same errors as `left_to_do`."""
     return [task.index for task in progress_of_tasks(folder, stage) if not task.finished]
 
 
 def progress_of_tasks(folder: RunFolder, stage: Stage) -> list[TaskProgress]:
-    """How far each task of an ensemble is. One that a single process has finished is finished in all its tasks.
+    """The progress of each task of an ensemble. If a single process has finished it, all its tasks are finished.
 
-    Raises as `left_to_do`.
+    Raises the same errors as `left_to_do`.
     """
     table, count = stage.ensemble, stage.count
     assert table is not None
@@ -110,15 +110,15 @@ def progress_of_tasks(folder: RunFolder, stage: Stage) -> list[TaskProgress]:
     with Ensemble.open(path) as held:
         n_configs = held.n_configs
         if not held.finished or n_configs < table.n_configs:
-            raise InputError(f"{path}: was begun by one process; let `lattice-flows sample` finish it, or take it away")
+            raise InputError(f"{path}: was begun by one process; let `lattice-flows sample` finish it, or delete it")
     return [TaskProgress(index, n_configs, table.n_thermalisation, True) for index in range(count)]
 
 
 def log(folder: RunFolder, name: str) -> Path:
-    """Of a stage, or of a task as NAME.i."""
+    """The log of a stage, or of a task as NAME.i."""
     return folder.cluster / "logs" / f"{name}.out"
 
 
 def outcome(folder: RunFolder, name: str) -> Path:
-    """How the last attempt of a stage, or of a task as NAME.i, ended."""
+    """The file that records how the last attempt of a stage, or of a task as NAME.i, ended."""
     return folder.cluster / "outcomes" / f"{name}.json"

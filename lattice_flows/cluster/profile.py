@@ -1,4 +1,4 @@
-"""A cluster profile: a TOML file that says what the site's scheduler wants, read and checked before anything runs."""
+"""A cluster profile: a TOML file that says what the site's scheduler needs, read and checked before anything runs."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ _TABLES = ("train", "sample", "analyse")
 
 
 def seconds(time: str) -> int:
-    """Of "HH:MM:SS" or "D-HH:MM:SS". Raises ValueError for anything else, and for no time at all."""
+    """The seconds in "HH:MM:SS" or "D-HH:MM:SS". Raises ValueError for anything else, and for a time of zero."""
     found = _TIME.fullmatch(time)
     days, hours, minutes, rest = (int(part or 0) for part in found.groups()) if found else (0, 0, 0, 0)
     if not (total := 86_400 * days + 3600 * hours + 60 * minutes + rest):
@@ -45,7 +45,7 @@ Gigabytes = Annotated[float, Field(ge=0.01, le=1e6)]
 
 
 class _Table(BaseModel):
-    """What every stage asks of the scheduler."""
+    """The resources that every stage asks of the scheduler."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     time: Time = "01:00:00"
@@ -162,6 +162,6 @@ def _profile(table: dict[str, Any], text: str) -> Profile:
 
 
 def shipped() -> str:
-    """The profiles that lie in a checkout, where this is one."""
+    """The end of a message: the profiles in the checkout, empty if the package does not run from one."""
     profiles = sorted(map(str, _SHIPPED.glob("*.toml")))
-    return f"; there are {', '.join(profiles)}" if profiles else ""
+    return f"; available: {', '.join(profiles)}" if profiles else ""

@@ -1,4 +1,4 @@
-"""What the schedulers have in common: jobs go in, their states come out."""
+"""The common interface of the schedulers: jobs go in, their states come out."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ _PATIENCE = 120.0  # seconds; a busy scheduler answers late
 
 
 class SchedulerError(InputError):
-    """The scheduler is not there, or refuses. One line, its own words among them."""
+    """The scheduler is missing, or refuses. The message is one line with the scheduler's own words."""
 
 
 class Queued(NamedTuple):
-    """What a scheduler says of a job, or of one task."""
+    """The state of a job, or of one task, according to the scheduler."""
 
     state: str  # "waiting", "running", "ended"
     words: str = ""  # why it waits; how it ended where that is not by itself
@@ -27,22 +27,22 @@ class Scheduler(Protocol):
     """A batch system."""
 
     def command(self, script: Path, part: Part, dependencies: Sequence[str]) -> list[str]:
-        """What submits the script; it prints the job's id."""
+        """The command that submits the script; it prints the job's id."""
 
     def queue(self, ids: Sequence[str]) -> Mapping[str, Queued]:
-        """What is known of the jobs: of a plain one by its id, of the tasks of an array by ID_i.
+        """The known states of the jobs: of a plain job by its id, of the tasks of an array by ID_i.
 
-        Raises SchedulerError where the scheduler does not answer.
+        Raises SchedulerError if the scheduler does not answer.
         """
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Take them from the queue, and end those that run. Raises SchedulerError."""
+        """Remove the jobs from the queue, and end those that are running. Raises SchedulerError."""
 
 
 def call(command: Sequence[str], patience: float | None = _PATIENCE) -> str:
-    """What a program of the scheduler prints. patience: seconds, None without end.
+    """The output of a program of the scheduler. patience: how long to wait, in seconds; None for no limit.
 
-    Raises SchedulerError with what it complains of.
+    Raises SchedulerError with the program's own error message.
     """
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=patience, errors="replace", check=False)

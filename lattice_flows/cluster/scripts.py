@@ -17,21 +17,21 @@ LAUNCHER, ALL = "torchrun.sh", "all.sh"
 
 
 class _Verbatim(str):
-    """A line of shell, or of a scheduler's options, that the profile gives: it stands as it is."""
+    """A line of shell, or of a scheduler's options, from the profile: it is inserted as it is."""
 
 
 def _inserted(value: object) -> str:
-    """What a template makes of a value: one word of the shell, whatever is in it. Slurm reads its options alike."""
+    """The text that a template inserts for a value: one shell word, whatever it is. Slurm reads its options alike."""
     return value if isinstance(value, _Verbatim) else quote(str(value))
 
 
 def script_path(folder: RunFolder, stage: str) -> Path:
-    """Of a stage's job script."""
+    """The path of a stage's job script."""
     return folder.cluster / f"{stage}.sh"
 
 
 def render(folder: RunFolder, profile: Profile, parts: Sequence[Part], directory: Path) -> dict[Path, str]:
-    """The text of every script for what is left to do; `directory` is where relative paths of the card begin.
+    """The text of every script for what is left to do; relative paths of the card are taken from `directory`.
 
     Raises InputError for a folder whose name no scheduler's option can hold.
     """
@@ -54,7 +54,7 @@ def render(folder: RunFolder, profile: Profile, parts: Sequence[Part], directory
 
 
 def compressed(indices: Sequence[int]) -> str:
-    """0-3,7 of 0 1 2 3 7, in ascending order."""
+    """Indices, in ascending order, as ranges: 0-3,7 for 0, 1, 2, 3 and 7."""
     known = set(indices)
     starts = [index for index in indices if index - 1 not in known]
     ends = [index for index in indices if index + 1 not in known]
@@ -73,7 +73,7 @@ def _templates() -> Environment:
 
 
 def _values(folder: RunFolder, profile: Profile, stage: Stage, directory: Path) -> dict[str, Any]:
-    """What the templates name. Every one has a value for every stage."""
+    """The values that the templates name, each of them set for every stage."""
     table = stage.table
     return {
         "kind": stage.kind,
@@ -107,7 +107,7 @@ def _values(folder: RunFolder, profile: Profile, stage: Stage, directory: Path) 
 
 
 def _processors(stage: Stage) -> dict[str, int]:
-    """Nodes, and of each: processes, threads of each process, cores and GPUs."""
+    """The number of nodes and, on each, of processes, threads per process, cores and GPUs."""
     table = stage.table
     if isinstance(table, TrainTable):
         processes, threads, gpus = table.processes_per_node, table.cpus_per_process, table.gpus_per_node
@@ -123,7 +123,7 @@ def _processors(stage: Stage) -> dict[str, int]:
 
 
 def _clock(total: int) -> str:
-    """HH:MM:SS, which knows no days."""
+    """The time as HH:MM:SS, without days."""
     return f"{total // 3600:02}:{total // 60 % 60:02}:{total % 60:02}"
 
 

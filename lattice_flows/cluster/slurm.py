@@ -22,27 +22,27 @@ _ENDS = {
     "PREEMPTED": "preempted by another job",
 }
 _REASONS = {
-    "None": "not yet looked at",
+    "None": "not yet considered",
     "Priority": "jobs of higher priority come first",
     "Resources": "for free nodes",
     "Dependency": "for stages before it",
-    "DependencyNeverSatisfied": "in vain, for a stage before it did not finish",
-    "JobArrayTaskLimit": "as many tasks run as may at once",
-    "BeginTime": "begins again shortly",
+    "DependencyNeverSatisfied": "in vain, because a stage before it did not finish",
+    "JobArrayTaskLimit": "as many tasks as allowed are running already",
+    "BeginTime": "starts again shortly",
     "JobHeldUser": "held by its user",
     "JobHeldAdmin": "held by an administrator",
     "PartitionTimeLimit": "its time is longer than the partition allows",
     "PartitionNodeLimit": "it asks for more than the partition has",
     "PartitionDown": "the partition is down",
-    "BadConstraints": "no node is as it asks",
+    "BadConstraints": "no node meets its requirements",
 }
 
 
 class Slurm:
-    """The workload manager of most sites."""
+    """Slurm, the workload manager of most sites."""
 
     def command(self, script: Path, part: Part, dependencies: Sequence[str]) -> list[str]:
-        """sbatch, with what the script's own header cannot know."""
+        """The sbatch command, with the options that the script's own header cannot know."""
         options = ["--parsable"]
         if part.indices is not None and isinstance(part.stage.table, SampleTable):
             options.append(f"--array={compressed(part.indices)}%{part.stage.table.array_limit}")
@@ -51,7 +51,7 @@ class Slurm:
         return ["sbatch", *options, str(script)]
 
     def queue(self, ids: Sequence[str]) -> Mapping[str, Queued]:
-        """From squeue; what has left the queue from sacct, where the site has it."""
+        """The states from squeue and, for jobs that have left the queue, from sacct if the site has it."""
         if not ids:
             return {}
         known = _squeue(ids)
@@ -60,7 +60,7 @@ class Slurm:
         return known
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """scancel."""
+        """Cancel the jobs with scancel."""
         call(["scancel", *ids])
 
 
@@ -84,7 +84,7 @@ def _squeue(ids: Sequence[str]) -> dict[str, Queued]:
 
 
 def _sacct(ids: Sequence[str]) -> dict[str, Queued]:
-    """Nothing where the site keeps no accounts."""
+    """The states from sacct; none if the site keeps no accounts."""
     try:
         which = ["--allocations", "--array", f"--jobs={','.join(ids)}"]
         text = call(["sacct", "--noheader", "--parsable2", *which, "--format=JobID,State"])

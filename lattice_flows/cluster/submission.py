@@ -35,14 +35,14 @@ def submit(
     out and overrides go with a card, as for `open_run`.
     dry_run: write the scripts, print them and the commands, submit nothing.
     Raises InputError for what is wrong with the card, the profile or the folder; for a run that still has jobs; and
-    where the scheduler refuses: then the jobs of this call are cancelled.
+    if the scheduler refuses: then the jobs of this call are cancelled.
     """
     folder = RunFolder(_folder(source, out).resolve())
     profile_path = profile_path or _kept_profile(folder)
     profile = read_profile(profile_path)
     if not dry_run and shutil.which(program := _PROGRAMS[profile.scheduler]) is None:
         raise InputError(
-            f"{profile_path}: scheduler = {profile.scheduler!r}: there is no {program} here; "
+            f"{profile_path}: scheduler = {profile.scheduler!r}: {program} was not found; "
             "submit from a login node of the cluster, or look at the scripts with --dry-run"
         )
     with ExitStack() as stack:
@@ -122,7 +122,7 @@ class _Submission:
 
 
 def _submitted(command: Sequence[str]) -> str:
-    """Submit one job. Returns its id, which some sites print with the cluster's name behind it."""
+    """Submit one job. Returns its id, which some sites print with the cluster's name after it."""
     # An answer that comes late is waited for: a job whose id is lost could not be cancelled.
     if job := call(command, patience=None).strip().partition(";")[0]:
         return job
@@ -134,7 +134,7 @@ def _script(stage: Stage) -> str:
 
 
 def require_no_jobs(source: Path, out: Path | None) -> None:
-    """Raises InputError where the run of a card or of a folder has jobs that wait or run."""
+    """Raise InputError if the run of a card or of a folder has jobs that wait or run."""
     folder = RunFolder(_folder(source, out).resolve())
     if jobs_path(folder).exists():
         _refuse_a_second(folder, dry_run=True)
@@ -147,20 +147,20 @@ def _folder(source: Path, out: Path | None) -> Path:
 def _kept_profile(folder: RunFolder) -> Path:
     path = folder.cluster / "profile.toml"
     if not path.exists():
-        raise InputError(f"--cluster: name a profile, for this run has none yet{shipped()}")
+        raise InputError(f"--cluster: name a profile, since this run has none yet{shipped()}")
     return path
 
 
 def _directory(folder: RunFolder) -> Path:
-    """Where relative paths of the card begin: where the run was first submitted."""
+    """The directory from which relative paths of the card are taken: where the run was first submitted."""
     jobs = read_jobs(folder)
     return Path.cwd() if jobs is None else Path(jobs.directory)
 
 
 def _refuse_a_second(folder: RunFolder, dry_run: bool) -> None:
-    """Raises InputError where jobs of the run are still in a queue: two would work on the same files.
+    """Raise InputError if jobs of the run are still in a queue: two would work on the same files.
 
-    A dry run, which may be far from the scheduler, does without its answer.
+    A dry run, which may be made far from the scheduler, does without its answer.
     """
     jobs = read_jobs(folder)
     if jobs is None or not jobs.ids:
@@ -172,7 +172,7 @@ def _refuse_a_second(folder: RunFolder, dry_run: bool) -> None:
             return
         raise InputError(
             f"{folder.path}: was submitted to {jobs.scheduler}, which does not answer ({error}); "
-            f"where none of its jobs is left, take {jobs_path(folder)} away"
+            f"if none of its jobs is left, delete {jobs_path(folder)}"
         ) from None
     if left:
         raise InputError(
@@ -182,7 +182,7 @@ def _refuse_a_second(folder: RunFolder, dry_run: bool) -> None:
 
 
 def active(folder: RunFolder, jobs: Jobs) -> list[str]:
-    """The ids of those that wait or run. Raises SchedulerError where the scheduler does not answer."""
+    """The ids of the jobs that wait or run. Raises SchedulerError if the scheduler does not answer."""
     if jobs.scheduler == "local":
         return [job for job in jobs.ids if local.is_running(job, folder)]
     queue = SCHEDULERS[jobs.scheduler].queue(jobs.ids)
@@ -191,7 +191,7 @@ def active(folder: RunFolder, jobs: Jobs) -> list[str]:
 
 
 def _forget_outcomes(folder: RunFolder, part: Part) -> None:
-    """Those of earlier attempts of what is submitted now."""
+    """Delete the outcomes of earlier attempts of what is submitted now."""
     name = part.stage.name
     for task in [name] if part.indices is None else [f"{name}.{index}" for index in part.indices]:
         outcome(folder, task).unlink(missing_ok=True)
@@ -215,7 +215,7 @@ def _show(
 
 
 def _line(part: Part, jobs: Jobs) -> str:
-    """What was submitted, in words."""
+    """A description in words of what was submitted."""
     job = jobs.stages[part.stage.name]
     words = [f"{part.stage.name}: {'process' if jobs.scheduler == 'local' else 'job'} {job.job}"]
     if part.indices is not None and isinstance(part.stage.table, SampleTable):
@@ -228,7 +228,7 @@ def _line(part: Part, jobs: Jobs) -> str:
 
 @contextmanager
 def _alone(folder: RunFolder) -> Iterator[None]:
-    """Two submissions at once would not see each other's jobs. Raises InputError where there is another."""
+    """Keep others from submitting this run. Raises InputError if another submission is in progress."""
     for path in (folder.cluster, folder.cluster / "logs", folder.cluster / "outcomes"):
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ def _alone(folder: RunFolder) -> Iterator[None]:
 
 
 def _write_all(texts: Mapping[Path, str]) -> None:
-    """Replace small files, each at once."""
+    """Replace small files, each atomically."""
     for path, text in texts.items():
         try:
             write_file(path, text)

@@ -76,7 +76,7 @@ def test_a_missing_file_names_the_shipped_ones(tmp_path, monkeypatch):
         read_profile(Path("slurm-cpu"))
     (tmp_path / "runs" / "cluster").mkdir(parents=True)
     (tmp_path / "runs" / "cluster" / "mine.toml").touch()
-    with pytest.raises(InputError, match=r"there is no such profile; there are runs/cluster/mine\.toml$"):
+    with pytest.raises(InputError, match=r"there is no such profile; available: runs/cluster/mine\.toml$"):
         read_profile(Path("slurm-cpu"))
 
 

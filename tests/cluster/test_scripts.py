@@ -269,7 +269,7 @@ def test_a_job_is_requeued_so_often_and_no_more(script, programs):
     status, output = script("train").signalled(signal.SIGUSR1, SLURM_RESTART_COUNT=3)
     assert status == 75
     assert programs.calls("scontrol") == []
-    assert "train: was requeued max_requeues = 3 times: not again; submit the run again to go on" in output
+    assert "train: was requeued max_requeues = 3 times: not again; submit the run again to continue" in output
 
 
 def test_term_stops_the_program_for_good(script, programs):
@@ -373,9 +373,9 @@ def test_after_a_failed_stage_only_those_go_on_that_do_not_need_it(script, progr
     stages = script("all", LOCAL)
     _, output = stages.run()
     assert output.splitlines() == [
-        "sample-flow: not started, for train did not finish",
-        "sample-flow_hmc: not started, for train did not finish",
-        "analyse: not started, for train did not finish",
+        "sample-flow: not started, because train did not finish",
+        "sample-flow_hmc: not started, because train did not finish",
+        "analyse: not started, because train did not finish",
     ]
     assert programs.called()["argv"][:4] == ["sample", str(stages.folder), "--ensemble", "hmc"]
 

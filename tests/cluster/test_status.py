@@ -157,7 +157,7 @@ def test_what_left_no_word_is_told_by_the_scheduler_and_the_log(run):
         "train: failed: the time limit was reached",
         "sample-flow: cancelled because train failed: the time limit was reached",
         "sample-hmc task 0: failed: out of memory",
-        "sample-hmc task 1: failed: killed by SIGKILL (status 137), for want of memory perhaps",
+        "sample-hmc task 1: failed: killed by SIGKILL (status 137), perhaps for lack of memory",
         "sample-hmc task 2: stopped: cancelled",
         "analyse: cancelled because train failed: the time limit was reached",
     ]
@@ -193,7 +193,7 @@ def test_accounts_know_what_the_queue_forgot(run):
     assert notes[2:5] == [
         "sample-hmc task 0: stopped: cancelled",
         "sample-hmc task 1: failed: its node failed",
-        "sample-hmc task 2: failed: ended without a word",
+        "sample-hmc task 2: failed: ended without a message",
     ]
 
 
@@ -215,7 +215,7 @@ def test_more_configurations_leave_tasks_unfinished(run):
     card.write_text(card.read_text().replace("n_configs = 10", "n_configs = 20"))
     rows, notes = run.status()
     assert rows["sample-hmc"][1:] == ["unfinished", "103", "30/60 configurations; 3 tasks: 3 unfinished"]
-    assert "sample-hmc: unfinished: submit again to go on" in notes
+    assert "sample-hmc: unfinished: submit again to continue" in notes
 
 
 def test_a_broken_file_is_told(run):

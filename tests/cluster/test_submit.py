@@ -98,7 +98,7 @@ def test_a_dry_run_writes_and_prints_and_submits_nothing(programs, submitted, tm
 def test_a_dry_run_needs_no_scheduler(programs, submitted, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert "#SBATCH --job-name=analyse.run" in submitted(CLASSICAL, dry_run=True)
-    with pytest.raises(InputError, match=r"scheduler = 'slurm': there is no sbatch here; submit from a login node"):
+    with pytest.raises(InputError, match=r"scheduler = 'slurm': sbatch was not found; submit from a login node"):
         submitted(CLASSICAL)
 
 
