@@ -179,7 +179,7 @@ def is_resolved(estimate: Estimate) -> bool:
 
 
 def sector_weights(charge: Series, log_w: Series) -> list[SectorWeight]:
-    """For every charge seen with some weight: its share of the weight, sum_Q w / sum w, and the ESS within it.
+    """The share in the weight, sum_Q w / sum w, and the ESS within it, of every charge seen with some weight.
 
     ESS = (sum_Q w)^2 / (n_Q sum_Q w^2), in (0, 1]. A flow that covers a sector badly has a small ESS in it; one that
     covers it too rarely has much larger weights there, which show in the ESS of all weights but not in that within it.
@@ -275,7 +275,7 @@ def _means_in(
 
 
 def _within(q: int, mean: float, factor: float, charges: NDArray[np.integer], w: Array, v: Array) -> Array:
-    """For one replica: w (v - mean) factor in the sector, zero outside."""
+    """w (v - mean) factor in the sector, zero outside, for one replica."""
     g = v - mean
     g *= (charges == q) * factor
     g *= w

@@ -195,7 +195,7 @@ def test_a_run_whose_scheduler_does_not_answer_is_refused(programs, submitted, t
     programs.install(
         "squeue", "#!/bin/bash\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n"
     )
-    with pytest.raises(InputError, match=r"slurm, which does not answer \(.*Unable to contact.*jobs\.json away$"):
+    with pytest.raises(InputError, match=r"slurm, which does not answer \(.*Unable to contact.*delete .*jobs\.json$"):
         submitted()
     programs.install("squeue", "#!/bin/bash\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
     submitted()
