@@ -313,7 +313,7 @@ def test_what_is_there_already(ensemble):
 
 def test_files_that_cannot_be_measured(ensemble, tmp_path):
     alone = ensemble(PLAIN.replace("n_md_steps", "store_fields = false\nn_md_steps"), "alone")
-    with pytest.raises(InputError, match="stores only series"):
+    with pytest.raises(InputError, match="keeps its series alone"):
         add(alone, "polyakov_loop mu=0")
     with pytest.raises(InputError, match="magnetisation is not an observable of u1"):
         measure(alone, [Measurement(Magnetisation(), 1)], StopRequest(), quiet())

@@ -110,7 +110,7 @@ BAD = {
     "no fields": ({"store_fields": False}, "keeps no fields; make it with store_fields = true"),
     "weighted": ({"weighted": 1}, "its configurations are weighted"),
     "few": ({"n": 10}, "holds 40 configurations; at least 100 are needed"),
-    "not angles": ({"change": lambda x: 3.0 * x}, "holds no U.1. angles: the largest is 9"),
+    "not angles": ({"change": lambda x: 3.0 * x}, "does not hold U.1. angles: the largest is 9"),
     "not finite": ({"change": lambda x: np.where(x > 3.0, np.nan, x)}, "holds values that are not finite"),
 }
 

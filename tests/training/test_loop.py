@@ -346,7 +346,7 @@ def test_refuses_data_that_are_no_configurations(tmp_path: Path) -> None:
     bad = [
         (lambda n, generator: torch.zeros(n, 2, 4, 8), r"holds configurations of shape \[2, 4, 8\], the theory has"),
         (lambda n, generator: torch.full((n, 2, 4, 4), math.nan), "holds values that are not finite"),
-        (lambda n, generator: torch.full((n, 2, 4, 4), 6.0), "holds no U.1. angles: the largest is 6, beyond pi"),
+        (lambda n, generator: torch.full((n, 2, 4, 4), 6.0), "does not hold U.1. angles: the largest is 6, beyond pi"),
     ]
     for source, message in bad:
         with pytest.raises(DataError, match=message):
