@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scipy.stats import chi2
 
@@ -22,7 +22,8 @@ from lattice_flows.card.build import couplings_of
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError, unwritable
-from lattice_flows.estimates.summary import flow_summary
+from lattice_flows.estimates.analysis import flow_summary
+from lattice_flows.estimates.summary_types import FlowSummary, Theory
 from lattice_flows.production.run_folder import RunFolder, find_run
 from lattice_flows.report.figure_script import EXIT_INPUT, split_rows
 from lattice_flows.report.style import FigureData
@@ -117,7 +118,7 @@ def row_of(folder: RunFolder, card: Card, references: References) -> Row:
     )
 
 
-def known_values(summary: dict[str, Any]) -> dict[str, Value]:
+def known_values(summary: FlowSummary) -> dict[str, Value]:
     """The closed forms that a flow's summary holds."""
     exact = {name: each["exact"] for name, each in summary["observables"].items()} | {"log_z": summary["log_z_exact"]}
     return {name: Value(value) for name, value in exact.items() if value is not None}
@@ -132,12 +133,12 @@ def read_references(path: Path) -> References:
     return found
 
 
-def key_of(theory: dict[str, Any]) -> str:
+def key_of(theory: Theory) -> str:
     """Equal for equal theories."""
     return json.dumps(theory, sort_keys=True)
 
 
-def observable_pull(summary: dict[str, Any], name: str, known: dict[str, Value]) -> float | None:
+def observable_pull(summary: FlowSummary, name: str, known: dict[str, Value]) -> float | None:
     """Of the reweighted samples of a flow."""
     one = summary["observables"].get(name)
     return None if one is None else pull_of(Value(one["value"], one["error"]), known.get(name))

@@ -9,7 +9,7 @@ lattice would make of it. Open symbols: ESS * N < 200 or Pareto k-hat > 0.7, not
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ from matplotlib.ticker import NullLocator
 
 from lattice_flows.card.build import couplings_of
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.summary_types import Theory
 from lattice_flows.estimates.weights import weights_summary
 from lattice_flows.report.figure_script import flow_weights, lattice, run_script, split_rows
 from lattice_flows.report.style import GREY, colour, legend_above, marker, single
@@ -68,7 +69,7 @@ def flow_name(group: Replicas) -> str:
     return " ".join(flow[key] for key in ("name", "conditioner") if key in flow)
 
 
-def theory_name(theory: dict[str, Any]) -> str:
+def theory_name(theory: Theory) -> str:
     """The couplings, and what theory they are of where it is not the plain one."""
     couplings = [f"{name} = {value:.4g}" for name, value in couplings_of(theory).items()]
     return ", ".join(couplings if theory["name"] == PLAIN else [theory["name"], *couplings])

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from scipy.stats import chi2
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary, Theory
 from lattice_flows.report.style import STYLE
 from lattice_flows.statistics import count_changes
 
@@ -57,7 +58,7 @@ def read_points(run: Path) -> list[Point]:
     """The points of all runs below the folder, by side and beta."""
     points = []
     for path in run.glob("*/report/summary.json"):
-        summary = json.loads(path.read_text())
+        summary: Summary = json.loads(path.read_text())
         for name, ensemble in summary["ensembles"].items():
             with Ensemble.open(path.parents[1] / "ensembles" / f"{name}.h5") as file:
                 changes = count_changes(file.series("topological_charge"))
@@ -65,7 +66,7 @@ def read_points(run: Path) -> list[Point]:
     return sorted(points, key=lambda one: (one.side, one.beta))
 
 
-def point(name: str, theory: dict[str, Any], ensemble: dict[str, Any], changes: int) -> Point:
+def point(name: str, theory: Theory, ensemble: EnsembleSummary, changes: int) -> Point:
     """What an ensemble's summary says of Q^2; `changes` of the charge were seen.
 
     An independent configuration takes one tunnelling at least, so that a frozen chain bounds both figures from below.
@@ -83,7 +84,7 @@ def point(name: str, theory: dict[str, Any], ensemble: dict[str, Any], changes: 
     return Point(name, *place, updates / (2 * n_eff), core_seconds / n_eff, error, charge["pull"])
 
 
-def _kind(ensemble: dict[str, Any], charge: dict[str, Any]) -> str:
+def _kind(ensemble: EnsembleSummary, charge: ObservableRow) -> str:
     about = [text for text in ensemble["warnings"] if "topological_charge_squared" in text.partition(":")[0]]
     too_short = any(_TOO_SHORT in text for text in about)
     if ensemble["frozen"] or too_short or (charge["r_hat"] or 1.0) > _APART:

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,8 @@ from lattice_flows.exit_status import EXIT_FAILURE, EXIT_STOPPED, end, exit_stat
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from lattice_flows.estimates.summary_types import Summary
 
 app = typer.Typer(
     help="Exact lattice field theory sampling with normalizing flows.",
@@ -312,7 +314,7 @@ def exact(
         print(f"{key:30} {value if isinstance(value, dict) else format(value, '.12g')}")
 
 
-def _print_summary(summary: dict[str, Any], console: "Console") -> None:
+def _print_summary(summary: "Summary", console: "Console") -> None:
     from lattice_flows.report import terminal_tables
 
     if summary["flow"]:

@@ -6,8 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from lattice_flows.card.card import Card
+from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_summary
 from lattice_flows.estimates.selection import EVERYTHING, Selection
-from lattice_flows.estimates.summary import Summary, analyse_files, analyse_run, flow_summary, write_summary
+from lattice_flows.estimates.summary import write_summary
+from lattice_flows.estimates.summary_types import Summary
 from lattice_flows.production.generate import generate
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.run_folder import RunFolder, find_run, open_run
@@ -85,20 +87,20 @@ def analyse_stage(source: Path, out: Path | None, selection: Selection, console:
 
 def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: Selection, console: Console) -> Summary:
     """Analyse ensemble files, what is selected of them; with a report in the folder `report` where it is given."""
-    summary = analyse_files(paths, selection)
-    if report is not None:
-        write_summary(summary, report / "summary.json")
-        write_files_report(report, paths, summary)
-        _tell_report(report, console)
-    return summary
+    with analyse_files(paths, selection) as analysis:
+        if report is not None:
+            write_summary(analysis.summary, report / "summary.json")
+            write_files_report(report, analysis)
+            _tell_report(report, console)
+    return analysis.summary
 
 
 def _report(folder: RunFolder, card: Card, selection: Selection, console: Console) -> Summary:
-    summary = analyse_run(folder, card, selection)
-    write_summary(summary, folder.report / "summary.json")
-    write_report(folder, card, summary)
+    with analyse_run(folder, card, selection) as analysis:
+        write_summary(analysis.summary, folder.report / "summary.json")
+        write_report(folder, card, analysis)
     _tell_report(folder.report, console)
-    return summary
+    return analysis.summary
 
 
 def _tell_report(report: Path, console: Console) -> None:

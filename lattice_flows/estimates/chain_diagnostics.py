@@ -1,15 +1,16 @@
 """How the chains of an ensemble behaved, what they cost, and what that takes of the trust in their numbers."""
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.estimates.weights import reweighting_summary, weights_summary
+from lattice_flows.estimates.summary_types import Acceptance, Cost, Diagnostics, Observables
+from lattice_flows.estimates.weights import reweighting_summary, weights_summary, weights_warnings
 from lattice_flows.statistics import MIN_CHANGES, count_changes, count_crossings
 
-Summary = dict[str, Any]
+Figures = TypeVar("Figures", bound=Mapping[str, object])
 
 _LOW_ACCEPTANCE = 0.1
 _FEWEST_DEPOSITS = 1000
@@ -19,16 +20,15 @@ _CHARGE = "topological_charge"
 _CHARGE_SQUARED = "topological_charge_squared"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple, Generic[Figures]):
     """Figures of the summary; warnings; and doubts, warnings that leave no error of the ensemble to be trusted."""
 
-    figures: Summary = field(default_factory=dict)
+    figures: Figures
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
-def motion_and_cost(group: Replicas, observables: Summary) -> Finding:
+def motion_and_cost(group: Replicas, observables: Observables) -> Finding[Cost]:
     """Whether the ensemble is frozen, and the core seconds of an independent configuration.
 
     group: without thinning, which changes neither how chains move nor what they cost; observables: its estimates.
@@ -39,20 +39,21 @@ def motion_and_cost(group: Replicas, observables: Summary) -> Finding:
     kept = group.n_kept / sum(file.n_configs * file.n_chains for file in group.files)
     core_seconds = kept * group.core_seconds
     name = _cost_observable(observables)
-    figures: Summary = {"frozen": frozen, "cost_observable": name, "seconds_per_independent_config": None}
+    figures: Cost = {"frozen": frozen, "cost_observable": name, "seconds_per_independent_config": None}
     if frozen:
         bound = core_seconds / max(1, motion.changes) if core_seconds > 0 else None
         figures["seconds_per_independent_config_at_least"] = bound
         return Finding(figures, doubts=(f"frozen: {motion.text}; errors cannot be trusted",))
-    if name is not None and core_seconds > 0:  # nobody knows what an imported ensemble took
-        figures["seconds_per_independent_config"] = core_seconds / observables[name]["n_eff"]
+    n_eff = observables[name]["n_eff"] if name is not None else None
+    if n_eff is not None and core_seconds > 0:  # nobody knows what an imported ensemble took
+        figures["seconds_per_independent_config"] = core_seconds / n_eff
     return Finding(figures)
 
 
-def reweighting(group: Replicas) -> Finding:
+def reweighting(group: Replicas) -> Finding[Diagnostics]:
     """The overlap with the couplings that averages are reweighted to."""
     if not group.log_ratios:
-        return Finding()
+        return Finding({})
     figures = reweighting_summary(group)
     text = (
         f"reweighting: too little overlap, {figures['n_effective']:.0f} effective independent configurations, "
@@ -61,47 +62,47 @@ def reweighting(group: Replicas) -> Finding:
     return Finding({"reweighting": figures}, doubts=() if figures["reliable"] else (text,))
 
 
-def drift(group: Replicas) -> Finding:
+def drift(group: Replicas) -> Finding[Diagnostics]:
     """A thermalisation that was looked for and takes most of what may be dropped."""
     text = (
         f"still drifts: {group.first} configurations of each chain were dropped, and the rest may not be in equilibrium"
     )
-    return Finding(doubts=(text,) if group.drifts else ())
+    return Finding({}, doubts=(text,) if group.drifts else ())
 
 
-def round_trips(group: Replicas) -> Finding:
+def round_trips(group: Replicas) -> Finding[Diagnostics]:
     """How often replicas went from the target to the end of the ladder and back. group: without thinning."""
     if not group.has("round_trips"):
-        return Finding()
+        return Finding({})
     chains = group.series("round_trips")
     trips = int(sum(chain.sum() for chain in chains))
     n_updates = sum(len(chain) for chain in chains) * group.sampler["n_updates"]
-    figures = {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
+    figures: Diagnostics = {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
     text = f"only {trips} round trips: replicas bring back where they were before"
     return Finding(figures, doubts=(text,) if trips < MIN_CHANGES else ())
 
 
-def short_build(group: Replicas) -> Finding:
+def short_build(group: Replicas) -> Finding[Diagnostics]:
     """A bias of metadynamics, at any depth of the sampler, with too few deposits."""
     settings = group.sampler
     inside = [settings, *settings.get("parts", ()), settings.get("replica", {})]
     names = {part.get("name") if part is settings else part.get("sampler") for part in inside}
     if "metadynamics" not in names or settings["n_thermalisation"] >= _FEWEST_DEPOSITS:
-        return Finding()
-    return Finding(doubts=(f"n_thermalisation below {_FEWEST_DEPOSITS}: the bias of metadynamics is hardly built",))
+        return Finding({})
+    return Finding({}, doubts=(f"n_thermalisation below {_FEWEST_DEPOSITS}: the bias of metadynamics is hardly built",))
 
 
-def rejections(group: Replicas) -> Finding:
+def rejections(group: Replicas) -> Finding[Diagnostics]:
     """The longest run of rejected proposals. group: without thinning."""
     if not group.has("rejection_run"):
-        return Finding()
+        return Finding({})
     longest = int(max(chain.max() for chain in group.series("rejection_run")))
     too_long = longest > max(20.0, _LONG_RUN * group.n_configs * group.sampler["n_updates"])
     texts = (f"a chain rejected {longest} proposals in a row",) if too_long else ()
     return Finding({"longest_rejection_run": longest}, texts)
 
 
-def acceptance(group: Replicas) -> Finding:
+def acceptance(group: Replicas) -> Finding[Acceptance]:
     """The mean acceptance rate over all updates, None where nothing is tested, and low ones of the parts."""
     rate = _mean(group, "accepted") if group.has("accepted") else None
     texts = (
@@ -119,13 +120,13 @@ def _mean(group: Replicas, name: str) -> float:
     return float(sum(part for part, _ in sums) / sum(size for _, size in sums))
 
 
-def proposals(group: Replicas) -> Finding:
+def proposals(group: Replicas) -> Finding[Diagnostics]:
     """The weights of all proposals of a flow: of chains, whose averages do not need them, or of weighted samples."""
     log_w = group.proposals("log_w")
     if log_w is None or np.isfinite(log_w).sum() < 2:
-        return Finding()
+        return Finding({})
     figures = weights_summary(log_w)
-    texts = tuple(figures.pop("warnings"))
+    texts = tuple(weights_warnings(figures))
     if group.sampled_with_weights and not figures["reliable"]:
         return Finding({"proposals": figures}, doubts=texts)
     return Finding({"proposals": figures}, warnings=texts)
@@ -152,9 +153,9 @@ def _slowest_motion(group: Replicas) -> _Motion:
     return _Motion(passages[slowest], f"{slowest} went through its range {passages[slowest]} times")
 
 
-def _cost_observable(observables: Summary) -> str | None:
+def _cost_observable(observables: Observables) -> str | None:
     """What an independent configuration is counted by: Q^2, or the slowest observable where there is no Q."""
-    n_eff = {name: figures["n_eff"] for name, figures in observables.items() if figures["n_eff"] > 0}
+    n_eff = {name: n for name, row in observables.items() if (n := row["n_eff"]) is not None and n > 0}
     if _CHARGE_SQUARED in observables:
         return _CHARGE_SQUARED if _CHARGE_SQUARED in n_eff else None
     return min(n_eff, key=n_eff.__getitem__) if n_eff else None

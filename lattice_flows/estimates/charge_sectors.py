@@ -8,6 +8,14 @@ import numpy as np
 
 from lattice_flows.card.build import oracle
 from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
+from lattice_flows.estimates.summary_types import (
+    FixedCharge,
+    Observables,
+    Sector,
+    SectorWeight,
+    ThetaPoint,
+    Topology,
+)
 from lattice_flows.estimates.weights import log_w_tau_int, part_summary
 from lattice_flows.statistics import (
     MIN_CHANGES,
@@ -27,7 +35,6 @@ from lattice_flows.statistics import (
 )
 from lattice_flows.theories.observable import Quantity
 
-Summary = dict[str, Any]
 Chains = list[np.ndarray]
 
 CHARGE, CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
@@ -36,7 +43,7 @@ _FITS_INT16 = 10_000
 _FEWEST_CONFIGS = 5  # which make the four steps that a tunnelling rate needs
 
 
-def topology_summary(group: Replicas, observables: Mapping[str, Any]) -> Summary | None:
+def topology_summary(group: Replicas, observables: Observables) -> Topology | None:
     """The sectors of an ensemble, `observables` its estimates by name; None where nothing can be said.
 
     That is where there is no charge, for fewer than 5 values of it in a chain, for weights that are not numbers, and
@@ -59,7 +66,7 @@ def topology_summary(group: Replicas, observables: Mapping[str, Any]) -> Summary
     if log_w is not None and not _are_weights(log_w):
         return None
     exact = oracle(group.theory)
-    trusted = bool(observables.get(CHARGE_SQUARED, {}).get("trusted", False))
+    trusted = bool(CHARGE_SQUARED in observables and observables[CHARGE_SQUARED]["trusted"])
     found = sector_probabilities(charge, log_w, distribution=exact.charge_distribution if exact else None)
     by_sector, fixed = _by_sector(group, observables, charge, log_w, exact)
     rate = tunnelling_rate(charge)
@@ -80,13 +87,13 @@ def _rounded(charge: Chains) -> Chains:
 
 
 def _by_sector(
-    group: Replicas, observables: Mapping[str, Any], charge: Chains, log_w: Chains | None, exact: Any
-) -> tuple[dict[str, dict[int, Estimate]], Summary]:
+    group: Replicas, observables: Observables, charge: Chains, log_w: Chains | None, exact: Any
+) -> tuple[dict[str, dict[int, Estimate]], dict[str, FixedCharge]]:
     """The means in the sectors of every plain mean, and what they extrapolate to."""
     frozen = sum(count_changes(chain) for chain in charge) < MIN_CHANGES
     given = exact.charge_squared if frozen and exact else None
     by_sector: dict[str, dict[int, Estimate]] = {}
-    fixed: Summary = {}
+    fixed: dict[str, FixedCharge] = {}
     for quantity in _plain_means(group, observables):
         means, fit = _in_sectors(group, quantity, charge, log_w, given, frozen)
         if means is not None:
@@ -98,7 +105,7 @@ def _by_sector(
 
 def _in_sectors(
     group: Replicas, quantity: Quantity, charge: Chains, log_w: Chains | None, given: float | None, frozen: bool
-) -> tuple[dict[int, Estimate] | None, Summary | None]:
+) -> tuple[dict[int, Estimate] | None, FixedCharge | None]:
     """Its means by charge, and what they extrapolate to, as far as either can be told."""
     there, series, weights = _measured_with_charge(group, quantity, charge, log_w)
     if min(len(chain) for chain in there) < _FEWEST_CONFIGS:
@@ -112,7 +119,7 @@ def _in_sectors(
 
 def _sectors(
     found: Mapping[int, Estimate], by_sector: Mapping[str, Mapping[int, Estimate]], square: float, exact: Any
-) -> list[Summary]:
+) -> list[Sector]:
     """A row for every charge of which a probability or a mean is known."""
     charges = sorted({*found, *(q for means in by_sector.values() for q in means)})
     q_max = max([abs(q) for q in charges], default=0)
@@ -134,7 +141,7 @@ def _sectors(
     ]
 
 
-def _plain_means(group: Replicas, observables: Mapping[str, Any]) -> list[Quantity]:
+def _plain_means(group: Replicas, observables: Observables) -> list[Quantity]:
     return [
         quantity
         for quantity in group.quantities()
@@ -164,7 +171,7 @@ def _measured_with_charge(
 
 def _fixed_charge(
     charge: Chains, series: Chains, means: dict[int, Estimate], log_w: Chains | None, given: float | None
-) -> Summary:
+) -> FixedCharge:
     fit = fixed_charge_extrapolation(charge, series, means, log_w, given)
     return {
         "value": _number(fit.value),
@@ -176,7 +183,7 @@ def _fixed_charge(
     }
 
 
-def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool) -> list[Summary]:
+def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool) -> list[ThetaPoint]:
     angles = np.linspace(0.0, math.pi, N_THETA)
     known = exact.theta_ratio(angles) if exact else [None] * N_THETA
     return [
@@ -191,7 +198,7 @@ def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool) -> l
     ]
 
 
-def _weights(charge: Chains, log_w: Chains, estimates: Mapping[int, Estimate], exact: Any) -> list[Summary]:
+def _weights(charge: Chains, log_w: Chains, estimates: Mapping[int, Estimate], exact: Any) -> list[SectorWeight]:
     """The share of a sector is its probability, and has its error where there is one."""
     found = sector_weights(charge, log_w)
     q_max = max(abs(sector.charge) for sector in found)

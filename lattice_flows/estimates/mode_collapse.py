@@ -1,7 +1,6 @@
 """The mode-collapse test of a flow: its ESS judged by configurations that it did not make itself."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from lattice_flows.card.build import load_flow
 from lattice_flows.card.card import Card
 from lattice_flows.card.samplers import needs_flow
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.summary_types import EnsembleSummary, ForwardESS, Weights
 from lattice_flows.flows import Flow
 from lattice_flows.production.devices import device_for_analysis
 from lattice_flows.production.header import chains_of
@@ -19,8 +19,6 @@ from lattice_flows.statistics import forward_ess
 from lattice_flows.terminal import numbers
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 
-Summary = dict[str, Any]
-
 _MOST_CONFIGS = 2048  # of one ensemble; each costs an inverse of the flow
 _MOST_CHAINS = 64
 _FEWEST_CONFIGS, _FEWEST_IN_ALL = 20, 100
@@ -29,9 +27,9 @@ _COLLAPSED = 0.5  # a forward ESS below so much of the reverse one, by three err
 
 
 def forward_summary(
-    folder: RunFolder, card: Card, ensembles: Iterable[tuple[Replicas, Summary]], flow: Summary
-) -> Summary:
-    """{"forward": {NAME: figures}, "warnings": [...]}, to be merged into the flow's summary.
+    folder: RunFolder, card: Card, ensembles: Iterable[tuple[Replicas, EnsembleSummary]], flow: Weights
+) -> tuple[dict[str, ForwardESS], list[str]]:
+    """The forward ESS by ensemble, and warnings; flow: what the weights of the flow's own samples say.
 
     ensembles: with their summaries. Those count that know nothing of the flow, nor the flow of their chains, are not
     weighted, and keep their fields.
@@ -45,20 +43,20 @@ def forward_summary(
         if _is_independent(group) and not any(chains_of(file.attributes) in learned for file in group.files)
     ]
     if not independent:
-        return {"forward": {}}
+        return {}, []
     trained, _ = load_flow(card, folder.flow / CHECKPOINT_NAME, device_for_analysis(card.device))
     forward = {
         group.name: _figures(_log_weights(group, card, trained), flow, _moves(ensemble))
         for group, ensemble in independent
     }
-    found = [
+    warnings = [
         f"forward ESS {_shown(figures)} on the ensemble {name} is far below the ESS "
         f"{_shown(flow)} of the flow's own samples: the flow misses a part of the target "
         "(mode collapse)"
         for name, figures in forward.items()
         if figures["collapsed"]
     ]
-    return {"forward": forward, "warnings": flow["warnings"] + found}
+    return forward, warnings
 
 
 def _is_independent(group: Replicas) -> bool:
@@ -71,13 +69,13 @@ def _is_independent(group: Replicas) -> bool:
     )
 
 
-def _moves(ensemble: Summary) -> bool:
+def _moves(ensemble: EnsembleSummary) -> bool:
     """Whether the ensemble goes from sector to sector itself; one that does not cannot vouch for a flow."""
-    slowest = ensemble["observables"].get(ensemble["cost_observable"], {"trusted": False})
-    return not ensemble["frozen"] and slowest["trusted"]
+    name, rows = ensemble["cost_observable"], ensemble["observables"]
+    return not ensemble["frozen"] and name in rows and rows[name]["trusted"]
 
 
-def _figures(log_w: np.ndarray, flow: Summary, moves: bool) -> Summary:
+def _figures(log_w: np.ndarray, flow: Weights, moves: bool) -> ForwardESS:
     """The ESS and a verdict. The reverse ESS of an unreliable flow is too large, so it proves nothing."""
     found = forward_ess(list(log_w.T))
     known = flow["ess"] - 3.0 * flow["ess_error"]
@@ -114,5 +112,5 @@ def _batches(x: np.ndarray) -> list[np.ndarray]:
     return [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
 
 
-def _shown(figures: Summary) -> str:
+def _shown(figures: Weights | ForwardESS) -> str:
     return numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"])

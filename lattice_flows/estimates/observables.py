@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from lattice_flows.card.build import oracle
 from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
+from lattice_flows.estimates.summary_types import Observables
 from lattice_flows.estimates.umbrella_windows import block_doubt, joined_estimator
 from lattice_flows.statistics import (
     MIN_CHANGES,
@@ -27,7 +27,6 @@ from lattice_flows.statistics import (
 )
 from lattice_flows.theories.observable import Quantity, Term
 
-Summary = dict[str, Any]
 Chains = Sequence[np.ndarray]
 
 _R_HAT_LIMIT = 1.05
@@ -37,12 +36,12 @@ _FEWEST_CONFIGS = 4
 _FEWEST_CHAINS = 4  # that tell a spread
 
 
-def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
+def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
     """The estimate of every quantity whose series are measured, and warnings about them."""
     exact = oracle(group.theory)
     joined = joined_estimator(group)
     estimate = joined or _estimator(group)
-    observables: Summary = {}
+    observables: Observables = {}
     warnings: list[str] = []
     suspicious: dict[str, list[str]] = {}
     of_blocks = block_doubt(group) if joined else ""
@@ -74,7 +73,12 @@ def observables_summary(group: Replicas) -> tuple[Summary, list[str]]:
             doubts.append(of_blocks)
         truth = quantity.exact(exact) if quantity.exact and (exact or quantity.by_symmetry) else None
         observables[quantity.name] = {
-            **found._asdict(),
+            "value": found.value,
+            "error": found.error,
+            "tau_int": found.tau_int,
+            "tau_int_error": found.tau_int_error,
+            "window": found.window,
+            "n_eff": found.n_eff,
             "r_hat": agreement,
             "exact": truth,
             "pull": None if truth is None else pull(found.value, found.error, truth),

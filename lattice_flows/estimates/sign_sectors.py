@@ -1,20 +1,17 @@
 """What the weights of a scalar theory say of each sign of the magnetisation, as its two sectors."""
 
-from typing import Any
-
 import numpy as np
 
 from lattice_flows.estimates.replicas import LOG_W, Replicas
+from lattice_flows.estimates.summary_types import SignShare
 from lattice_flows.estimates.weights import log_w_tau_int, part_summary
 from lattice_flows.statistics import reweighted
-
-Summary = dict[str, Any]
 
 _MAGNETISATION = "magnetisation"
 _FEWEST_CONFIGS = 5
 
 
-def signs_summary(group: Replicas) -> list[Summary] | None:
+def signs_summary(group: Replicas) -> list[SignShare] | None:
     """A row for M > 0 and one for M < 0; None for an ensemble of equal weights or without a magnetisation.
 
     Z2 gives either sign half of the weight. A flow that knows one of two phases well and the other badly has shares
@@ -27,13 +24,14 @@ def signs_summary(group: Replicas) -> list[Summary] | None:
         return None
     tau_int = log_w_tau_int(log_w)
     rows = [_row(sign, [np.sign(chain) == sign for chain in magnetisation], log_w, tau_int) for sign in (1, -1)]
-    return [row for row in rows if row["share"] > 0]
+    return [row for row in rows if row is not None]
 
 
-def _row(sign: int, here: list[np.ndarray], log_w: list[np.ndarray], tau_int: float) -> Summary:
+def _row(sign: int, here: list[np.ndarray], log_w: list[np.ndarray], tau_int: float) -> SignShare | None:
+    """None where the sign has no weight."""
     share = reweighted([inside.astype(np.float64) for inside in here], log_w)
     if not share.value > 0:
-        return {"sign": sign, "share": 0.0}
+        return None
     part = np.concatenate([chain[inside] for chain, inside in zip(log_w, here)])
     return {
         "sign": sign,

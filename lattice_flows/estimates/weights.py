@@ -1,11 +1,11 @@
 """What weights say of themselves, as summary.json holds it."""
 
 import math
-from typing import Any
 
 import numpy as np
 
 from lattice_flows.estimates.replicas import LOG_W, Replicas
+from lattice_flows.estimates.summary_types import PartESS, Reweighting, Weights
 from lattice_flows.statistics import (
     MAX_PARETO_K,
     MIN_EFFECTIVE_SAMPLES,
@@ -19,10 +19,8 @@ from lattice_flows.statistics import (
     share_of_squares,
 )
 
-Summary = dict[str, Any]
 
-
-def weights_summary(log_w: np.ndarray) -> Summary:
+def weights_summary(log_w: np.ndarray) -> Weights:
     """ESS, log Z and how far to trust them, from weights of independent samples (m,); not-a-number counts as zero."""
     log_w = np.nan_to_num(log_w, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     ess, log_z = effective_sample_size(log_w), log_partition(log_w)
@@ -38,18 +36,19 @@ def weights_summary(log_w: np.ndarray) -> Summary:
         "largest_weight_over_mean": share * log_w.size,
         "reliable": is_reliable(log_w),
         "dominated": is_dominated(ess.value, log_w.size, share),
-        "warnings": _doubts(ess.value, log_w.size, share, k),
     }
 
 
-def _doubts(ess: float, n: int, share: float, k: float) -> list[str]:
-    """What makes the weights doubtful, a line each."""
+def weights_warnings(weights: Weights) -> list[str]:
+    """What makes weights doubtful, a line each; of `weights_summary` itself, whose k-hat may be infinite."""
+    ess, n = weights["ess"], weights["n_samples"]
+    share, k = weights["largest_weight_share"], weights["pareto_k"]
     reasons = []
     if (effective := ess * n) < MIN_EFFECTIVE_SAMPLES:
         reasons.append(f"{int(effective)} effective samples (ESS * N), fewer than {MIN_EFFECTIVE_SAMPLES}")
-    if math.isinf(k) and k > 0:
+    if k == math.inf:
         reasons.append("too few weights stand out to tell their tail (Pareto k-hat)")
-    elif k > MAX_PARETO_K:
+    elif k is not None and k > MAX_PARETO_K:
         reasons.append(f"a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K}")
     found = [f"weights are unreliable, neither ESS nor log Z can be trusted: {'; '.join(reasons)}"] if reasons else []
     if is_dominated(ess, n, share):
@@ -61,7 +60,7 @@ def _doubts(ess: float, n: int, share: float, k: float) -> list[str]:
     return found
 
 
-def reweighting_summary(group: Replicas) -> Summary:
+def reweighting_summary(group: Replicas) -> Reweighting:
     """How far chains overlap with the target that they are reweighted to.
 
     n_effective is ESS * N over the 2 tau_int of log w: correlated configurations do not fill the tail of the weights
@@ -71,6 +70,7 @@ def reweighting_summary(group: Replicas) -> Summary:
     figures = weights_summary(np.concatenate(chains))
     tau_int = log_w_tau_int(chains)
     n_effective = figures["ess"] * figures["n_samples"] / (2.0 * tau_int)
+    has_light_tail = figures["pareto_k"] is not None and figures["pareto_k"] <= MAX_PARETO_K
     return {
         "from": group.sampled_theory,
         "ess": figures["ess"],
@@ -79,11 +79,11 @@ def reweighting_summary(group: Replicas) -> Summary:
         "n_effective": n_effective,
         "pareto_k": figures["pareto_k"],
         "largest_weight_share": figures["largest_weight_share"],
-        "reliable": bool(n_effective >= MIN_EFFECTIVE_SAMPLES and figures["pareto_k"] <= MAX_PARETO_K),
+        "reliable": bool(n_effective >= MIN_EFFECTIVE_SAMPLES and has_light_tail),
     }
 
 
-def part_summary(log_w: np.ndarray, tau_int: float) -> Summary:
+def part_summary(log_w: np.ndarray, tau_int: float) -> PartESS:
     """The ESS within a part of the configurations, with log weights (m,) of which some are not zero.
 
     The error is that of correlated configurations; None of a single one, which tells nothing.

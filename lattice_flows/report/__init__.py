@@ -3,26 +3,25 @@
 Matplotlib is loaded with the first report: most commands write none.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lattice_flows.card.card import Card
+from lattice_flows.estimates.analysis import Analysis
 from lattice_flows.production.run_folder import RunFolder
 
 
-def write_report(folder: RunFolder, card: Card, summary: dict[str, Any]) -> None:
+def write_report(folder: RunFolder, card: Card, analysis: Analysis) -> None:
     """The report of a run; see `page.write_report`."""
     from lattice_flows.report import page
 
-    page.write_report(folder, card, summary)
+    page.write_report(folder, card, analysis)
 
 
-def write_files_report(target: Path, paths: Sequence[Path], summary: dict[str, Any]) -> None:
+def write_files_report(target: Path, analysis: Analysis) -> None:
     """The report of ensemble files; see `page.write_files_report`."""
     from lattice_flows.report import page
 
-    page.write_files_report(target, paths, summary)
+    page.write_files_report(target, analysis)
 
 
 __all__ = ["write_files_report", "write_report"]

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary
 from lattice_flows.report.style import (
     GREY,
     WIDTH,
@@ -22,14 +23,13 @@ from lattice_flows.report.style import (
     outer_labels,
     panel_grid,
 )
+from lattice_flows.report.summary_lookups import CHARGE, CHARGE_SQUARED, place
 from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
 from lattice_flows.terminal.numbers import with_error
 from lattice_flows.theories.u1.closed_forms import ExactU1
 
 Array = NDArray[np.float64]
-Summary = dict[str, Any]
 
-_CHARGE, _CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
 _MOST_POINTS = 2000  # drawn of one chain
 _MOST_CHARGES = 30  # |Q| in a distribution
 _MOST_LAGS = 1000  # whose errors are worth their time
@@ -39,7 +39,7 @@ _FEWEST = 4  # configurations of which anything can be said
 
 def charge_plots(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> list[Plot]:
     """The figures of those ensembles that have a charge, none where there are none."""
-    charged = [g for g in groups if g.has(_CHARGE) and min(len(chain) for chain in g.series(_CHARGE)) >= _FEWEST]
+    charged = [g for g in groups if g.has(CHARGE) and min(len(chain) for chain in g.series(CHARGE)) >= _FEWEST]
     if not charged:
         return []
     return [
@@ -71,8 +71,8 @@ def charge_histories(groups: Sequence[Replicas], summary: Summary) -> Plot:
 
 def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> list[tuple[str, int, int, int]]:
     """Draw the charge in steps; returns what was drawn: ensemble, chain, configuration, charge."""
-    chains, rows = group.series(_CHARGE), group.rows(_CHARGE)
-    frozen, at = _is_frozen(group, summary), _index(group, summary)
+    chains, rows = group.series(CHARGE), group.rows(CHARGE)
+    frozen, at = _is_frozen(group, summary), place(summary, group.name)
     n = len(chains[0]) if frozen else _stretch(summary["ensembles"][group.name], len(chains[0]))
     part = slice(0, n, -(-n // _MOST_POINTS))
     drawn: list[tuple[str, int, int, int]] = []
@@ -85,9 +85,10 @@ def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> list[tuple[s
     return drawn
 
 
-def _stretch(ensemble: Summary, n_configs: int) -> int:
+def _stretch(ensemble: EnsembleSummary, n_configs: int) -> int:
     """Configurations that show how a chain moves: a hundred tau_int of Q, and at least 200."""
-    tau_int = ensemble["observables"].get(_CHARGE, {}).get("tau_int") or 0.5
+    row = ensemble["observables"].get(CHARGE)
+    tau_int = (row["tau_int"] if row else None) or 0.5
     return min(n_configs, max(200, math.ceil(100 * tau_int)))
 
 
@@ -100,7 +101,7 @@ def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: Ex
     rows: list[tuple[str | int | float, ...]] = []
     figure, panels = panel_grid(len(groups), height=1.7, sharex=True, sharey=True)
     for i, (axes, group) in enumerate(zip(panels, groups)):
-        at = _index(group, summary)
+        at = place(summary, group.name)
         value, error = _probabilities(group, charges)
         expected = _gaussian(charges, value) if closed_form is None else closed_form
         axes.bar(charges, expected, 0.9, color="0.82", label=name if i == 0 else None)
@@ -135,7 +136,7 @@ def _gaussian(charges: NDArray[np.int64], probability: Array) -> Array:
 
 def _charges_shown(groups: Sequence[Replicas], exact: ExactU1 | None) -> NDArray[np.int64]:
     """-q ... q: four standard deviations, and twice as many where the ensembles strayed so far."""
-    seen = max(float(np.abs(np.rint(chain)).max()) for group in groups for chain in group.series(_CHARGE))
+    seen = max(float(np.abs(np.rint(chain)).max()) for group in groups for chain in group.series(CHARGE))
     spread = 4.0 * math.sqrt(exact.charge_squared) if exact else seen
     q_max = min(math.ceil(max(1.0, spread, min(seen, 2.0 * spread))), _MOST_CHARGES)
     return np.arange(-q_max, q_max + 1)
@@ -143,10 +144,10 @@ def _charges_shown(groups: Sequence[Replicas], exact: ExactU1 | None) -> NDArray
 
 def _probabilities(group: Replicas, charges: NDArray[np.int64]) -> tuple[Array, Array]:
     """P(Q) with errors, from the indicator series of each charge."""
-    chains = [np.rint(chain) for chain in group.series(_CHARGE)]
+    chains = [np.rint(chain) for chain in group.series(CHARGE)]
     estimate: Callable[[list[Array]], Any] = gamma_method
     if group.weighted:
-        log_w = group.series_like("log_w", _CHARGE)
+        log_w = group.series_like("log_w", CHARGE)
 
         def estimate(series: list[Array]) -> Any:
             return reweighted(series, log_w)
@@ -180,9 +181,9 @@ def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> lis
     ]
 
 
-def _tau_int_estimate(group: Replicas, summary: Summary) -> Summary | None:
+def _tau_int_estimate(group: Replicas, summary: Summary) -> ObservableRow | None:
     """The estimate of Q^2, where it knows a tau_int."""
-    estimate = summary["ensembles"][group.name]["observables"].get(_CHARGE_SQUARED)
+    estimate = summary["ensembles"][group.name]["observables"].get(CHARGE_SQUARED)
     if group.weighted or _is_frozen(group, summary) or estimate is None or estimate["tau_int"] is None:
         return None
     return estimate
@@ -193,8 +194,8 @@ def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> list
     estimate = _tau_int_estimate(group, summary)
     assert estimate is not None
     max_lag = min(max(10, math.ceil(1.6 * estimate["window"])), _MOST_LAGS)
-    rho, error, window = autocorrelation([np.rint(chain) ** 2 for chain in group.series(_CHARGE)], max_lag)
-    lags, tint = np.arange(len(rho)), colour(_index(group, summary))
+    rho, error, window = autocorrelation([np.rint(chain) ** 2 for chain in group.series(CHARGE)], max_lag)
+    lags, tint = np.arange(len(rho)), colour(place(summary, group.name))
     axes.axhline(0, color=GREY, linewidth=0.8)
     if window < len(rho):
         axes.axvline(window, color=GREY, linestyle="--", linewidth=1.0)
@@ -210,11 +211,6 @@ def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> list
 
 def _is_frozen(group: Replicas, summary: Summary) -> bool:
     return summary["ensembles"][group.name]["frozen"]
-
-
-def _index(group: Replicas, summary: Summary) -> int:
-    """The place of the ensemble in the summary, so that it has one colour in all figures."""
-    return list(summary["ensembles"]).index(group.name)
 
 
 def _names(groups: Sequence[Replicas]) -> str:

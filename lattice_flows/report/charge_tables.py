@@ -1,58 +1,69 @@
 """The tables of a report's page on topology."""
 
-from typing import Any
+from typing import NamedTuple
 
+from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary, Topology, ValueWithError
 from lattice_flows.report import terminal_tables
 from lattice_flows.report.page_tables import PageTable
+from lattice_flows.report.summary_lookups import CHARGE_SQUARED, has_trusted_sectors
 from lattice_flows.terminal import labels, numbers
 
-Summary = dict[str, Any]
+
+class TopologyTables(NamedTuple):
+    """What a page says of topology; sectors and weights: a table for each source that knows them."""
+
+    motion: PageTable
+    fixed_charge: PageTable | None
+    sectors: list[PageTable]
+    weights: list[PageTable]
 
 
-def topology_tables(summary: Summary) -> Summary | None:
+_Found = dict[str, tuple[EnsembleSummary, Topology]]  # the ensembles that have a topology
+
+
+def topology_tables(summary: Summary) -> TopologyTables | None:
     """What the ensembles know of the topology, and of each sector."""
-    found = {name: e for name, e in summary["ensembles"].items() if e.get("topology")}
+    found = {name: (e, e["topology"]) for name, e in summary["ensembles"].items() if e["topology"] is not None}
     if not found:
         return None
-    flow = summary.get("flow") or {}
-    weighted = ({"fresh flow samples": flow} if flow.get("topology") else {}) | found
-    return {
-        "motion": _motion(found),
-        "fixed_charge": _fixed_charge(found),
-        "sectors": [table for name, e in found.items() if (table := _sectors(name, e))],
-        "weights": [table for name, e in weighted.items() if (table := _sector_weights(name, e["topology"]))],
-    }
+    of_flow = summary["flow"]["topology"] if summary["flow"] else None
+    weighted = {} if of_flow is None else {"fresh flow samples": of_flow}
+    weighted |= {name: topology for name, (_, topology) in found.items()}
+    return TopologyTables(
+        motion=_motion(found),
+        fixed_charge=_fixed_charge(found),
+        sectors=[table for name, (e, topology) in found.items() if (table := _sectors(name, e, topology))],
+        weights=[table for name, topology in weighted.items() if (table := _sector_weights(name, topology))],
+    )
 
 
-def _motion(found: Summary) -> PageTable:
+def _motion(found: _Found) -> PageTable:
     headings = ("ensemble", "tunnelling per configuration", "χ_top", "b₂", "τ_int(Q²)", "n_eff(Q²)", "R-hat(Q²)")
     rows = []
-    for name, ensemble in found.items():
-        known = ensemble["observables"]
-        rate = ensemble["topology"].get("tunnelling_rate") or {"value": None, "error": None}
-        trusted = ensemble["topology"].get("trusted", False)
-        squared = known.get("topological_charge_squared", {})
+    for name, (ensemble, topology) in found.items():
+        known, rate = ensemble["observables"], topology["tunnelling_rate"]
+        squared = known.get(CHARGE_SQUARED)
         rows.append(
             (
                 name,
-                _marked(numbers.with_error(rate["value"], rate["error"] or None), trusted),
+                _marked(numbers.with_error(rate["value"], rate["error"] or None), topology["trusted"]),
                 _estimate(known.get("topological_susceptibility")),
                 _estimate(known.get("topological_b2")),
-                numbers.with_error(squared.get("tau_int"), squared.get("tau_int_error")),
-                numbers.number(squared.get("n_eff")),
-                _r_hat(squared.get("r_hat")),
+                numbers.with_error(squared["tau_int"], squared["tau_int_error"]) if squared else "-",
+                numbers.number(squared["n_eff"]) if squared else "-",
+                _r_hat(squared["r_hat"]) if squared else "-",
             )
         )
     return PageTable("Motion and moments of the topological charge", headings, rows)
 
 
-def _fixed_charge(found: Summary) -> PageTable | None:
+def _fixed_charge(found: _Found) -> PageTable | None:
     """What the sectors extrapolate to, beside the plain average; one row per ensemble and observable."""
     rows = []
-    for name, ensemble in found.items():
-        for observable, fit in (ensemble["topology"].get("fixed_charge") or {}).items():
+    for name, (ensemble, topology) in found.items():
+        for observable, fit in topology["fixed_charge"].items():
             plain = ensemble["observables"].get(observable)
-            trusted = _is_trusted(ensemble, observable)
+            trusted = has_trusted_sectors(ensemble, observable)
             rows.append(
                 (
                     name,
@@ -62,7 +73,7 @@ def _fixed_charge(found: Summary) -> PageTable | None:
                     numbers.number(plain["exact"] if plain else None, 6),
                     _marked(numbers.with_error(fit["slope"], fit["slope_error"]), trusted),
                     numbers.number(fit["chi2_per_dof"], 2),
-                    "closed form" if fit.get("charge_squared") == "exact" else "ensemble",
+                    "closed form" if fit["charge_squared"] == "exact" else "ensemble",
                 )
             )
     headings = (
@@ -78,39 +89,36 @@ def _fixed_charge(found: Summary) -> PageTable | None:
     return PageTable("From fixed charge to the average", headings, rows) if rows else None
 
 
-def _sectors(name: str, ensemble: Summary) -> PageTable | None:
+def _sectors(name: str, ensemble: EnsembleSummary, found: Topology) -> PageTable | None:
     """One row per charge."""
-    found = ensemble["topology"]
-    sectors = found.get("sectors") or []
+    sectors = found["sectors"]
     if not sectors:
         return None
-    shown = list(dict.fromkeys(key for sector in sectors for key in sector.get("observables", {})))
+    shown = list(dict.fromkeys(key for sector in sectors for key in sector["observables"]))
     headings = ("Q", "P(Q)", "exact", "Gaussian", *(f"{labels.label(key).page} at Q" for key in shown))
     rows = [
         (
             _charge(sector["charge"]),
-            _marked(
-                numbers.with_error(sector["probability"], sector["probability_error"]), found.get("trusted", False)
-            ),
-            numbers.number(sector.get("exact"), 4),
-            numbers.number(sector.get("gaussian"), 4),
-            *(_mean(ensemble, key, sector.get("observables", {}).get(key)) for key in shown),
+            _marked(numbers.with_error(sector["probability"], sector["probability_error"]), found["trusted"]),
+            numbers.number(sector["exact"], 4),
+            numbers.number(sector["gaussian"], 4),
+            *(_mean(ensemble, key, sector["observables"].get(key)) for key in shown),
         )
         for sector in sectors
     ]
     return PageTable(f"{name}: topological sectors", headings, rows)
 
 
-def _sector_weights(name: str, found: Summary) -> PageTable | None:
+def _sector_weights(name: str, found: Topology) -> PageTable | None:
     """How the weights are shared between the sectors."""
     rows = [
         (
             _charge(row["charge"]),
-            _marked(numbers.with_error(row["share"], row.get("share_error")), found.get("trusted", False)),
-            numbers.number(row.get("exact"), 4),
+            _marked(numbers.with_error(row["share"], row["share_error"]), found["trusted"]),
+            numbers.number(row["exact"], 4),
             terminal_tables.part_ess(row),
         )
-        for row in found.get("weights") or []
+        for row in found["weights"] or []
     ]
     return (
         PageTable(f"{name}: weights per sector", ("Q", "share of the weight", "exact P(Q)", "ESS within"), rows)
@@ -124,22 +132,16 @@ def _charge(q: int) -> str:
     return f"{q:+d}" if q else "0"
 
 
-def _estimate(row: Summary | None) -> str:
+def _estimate(row: ObservableRow | None) -> str:
     """Value(error) of an observable, or '-'."""
     return "-" if row is None else _marked(numbers.with_error(row["value"], row["error"]), row["trusted"])
 
 
-def _mean(ensemble: Summary, observable: str, mean: Summary | None) -> str:
+def _mean(ensemble: EnsembleSummary, observable: str, mean: ValueWithError | None) -> str:
     """Value(error) of an observable in a sector, or '-'."""
     if mean is None:
         return "-"
-    return _marked(numbers.with_error(mean["value"], mean["error"]), _is_trusted(ensemble, observable))
-
-
-def _is_trusted(ensemble: Summary, observable: str) -> bool:
-    """Whether the errors of this observable by sector mean what they say: if its own and that of <Q^2> do."""
-    row = ensemble["observables"].get(observable, {})
-    return ensemble["topology"].get("trusted", False) and row.get("trusted", False)
+    return _marked(numbers.with_error(mean["value"], mean["error"]), has_trusted_sectors(ensemble, observable))
 
 
 def _marked(cell: str, trusted: bool) -> str:

@@ -24,6 +24,7 @@ from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas, open_replicas
+from lattice_flows.estimates.summary_types import ObservableRow
 from lattice_flows.report.style import STYLE, FigureData, Plot
 from lattice_flows.statistics import count_changes
 
@@ -102,7 +103,7 @@ def flow_weights(group: Replicas) -> Array:
     return log_w
 
 
-def estimates_of(group: Replicas, *names: str) -> list[dict[str, Any]]:
+def estimates_of(group: Replicas, *names: str) -> list[ObservableRow]:
     """The estimates of these quantities, with weights where the ensemble needs them: rows of `lattice-flows analyse`.
 
     Raises InputError where one has no estimate.

@@ -8,43 +8,36 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.estimates.analysis import Analysis
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.summary_types import Summary, Weights
 from lattice_flows.report.charge_figures import charge_plots
 from lattice_flows.report.magnetisation_figures import magnetisation_plots
 from lattice_flows.report.sector_figures import topology_plots
 from lattice_flows.report.style import GREY, STYLE, FigureData, Plot, colour, legend_above, marker, single
+from lattice_flows.report.summary_lookups import place
 from lattice_flows.report.training_figures import training_plots
 from lattice_flows.terminal.labels import label
 from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.training.history import Record
 
 Array = NDArray[np.float64]
-Summary = dict[str, Any]
 
 _FRESH = "fresh flow samples"
 _MOST_ERRORS = 8.0  # that a difference is drawn at
 
 
-def all_plots(
-    groups: Sequence[Replicas],
-    summary: Summary,
-    samples: Replicas | None,
-    history: Sequence[Record],
-    exact: ExactU1 | None,
-    sampled: ExactU1 | None,
-) -> list[Plot]:
-    """Every figure that the run has the numbers for.
-
-    groups: the open ensembles of the summary, in its order; samples: the flow's evaluation; history: its training;
-    exact: closed forms of the summary's theory; sampled: of the theory that was sampled, where it was reweighted.
-    """
+def all_plots(analysis: Analysis, history: Sequence[Record]) -> list[Plot]:
+    """Every figure that there are the numbers for; history: of the flow's training."""
+    summary, groups = analysis.summary, analysis.groups
+    exact, sampled = analysis.exact, analysis.sampled
     with matplotlib.rc_context(STYLE):
         return [
             *pulls(summary),
             *charge_plots(groups, summary, exact),
             *topology_plots(summary, exact),
             *magnetisation_plots(groups, summary),
-            *weights(groups, samples, summary, sampled),
+            *weights(groups, analysis.samples, summary, sampled),
             *training_plots(history, sampled),
         ]
 
@@ -126,8 +119,8 @@ def _face(at: int, trusted: bool) -> str:
 
 
 def _index(summary: Summary, name: str) -> int:
-    """The place of an ensemble in the summary, so that it has one colour in all figures; fresh samples come last."""
-    return [*summary["ensembles"], _FRESH].index(name)
+    """As `place`; fresh samples come last."""
+    return len(summary["ensembles"]) if name == _FRESH else place(summary, name)
 
 
 def weights(
@@ -178,7 +171,8 @@ def _log_z(summary: Summary, exact: ExactU1 | None) -> float:
     """The closed form, or the first estimate there is."""
     if exact is not None:
         return exact.log_z
-    sources = [summary["flow"], *(entry.get("proposals") for entry in summary["ensembles"].values())]
+    sources: list[Weights | None] = [summary["flow"]]
+    sources += [entry.get("proposals") for entry in summary["ensembles"].values()]
     return next(source["log_z"] for source in sources if source)
 
 

@@ -1,32 +1,44 @@
 """The tables of a report's page on the flow: its weights, and what ensembles say of it."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from lattice_flows.estimates.summary_types import FlowSummary, Summary, Weights
 from lattice_flows.report import terminal_tables
 from lattice_flows.report.page_tables import PageTable, observables
 from lattice_flows.terminal import numbers
 
-Summary = dict[str, Any]
+
+class FlowTables(NamedTuple):
+    """What a page says of the flow; unreliable: the names of weights that are."""
+
+    facts: str
+    unreliable: str
+    weights: PageTable
+    forward: PageTable | None
+    signs: PageTable | None
+    observables: PageTable
 
 
-def flow_tables(summary: Summary) -> Summary | None:
+def flow_tables(summary: Summary) -> FlowTables | None:
     """What is known of the flow's quality, from fresh samples, from the proposals of chains and from ensembles."""
     trained = summary["flow"]
     if trained is None:
         return None
-    proposals = {name: e["proposals"] for name, e in summary["ensembles"].items() if e.get("proposals")}
-    sources = {"fresh samples": trained, **{f"proposals of {name}": figures for name, figures in proposals.items()}}
-    return {
-        "facts": f"{terminal_tables.training_cost(trained).capitalize()}.",
-        "unreliable": ", ".join(name for name, figures in sources.items() if not figures["reliable"]),
-        "weights": _weights(sources, numbers.number(trained["log_z_exact"], 8)),
-        "forward": _mode_collapse(trained),
-        "signs": _signs(summary),
-        "observables": observables("Fresh samples, reweighted", trained),
-    }
+    proposals = {name: e["proposals"] for name, e in summary["ensembles"].items() if "proposals" in e}
+    of_chains = {f"proposals of {name}": figures for name, figures in proposals.items()}
+    sources: dict[str, Weights] = {"fresh samples": trained, **of_chains}
+    return FlowTables(
+        facts=f"{terminal_tables.training_cost(trained).capitalize()}.",
+        unreliable=", ".join(name for name, figures in sources.items() if not figures["reliable"]),
+        weights=_weights(sources, numbers.number(trained["log_z_exact"], 8)),
+        forward=_mode_collapse(trained),
+        signs=_signs(summary),
+        observables=observables("Fresh samples, reweighted", trained["observables"]),
+    )
 
 
-def _weights(sources: Summary, exact: str) -> PageTable:
+def _weights(sources: Mapping[str, Weights], exact: str) -> PageTable:
     headings = (
         "weights of", "samples", "ESS", "largest weight", "its share", "k-hat", "log Z", "exact log Z", "verdict"
     )  # fmt: skip
@@ -47,15 +59,15 @@ def _weights(sources: Summary, exact: str) -> PageTable:
     return PageTable("Weights", headings, rows)
 
 
-def _verdict(figures: Summary) -> str:
+def _verdict(figures: Weights) -> str:
     if not figures["reliable"]:
         return "unreliable"
     return "one weight dominates" if figures["dominated"] else "reliable"
 
 
-def _mode_collapse(trained: Summary) -> PageTable | None:
+def _mode_collapse(trained: FlowSummary) -> PageTable | None:
     """The ESS as the flow sees it, and as ensembles made without it see it."""
-    forward = trained.get("forward") or {}
+    forward = trained.get("forward", {})
     rows = [
         (
             name,
@@ -72,7 +84,8 @@ def _mode_collapse(trained: Summary) -> PageTable | None:
 
 def _signs(summary: Summary) -> PageTable | None:
     """How the weights are shared between M > 0 and M < 0, of all that has weights."""
-    sources = {"fresh flow samples": summary["flow"], **summary["ensembles"]}
+    of_flow = summary["flow"]["signs"] if summary["flow"] else None
+    sources = {"fresh flow samples": of_flow, **{name: e["signs"] for name, e in summary["ensembles"].items()}}
     rows = [
         (
             name,
@@ -82,8 +95,8 @@ def _signs(summary: Summary) -> PageTable | None:
             numbers.number(row["exact"], 2),
             terminal_tables.part_ess(row),
         )
-        for name, figures in sources.items()
-        for row in figures.get("signs") or []
+        for name, signs in sources.items()
+        for row in signs or []
     ]
     headings = ("weights of", "sign", "samples", "share of the weight", "by symmetry", "ESS within")
     return PageTable("Weights by the sign of the magnetisation", headings, rows) if rows else None

@@ -1,16 +1,15 @@
 """Figures of a scalar field's magnetisation: does its sign change, and how is it distributed?"""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.summary_types import Summary
 from lattice_flows.report.style import GREY, WIDTH, FigureData, Plot, colour, outer_labels, panel_grid
-
-Summary = dict[str, Any]
+from lattice_flows.report.summary_lookups import place
 
 _MAGNETISATION = "magnetisation"
 _SHOWN = 500  # configurations of one chain
@@ -73,7 +72,7 @@ def _histograms(groups: Sequence[Replicas], summary: Summary, largest: float) ->
 
 
 def _tint(group: Replicas, summary: Summary) -> str:
-    return colour(list(summary["ensembles"]).index(group.name))
+    return colour(place(summary, group.name))
 
 
 def _frozen_note(group: Replicas, summary: Summary) -> str:

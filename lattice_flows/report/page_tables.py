@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lattice_flows.card.build import couplings_of
 from lattice_flows.card.samplers import needs_flow
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.estimates.summary_types import EnsembleSummary, Observables, Summary, Theory
 from lattice_flows.report import terminal_tables
 from lattice_flows.report.style import Cell, FigureData
 from lattice_flows.terminal import labels, numbers
 
-Summary = dict[str, Any]
 Row = tuple[str, ...]
 
 _SYMBOLS = {
@@ -30,7 +30,15 @@ class PageTable(NamedTuple):
     rows: Sequence[Row]
 
 
-def title(theory: Summary) -> str:
+class FigureTable(NamedTuple):
+    """Every step-th row of a figure's data, and how many rows there are."""
+
+    table: PageTable
+    step: int
+    n_rows: int
+
+
+def title(theory: Theory) -> str:
     """2D U(1), 16 × 16, β = 6."""
     shape = theory["shape"]
     name = f"{len(shape)}D {_SYMBOLS.get(theory['name'], theory['name'])}"
@@ -49,6 +57,7 @@ def date(made: Sequence[Replicas]) -> str:
 
 def samplers(summary: Summary) -> PageTable:
     counted = terminal_tables.cost_label(summary["ensembles"]).page
+    flow = summary["flow"]
     headings = (
         "ensemble",
         "s / indep. config",
@@ -62,8 +71,8 @@ def samplers(summary: Summary) -> PageTable:
     rows = []
     for name, ensemble in terminal_tables.cheapest_first(summary["ensembles"]):
         sampler, size, acceptance, tau_int, seconds, cost = terminal_tables.sampler_row(ensemble)
-        trained = summary["flow"] is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
-        training = numbers.number(summary["flow"]["train_seconds"]) if trained else "-"
+        trained = flow is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
+        training = numbers.number(flow["train_seconds"]) if flow is not None and trained else "-"
         rows.append((name, cost, training, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
     return PageTable(f"Cost of an independent configuration ({counted})", headings, rows)
 
@@ -79,7 +88,7 @@ def findings(summary: Summary) -> list[tuple[str, str]]:
     return [("trained flow", f"{figures}; {terminal_tables.training_cost(trained)}."), *told]
 
 
-def _sentence(ensemble: Summary) -> str:
+def _sentence(ensemble: EnsembleSummary) -> str:
     """The headline observable against its exact value, and the cost."""
     rows = ensemble["observables"]
     name = next((key for key in (*_HEADLINE, ensemble["cost_observable"]) if key in rows), next(iter(rows), None))
@@ -101,25 +110,25 @@ def _sentence(ensemble: Summary) -> str:
 def all_observables(summary: Summary) -> list[PageTable]:
     """One table per ensemble that has estimates."""
     return [
-        observables(f"{name} ({ensemble['sampler']}{', frozen' if ensemble['frozen'] else ''})", ensemble)
+        observables(f"{name} ({ensemble['sampler']}{', frozen' if ensemble['frozen'] else ''})", rows)
         for name, ensemble in summary["ensembles"].items()
-        if ensemble["observables"]
+        if (rows := ensemble["observables"])
     ]
 
 
-def observables(caption: str, figures: Summary) -> PageTable:
+def observables(caption: str, rows: Observables) -> PageTable:
     headings = ("observable", "value", "exact", "pull", "τ_int", "n_eff", "R-hat")
-    names = [labels.label(name).page for name in figures["observables"]]
+    names = [labels.label(name).page for name in rows]
     return PageTable(
-        caption, headings, [(name, *row[1:]) for name, row in zip(names, terminal_tables.observable_rows(figures))]
+        caption, headings, [(name, *row[1:]) for name, row in zip(names, terminal_tables.observable_rows(rows))]
     )
 
 
-def figure_table(caption: str, data: FigureData) -> Summary:
+def figure_table(caption: str, data: FigureData) -> FigureTable:
     """The rows of a figure's data that a page has room for, evenly chosen, and how many there are."""
     step = max(1, -(-len(data.rows) // _MOST_ROWS))
     rows = [tuple(_shown(cell) for cell in row) for row in data.rows[::step]]
-    return {"table": PageTable(caption, data.headings, rows), "step": step, "n_rows": len(data.rows)}
+    return FigureTable(PageTable(caption, data.headings, rows), step, len(data.rows))
 
 
 def _shown(cell: Cell) -> str:
@@ -147,7 +156,7 @@ def provenance(made: Sequence[Replicas]) -> PageTable:
     )
 
 
-def files(summary: Summary, made: Sequence[Replicas]) -> PageTable:
+def files(made: Sequence[Replicas]) -> PageTable:
     """One row per ensemble file; one for all files of an ensemble that are alike, but for when they were begun."""
     rows = []
     for group in made:

@@ -5,13 +5,14 @@ They are drawn from the summary's "topology" alone; an ensemble without it has n
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lattice_flows.estimates.summary_types import EnsembleSummary, FixedCharge, Summary, Topology
 from lattice_flows.report.style import (
     GREY,
     FigureData,
@@ -23,17 +24,25 @@ from lattice_flows.report.style import (
     panel_grid,
     single,
 )
+from lattice_flows.report.summary_lookups import CHARGE_SQUARED, has_trusted_sectors, place
 from lattice_flows.terminal.labels import label
 from lattice_flows.theories.u1.closed_forms import ExactU1
 
 Array = NDArray[np.float64]
-Summary = dict[str, Any]
-Row = Mapping[str, Any]
 
-_CHARGE_SQUARED = "topological_charge_squared"
 _SHOWN = "plaquette"  # the observable at fixed charge
 _BOUND = 2.0  # errors above zero at which an unresolved value is drawn
 _LINEAR = 0.05  # a curve that falls no further needs no logarithm
+
+
+class _Point(NamedTuple):
+    """Z(theta)/Z(0) at one angle, where it has a value."""
+
+    theta: float
+    value: float
+    error: float | None
+    exact: float | None
+    resolved: bool
 
 
 def topology_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
@@ -43,15 +52,15 @@ def topology_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
 
 def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
     """Z(theta)/Z(0) = <exp(i theta Q)> with errors, against the closed form; none where nothing was measured."""
-    known = {name: rows for name, topology in _topologies(summary) if (rows := _known(topology.get("theta"), "theta"))}
+    known = {name: points for name, topology in _topologies(summary) if (points := _points(topology))}
     stuck = [name for name in known if summary["ensembles"][name]["frozen"]]
-    doubtful = [name for name in known if name not in stuck and not _is_trusted(summary["ensembles"][name])]
-    found = {name: rows for name, rows in known.items() if name not in stuck + doubtful}
+    doubtful = [name for name in known if name not in stuck and not has_trusted_sectors(summary["ensembles"][name])]
+    found = {name: own for name, own in known.items() if name not in stuck + doubtful}
     if not found:
         return []
     figure, logarithmic = _theta_figure(found, summary, exact)
-    points = [row for rows in found.values() for row in rows]
-    unresolved = sum(not row.get("resolved") for row in points)
+    points = [point for own in found.values() for point in own]
+    unresolved = sum(not point.resolved for point in points)
     bounds = f", drawn {_BOUND:g} errors above zero or above their value," if logarithmic else ""
     hollow = f" The {unresolved} open symbols{bounds} are lost in their noise: the sign problem." if unresolved else ""
     closed = " against the closed form" if exact is not None else ""
@@ -67,21 +76,19 @@ def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
             f"correlated.{hollow}{left_out}",
             FigureData(
                 ("ensemble", "theta (radians)", "Z(theta)/Z(0)", "error", "closed form", "resolved"),
-                [
-                    (name, row["theta"], row["value"], row["error"], row.get("exact"), _yes(row.get("resolved")))
-                    for name, rows in found.items()
-                    for row in rows
-                ],
+                [(name, *point[:4], "yes" if point.resolved else "no") for name, own in found.items() for point in own],
             ),
         )
     ]
 
 
-def _theta_figure(found: Mapping[str, Sequence[Row]], summary: Summary, exact: ExactU1 | None) -> tuple[Figure, bool]:
+def _theta_figure(
+    found: Mapping[str, Sequence[_Point]], summary: Summary, exact: ExactU1 | None
+) -> tuple[Figure, bool]:
     """The figure, and whether its axis is logarithmic: where the curve falls far, and is positive."""
-    points = [row for rows in found.values() for row in rows]
-    largest = max(row["theta"] for row in points)
-    seen = [row["value"] if row.get("resolved") else _bound(row) for row in points]
+    points = [point for own in found.values() for point in own]
+    largest = max(point.theta for point in points)
+    seen = [point.value if point.resolved else _bound(point) for point in points]
     lowest = min((value for value in seen if value > 0), default=1.0)
     figure, axes = single(3.2)
     if exact is not None:
@@ -90,9 +97,9 @@ def _theta_figure(found: Mapping[str, Sequence[Row]], summary: Summary, exact: E
         lowest = max(min(lowest, float(curve.min())), 0.1 * lowest)  # beyond it there are no points
         axes.plot(fine, curve, color="0.25", linewidth=1.0, label="closed form")
     logarithmic = 0 < lowest < _LINEAR
-    for i, (name, rows) in enumerate(found.items()):
+    for i, (name, own) in enumerate(found.items()):
         shift = 0.004 * largest * (i - 0.5 * (len(found) - 1))  # errors of neighbours stay apart
-        _draw_theta(axes, rows, shift, _index(summary, name), name, logarithmic)
+        _draw_theta(axes, own, shift, place(summary, name), name, logarithmic)
     if logarithmic:
         axes.set_yscale("log")
         axes.set_ylim(0.4 * lowest, 2.0)
@@ -106,21 +113,21 @@ def _theta_figure(found: Mapping[str, Sequence[Row]], summary: Summary, exact: E
     return figure, logarithmic
 
 
-def _bound(row: Row) -> float:
+def _bound(point: _Point) -> float:
     """What an unresolved value is below, two errors above it or above zero."""
-    return max(row["value"], 0.0) + _BOUND * (row["error"] or 0.0)
+    return max(point.value, 0.0) + _BOUND * (point.error or 0.0)
 
 
-def _draw_theta(axes: Axes, rows: Sequence[Row], shift: float, at: int, name: str, logarithmic: bool) -> None:
+def _draw_theta(axes: Axes, points: Sequence[_Point], shift: float, at: int, name: str, logarithmic: bool) -> None:
     """Resolved points filled with their errors; the others open, and on a logarithmic axis as upper bounds."""
     style: dict[str, Any] = {"color": colour(at), "linestyle": "none", "zorder": 3}
-    resolved = [row for row in rows if row.get("resolved")]
-    others = [row for row in rows if not row.get("resolved")]
-    x, value, error = (_column(resolved, key) for key in ("theta", "value", "error"))
+    resolved = [point for point in points if point.resolved]
+    others = [point for point in points if not point.resolved]
+    x, value, error = _columns(resolved)
     axes.errorbar(x + shift, value, np.nan_to_num(error), marker=marker(at), elinewidth=1.0, label=name, **style)
-    x, value, error = (_column(others, key) for key in ("theta", "value", "error"))
+    x, value, error = _columns(others)
     if logarithmic:
-        bound = np.array([_bound(row) for row in others], dtype=float)
+        bound = np.array([_bound(point) for point in others], dtype=float)
         axes.plot(x + shift, np.where(bound > 0, bound, np.nan), marker="v", markerfacecolor="white", **style)
     else:
         axes.errorbar(
@@ -142,7 +149,7 @@ def sector_plots(summary: Summary) -> list[Plot]:
     found = {name: rows for name, topology in _topologies(summary) if len(rows := _sectors(topology)) >= 2}
     if not found:
         return []
-    doubtful = ", ".join(name for name in found if not _is_trusted(summary["ensembles"][name], _SHOWN))
+    doubtful = ", ".join(name for name in found if not has_trusted_sectors(summary["ensembles"][name], _SHOWN))
     hollow = f" Open symbols: the errors of {doubtful} are not to be trusted." if doubtful else ""
     given = ", ".join(name for name in found if _given_width(summary["ensembles"][name]))
     closed = f" ⟨Q²⟩ is that of the closed form for {given}." if given else ""
@@ -171,21 +178,20 @@ def _draw_sectors(
     axes: Axes, rows: Sequence[tuple[int, float, float]], summary: Summary, name: str, *, labelled: bool
 ) -> list[tuple[Any, ...]]:
     """Points of the sectors, the fit, the average; returns them as rows of data."""
-    at, entry = _index(summary, name), summary["ensembles"][name]
+    at, entry = place(summary, name), summary["ensembles"][name]
     drawn: list[tuple[Any, ...]] = [(name, q * q, value, error, f"sector Q = {q}") for q, value, error in rows]
     largest = max(q * q for q, _, _ in rows)
     shift = 0.008 * largest  # Q and -Q stand beside each other
     x = np.array([q * q + shift * np.sign(q) for q, _, _ in rows], dtype=float)
     value, error = np.array([row[1:] for row in rows], dtype=float).T
-    face = colour(at) if _is_trusted(entry, _SHOWN) else "white"
+    face = colour(at) if has_trusted_sectors(entry, _SHOWN) else "white"
     axes.errorbar(x, value, error, fmt=marker(at), color=colour(at), markerfacecolor=face, elinewidth=1.0, zorder=3)
     average = entry["observables"].get(_SHOWN)
-    if average is not None and average["error"] is not None:
+    if average is not None and average["value"] is not None and average["error"] is not None:
         band = (average["value"] - average["error"], average["value"] + average["error"])
         axes.axhspan(*band, color="0.82", linewidth=0, label="plain average" if labelled else None)
         drawn.append((name, None, average["value"], average["error"], "plain average"))
-    fit = (entry["topology"].get("fixed_charge") or {}).get(_SHOWN)
-    width = _width(entry)
+    fit, width = _fit(entry), _width(entry)
     if fit is not None and width is not None and fit["value"] is not None and fit["slope"] is not None:
         ends = np.array([0.0, largest])
         axes.plot(ends, fit["value"] + fit["slope"] * (ends - width), color=colour(at), linewidth=1.0)
@@ -195,49 +201,45 @@ def _draw_sectors(
     return drawn
 
 
-def _width(entry: Summary) -> float | None:
+def _fit(entry: EnsembleSummary) -> FixedCharge | None:
+    return entry["topology"]["fixed_charge"].get(_SHOWN) if entry["topology"] else None
+
+
+def _width(entry: EnsembleSummary) -> float | None:
     """<Q^2>, at which the fit through the sectors is the average."""
-    row = entry["observables"].get(_CHARGE_SQUARED, {"value": None, "exact": None})
+    row = entry["observables"].get(CHARGE_SQUARED)
+    if row is None:
+        return None
     return row["exact"] if _given_width(entry) else row["value"]
 
 
-def _given_width(entry: Summary) -> bool:
+def _given_width(entry: EnsembleSummary) -> bool:
     """Whether the fit took <Q^2> of the closed form, as for frozen ensembles."""
-    fit = (entry["topology"].get("fixed_charge") or {}).get(_SHOWN)
-    return fit is not None and fit.get("charge_squared") == "exact"
+    fit = _fit(entry)
+    return fit is not None and fit["charge_squared"] == "exact"
 
 
-def _is_trusted(entry: Summary, observable: str = _CHARGE_SQUARED) -> bool:
-    """Whether errors of this observable by sector mean what they say: if its own and that of <Q^2> do."""
-    row = entry["observables"].get(observable, {})
-    return entry["topology"].get("trusted", False) and row.get("trusted", False)
-
-
-def _sectors(topology: Summary) -> list[tuple[int, float, float]]:
+def _sectors(topology: Topology) -> list[tuple[int, float, float]]:
     """Charge, value and error of the shown observable in each sector that knows it."""
-    rows = [(row["charge"], row.get("observables", {}).get(_SHOWN)) for row in topology.get("sectors") or []]
+    rows = [(sector["charge"], sector["observables"].get(_SHOWN)) for sector in topology["sectors"]]
     return [(q, o["value"], o["error"]) for q, o in rows if o and o["value"] is not None and o["error"] is not None]
 
 
-def _topologies(summary: Summary) -> list[tuple[str, Summary]]:
+def _topologies(summary: Summary) -> list[tuple[str, Topology]]:
     """The ensembles that have a topology, with it."""
     entries = summary["ensembles"].items()
-    return [(name, topology) for name, entry in entries if (topology := entry.get("topology"))]
+    return [(name, topology) for name, entry in entries if (topology := entry["topology"])]
 
 
-def _known(rows: Sequence[Row] | None, key: str) -> list[Row]:
-    """The rows that have a number."""
-    return [row for row in rows or [] if row[key] is not None and row["value"] is not None]
+def _points(topology: Topology) -> list[_Point]:
+    return [
+        _Point(row["theta"], row["value"], row["error"], row["exact"], row["resolved"])
+        for row in topology["theta"]
+        if row["value"] is not None
+    ]
 
 
-def _column(rows: Sequence[Row], key: str) -> Array:
-    return np.array([row[key] for row in rows], dtype=float)
-
-
-def _yes(value: Any) -> str:
-    return "yes" if value else "no"
-
-
-def _index(summary: Summary, name: str) -> int:
-    """The place of the ensemble in the summary, so that it has one colour in all figures."""
-    return list(summary["ensembles"]).index(name)
+def _columns(points: Sequence[_Point]) -> tuple[Array, Array, Array]:
+    """Angles, values, errors."""
+    theta, value, error = np.array([point[:3] for point in points], dtype=float).reshape(-1, 3).T
+    return theta, value, error

@@ -1,18 +1,27 @@
 """The tables and lines of a terminal."""
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from rich import box
 from rich.table import Table
 
+from lattice_flows.estimates.summary_types import (
+    EnsembleSummary,
+    FlowSummary,
+    ForwardESS,
+    Observables,
+    PartESS,
+    Reweighting,
+    Summary,
+    Weights,
+)
 from lattice_flows.terminal import labels, numbers
 
-Summary = dict[str, Any]
+Ensembles = Mapping[str, EnsembleSummary]
 
 
-def seconds_per_config(ensemble: Summary) -> str:
+def seconds_per_config(ensemble: EnsembleSummary) -> str:
     """Core seconds per independent configuration of Q^2, '> x' where the ensemble is frozen."""
     if ensemble["frozen"]:
         bound = ensemble["seconds_per_independent_config_at_least"]
@@ -20,10 +29,10 @@ def seconds_per_config(ensemble: Summary) -> str:
     return numbers.number(ensemble["seconds_per_independent_config"])
 
 
-def cheapest_first(ensembles: Summary) -> list[tuple[str, Summary]]:
+def cheapest_first(ensembles: Ensembles) -> list[tuple[str, EnsembleSummary]]:
     """Ensembles by their cost: those with a value, those with a bound only, those with neither."""
 
-    def cost(entry: tuple[str, Summary]) -> tuple[int, float]:
+    def cost(entry: tuple[str, EnsembleSummary]) -> tuple[int, float]:
         ensemble = entry[1]
         if ensemble["frozen"]:
             return 1, ensemble["seconds_per_independent_config_at_least"] or 0.0
@@ -33,12 +42,12 @@ def cheapest_first(ensembles: Summary) -> list[tuple[str, Summary]]:
     return sorted(ensembles.items(), key=cost)
 
 
-def observables_table(ensembles: Summary) -> Table:
+def observables_table(ensembles: Ensembles) -> Table:
     """One row per ensemble and observable."""
     headings = ("observable", "value", "exact", "pull", "tau_int", "n_eff", "R-hat")
     table = _table("Observables", ("ensemble", *headings), n_names=2)
     for name, ensemble in ensembles.items():
-        for row in observable_rows(ensemble):
+        for row in observable_rows(ensemble["observables"]):
             table.add_row(name, *row)
         table.add_section()
     if any(not row["trusted"] for ensemble in ensembles.values() for row in ensemble["observables"].values()):
@@ -47,9 +56,9 @@ def observables_table(ensembles: Summary) -> Table:
     return table
 
 
-def observable_rows(figures: Summary) -> Iterable[tuple[str, ...]]:
+def observable_rows(observables: Observables) -> Iterable[tuple[str, ...]]:
     """Observable, value(error), exact, pull, tau_int(error), n_eff, R-hat; '!' where the error is not to be trusted."""
-    for observable, row in figures["observables"].items():
+    for observable, row in observables.items():
         yield (
             labels.label(observable).plain,
             numbers.with_error(row["value"], row["error"]) + ("" if row["trusted"] else " !"),
@@ -61,7 +70,7 @@ def observable_rows(figures: Summary) -> Iterable[tuple[str, ...]]:
         )
 
 
-def samplers_table(ensembles: Summary) -> Table:
+def samplers_table(ensembles: Ensembles) -> Table:
     """One row per ensemble, the cheapest first: what it cost."""
     tau_int = f"tau_int({cost_label(ensembles).plain})"
     headings = ("sampler", "chains x\nconfigs", "accep-\ntance", tau_int, "seconds", "s / indep.\nconfig")
@@ -71,42 +80,43 @@ def samplers_table(ensembles: Summary) -> Table:
     return table
 
 
-def cost_label(ensembles: Summary) -> labels.Label:
+def cost_label(ensembles: Ensembles) -> labels.Label:
     """What independent configurations are counted by, where all ensembles agree on it."""
-    names = {entry["cost_observable"] for entry in ensembles.values()} - {None}
+    names = {name for entry in ensembles.values() if (name := entry["cost_observable"]) is not None}
     return labels.label(names.pop()) if len(names) == 1 else labels.Label("slowest", "slowest", "slowest")
 
 
-def sampler_row(ensemble: Summary) -> tuple[str, ...]:
+def sampler_row(ensemble: EnsembleSummary) -> tuple[str, ...]:
     """Sampler, size, acceptance, tau_int of what the cost counts, seconds, seconds per independent configuration."""
-    slowest = ensemble["observables"].get(ensemble["cost_observable"], {"tau_int": None, "tau_int_error": None})
+    name, rows = ensemble["cost_observable"], ensemble["observables"]
+    tau_int = numbers.with_error(rows[name]["tau_int"], rows[name]["tau_int_error"]) if name in rows else "-"
     return (
         ensemble["sampler"],
         f"{ensemble['n_chains']} x {_length(ensemble)}",
         numbers.number(ensemble["acceptance_rate"]),
-        "frozen" if ensemble["frozen"] else numbers.with_error(slowest["tau_int"], slowest["tau_int_error"]),
+        "frozen" if ensemble["frozen"] else tau_int,
         numbers.number(ensemble["seconds"]),
         seconds_per_config(ensemble),
     )
 
 
-def _length(ensemble: Summary) -> str:
+def _length(ensemble: EnsembleSummary) -> str:
     """Configurations per chain, from the shortest to the longest where they differ."""
-    shortest, longest = ensemble["n_configs"], ensemble.get("n_configs_of_longest", ensemble["n_configs"])
+    shortest, longest = ensemble["n_configs"], ensemble["n_configs_of_longest"]
     return str(shortest) if shortest == longest else f"{shortest}..{longest}"
 
 
-def ess_of(figures: Summary) -> str:
-    """The ESS of figures with its error, as "ess", "ess_error" and "n_samples" have it."""
+def ess_of(figures: Weights | Reweighting | ForwardESS) -> str:
+    """The ESS with its error."""
     return numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"])
 
 
-def part_ess(part: Summary) -> str:
-    """The ESS of a part of the configurations, "n_configs" of them."""
+def part_ess(part: PartESS) -> str:
+    """The ESS of a part of the configurations, with its error."""
     return numbers.ess(part["ess"], part["ess_error"], part["n_configs"])
 
 
-def pareto_k(figures: Summary) -> str:
+def pareto_k(figures: Weights | Reweighting) -> str:
     """k-hat; in words where there is none, which summary.json has as null."""
     k = figures["pareto_k"]
     if k is None or math.isinf(k):
@@ -114,14 +124,14 @@ def pareto_k(figures: Summary) -> str:
     return f"{k:.2f}"
 
 
-def tail(figures: Summary) -> str:
+def tail(figures: Weights) -> str:
     """What the largest weights say, in half a line."""
     share = numbers.number(100.0 * figures["largest_weight_share"], 2)
     over_mean = numbers.number(figures["largest_weight_over_mean"], 2)
     return f"largest weight {over_mean} x mean ({share} % of the sum), Pareto k-hat {pareto_k(figures)}"
 
 
-def training_cost(flow: Summary) -> str:
+def training_cost(flow: FlowSummary) -> str:
     """Parameters and seconds, in half a line."""
     if not flow["n_parameters"]:
         return "no parameters, so nothing to train"
@@ -130,7 +140,7 @@ def training_cost(flow: Summary) -> str:
     return f"{flow['n_parameters']} parameters, {numbers.number(flow['train_seconds'], 2)} s of training ({steps})"
 
 
-def flow_line(flow: Summary) -> str:
+def flow_line(flow: FlowSummary) -> str:
     """The flow's quality: what its weights say, then what they estimate and what the training took."""
     exact = "" if flow["log_z_exact"] is None else f" (exact {flow['log_z_exact']:.4f})"
     log_z = numbers.with_error(flow["log_z"], flow["log_z_error"])
@@ -145,9 +155,9 @@ def selections(summary: Summary) -> list[str]:
     """What of the ensembles was analysed, where it is not all of it as it was sampled."""
     lines = []
     for name, ensemble in summary["ensembles"].items():
-        dropped, every, weights = (ensemble.get(key) for key in ("thermalisation_dropped", "every", "reweighting"))
+        dropped, every, weights = ensemble["thermalisation_dropped"], ensemble["every"], ensemble.get("reweighting")
         parts = [f"the first {dropped} configurations of each chain dropped"] if dropped else []
-        parts += [f"one of {every} configurations kept"] if every and every > 1 else []
+        parts += [f"one of {every} configurations kept"] if every > 1 else []
         if weights:
             own, target = weights["from"], summary["theory"]
             changes = [f"{key} = {own[key]} to {target[key]}" for key in own if own[key] != target[key]]
@@ -161,7 +171,7 @@ def selections(summary: Summary) -> list[str]:
 
 def warnings(summary: Summary) -> list[str]:
     """All warnings, each with the ensemble it is about."""
-    found = [f"trained flow: {text}" for text in (summary["flow"] or {"warnings": []})["warnings"]]
+    found = [f"trained flow: {text}" for text in (summary["flow"]["warnings"] if summary["flow"] else [])]
     return found + [f"{name}: {text}" for name, ens in summary["ensembles"].items() for text in ens["warnings"]]
 
 

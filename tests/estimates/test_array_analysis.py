@@ -18,7 +18,7 @@ from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.estimates.summary import analyse_files, analyse_run
+from lattice_flows.estimates.analysis import analyse_files, analyse_run
 from lattice_flows.monitor.watch import watch
 from lattice_flows.production.job_array import Task, task_progress
 from lattice_flows.production.run_folder import RunFolder, open_run
@@ -107,9 +107,9 @@ def test_an_array_has_the_figures_of_the_whole(begun, tmp_path, count):
     folder, card = begun
     write(tmp_path / "whole" / "hmc.h5", card, range(N_CHAINS), threads=2)
     array(folder, card, count)
-    whole = analyse_files([tmp_path / "whole" / "hmc.h5"])["ensembles"]["hmc"]
-    found = analyse_run(folder, card)["ensembles"]["hmc"]
-    assert analyse_files(folder.files("hmc"))["ensembles"]["hmc"] == found
+    whole = analyse_files([tmp_path / "whole" / "hmc.h5"]).summary["ensembles"]["hmc"]
+    found = analyse_run(folder, card).summary["ensembles"]["hmc"]
+    assert analyse_files(folder.files("hmc")).summary["ensembles"]["hmc"] == found
     cost = found["seconds"] * found["threads"]
     assert cost == pytest.approx(0.5 * N_CHAINS) == whole["seconds"] * whole["threads"]
     n_eff = found["observables"]["topological_charge_squared"]["n_eff"]
@@ -124,7 +124,7 @@ def test_threads_that_differ_do_not_change_the_cost(begun):
     for index in range(4):
         task = Task(index, 4)
         write(folder.task("hmc", index), card, task.chains(N_CHAINS), task=task, threads=1 + index)
-    found = analyse_run(folder, card)["ensembles"]["hmc"]
+    found = analyse_run(folder, card).summary["ensembles"]["hmc"]
     assert found["seconds"] * found["threads"] == pytest.approx(0.5 * N_CHAINS)
 
 
@@ -132,7 +132,7 @@ def test_what_is_missing_is_said(begun):
     folder, card = begun
 
     def warnings() -> list[str]:
-        return [text for text in analyse_run(folder, card)["ensembles"]["hmc"]["warnings"] if "task" in text]
+        return [text for text in analyse_run(folder, card).summary["ensembles"]["hmc"]["warnings"] if "task" in text]
 
     array(folder, card, 16, without=(3, 5, 7))
     assert warnings() == ["holds 13 of 16 chains: tasks 3, 5 and 7 are missing"]
@@ -144,26 +144,30 @@ def test_what_is_missing_is_said(begun):
     ]
     write(folder.task("hmc", 7), card, range(7, 8), task=Task(7, 16), n=3, finish=False)  # has just begun
     assert warnings()[0] == "holds 15 of 16 chains: task 7 is missing"
-    assert analyse_run(folder, card)["ensembles"]["hmc"]["n_configs"] == N // 2
+    assert analyse_run(folder, card).summary["ensembles"]["hmc"]["n_configs"] == N // 2
     for path in folder.ensembles.glob("*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     array(folder, card, 16, without=tuple(range(1, 14)))
     assert warnings() == ["holds 3 of 16 chains: tasks 1, 2, 3, 4, 5, 6, 7, 8 and 5 others are missing"]
     array_of_four = RunFolder(folder.path / "four")
     array(array_of_four, card, 4)
-    assert not [text for text in analyse_run(array_of_four, card)["ensembles"]["hmc"]["warnings"] if "task" in text]
+    assert not [
+        text for text in analyse_run(array_of_four, card).summary["ensembles"]["hmc"]["warnings"] if "task" in text
+    ]
 
 
 def test_the_report_takes_an_array(begun, tmp_path):
     folder, card = begun
     array(folder, card, 4, without=(2,))
-    write_report(folder, card, summary := analyse_run(folder, card))
+    with analyse_run(folder, card) as analysis:
+        write_report(folder, card, analysis)
     page = (folder.report / "index.html").read_text()
     assert "holds 12 of 16 chains: task 2 is missing" in page
     assert "hmc, 3 files" in page
     assert page.count("2031-05-06T07:08:09+00:00") == 1
-    assert summary["ensembles"]["hmc"]["n_chains"] == 12
-    write_files_report(tmp_path / "report", files := folder.files("hmc"), analyse_files(files))
+    assert analysis.summary["ensembles"]["hmc"]["n_chains"] == 12
+    with analyse_files(folder.files("hmc")) as analysis:
+        write_files_report(tmp_path / "report", analysis)
     assert "hmc, 3 files" in (tmp_path / "report" / "index.html").read_text()
 
 
@@ -188,7 +192,7 @@ def test_the_whole_file_comes_first(begun):
     folder, card = begun
     array(folder, card, 4)
     write(folder.ensemble("hmc"), card, range(2))
-    assert analyse_run(folder, card)["ensembles"]["hmc"]["n_chains"] == 2
+    assert analyse_run(folder, card).summary["ensembles"]["hmc"]["n_chains"] == 2
 
 
 def test_many_files_need_few_descriptors(begun, tmp_path):

@@ -91,8 +91,8 @@ def train_told(card, folder):
     return log.getvalue()
 
 
-def only_the_training(groups, summary, samples, history, exact, sampled):
-    return training_plots(history, sampled)
+def only_the_training(analysis, history):
+    return training_plots(history, analysis.sampled)
 
 
 def plain(markup):

@@ -9,8 +9,8 @@ from torch import nn
 
 from lattice_flows.card.card import read_card
 from lattice_flows.estimates import mode_collapse
+from lattice_flows.estimates.analysis import analyse_run
 from lattice_flows.estimates.mode_collapse import _figures
-from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.estimates.weights import weights_summary
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import run
@@ -61,7 +61,7 @@ class Narrow(nn.Module):
 def test_a_flow_that_misses_most_of_the_target_is_told(finished, monkeypatch):
     before, folder, card = finished
     monkeypatch.setattr(mode_collapse, "load_flow", lambda *arguments: (Narrow(), ""))
-    flow = analyse_run(folder, card)["flow"]
+    flow = analyse_run(folder, card).summary["flow"]
     assert flow["ess"] == before["flow"]["ess"]  # from its own samples, which know nothing of it
     assert flow["forward"]["hmc"]["collapsed"]
     assert any("mode collapse" in text for text in flow["warnings"])

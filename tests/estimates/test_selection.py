@@ -8,9 +8,9 @@ from scipy.signal import lfilter
 
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
 from lattice_flows.errors import InputError
+from lattice_flows.estimates.analysis import analyse_files
 from lattice_flows.estimates.expressions import parse_quantity
 from lattice_flows.estimates.selection import Selection, parse_couplings, parse_thermalisation
-from lattice_flows.estimates.summary import analyse_files
 from lattice_flows.stages import run
 from lattice_flows.statistics import derived, gamma_method
 from lattice_flows.theories import ExactU1
@@ -45,7 +45,7 @@ def ensembles(tmp_path_factory):
 
 
 def analysed(path, **selection):
-    (summary,) = analyse_files([path], Selection(**selection))["ensembles"].values()
+    (summary,) = analyse_files([path], Selection(**selection)).summary["ensembles"].values()
     return summary
 
 
@@ -103,7 +103,7 @@ def test_nothing_left_is_refused(ensembles):
 
 @pytest.mark.parametrize("beta", [1.85, 2.2])
 def test_reweighting_agrees_with_the_closed_form_there(ensembles, beta):
-    summary = analyse_files([ensembles / "direct.h5"], Selection(couplings={"beta": beta}))
+    summary = analyse_files([ensembles / "direct.h5"], Selection(couplings={"beta": beta})).summary
     assert summary["theory"]["beta"] == beta
     (ensemble,) = summary["ensembles"].values()
     exact = ExactU1(beta, 24)
@@ -143,7 +143,7 @@ def test_reweighting_from_fields(tmp_path):
     (tmp_path / "card.toml").write_text(PHI4)
     run(tmp_path / "card.toml", tmp_path / "run")
     path = tmp_path / "run" / "ensembles" / "direct.h5"
-    (ensemble,) = analyse_files([path], Selection(couplings={"m2": 1.2}))["ensembles"].values()
+    (ensemble,) = analyse_files([path], Selection(couplings={"m2": 1.2})).summary["ensembles"].values()
     pulls = [row["pull"] for row in ensemble["observables"].values() if row["pull"] is not None]
     assert len(pulls) >= 3
     assert max(map(abs, pulls)) < 4.5
@@ -326,7 +326,7 @@ def test_an_observable_of_some_files_is_left_out_and_said(tmp_path, rng):
     seldom = {**more, "wilson_loop_1x3": more["wilson_loop_1x3"][::5]}
     rarely = written(tmp_path / "rarely.h5", seldom, {"wilson_loop_1x3": 5}, first_chain=4)
     for paths in ([one, other], [other, one], [other, rarely], [rarely, other]):
-        (summary,) = analyse_files(paths, Selection(thermalisation=None))["ensembles"].values()
+        (summary,) = analyse_files(paths, Selection(thermalisation=None)).summary["ensembles"].values()
         assert list(summary["observables"]) == ["plaquette"]
         assert any("wilson_loop_1x3: not measured in all files" in text for text in summary["warnings"])
         with pytest.raises(InputError, match="is not known"):
@@ -338,7 +338,7 @@ def test_chains_of_unequal_lengths_are_told(tmp_path, rng):
         written(tmp_path / f"{n}.h5", {"action": noise(rng, n, 2), "plaquette": noise(rng, n, 2)}, first_chain=k)
         for k, n in ((0, 600), (2, 150))
     ]
-    (summary,) = analyse_files(paths)["ensembles"].values()
+    (summary,) = analyse_files(paths).summary["ensembles"].values()
     assert (summary["n_configs"], summary["n_configs_of_longest"]) == (150, 600)
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, StorageError
 from lattice_flows.errors import InputError
-from lattice_flows.estimates.summary import analyse_files
+from lattice_flows.estimates.analysis import analyse_files
 from lattice_flows.interchange.export import KINDS, export
 from lattice_flows.interchange.import_npy import import_npy
 from lattice_flows.interchange.pyerrors import ensemble_label
@@ -383,8 +383,8 @@ def test_round_trip_of_a_run(tmp_path, card):
             np.testing.assert_array_equal(one.series(name), other.series(name))
         assert other.seconds == 0
         assert other.verify()
-    found = analyse_files([again])["ensembles"]["hmc"]["observables"]
-    wanted = analyse_files([made])["ensembles"]["hmc"]["observables"]
+    found = analyse_files([again]).summary["ensembles"]["hmc"]["observables"]
+    wanted = analyse_files([made]).summary["ensembles"]["hmc"]["observables"]
     assert len(found) >= 4
     assert {name: row for name, row in wanted.items() if name in found} == found
 
@@ -395,7 +395,7 @@ def test_the_analysis_of_another_code(exchanged, tmp_path, seed):
     theta, _ = sample_u1(1.5, *SHAPE, make_streams(seed, "other code", range(2000)))
     links = theta[:, ::-1] if exchanged else theta
     imported([save(tmp_path / "x.npy", links)], tmp_path / "x.h5")
-    observables = analyse_files([tmp_path / "x.h5"])["ensembles"]["x"]["observables"]
+    observables = analyse_files([tmp_path / "x.h5"]).summary["ensembles"]["x"]["observables"]
     if exchanged:
         assert abs(observables["plaquette"]["pull"]) > 20
     else:

@@ -17,8 +17,8 @@ from report_runs import EXACT, card_of, charges, rng_of, write, write_everything
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.estimates.analysis import analyse_run
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.estimates.summary import analyse_run
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.report import terminal_tables, write_report
 from lattice_flows.report.charge_figures import charge_plots
@@ -86,9 +86,9 @@ WITHIN = ("data:image/svg+xml;base64,", "data:text/csv;charset=utf-8;base64,", "
 
 
 def report(folder: RunFolder, card: Card) -> tuple[dict, Page]:
-    summary = analyse_run(folder, card)
-    write_report(folder, card, summary)
-    return summary, page_of(folder)
+    with analyse_run(folder, card) as analysis:
+        write_report(folder, card, analysis)
+    return analysis.summary, page_of(folder)
 
 
 FIGURES = {"pulls", "charge_history", "charge_distribution", "charge_autocorrelation", "theta_dependence",
@@ -268,7 +268,8 @@ def test_same_numbers_same_bytes_no_fields_no_global_state(run: Run, monkeypatch
     monkeypatch.setattr(Ensemble, "configs", refuse)
     before = {path.name: path.read_bytes() for path in run.folder.report.iterdir()}
     style = dict(matplotlib.rcParams)
-    write_report(run.folder, run.card, run.summary)
+    with analyse_run(run.folder, run.card) as analysis:
+        write_report(run.folder, run.card, analysis)
     assert {path.name: path.read_bytes() for path in run.folder.report.iterdir()} == before
     assert dict(matplotlib.rcParams) == style
 
@@ -276,8 +277,11 @@ def test_same_numbers_same_bytes_no_fields_no_global_state(run: Run, monkeypatch
 def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path):
     folder = RunFolder(tmp_path)
     folder.report.write_text("a file where the folder should be")
-    with pytest.raises(InputError, match=r"report.*cannot be written"):
-        write_report(folder, run.card, {**run.summary, "flow": None, "ensembles": {}})
+    with (
+        analyse_run(run.folder, run.card) as analysis,
+        pytest.raises(InputError, match=r"report.*cannot be written"),
+    ):
+        write_report(folder, run.card, analysis)
 
 
 def _frozen_chain(folder: RunFolder, card: Card) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from report_runs import write_everything
 
-from lattice_flows.estimates.summary import analyse_run
+from lattice_flows.estimates.analysis import analyse_run
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.report import write_report
 
@@ -104,9 +104,9 @@ def run(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with every section and every figure of U(1)."""
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     card = write_everything(folder)
-    summary = analyse_run(folder, card)
-    write_report(folder, card, summary)
-    return Run(folder, summary)
+    with analyse_run(folder, card) as analysis:
+        write_report(folder, card, analysis)
+    return Run(folder, analysis.summary)
 
 
 def seen(chromium: str, page: str, place: Path) -> dict[str, Any]:

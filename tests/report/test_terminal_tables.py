@@ -139,8 +139,9 @@ def _row(value: float, error: float | None, tau_int: float | None = 57.3) -> dic
 
 def _ensemble(cost: float | None, bound: float | None = None, **changes: object) -> dict:
     names = ("plaquette", "topological_charge_squared", "topological_susceptibility", "wilson_loop_12x12")
-    ensemble = {"sampler": "flow_metropolis", "n_chains": 128, "n_configs": 1000000, "acceptance_rate": 0.01923,
-                "seconds": 12345.6, "frozen": bound is not None, "seconds_per_independent_config": cost,
+    ensemble = {"sampler": "flow_metropolis", "n_chains": 128, "n_configs": 1000000,
+                "n_configs_of_longest": 1000000, "acceptance_rate": 0.01923, "seconds": 12345.6, "threads": 1,
+                "frozen": bound is not None, "seconds_per_independent_config": cost,
                 "seconds_per_independent_config_at_least": bound, "warnings": [],
                 "cost_observable": "topological_charge_squared",
                 "observables": {name: _row(-0.0212742, 0.0021366) for name in names}}  # fmt: skip
@@ -160,7 +161,7 @@ def test_tables_cut_nothing_off(width: int):
     samplers = _printed(terminal_tables.samplers_table(ensembles), width)
     assert "…" not in observables + samplers
     for ensemble in ensembles.values():
-        for row in terminal_tables.observable_rows(ensemble):
+        for row in terminal_tables.observable_rows(ensemble["observables"]):
             assert all(cell in observables for cell in row)
         assert all(cell in samplers for cell in terminal_tables.sampler_row(ensemble)[1:])
     assert "> 234" in samplers or "> 235" in samplers

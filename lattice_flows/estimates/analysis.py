@@ -1,0 +1,128 @@
+"""The analysis of a run, or of ensemble files: its summary, together with what the summary is of."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from lattice_flows.card.build import oracle
+from lattice_flows.card.card import Card
+from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
+from lattice_flows.estimates.mode_collapse import forward_summary
+from lattice_flows.estimates.of_run import array_warnings, check_theory, open_run_ensembles
+from lattice_flows.estimates.replicas import Replicas, grouped, open_replicas
+from lattice_flows.estimates.selection import EVERYTHING, Selection
+from lattice_flows.estimates.summary import ensemble_summary, flow_samples_summary, plain
+from lattice_flows.estimates.summary_types import FlowSummary, Summary
+from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found, and the ensembles that it was found in, readable until the analysis is closed.
+
+    groups: what the summary takes of its ensembles, in its order; samples: the fresh samples of the flow.
+    """
+
+    summary: Summary
+    groups: tuple[Replicas, ...]
+    samples: Replicas | None
+    files: ExitStack
+
+    @property
+    def sources(self) -> tuple[Replicas, ...]:
+        """The ensembles and the fresh samples."""
+        return self.groups if self.samples is None else (*self.groups, self.samples)
+
+    @property
+    def exact(self) -> Any:
+        """The closed forms of the theory that averages are of, or None."""
+        return oracle(self.summary["theory"])
+
+    @property
+    def sampled(self) -> Any:
+        """The closed forms of the theory that was sampled, or None."""
+        return oracle(self.sources[0].sampled_theory)
+
+    def close(self) -> None:
+        """Close the files of the ensembles."""
+        self.files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING) -> Analysis:
+    """Of a run: its flow, and those of its ensembles that hold anything, of what is selected of them.
+
+    Raises InputError where there is nothing to analyse, EnsembleError for a broken file.
+    """
+    with ExitStack() as stack:
+        samples = flow = None
+        if card.flow is not None and _is_evaluated(folder):
+            samples, flow = _flow(folder, card, stack)
+        groups = tuple(selection.of(group) for group in open_run_ensembles(folder, card, stack))
+        if not groups and flow is None:
+            raise InputError(f"{folder.path}: holds no ensembles yet; run or sample first")
+        ensembles = {group.name: ensemble_summary(group) for group in groups}
+        for group in groups:
+            ensembles[group.name]["warnings"][:0] = array_warnings(group, card.ensemble(group.name))
+        theory = groups[0].theory if groups else card.theory.as_dict()
+        if flow is not None and theory == card.theory.as_dict():
+            of_groups = [(group, ensembles[group.name]) for group in groups]
+            flow["forward"], warnings = forward_summary(folder, card, of_groups, flow)
+            flow["warnings"] += warnings
+        summary = plain({"theory": theory, "flow": flow, "ensembles": ensembles})
+        return Analysis(summary, groups, samples, stack.pop_all())
+
+
+def analyse_files(paths: Sequence[Path], selection: Selection = EVERYTHING) -> Analysis:
+    """Of ensemble files, of one theory, what is selected of them.
+
+    Raises InputError and EnsembleError as `open_replicas` does.
+    """
+    with ExitStack() as stack:
+        files = [_begun(path, stack) for path in paths]
+        groups = tuple(selection.of(group) for group in grouped(files))
+        ensembles = {group.name: ensemble_summary(group) for group in groups}
+        summary = plain({"theory": groups[0].theory, "flow": None, "ensembles": ensembles})
+        return Analysis(summary, groups, None, stack.pop_all())
+
+
+def flow_summary(folder: RunFolder, card: Card) -> FlowSummary:
+    """How good a run's flow is, from fresh samples; numbers may be infinite or not-a-number."""
+    with ExitStack() as stack:
+        return _flow(folder, card, stack)[1]
+
+
+def _flow(folder: RunFolder, card: Card, stack: ExitStack) -> tuple[Replicas, FlowSummary]:
+    """The fresh samples of a run's flow, and what they say of it."""
+    checkpoint = read_checkpoint(folder.flow / CHECKPOINT_NAME)
+    (samples,) = open_replicas([folder.evaluation], stack)
+    check_theory(samples, card)
+    return samples, flow_samples_summary(samples, checkpoint)
+
+
+def _begun(path: Path, stack: ExitStack) -> Ensemble:
+    """The file, open. Raises InputError where it holds no configurations."""
+    file = stack.enter_context(Ensemble.open(path)) if Ensemble.exists(path) else None
+    if file is None or file.n_configs == 0:
+        raise InputError(f"{path}: there is no such ensemble, or it is still thermalising")
+    return file
+
+
+def _is_evaluated(folder: RunFolder) -> bool:
+    """Whether there are fresh samples of the trained flow."""
+    if not Ensemble.exists(folder.evaluation):
+        return False
+    with Ensemble.open(folder.evaluation) as samples:
+        return samples.n_configs > 0

@@ -1,0 +1,215 @@
+"""What summary.json holds, key by key.
+
+Numbers are in lattice units. "float | None" is null in the file where the number is undefined (not-a-number, infinite,
+not known); before it is written, the value itself may stand there. Keys that are NotRequired are there only where
+there is something to say. Files of older versions may lack further keys: scripts that read them ask with `.get`.
+"""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+Theory = dict[str, Any]
+"""A [theory] table with its defaults: name, shape, boundary and the couplings, which every theory names itself."""
+
+Settings = dict[str, Any]
+"""A sampler's card name, and its arguments under their own names."""
+
+
+class ValueWithError(TypedDict):
+    """A figure and its standard deviation."""
+
+    value: float | None
+    error: float | None
+
+
+class ObservableRow(TypedDict):
+    """The estimate of one quantity."""
+
+    value: float | None
+    error: float | None  # one standard deviation, autocorrelation included
+    tau_int: float | None  # in stored configurations, 1/2 where they are independent
+    tau_int_error: float | None
+    window: int  # stored configurations that tau_int is summed over
+    n_eff: float | None  # independent configurations of all chains; of weighted estimates variance / error^2
+    r_hat: float | None  # agreement of the chains; null for a single one
+    exact: float | None  # the closed form
+    pull: float | None  # (value - exact) / error
+    trusted: bool  # whether the error means what it says; the warnings tell why it does not
+
+
+Observables = dict[str, ObservableRow]
+"""Rows by the quantity's name."""
+
+
+class Weights(TypedDict):
+    """What the weights w = exp(log_w) of independent samples of a flow say of themselves."""
+
+    ess: float  # (sum w)^2 / (N sum w^2), in (0, 1]
+    ess_error: float
+    log_z: float  # log of the mean weight
+    log_z_error: float
+    n_samples: int
+    pareto_k: float | None  # shape of the weights' tail; null: no tail at all, or too few weights to tell
+    largest_weight_share: float  # of the sum of all
+    largest_weight_over_mean: float
+    reliable: bool  # enough effective samples, and no heavy tail
+    dominated: bool  # whether the ESS hangs on one sample
+
+
+class PartESS(TypedDict):
+    """The effective sample size within a part of the configurations."""
+
+    n_configs: int  # of the part, over all chains
+    ess: float
+    ess_error: float | None  # null of a single configuration
+
+
+class Sector(TypedDict):
+    """One topological sector."""
+
+    charge: int
+    probability: float | None  # P(Q); null where the sector is visited too rarely
+    probability_error: float | None
+    exact: float | None  # P(Q) by the closed form
+    gaussian: float  # P(Q) by a Gaussian over the integers with the measured <Q^2>
+    observables: dict[str, ValueWithError]  # <O>_Q by the observable's name
+
+
+class FixedCharge(TypedDict):
+    """The fit <O>_Q = value + slope (Q^2 - <Q^2>) through the sectors."""
+
+    value: float | None  # <O>
+    error: float | None
+    slope: float | None  # per unit of Q^2
+    slope_error: float | None
+    chi2_per_dof: float | None  # null for two sectors
+    charge_squared: Literal["ensemble", "exact"]  # whose <Q^2> was taken
+
+
+class ThetaPoint(TypedDict):
+    """Z(theta) / Z(0) = <exp(i theta Q)> at one angle."""
+
+    theta: float  # radians
+    value: float | None
+    error: float | None
+    exact: float | None
+    resolved: bool  # from zero
+
+
+class SectorWeight(PartESS):
+    """How much of all weight lies in one sector, and how even it is there."""
+
+    charge: int
+    share: float  # of the sum of weights: the estimate of P(Q)
+    share_error: float | None
+    exact: float | None  # P(Q) by the closed form
+
+
+class Topology(TypedDict):
+    """What an ensemble, or fresh samples of a flow, say of topological sectors."""
+
+    tunnelling_rate: ValueWithError  # changes of Q from one configuration that counts to the next
+    sectors: list[Sector]  # by charge
+    fixed_charge: dict[str, FixedCharge]  # by the observable's name
+    theta: list[ThetaPoint]
+    weights: list[SectorWeight] | None  # by charge; null where all weights are equal
+    trusted: bool  # that of <Q^2>
+
+
+class SignShare(PartESS):
+    """How much of all weight lies at one sign of the magnetisation, and how even it is there."""
+
+    sign: int  # 1 or -1
+    share: float  # of the sum of weights
+    share_error: float | None
+    exact: float  # 1/2, by symmetry
+
+
+class ForwardESS(TypedDict):
+    """The mode-collapse test: the flow's ESS from configurations of an ensemble made without it."""
+
+    ess: float | None
+    ess_error: float | None
+    n_samples: int  # configurations that were looked at
+    collapsed: bool
+    verdict: str  # in words
+
+
+class FlowSummary(Weights):
+    """The trained flow, from fresh samples at the card's couplings."""
+
+    warnings: list[str]
+    log_z_exact: float | None
+    train_seconds: float  # wall time
+    train_processes: int
+    n_steps: int
+    n_parameters: int
+    observables: Observables  # reweighted
+    topology: Topology | None  # with the samples' weights; null where there is no charge
+    signs: list[SignShare] | None  # null where there is no magnetisation
+    forward: NotRequired[dict[str, ForwardESS]]  # by ensemble; where the summary is of the card's couplings
+
+
+_From = TypedDict("_From", {"from": Theory})  # the theory that was sampled; `from` cannot be written as an attribute
+
+
+class Reweighting(_From):
+    """How far an ensemble overlaps with the couplings that it is reweighted to."""
+
+    ess: float
+    ess_error: float
+    n_samples: int  # configurations of all chains
+    n_effective: float  # ess * n_samples / (2 tau_int of log w)
+    pareto_k: float | None  # as of Weights
+    largest_weight_share: float
+    reliable: bool
+
+
+class Cost(TypedDict):
+    """Whether an ensemble moves, and what an independent configuration of it costs."""
+
+    frozen: bool  # too few changes of Q, or passages of the slowest observable: no error is to be trusted
+    cost_observable: str | None  # what independent configurations are counted by; null where nothing was estimated
+    seconds_per_independent_config: float | None  # core seconds; null when frozen, and where no time is known
+    seconds_per_independent_config_at_least: NotRequired[float | None]  # core seconds; of frozen ensembles
+
+
+class Acceptance(TypedDict):
+    """How often proposals were accepted."""
+
+    acceptance_rate: float | None  # mean over all updates; null where nothing is tested
+
+
+class Diagnostics(TypedDict, total=False):
+    """What only some samplers, or ways to look at them, have."""
+
+    reweighting: Reweighting  # where averages are of other couplings than those that were sampled
+    round_trips: int  # of replicas of tempering, all chains together
+    updates_per_round_trip: float | None  # null without any
+    longest_rejection_run: int  # proposals that a chain rejected in a row
+    proposals: Weights  # of a flow, accepted or not
+
+
+class EnsembleSummary(Cost, Acceptance, Diagnostics):
+    """One ensemble, or what was selected of it."""
+
+    sampler: str  # its card name
+    n_chains: int
+    n_configs: int  # per chain, of the shortest chain
+    n_configs_of_longest: int
+    seconds: float | None  # wall time of production, all chains together; null where it is not known
+    threads: int
+    thermalisation_dropped: int  # configurations at the beginning of each chain
+    every: int  # one configuration in so many was kept
+    settings: Settings
+    observables: Observables
+    topology: Topology | None  # null where there is no charge, or nothing can be said
+    signs: list[SignShare] | None  # null where all weights are equal or there is no magnetisation
+    warnings: list[str]
+
+
+class Summary(TypedDict):
+    """The whole of summary.json."""
+
+    theory: Theory  # that averages are of
+    flow: FlowSummary | None  # null where there is none, or it is not trained
+    ensembles: dict[str, EnsembleSummary]  # by name, in the card's order
