@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.estimates.summary_types import Settings, Theory
 from lattice_flows.statistics import LazyReplicas
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Observable, Quantity
@@ -35,23 +35,23 @@ class Replicas:
     files: tuple[Ensemble, ...]
     first: int = 0
     every: int = 1
-    target: dict[str, Any] | None = None
+    target: Theory | None = None
     log_ratios: tuple[np.ndarray, ...] = ()
     derived: tuple[Quantity, ...] = ()
     drifts: bool = False  # a thermalisation was looked for, and hardly found
 
     @property
-    def sampled_theory(self) -> dict[str, Any]:
+    def sampled_theory(self) -> Theory:
         """The [theory] table that the chains sample."""
         return json.loads(self.files[0].attributes["theory"])
 
     @property
-    def theory(self) -> dict[str, Any]:
+    def theory(self) -> Theory:
         """The [theory] table that averages are of."""
         return self.target or self.sampled_theory
 
     @property
-    def sampler(self) -> dict[str, Any]:
+    def sampler(self) -> Settings:
         """The sampler's card name and arguments."""
         return json.loads(self.files[0].attributes["sampler"])
 
