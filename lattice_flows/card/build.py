@@ -1,14 +1,15 @@
 """From the tables of a card to the objects they describe."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lattice_flows.card.card import Card, TheoryTable, build
+from lattice_flows.card.card import Card, FlowTable, TheoryTable
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.errors import InputError
-from lattice_flows.flows import FLOWS, Flow, initialise
+from lattice_flows.flows import Flow, initialise
 from lattice_flows.theories.catalogue import ACTIONS
 from lattice_flows.training import load_flow_weights
 
@@ -31,9 +32,8 @@ def oracle(theory: dict[str, Any]) -> Any:
 
 
 def build_flow(card: Card, device: torch.device) -> Flow:
-    """The card's flow before training, its weights drawn from the card's seed."""
-    assert card.flow is not None
-    flow = build(FLOWS[card.flow.name], card.theory, card.flow.options)
+    """The card's flow before training, its weights drawn from the card's seed: the caller's own."""
+    flow = _copy(card.flow)
     initialise(flow, torch.Generator().manual_seed(card.seed))
     return flow.to(device)
 
@@ -45,7 +45,7 @@ def flow_header(card: Card) -> dict[str, Any]:
 
 
 def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow, str]:
-    """The card's trained flow, and the checksum of its weights.
+    """The card's trained flow, the caller's own, and the checksum of its weights.
 
     Raises InputError for a checkpoint of another theory or flow, CheckpointError for one that cannot be read.
     """
@@ -53,9 +53,15 @@ def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow,
     for key, wanted in flow_header(card).items():
         if (held := trained.header.get(key)) != wanted:
             raise InputError(f"{checkpoint}: was trained for {key} = {held}, the card has {wanted}")
-    flow = build_flow(card, device)
+    flow = _copy(card.flow).to(device)
     try:
         flow.load_state_dict(trained.weights)
     except RuntimeError:
         raise InputError(f"{checkpoint}: its weights do not fit the flow that it names") from None
     return flow.requires_grad_(False), trained.sha256
+
+
+def _copy(table: FlowTable | None) -> Flow:
+    """Of the flow that the card keeps: a training changes weights, and may compile or move them, as may any caller."""
+    assert table is not None
+    return copy.deepcopy(table.built_flow)

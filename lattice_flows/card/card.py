@@ -4,8 +4,9 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from lattice_flows.card.arguments import arguments, built, checked, lookup
 from lattice_flows.card.observables import asked_for
 from lattice_flows.card.overrides import apply_override
-from lattice_flows.card.samplers import build_sampler, needs_flow, sampler_options
+from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_options
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.flows import FLOWS, Flow
+from lattice_flows.flows import FLOWS, Flow, FlowPlan
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import ACTIONS, STANDARD
@@ -79,10 +80,19 @@ class TheoryTable:
 
 @dataclass(frozen=True)
 class FlowTable:
-    """[flow]: which flow, with its constructor's arguments."""
+    """[flow]: which flow, with its plan's arguments."""
 
     name: str
     options: dict[str, Any]
+    plan: FlowPlan = field(compare=False, repr=False)  # what follows from these and [theory]
+
+    @cached_property
+    def built_flow(self) -> Flow:
+        """The flow, built when it is first asked for and kept: for copies, and never to be changed.
+
+        Raises InputError for what only building finds wrong.
+        """
+        return built(self.plan.build, "[flow]")
 
     def as_dict(self) -> dict[str, Any]:
         """The table with its defaults, ready for JSON."""
@@ -191,8 +201,8 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
         raise InputError("the table [theory] is missing")
     run = checked(_Run, {k: v for k, v in table.items() if k not in tables}, "top level", tables)
     theory = _theory(table["theory"])
-    flow, built = _flow(table["flow"], theory) if "flow" in table else (None, None)
-    ensembles = tuple(_ensemble(entry, theory, built) for entry in table.get("ensemble", []))
+    flow = _flow(table["flow"], theory) if "flow" in table else None
+    ensembles = tuple(_ensemble(entry, theory, flow) for entry in table.get("ensemble", []))
     names = [entry.name for entry in ensembles]
     for name in names:
         if names.count(name) > 1:
@@ -235,27 +245,19 @@ def _theory(table: dict[str, Any]) -> TheoryTable:
     return TheoryTable(name=table["name"], action=action, couplings=values, **lattice)
 
 
-def _flow(table: dict[str, Any], theory: TheoryTable) -> tuple[FlowTable, Flow]:
+def _flow(table: dict[str, Any], theory: TheoryTable) -> FlowTable:
     where = "[flow]"
     name = table.get("name")
-    builder = lookup(FLOWS, name, f"{where}: name")
+    constructor = lookup(FLOWS, name, f"{where}: name")
     options = {k: v for k, v in table.items() if k != "name"}
-    values = checked(arguments(builder, given=GIVEN), options, where, ["name"])
-    flow = built(build, where, builder, theory, values)
-    if flow.prior.space is not theory.action.space:
-        fields = "gauge" if flow.prior.space is CIRCLE else "scalar"
-        raise InputError(f"{where}: {name} is a flow of {fields} fields, and the theory is {theory.name}")
-    return FlowTable(table["name"], values), flow
-
-
-GIVEN = ("shape", "action")  # what a flow's builder takes from [theory]
-
-
-def build(builder: Callable[..., Flow], theory: TheoryTable, options: dict[str, Any]) -> Flow:
-    """The flow of this builder for this theory."""
     given = {"shape": theory.shape, "action": theory.action}
-    wanted = inspect.signature(builder).parameters
-    return builder(**{name: value for name, value in given.items() if name in wanted}, **options)
+    values = checked(arguments(constructor, given=given), options, where, ["name"])
+    wanted = inspect.signature(constructor).parameters
+    plan = built(constructor, where, **{key: value for key, value in given.items() if key in wanted}, **values)
+    if plan.space is not theory.action.space:
+        fields = "gauge" if plan.space is CIRCLE else "scalar"
+        raise InputError(f"{where}: {name} is a flow of {fields} fields, and the theory is {theory.name}")
+    return FlowTable(table["name"], values, plan)
 
 
 def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> TrainingSettings:
@@ -272,7 +274,7 @@ def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     return settings
 
 
-def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> EnsembleTable:
+def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> EnsembleTable:
     name = table.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(f"[[ensemble]]: name = {name!r}: must be a word of letters, digits, '_' and '-'")
@@ -287,7 +289,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: Flow | None) -> 
     entry = EnsembleTable(name=name, sampler=sampler_name, options=options, **production)
     if entry.needs_flow and flow is None:
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a table [flow]")
-    sampler = build_sampler(entry.sampler, options, theory.action, flow, where)
+    sampler = planned_sampler(entry.sampler, options, theory.action, where)
     if not sampler.ergodic:
         raise InputError(
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "

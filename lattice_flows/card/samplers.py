@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.card.arguments import arguments, built, checked, lookup
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Chain, Flow, HaarU1
 from lattice_flows.samplers import SAMPLERS, Part, Sampler, SamplerFactory
 from lattice_flows.theories.action import Action
 
@@ -53,6 +53,14 @@ def build_sampler(name: str, options: Mapping[str, Any], action: Action, flow: F
         else:
             values[key] = lambda rung, table=tables, key=key: _from_table(table, rung, flow, f"{where}.{key}")
     return built(constructor, where, action, *([flow] if _takes_flow(constructor) else []), **values)
+
+
+def planned_sampler(name: str, options: Mapping[str, Any], action: Action, where: str) -> Sampler:
+    """The sampler of these checked options before there is a flow, for what it refuses and says of itself.
+
+    The identity stands in where it takes one. Raises InputError for impossible options.
+    """
+    return build_sampler(name, options, action, Flow(HaarU1(()), Chain()), where)
 
 
 def needs_flow(name: str, options: Mapping[str, Any]) -> bool:

@@ -1,19 +1,18 @@
 """Priors, transforms, flows = prior + transform, and the pullback of an action through them."""
 
-from collections.abc import Callable
-
-from lattice_flows.flows.checkerboard import checkerboard_coupling
+from lattice_flows.flows.checkerboard import CheckerboardFlow, checkerboard_coupling
 from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow, FlowSample
-from lattice_flows.flows.hybrid import hybrid
+from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
-from lattice_flows.flows.multiscale import Multiscale, multiscale
+from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow, multiscale
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
+from lattice_flows.flows.plan import FlowPlan
 from lattice_flows.flows.plaquette_action import IndependentPlaquettes, PlaquetteAction
-from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, plaquette_coupling
+from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, PlaquetteCouplingFlow, plaquette_coupling
 from lattice_flows.flows.plaquette_form import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
 from lattice_flows.flows.prior import HaarU1, Prior
 from lattice_flows.flows.projection import ProjectionMixture
@@ -22,33 +21,38 @@ from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform
 
-FLOWS: dict[str, Callable[..., Flow]] = {
-    "plaquette_coupling": plaquette_coupling,
-    "multiscale": multiscale,
-    "hybrid": hybrid,
-    "checkerboard_coupling": checkerboard_coupling,
+FLOWS: dict[str, type[FlowPlan]] = {
+    "plaquette_coupling": PlaquetteCouplingFlow,
+    "multiscale": MultiscaleFlow,
+    "hybrid": HybridFlow,
+    "checkerboard_coupling": CheckerboardFlow,
 }
-"""Builders of flows: the lattice shape, the action if they have such a parameter, and options -> Flow."""
+"""Plans of flows: the lattice shape, the action if they have such a parameter, and options."""
 
 __all__ = [
     "FLOWS",
     "PATTERNS",
     "ActionOfPlaquettes",
     "Chain",
+    "CheckerboardFlow",
     "CircleTransform",
     "CircularSpline",
     "Flow",
+    "FlowPlan",
     "FlowSample",
     "FreeFieldPrior",
     "GaussianPrior",
     "HaarU1",
+    "HybridFlow",
     "IndependentPlaquettes",
     "Inverse",
     "LoopContext",
     "MaskPattern",
     "Multiscale",
+    "MultiscaleFlow",
     "PlaquetteAction",
     "PlaquetteCoupling",
+    "PlaquetteCouplingFlow",
     "PlaquetteTree",
     "Prior",
     "ProjectionMixture",

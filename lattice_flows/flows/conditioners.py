@@ -149,7 +149,7 @@ class StructuredConditioner(Conditioner):
         self, splits: Sequence[Split], n_bins: int, n_knots: int, n_harmonics: int, grid: int, kappa: float
     ) -> None:
         super().__init__(splits)
-        _check_beta(kappa)
+        check_beta(kappa)
         self.n_bins, self.n_knots, self.kappa = n_bins, n_knots, kappa
         self.areas = [split.areas for split in splits]
         self.equal = [split.equal for split in splits]
@@ -232,7 +232,7 @@ class ExactConditioner(Conditioner):
 
     def __init__(self, splits: Sequence[Split], beta: float, n_bins: int, n_knots: int, grid: int) -> None:
         super().__init__(splits)
-        _check_beta(beta)
+        check_beta(beta)
         logs = _log_flux_densities(beta, sorted({area for split in splits for area in split.areas}), grid)
         tables = []
         for split, odd in zip(splits, self.odd):
@@ -247,7 +247,8 @@ class ExactConditioner(Conditioner):
         return self.table
 
 
-def _check_beta(beta: float) -> None:
+def check_beta(beta: float) -> None:
+    """Raises ValueError for a beta whose plaquettes are too narrow for the grid."""
     if not 0 <= beta <= MAX_BETA:
         raise ValueError(f"the densities are tabulated for beta between 0 and {MAX_BETA:g}, got {beta:g}")
 

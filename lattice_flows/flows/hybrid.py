@@ -1,34 +1,32 @@
 """The multiscale flow with plaquette couplings on top, for actions whose plaquettes interact."""
 
-import torch
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 from lattice_flows.flows.conditioners import MAX_BETA
 from lattice_flows.flows.flow import Flow
-from lattice_flows.flows.initialise import initialise
-from lattice_flows.flows.multiscale import ConditionerName, multiscale
+from lattice_flows.flows.multiscale import ConditionerName, MultiscaleFlow
+from lattice_flows.flows.plan import FlowPlan, building
 from lattice_flows.flows.plaquette_action import stiffness
-from lattice_flows.flows.plaquette_coupling import CircleName, PatternName, check_shape, circle_transform, sweeps
+from lattice_flows.flows.plaquette_coupling import (
+    CircleName,
+    PatternName,
+    check_shape,
+    check_sweeps,
+    circle_transform,
+    sweeps,
+)
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Chain
+from lattice_flows.lattice import CIRCLE, Space
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.u1.action import WilsonU1
 
 _LAST_LAYER = 0.02  # initial size of the networks' last layers, where they cannot be zero
 
 
-def hybrid(
-    shape: tuple[int, int],
-    action: Action,
-    *,
-    conditioner: ConditionerName = "exact",
-    tree_beta: float | None = None,
-    n_layers: int = 16,
-    pattern: PatternName = "checkerboard",
-    transform: CircleName = "projection",
-    n_components: int = 1,
-    n_bins: int = 8,
-    hidden: tuple[int, ...] = (16,),
-) -> Flow:
+@dataclass(frozen=True)
+class HybridFlow(FlowPlan):
     """The flow from Haar-random links through the tree of `multiscale` and then `n_layers` plaquette couplings.
 
     The tree sets the widths of the fluxes of large regions, which couplings hardly change; the couplings, identities at
@@ -42,13 +40,39 @@ def hybrid(
 
     Raises ValueError for a shape whose sides are not multiples of 4, and for values out of range.
     """
-    check_shape("hybrid", shape)
-    circle = circle_transform(transform, n_components, n_bins)
-    tree = multiscale(shape, _tree_action(action, tree_beta), conditioner=conditioner).transform
-    last_layer = 0.0 if circle.n_vectors == 1 else _LAST_LAYER  # alike components would stay so
-    flow = Flow(HaarU1((2, *shape)), Chain(tree, *sweeps(n_layers, pattern, circle, hidden, last_layer)))
-    initialise(flow, torch.Generator().manual_seed(0))
-    return flow
+
+    shape: tuple[int, int]
+    action: Action
+    _: KW_ONLY
+    conditioner: ConditionerName = "exact"
+    tree_beta: float | None = None
+    n_layers: int = 16
+    pattern: PatternName = "checkerboard"
+    transform: CircleName = "projection"
+    n_components: int = 1
+    n_bins: int = 8
+    hidden: tuple[int, ...] = (16,)
+
+    space: ClassVar[Space] = CIRCLE
+
+    def __post_init__(self) -> None:
+        check_shape("hybrid", self.shape)
+        circle_transform(self.transform, self.n_components, self.n_bins)  # which checks its own
+        self._tree()  # likewise
+        check_sweeps(self.n_layers, self.pattern, self.hidden)
+
+    def assemble(self) -> Flow:
+        """The tree, and the couplings after it."""
+        circle = circle_transform(self.transform, self.n_components, self.n_bins)
+        last_layer = 0.0 if circle.n_vectors == 1 else _LAST_LAYER  # alike components would stay so
+        couplings = sweeps(self.n_layers, self.pattern, circle, self.hidden, last_layer)
+        return Flow(HaarU1((2, *self.shape)), Chain(self._tree().build().transform, *couplings))
+
+    def _tree(self) -> MultiscaleFlow:
+        return MultiscaleFlow(self.shape, _tree_action(self.action, self.tree_beta), conditioner=self.conditioner)
+
+
+hybrid = building(HybridFlow)
 
 
 def _tree_action(action: Action, tree_beta: float | None) -> WilsonU1:

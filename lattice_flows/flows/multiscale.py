@@ -1,6 +1,8 @@
 """The hierarchical Wilson-loop flow of 2D U(1): the flux of the torus is shared out, half by half."""
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -10,15 +12,16 @@ from lattice_flows.flows.conditioners import (
     ExactConditioner,
     NetworkConditioner,
     StructuredConditioner,
+    check_beta,
 )
 from lattice_flows.flows.flow import Flow
-from lattice_flows.flows.initialise import initialise
+from lattice_flows.flows.plan import FlowPlan, building
 from lattice_flows.flows.plaquette_action import stiffness
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Transform
-from lattice_flows.flows.tree import RegionTree
+from lattice_flows.flows.tree import RegionTree, Split, check_tree_shape
 from lattice_flows.flows.tree_map import tree_forward, tree_inverse
-from lattice_flows.lattice import CIRCLE, plaquette
+from lattice_flows.lattice import CIRCLE, Space, plaquette
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.u1.action import WilsonU1
 
@@ -98,16 +101,8 @@ class Multiscale(Transform):
         return torch.stack([along_0, along_1], 1)
 
 
-def multiscale(
-    shape: tuple[int, int],
-    action: Action,
-    *,
-    conditioner: ConditionerName = "mlp",
-    n_bins: int | None = None,
-    n_knots: int | None = None,
-    n_harmonics: int = 16,
-    hidden: tuple[int, ...] = (32, 32),
-) -> Flow:
+@dataclass(frozen=True)
+class MultiscaleFlow(FlowPlan):
     """The multiscale flow from Haar-random links, on a 2D lattice of any two sides.
 
     conditioner: "mlp", a network of widths `hidden` per kind of split; "structured", an even function with
@@ -116,46 +111,70 @@ def multiscale(
 
     Raises ValueError for a shape that is not 2D, for values out of range, and for "exact" with another action.
     """
-    tree = RegionTree(shape)
-    transform = Multiscale(tree, _conditioner(tree, action, conditioner, n_bins, n_knots, n_harmonics, tuple(hidden)))
-    flow = Flow(HaarU1((2, *shape)), transform)
-    initialise(flow, torch.Generator().manual_seed(0))
-    return flow
 
+    shape: tuple[int, int]
+    action: Action
+    _: KW_ONLY
+    conditioner: ConditionerName = "mlp"
+    n_bins: int | None = None
+    n_knots: int | None = None
+    n_harmonics: int = 16
+    hidden: tuple[int, ...] = (32, 32)
+
+    space: ClassVar[Space] = CIRCLE
+
+    def __post_init__(self) -> None:
+        check_tree_shape(self.shape)
+        if self.conditioner not in _DEFAULTS:
+            raise ValueError(f"conditioner must be one of {', '.join(_DEFAULTS)}, got {self.conditioner!r}")
+        n_bins, n_knots = self._table
+        _check_between("n_bins", n_bins, 2, _MAX_BINS)
+        if self.conditioner == "mlp":
+            _check_between("n_knots", n_knots, 2, _MAX_KNOTS)
+            if not self.hidden or any(width < 1 for width in self.hidden):
+                raise ValueError(f"hidden must be a list of one or more widths >= 1, got {list(self.hidden)}")
+        elif self.conditioner == "structured":
+            _check_knots(n_knots, _GRID // 2)
+            _check_between("n_harmonics", self.n_harmonics, 1, _GRID // 4)
+            check_beta(stiffness(self.action))
+        else:
+            beta = self._wilson.beta
+            _check_knots(n_knots, _GRID)
+            check_beta(beta)
+
+    def assemble(self) -> Flow:
+        """The tree, and the conditioner of its kinds of splits."""
+        tree = RegionTree(self.shape)
+        return Flow(HaarU1((2, *self.shape)), Multiscale(tree, self._conditioner(tree.splits)))
+
+    def _conditioner(self, splits: Sequence[Split]) -> Conditioner:
+        if self.conditioner == "mlp":
+            return NetworkConditioner(splits, *self._table, tuple(self.hidden))
+        if self.conditioner == "structured":
+            kappa = stiffness(self.action)
+            return StructuredConditioner(splits, *self._table, self.n_harmonics, _GRID // 2, kappa)
+        return ExactConditioner(splits, self._wilson.beta, *self._table, _GRID)
+
+    @property
+    def _table(self) -> tuple[int, int]:
+        """n_bins and n_knots."""
+        n_bins, n_knots = _DEFAULTS[self.conditioner]
+        return n_bins if self.n_bins is None else self.n_bins, n_knots if self.n_knots is None else self.n_knots
+
+    @property
+    def _wilson(self) -> WilsonU1:
+        """The action, whose density is known. Raises ValueError for another one."""
+        if not isinstance(self.action, WilsonU1):
+            raise ValueError(f"conditioner = 'exact' is for the Wilson action, not for {type(self.action).__name__}")
+        return self.action
+
+
+multiscale = building(MultiscaleFlow)
 
 _DEFAULTS = {"mlp": (12, 49), "structured": (64, 25), "exact": (64, 129)}  # n_bins, n_knots
 _GRID = 768  # points between 0 and pi of tabulated densities
 _MAX_BINS = 256  # each ends at another point of the grid
 _MAX_KNOTS = 1000
-
-
-def _conditioner(
-    tree: RegionTree,
-    action: Action,
-    name: str,
-    n_bins: int | None,
-    n_knots: int | None,
-    n_harmonics: int,
-    hidden: tuple[int, ...],
-) -> Conditioner:
-    if name not in _DEFAULTS:
-        raise ValueError(f"conditioner must be one of {', '.join(_DEFAULTS)}, got {name!r}")
-    bins, knots = _DEFAULTS[name]
-    n_bins, n_knots = bins if n_bins is None else n_bins, knots if n_knots is None else n_knots
-    _check_between("n_bins", n_bins, 2, _MAX_BINS)
-    if name == "mlp":
-        _check_between("n_knots", n_knots, 2, _MAX_KNOTS)
-        if not hidden or any(width < 1 for width in hidden):
-            raise ValueError(f"hidden must be a list of one or more widths >= 1, got {list(hidden)}")
-        return NetworkConditioner(tree.splits, n_bins, n_knots, hidden)
-    if name == "structured":
-        _check_knots(n_knots, _GRID // 2)
-        _check_between("n_harmonics", n_harmonics, 1, _GRID // 4)
-        return StructuredConditioner(tree.splits, n_bins, n_knots, n_harmonics, _GRID // 2, stiffness(action))
-    if not isinstance(action, WilsonU1):
-        raise ValueError(f"conditioner = 'exact' is for the Wilson action, not for {type(action).__name__}")
-    _check_knots(n_knots, _GRID)
-    return ExactConditioner(tree.splits, action.beta, n_bins, n_knots, _GRID)
 
 
 def _check_between(key: str, value: int, least: int, most: int) -> None:

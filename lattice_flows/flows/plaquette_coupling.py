@@ -1,7 +1,8 @@
 """Gauge-equivariant coupling layers of 2D U(1) links, and the flow made of them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, cast
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +10,13 @@ from torch import Tensor, nn
 from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow
-from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.mask_pattern import OFFSETS, PATTERNS, PERIOD, CellSites, MaskPattern, cell_sites
+from lattice_flows.flows.plan import FlowPlan, building
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.projection import ProjectionMixture
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Transform
-from lattice_flows.lattice import plaquette
+from lattice_flows.lattice import CIRCLE, Space, plaquette
 
 PatternName = Literal["checkerboard", "rows"]
 CircleName = Literal["projection", "spline"]
@@ -123,43 +124,58 @@ def move_pair(angles: Tensor, sites: CellSites, cells: Cells) -> Tensor:
     return angles.index_add(0, torch.cat([sites.active, sites.passive]), torch.cat([change, -change]))
 
 
-def plaquette_coupling(
-    shape: tuple[int, int],
-    *,
-    n_layers: int = 16,
-    pattern: PatternName = "checkerboard",
-    transform: CircleName = "projection",
-    n_components: int = 4,
-    n_bins: int = 8,
-    hidden: tuple[int, ...] = (16,),
-) -> Flow:
+@dataclass(frozen=True)
+class PlaquetteCouplingFlow(FlowPlan):
     """The flow of `n_layers` plaquette couplings from Haar-random links to a 2D U(1) theory.
 
     Eight layers move every link once. `pattern` places the links of a layer: all of every fourth row, or every second
     one of every second row, so that all loops beside them are frozen. `n_components` belongs to the projection,
     `n_bins` to the spline; `hidden` are the widths of the context networks, whose weights do not depend on the shape.
-    The projection is smooth and trains faster. The weights are drawn from a generator of seed 0: call `initialise` for
-    others.
+    The projection is smooth and trains faster.
 
     Raises ValueError for a shape whose sides are not multiples of 4, and for values out of range.
     """
-    check_shape("plaquette_coupling", shape)
-    circle = circle_transform(transform, n_components, n_bins)
-    flow = Flow(HaarU1((2, *shape)), Chain(*sweeps(n_layers, pattern, circle, hidden, _LAST_LAYER)))
-    initialise(flow, torch.Generator().manual_seed(0))
-    return flow
+
+    shape: tuple[int, int]
+    _: KW_ONLY
+    n_layers: int = 16
+    pattern: PatternName = "checkerboard"
+    transform: CircleName = "projection"
+    n_components: int = 4
+    n_bins: int = 8
+    hidden: tuple[int, ...] = (16,)
+
+    space: ClassVar[Space] = CIRCLE
+
+    def __post_init__(self) -> None:
+        check_shape("plaquette_coupling", self.shape)
+        circle_transform(self.transform, self.n_components, self.n_bins)  # which checks its own
+        check_sweeps(self.n_layers, self.pattern, self.hidden)
+
+    def assemble(self) -> Flow:
+        """The couplings after each other."""
+        circle = circle_transform(self.transform, self.n_components, self.n_bins)
+        layers = sweeps(self.n_layers, self.pattern, circle, self.hidden, _LAST_LAYER)
+        return Flow(HaarU1((2, *self.shape)), Chain(*layers))
 
 
-def sweeps(
-    n_layers: int, pattern: str, circle: CircleTransform, hidden: tuple[int, ...], last_layer: float
-) -> list[Transform]:
-    """Couplings in alternating directions, four layers each, the last one perhaps fewer."""
+plaquette_coupling = building(PlaquetteCouplingFlow)
+
+
+def check_sweeps(n_layers: int, pattern: str, hidden: tuple[int, ...]) -> None:
+    """Raises ValueError for what `sweeps` cannot make."""
     if n_layers < 1:
         raise ValueError(f"n_layers must be at least 1, got {n_layers}")
     if pattern not in PATTERNS:
         raise ValueError(f"pattern must be one of {', '.join(PATTERNS)}, got {pattern!r}")
     if any(width < 1 for width in hidden):
         raise ValueError(f"hidden must be a list of widths >= 1, got {list(hidden)}")
+
+
+def sweeps(
+    n_layers: int, pattern: str, circle: CircleTransform, hidden: tuple[int, ...], last_layer: float
+) -> list[Transform]:
+    """Couplings in alternating directions, four layers each, the last one perhaps fewer."""
     mask = PATTERNS[pattern]
     couplings: list[Transform] = []
     for start in range(0, n_layers, len(OFFSETS)):

@@ -52,9 +52,7 @@ class RegionTree:
     levels: tuple[slice, ...] = field(init=False)  # regions that are equally deep
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or min(self.shape) < 1 or max(self.shape) < 2:
-            text = " x ".join(str(side) for side in self.shape)
-            raise ValueError(f"multiscale needs a lattice of two sides and two plaquettes or more; got {text}")
+        check_tree_shape(self.shape)
         l0, l1 = self.shape
         splits: dict[Split, int] = {}
         leaves = np.empty(l0 * l1, np.int64)
@@ -84,6 +82,13 @@ class RegionTree:
         arrays = {"lo": np.array(lo), "mid": np.array(mid), "nodes": np.array(nodes, np.int32), "leaves": leaves}
         for name, value in (*arrays.items(), ("splits", tuple(splits)), ("levels", tuple(levels))):
             object.__setattr__(self, name, value)
+
+
+def check_tree_shape(shape: tuple[int, ...]) -> None:
+    """Raises ValueError for a lattice that cannot be cut into regions."""
+    if len(shape) != 2 or min(shape) < 1 or max(shape) < 2:
+        text = " x ".join(str(side) for side in shape)
+        raise ValueError(f"multiscale needs a lattice of two sides and two plaquettes or more; got {text}")
 
 
 def _halves(sites: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
