@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from lattice_flows.atomic_files import write_atomically
+
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 
 
@@ -73,9 +75,8 @@ def leave_outcome(status: int, message: str, lost: bool = False) -> None:
     if (lost or (status and not message)) and path.exists():  # another process has said why
         return
     with suppress(OSError):  # a full disk: the exit status still says it
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"status": status, "message": message}) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        text = json.dumps({"status": status, "message": message}) + "\n"
+        write_atomically(path, text.encode(), durable=False)
 
 
 def end(status: int) -> NoReturn:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lattice_flows.atomic_files import write_atomically
 from lattice_flows.cluster import local
 from lattice_flows.cluster.jobs import Job, Jobs, jobs_path, jobs_text, read_jobs
 from lattice_flows.cluster.pbs import Pbs
@@ -20,7 +21,7 @@ from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
 from lattice_flows.errors import InputError, unwritable
-from lattice_flows.production.run_folder import RunFolder, default_folder, open_run, write_file
+from lattice_flows.production.run_folder import RunFolder, default_folder, open_run
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
 _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}
@@ -246,6 +247,6 @@ def _write_all(texts: Mapping[Path, str]) -> None:
     """Replace small files, each atomically."""
     for path, text in texts.items():
         try:
-            write_file(path, text)
+            write_atomically(path, text.encode())
         except OSError as error:
             raise unwritable(path, error) from None

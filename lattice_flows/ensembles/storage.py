@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: temporary name, fsync, rename, fsync of the folder. The rename is the commit.
+"""HDF5 files, read and written.
 
 HDF5 itself never writes to a disk here: it crashes the process when a disk is full, and a file that it extends in place
 is lost if the process is killed.
@@ -17,13 +17,13 @@ from typing import Any
 
 import h5py
 
+from lattice_flows.atomic_files import write_at, write_atomically
 from lattice_flows.ensembles.errors import writing
 
 # Superblock 3 and version 2 headers carry checksums, so that flipped metadata are noticed. HDF5 1.10 and younger read
 # them.
 LIBVER = ("v110", "v110")
 CHUNK_CACHE = 8 << 20  # bytes; chunks are checked as a whole, so those in reach of the next read are kept
-WRITE_BYTES = 1 << 20  # in one call: Linux was seen to need 100 ms for 45 MB at once and 12 ms for them in such pieces
 
 Build = Callable[[h5py.File], Iterator[None]]  # fills the file, and yields now and then
 
@@ -40,11 +40,6 @@ def _reading() -> h5py.h5p.PropFAID:
     metadata, slots, _, preemption = properties.get_cache()
     properties.set_cache(metadata, slots, CHUNK_CACHE, preemption)
     return properties
-
-
-def temporary_path(path: Path) -> Path:
-    """The temporary name for `path`. There is only one writer, and the next one finds and replaces leftovers."""
-    return path.with_name(path.name + ".tmp")
 
 
 def commit_streaming(path: Path, build: Build) -> None:
@@ -64,7 +59,8 @@ def commit_streaming(path: Path, build: Build) -> None:
             finally:
                 stream.check()
 
-        _commit(path, write)
+        with writing(path):
+            write_atomically(path, write)
 
 
 @contextmanager
@@ -89,45 +85,6 @@ def _interrupts_wait() -> Iterator[Callable[[], None]]:
     finally:
         signal.signal(signal.SIGINT, handler)
     let_through()
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder and its parents, each with an fsync of its parent: a power failure loses no name."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _commit(path: Path, write: Callable[[int], None]) -> None:
-    temporary = temporary_path(path)
-    with writing(path):
-        try:
-            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-            try:
-                write(descriptor)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.rename(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-
-
-def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
-    while view:
-        written = os.pwrite(descriptor, view[:WRITE_BYTES], offset)
-        view, offset = view[written:], offset + written
 
 
 class _Stream(io.RawIOBase):
@@ -170,7 +127,7 @@ class _Stream(io.RawIOBase):
 
     def write(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        self._attempt(lambda: _write_all(self._descriptor, view, self._position))
+        self._attempt(lambda: write_at(self._descriptor, view, self._position))
         self._position += len(view)
         return len(view)
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from lattice_flows.atomic_files import make_folder, remove_leftovers
 from lattice_flows.ensembles.contents import state_arrays
 from lattice_flows.ensembles.errors import EnsembleError, writing
 from lattice_flows.ensembles.file_sequence import Parts, exists, find_parts
@@ -16,7 +17,7 @@ from lattice_flows.ensembles.join import file_contents, joined_contents
 from lattice_flows.ensembles.layout import Block, FieldSpec, segment_numbers, segment_path, segments_folder
 from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.ensembles.one_file import read_part
-from lattice_flows.ensembles.storage import commit_streaming, make_folder, temporary_path
+from lattice_flows.ensembles.storage import commit_streaming
 from lattice_flows.ensembles.uncommitted import Pending
 
 
@@ -200,12 +201,10 @@ def clean(path: Path, next_segment: int) -> None:
     """Delete leftovers of killed processes: temporary files, and segments below `next_segment`, already joined."""
     folder = segments_folder(path)
     with writing(folder):
-        temporary_path(path).unlink(missing_ok=True)
+        remove_leftovers(path.parent, path.name)
         if not folder.is_dir():
             return
-        for entry in folder.iterdir():
-            if re.fullmatch(r"\d+\.h5\.tmp", entry.name):
-                entry.unlink()
+        remove_leftovers(folder, re.compile(r"\d+\.h5"))
         for number in segment_numbers(path):
             if number < next_segment:
                 segment_path(path, number).unlink()

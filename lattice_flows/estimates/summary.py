@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.build import oracle
 from lattice_flows.errors import unwritable
 from lattice_flows.estimates import chain_diagnostics
@@ -89,9 +90,8 @@ def write_summary(summary: Summary, path: Path) -> None:
     """Write it as JSON, replacing what was there at once. Raises InputError where that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+        write_atomically(path, text.encode(), durable=False)
     except OSError as error:
         raise unwritable(path, error) from None
 

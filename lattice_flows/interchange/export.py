@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -17,9 +16,10 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble, StorageError
 from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
-from lattice_flows.ensembles.storage import commit_streaming, sync_folder
+from lattice_flows.ensembles.storage import commit_streaming
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.pyerrors import write_pyerrors
+from lattice_flows.interchange.target import made_apart
 from lattice_flows.theories.measurement import Measurement
 
 
@@ -59,11 +59,9 @@ def export(path: Path, kind: str, target: Path | None = None) -> Path:
             raise InputError(f"{target}: its folder does not exist; make it, or choose another target")
         if ensemble.n_configs == 0:
             raise InputError(f"{path}: holds no configurations yet")
-        try:  # in a folder of its own: nothing beside it is taken for what a kill has left
-            with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-                write(ensemble, made := Path(folder) / target.name)
-                made.rename(target)
-            sync_folder(target.parent)
+        try:
+            with made_apart(target) as made:
+                write(ensemble, made)
         except StorageError as error:  # which names the temporary file
             cause = error.__cause__
             raise unwritable(target, cause) if isinstance(cause, OSError) else error from None

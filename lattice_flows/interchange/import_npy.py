@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +16,8 @@ from rich.console import Console
 from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
-from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.errors import InputError, unwritable
+from lattice_flows.interchange.target import made_apart
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
@@ -75,13 +74,10 @@ def import_npy(
     card = _card(theory, sources[0].links.shape[-2:])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{out.stem}.import-", dir=out.parent) as folder:
-            unnamed = Path(folder) / out.name
+        with made_apart(out) as unnamed:
             _write(unnamed, card, sources, _header(out.stem, card, sources, mu_axis), stop, console)
             if Ensemble.exists(out):
                 raise InputError(f"{out}: appeared in the meantime, and nothing is overwritten; choose another name")
-            unnamed.rename(out)
-        sync_folder(out.parent)
     except OSError as error:
         raise unwritable(out, error) from None
     except Stopped as stopped:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shlex
 import time
 import tomllib
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 from rich.console import Console
 
+from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.arguments import lookup
 from lattice_flows.card.observables import asked_for
 from lattice_flows.ensembles import Ensemble
@@ -154,17 +154,9 @@ class _Partial:
         arrays: dict[str, Any] = {f"series/{name}": values for name, values in self.joined().items()}
         observables = json.dumps([one.as_dict() for one in self.measurements])
         arrays |= {"sha256": self.sha256, "observables": observables, "n_done": self.n_done}
-        image, temporary = io.BytesIO(), self.path.with_suffix(".tmp")
+        image = io.BytesIO()
         np.savez(image, **arrays)
-        try:
-            with temporary.open("wb") as file:
-                file.write(image.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        write_atomically(self.path, image.getbuffer())
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -3,15 +3,14 @@
 import json
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.card import Card, read_card, read_held_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import segment_numbers
-from lattice_flows.ensembles.storage import sync_folder
 from lattice_flows.errors import InputError, unwritable
 
 _OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")  # what is there when a claim is cut short: no card yet
@@ -180,10 +179,10 @@ def claim(folder: RunFolder, card: Card) -> Card:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if card.overrides:
-            write_file(folder.overrides, json.dumps(card.overrides))
+            write_atomically(folder.overrides, json.dumps(card.overrides).encode())
         else:
             folder.overrides.unlink(missing_ok=True)
-        write_file(folder.card, card.text)
+        write_atomically(folder.card, card.text.encode())
     except OSError as error:
         raise unwritable(folder.path, error) from None
     return card
@@ -193,17 +192,3 @@ def _identity(card: Card) -> Card:
     """What must not change between two calls on one folder: all but how many configurations are wanted."""
     ensembles = tuple(replace(table, n_configs=1) for table in card.ensembles)
     return replace(card, text="", overrides=(), ensembles=ensembles)
-
-
-def write_file(path: Path, text: str) -> None:
-    """Replace a small file at once. Several processes may do so with the same text."""
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.card import Card
 from lattice_flows.errors import unwritable
 from lattice_flows.estimates.analysis import Analysis
@@ -121,10 +122,8 @@ def _inlined(plot: Plot, svg: bytes) -> _Inlined:
 
 def _replace(path: Path, data: bytes) -> None:
     """Put a file in its place at once."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_atomically(path, data, durable=False)
     except OSError as error:
         raise unwritable(path, error) from None

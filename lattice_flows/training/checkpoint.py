@@ -3,10 +3,7 @@
 import hashlib
 import io
 import json
-import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lattice_flows.ensembles.storage import sync_folder
+from lattice_flows.atomic_files import write_atomically
 
 _FORMAT = "lattice_flows training checkpoint"
 _VERSION = 2
@@ -61,36 +58,16 @@ class FlowWeights(NamedTuple):
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write under a temporary name, fsync, rename, fsync the folder: readers see the old file or the new one.
+    """Write it: readers see the old file or the new one.
 
-    Raises OSError, which names the file, if it cannot be written; the temporary file is then removed.
+    Raises OSError, which names the file, if it cannot be written.
     """
     content = {each.name: getattr(checkpoint, each.name) for each in fields(Checkpoint)}
     content["header"] = json.dumps(checkpoint.header, sort_keys=True)
     content["settings"] = json.dumps(checkpoint.settings, sort_keys=True)
     image = io.BytesIO()  # torch does not survive an error of the file that it writes to
     torch.save({"format": _FORMAT, "version": _VERSION, **content}, image)
-    temporary = path.with_name(path.name + ".tmp")
-    with named(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(image.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
-
-
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Add the file's name to an OSError without one, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    write_atomically(path, image.getbuffer())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -1,12 +1,15 @@
 """history.csv: one row per look at the training."""
 
 import csv
+import io
 import os
+from collections.abc import Iterable
 from dataclasses import MISSING, astuple, dataclass, fields
 from pathlib import Path
 
+from lattice_flows.atomic_files import naming, write_atomically
 from lattice_flows.statistics import MIN_EFFECTIVE_SAMPLES, is_dominated
-from lattice_flows.training.checkpoint import CheckpointError, named
+from lattice_flows.training.checkpoint import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,19 @@ def is_trusted(record: Record) -> bool:
 def append_record(path: Path, record: Record) -> None:
     """Add a row, and the heading if the file is new. Floats are written in full (repr)."""
     new = not path.exists() or path.stat().st_size == 0  # a kill, or a full disk, leaves an empty file
-    with named(path), path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        writer.writerow(["" if value is None else repr(value) for value in astuple(record)])
+    with naming(path), path.open("a", newline="") as file:
+        file.write(_lines([record], heading=new))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _lines(records: Iterable[Record], heading: bool) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    if heading:
+        writer.writerow(COLUMNS)
+    writer.writerows(["" if value is None else repr(value) for value in astuple(record)] for record in records)
+    return text.getvalue()
 
 
 def read_history(path: Path) -> list[Record]:
@@ -98,11 +107,7 @@ def truncate_history(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [record for record in read_history(path) if record.step <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    for record in kept:
-        append_record(temporary, record)
     if kept:
-        os.replace(temporary, path)
+        write_atomically(path, _lines(kept, heading=True).encode())
     else:
         path.unlink()

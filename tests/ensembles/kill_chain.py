@@ -55,7 +55,7 @@ def seen(path: Path) -> list[str]:
     found = {
         "a lock": path.with_suffix(".lock").exists(),
         "half a segment": any(name.endswith(".tmp") for name in names),
-        "half a join": path.with_name(path.name + ".tmp").exists(),
+        "half a join": any(path.parent.glob(f"{path.name}.*.tmp")),
         "segments": any(name.endswith(".h5") for name in names),
     }
     return [what for what, there in found.items() if there]

@@ -1,6 +1,7 @@
 """However a run was cut, stopped, finished and extended: the same bits."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def test_leftovers_of_a_join_are_passed_over_then_deleted(uninterrupted: Path, t
 def test_temporary_files_are_passed_over_then_deleted(tmp_path: Path) -> None:
     path = tmp_path / "e.h5"
     write(path, (10, 5), finish=False)
-    temporaries = (tmp_path / "e.h5.tmp", folder_of(path) / "000002.h5.tmp")
+    temporaries = [tmp_path / name for name in ("e.h5.tmp", "e.h5.0123abcd.tmp")]
+    temporaries += [folder_of(path) / name for name in ("000002.h5.tmp", "000002.h5.0123abcd.tmp")]
     for temporary in temporaries:
         temporary.write_bytes(b"half a file")
     assert Ensemble.open(path).n_configs == 15
@@ -94,7 +96,7 @@ def test_temporary_files_are_passed_over_then_deleted(tmp_path: Path) -> None:
 def test_killed_before_the_first_commit(tmp_path: Path) -> None:
     path = tmp_path / "e.h5"
     folder_of(path).mkdir()
-    (folder_of(path) / "000000.h5.tmp").write_bytes(b"half a file")
+    (folder_of(path) / "000000.h5.0123abcd.tmp").write_bytes(b"half a file")
     assert not Ensemble.exists(path)
     write(path, (3,))
     assert [entry.name for entry in tmp_path.iterdir()] == ["e.h5"]
@@ -134,6 +136,10 @@ def test_a_reader_is_not_disturbed_by_the_writer(tmp_path: Path) -> None:
         assert Ensemble.open(path).n_configs == 18
 
 
+def name_of(descriptor: int) -> str:
+    return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+
 def test_the_order_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write, fsync, rename, fsync of the folder: the order is the guarantee against a loss of power."""
     calls: list[str] = []
@@ -142,7 +148,7 @@ def test_the_order_of_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     extend(writer, start(), (1,))
     monkeypatch.setattr(os, "pwrite", lambda *args: calls.append("write") or pwrite(*args))
     monkeypatch.setattr(os, "rename", lambda *args: calls.append(f"rename {args[1].name}") or rename(*args))
-    monkeypatch.setattr(os, "fsync", lambda fd: calls.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name))
+    monkeypatch.setattr(os, "fsync", lambda fd: calls.append(re.sub(r"\.\w{8}\.tmp", ".tmp", name_of(fd))))
     writer.commit({}, seconds=0.0)
     assert [call for call in calls if call != "write"] == ["000001.h5.tmp", "rename 000001.h5", "e.segments"]
     assert calls[-4] == "write"

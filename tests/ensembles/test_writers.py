@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ensembles.toy_chain import contents, create, extend, run, start, write
+from full_disk import FullDisk
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, LockedError
 
@@ -54,21 +55,6 @@ def test_every_refusal_gives_the_lock_back(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), Ensemble.resume(path) as writer:
         writer.append(Block({}, fields=np.zeros((1 // 0,))))
     Ensemble.resume(path).close()
-
-
-class FullDisk:
-    """os.pwrite on a disk with so many bytes left; writes what fits of the last piece, as a disk does."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.write = os.pwrite
-
-    def __call__(self, descriptor: int, data: memoryview, offset: int) -> int:
-        if self.room == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self.write(descriptor, data[: self.room], offset)
-        self.room -= written
-        return written
 
 
 def test_a_full_disk_costs_only_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def assert_whole(out: RunFolder) -> int:
     for path in held:
         with Ensemble.open(path) as ensemble:
             assert ensemble.verify()
-    assert not list(out.path.rglob("*.h5.tmp")) + list(out.path.rglob("*.pt.tmp"))
+    assert not list(out.path.rglob("*.tmp"))
     return len(held)
 
 

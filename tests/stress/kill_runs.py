@@ -43,7 +43,7 @@ from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, read_checkpoin
 
 KINDS = ("random moment", "fresh process", "aimed kill", "power failure")
 _WEIGHTS = (6, 1, 6, 6)
-_AIMS = ("", "", "", ".segments", ".segments", ".h5.tmp", ".lock")
+_AIMS = ("", "", "", ".segments", ".segments", ".h5.", ".lock")
 _AIMS_OF_THE_START = ("card", "overrides")
 _AIMS_OF_TRAINING = ("checkpoint", "checkpoint", "history")
 _ACTS = 12.0  # on the average, before an aimed kill

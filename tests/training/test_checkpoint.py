@@ -1,6 +1,5 @@
 """Checkpoint files: atomic, and nothing in them is executed."""
 
-import errno
 import os
 import pickle
 from dataclasses import replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import FullDisk
 
 from lattice_flows.training import Checkpoint, CheckpointError, load_flow_weights, read_checkpoint, save_checkpoint
 from lattice_flows.training.history import Record, append_record, read_history, truncate_history
@@ -50,32 +50,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-class FullDisk:
-    """A file on a disk with no room left; the disk says so when the bytes are flushed."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = open(path, "wb")  # noqa: SIM115
-
-    def __enter__(self) -> "FullDisk":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def write(self, data: bytes) -> None:
-        self.file.write(bytes(data)[: len(data) // 2])
-
-    def flush(self) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, CHECKPOINT)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda self, mode: FullDisk(self))
+        patch.setattr(os, "pwrite", FullDisk(1000))
         with pytest.raises(OSError, match="No space left") as caught:
             save_checkpoint(path, replace(CHECKPOINT, step=3))
     assert caught.value.filename == str(path)
