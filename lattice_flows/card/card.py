@@ -295,9 +295,9 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
             "heatbath or metropolis"
         )
-    if entry.sampler == "umbrella" and entry.n_chains % options["n_windows"]:
+    if (windows := sampler.windows) and entry.n_chains % options[windows.count]:
         raise InputError(
-            f"{where}: n_chains = {entry.n_chains}: must be a multiple of n_windows = {options['n_windows']}; "
+            f"{where}: n_chains = {entry.n_chains}: must be a multiple of {windows.count} = {options[windows.count]}; "
             "every window needs its chains"
         )
     _check_start(entry, theory, where)

@@ -1,7 +1,7 @@
 """Samplers from card tables, and samplers inside samplers."""
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,14 +65,18 @@ def planned_sampler(name: str, options: Mapping[str, Any], action: Action, where
 
 def needs_flow(name: str, options: Mapping[str, Any]) -> bool:
     """Whether the sampler of this card name takes a flow, or one inside it does."""
-    nested = _nested(SAMPLERS[name])
-    inside = [
-        table
-        for key, kind in nested.items()
-        if key in options
-        for table in (options[key] if kind == "array" else [options[key]])
-    ]
-    return _takes_flow(SAMPLERS[name]) or any(needs_flow(table["sampler"], table) for table in inside)
+    return any(_takes_flow(sampler) for _, sampler in samplers_in(name, options))
+
+
+def samplers_in(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, type[Sampler]]]:
+    """The sampler of this card name and all those inside it, each with its name; not those that the catalogue lacks."""
+    if name not in SAMPLERS:
+        return
+    yield name, SAMPLERS[name]
+    for key, kind in _nested(SAMPLERS[name]).items():
+        if key in options:
+            for table in options[key] if kind == "array" else [options[key]]:
+                yield from samplers_in(table["sampler"], table)
 
 
 def _takes_flow(constructor: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from lattice_flows.card.samplers import samplers_in
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Acceptance, Cost, Diagnostics, Observables
 from lattice_flows.estimates.weights import reweighting_summary, weights_summary, weights_warnings
@@ -13,7 +14,6 @@ from lattice_flows.statistics import MIN_CHANGES, count_changes, count_crossings
 Figures = TypeVar("Figures", bound=Mapping[str, object])
 
 _LOW_ACCEPTANCE = 0.1
-_FEWEST_DEPOSITS = 1000
 _FEWEST_CONFIGS = 4
 _LONG_RUN = 0.05  # a run of rejections over so much of a chain says that the flow misses a region
 _CHARGE = "topological_charge"
@@ -83,13 +83,12 @@ def round_trips(group: Replicas) -> Finding[Diagnostics]:
 
 
 def short_build(group: Replicas) -> Finding[Diagnostics]:
-    """A bias of metadynamics, at any depth of the sampler, with too few deposits."""
+    """A bias that is built in the thermalisation, at any depth of the sampler, with too few deposits."""
     settings = group.sampler
-    inside = [settings, *settings.get("parts", ()), settings.get("replica", {})]
-    names = {part.get("name") if part is settings else part.get("sampler") for part in inside}
-    if "metadynamics" not in names or settings["n_thermalisation"] >= _FEWEST_DEPOSITS:
-        return Finding({})
-    return Finding({}, doubts=(f"n_thermalisation below {_FEWEST_DEPOSITS}: the bias of metadynamics is hardly built",))
+    for name, sampler in samplers_in(settings["name"], settings):
+        if settings.get("n_thermalisation", 0) < (fewest := sampler.fewest_deposits):
+            return Finding({}, doubts=(f"n_thermalisation below {fewest}: the bias of {name} is hardly built",))
+    return Finding({})
 
 
 def rejections(group: Replicas) -> Finding[Diagnostics]:

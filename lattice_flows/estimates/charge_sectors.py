@@ -17,6 +17,7 @@ from lattice_flows.estimates.summary_types import (
     Topology,
 )
 from lattice_flows.estimates.weights import log_w_tau_int, part_summary
+from lattice_flows.samplers import windows_of
 from lattice_flows.statistics import (
     MIN_CHANGES,
     Estimate,
@@ -47,7 +48,7 @@ def topology_summary(group: Replicas, observables: Observables) -> Topology | No
     """The sectors of an ensemble, `observables` its estimates by name; None where nothing can be said.
 
     That is where there is no charge, for fewer than 5 values of it in a chain, for weights that are not numbers, and
-    for umbrella windows, whose chains know no common weights before MBAR.
+    for chains in windows, which know no common weights before MBAR.
 
     tunnelling_rate counts changes from one configuration that counts to the next. A sector's probability is null where
     it is visited too rarely for an estimate (sector_probabilities), as all are of a frozen ensemble, while its means
@@ -57,7 +58,7 @@ def topology_summary(group: Replicas, observables: Observables) -> Topology | No
 
     trusted is that of <Q^2> in `observables`: without it no angle counts as resolved.
     """
-    if not group.has(CHARGE) or group.sampler["name"] == "umbrella":
+    if not group.has(CHARGE) or windows_of(group.sampler):
         return None
     charge = _rounded(group.series(CHARGE))
     if min(len(chain) for chain in charge) < _FEWEST_CONFIGS:

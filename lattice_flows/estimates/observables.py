@@ -44,7 +44,7 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
     observables: Observables = {}
     warnings: list[str] = []
     suspicious: dict[str, list[str]] = {}
-    of_blocks = block_doubt(group) if joined else ""
+    of_blocks = block_doubt(group)
     # Weights do not cure chains that disagree or hardly move: where only the couplings are changed, the chains as they
     # were sampled are looked at.
     evenly = not group.sampled_with_weights

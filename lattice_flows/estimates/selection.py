@@ -14,6 +14,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.charge_sectors import CHARGE
 from lattice_flows.estimates.expressions import parse_quantity
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.samplers import windows_of
 from lattice_flows.statistics import find_thermalisation, most_dropped
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import ACTIONS
@@ -86,8 +87,9 @@ def _found_thermalisation(group: Replicas) -> int:
 
 def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
     """The replicas with log weights S - S' for the theory with these couplings in place of its own."""
-    if group.sampler["name"] == "umbrella":
-        raise InputError(f"{group.name}: umbrella windows are joined by MBAR, which knows one theory; do not reweight")
+    if windows_of(group.sampler):
+        name = group.sampler["name"]
+        raise InputError(f"{group.name}: {name} windows are joined by MBAR, which knows one theory; do not reweight")
     theory = group.sampled_theory
     own = couplings_of(theory)
     where = "--reweight"

@@ -5,6 +5,7 @@ import numpy as np
 from lattice_flows.estimates.replicas import LOG_W, Replicas
 from lattice_flows.estimates.summary_types import SignShare
 from lattice_flows.estimates.weights import log_w_tau_int, part_summary
+from lattice_flows.samplers import windows_of
 from lattice_flows.statistics import reweighted
 
 _MAGNETISATION = "magnetisation"
@@ -17,7 +18,7 @@ def signs_summary(group: Replicas) -> list[SignShare] | None:
     Z2 gives either sign half of the weight. A flow that knows one of two phases well and the other badly has shares
     that differ, or a much smaller ESS in one of them.
     """
-    if not group.weighted or not group.has(_MAGNETISATION) or group.sampler["name"] == "umbrella":
+    if not group.weighted or not group.has(_MAGNETISATION) or windows_of(group.sampler):
         return None
     magnetisation, log_w = group.together(_MAGNETISATION, LOG_W)
     if min(map(len, log_w)) < _FEWEST_CONFIGS or not np.isfinite(max(chain.max() for chain in log_w)):

@@ -1,11 +1,11 @@
-"""The estimates of umbrella sampling: the chains of all windows joined by MBAR."""
+"""The estimates of umbrella sampling, and of whatever else holds chains in windows: all of them joined by MBAR."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.samplers.umbrella import window_potentials
+from lattice_flows.samplers import Windows, windows_of
 from lattice_flows.statistics import N_BLOCKS, Estimate, JoinedWindows, gamma_method
 from lattice_flows.theories.observable import Quantity
 
@@ -16,7 +16,7 @@ _MOST_POTENTIALS = 500_000  # configurations of all chains times windows; MBAR i
 
 
 def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate] | None:
-    """How averages of an umbrella ensemble are taken, from a quantity and its terms; None for another sampler.
+    """How averages over chains in windows are taken, from a quantity and its terms; None where there are no windows.
 
     A series that is measured every n-th configuration is joined on these configurations. Where there are more than
     500,000 / n_windows of them over all chains, only every k-th counts, with the smallest k that leaves no more. The
@@ -24,42 +24,51 @@ def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Esti
 
     The estimator raises ValueError where the windows cannot be joined.
     """
-    if group.sampler["name"] != "umbrella":
+    if (windows := windows_of(group.sampler)) is None:
         return None
+    n_windows = group.sampler[windows.count]
     known: dict[tuple[int, int], JoinedWindows] = {}
 
     def estimate(quantity: Quantity, terms: list[Chains]) -> Estimate:
-        charges = group.series_like("smooth_charge", quantity.terms[0].series)
+        charges = group.series_like(windows.coordinate, quantity.terms[0].series)
         rows = group.rows(quantity.terms[0].series)
-        stride = -(-sum(map(len, rows)) * group.sampler["n_windows"] // _MOST_POTENTIALS)
+        stride = -(-sum(map(len, rows)) * n_windows // _MOST_POTENTIALS)
         key = max((len(row), int(row[1]) if len(row) > 1 else 0) for row in rows)
         if key not in known:
-            known[key] = joined_windows(group, _thinned(charges, stride))
+            known[key] = joined_windows(group, windows, _thinned(charges, stride))
         return known[key].estimate(*[_thinned(term, stride) for term in terms], function=quantity.function)
 
     return estimate
 
 
-def joined_windows(group: Replicas, charges: Sequence[np.ndarray]) -> JoinedWindows:
-    """The chains with these smooth charges Q_s."""
-    windows = [int(chain[0]) for chain in group.series("window")]
-    if empty := set(range(group.sampler["n_windows"])) - set(windows):
-        raise ValueError(f"{len(empty)} of the {group.sampler['n_windows']} windows have no chain")
+def joined_windows(group: Replicas, windows: Windows, coordinates: Sequence[np.ndarray]) -> JoinedWindows:
+    """The chains with these values of the coordinate of their windows."""
+    n_windows, own = group.sampler[windows.count], [int(chain[0]) for chain in group.series("window")]
+    if empty := set(range(n_windows)) - set(own):
+        raise ValueError(f"{len(empty)} of the {n_windows} windows have no chain")
     try:
-        return JoinedWindows([window_potentials(group.sampler, charge) for charge in charges], windows)
+        return JoinedWindows([windows.potentials(group.sampler, chain) for chain in coordinates], own)
     except RuntimeError as error:
         raise ValueError(str(error)) from None
 
 
 def block_doubt(group: Replicas) -> str:
-    """What makes the jackknife's blocks too short, or nothing: the slowest window's tau_int of Q_s."""
-    chains = group.series("smooth_charge")
+    """What makes the jackknife's blocks too short, or "": the slowest window's tau_int of its coordinate.
+
+    "" also where there are no windows.
+    """
+    if (windows := windows_of(group.sampler)) is None:
+        return ""
+    chains = group.series(windows.coordinate)
     if min(map(len, chains)) < N_BLOCKS:
         return ""
     slowest = max(np.nan_to_num(gamma_method(chain).tau_int, nan=np.inf) for chain in chains)
     if min(map(len, chains)) / N_BLOCKS > _BLOCK_IN_TAU * slowest:
         return ""
-    return f"jackknife blocks shorter than {_BLOCK_IN_TAU} tau_int of Q_s in some window, so the error is too small"
+    return (
+        f"jackknife blocks shorter than {_BLOCK_IN_TAU} tau_int of {windows.symbol} in some window, "
+        "so the error is too small"
+    )
 
 
 def _thinned(term: Chains, stride: int) -> list[np.ndarray]:

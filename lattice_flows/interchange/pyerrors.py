@@ -10,6 +10,7 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.samplers import windows_of
 
 _CHARGE = "topological_charge"
 _FEWEST_CONFIGS = 5  # that pyerrors takes
@@ -29,8 +30,8 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     description is a dict: the file's attributes, `left_out` (series that pyerrors cannot take, and why), and for a
     weighted ensemble a `note` on the weight.
 
-    Raises InputError where pyerrors is missing, no series can be exported, and for umbrella sampling,
-    whose windows no Obs can join.
+    Raises InputError where pyerrors is missing, no series can be exported, and for chains in windows,
+    which no Obs can join.
     """
     try:
         import pyerrors.input.json  # type: ignore[import-untyped]
@@ -39,8 +40,11 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
             "export: the package pyerrors is missing; pip install 'lattice_flows[interchange]' brings it"
         ) from None
     attributes = ensemble.attributes
-    if json.loads(attributes.get("sampler", "{}")).get("name") == "umbrella":
-        raise InputError(f"{ensemble.path}: the windows of umbrella sampling are joined by MBAR; an Obs cannot hold it")
+    sampler = json.loads(attributes.get("sampler", "{}"))
+    if windows_of(sampler):
+        raise InputError(
+            f"{ensemble.path}: the windows of {sampler['name']} sampling are joined by MBAR; an Obs cannot hold it"
+        )
     observables, left_out = _observables(ensemble)
     if not observables:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())

@@ -10,6 +10,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.extent import glance
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def check_task(folder: RunFolder, table: EnsembleTable, task: Task | None) -> No
     where = f"--task {task}: ensemble {name!r} has"
     if task.count > table.n_chains:
         raise InputError(f"{where} {table.n_chains} chains; ask for at most so many tasks")
-    if table.sampler == "umbrella" and (sets := table.n_chains // table.options["n_windows"]) % task.count:
+    windows = SAMPLERS[table.sampler].windows
+    if windows and (sets := table.n_chains // table.options[windows.count]) % task.count:
         raise InputError(
             f"{where} {sets} chains in every window, and each task needs whole sets of windows; "
             f"ask for a number of tasks that divides {sets}"

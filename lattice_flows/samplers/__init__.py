@@ -1,5 +1,8 @@
 """Markov chains and samplers over actions and flows: `init` and `step`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lattice_flows.samplers.cluster import Cluster
 from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.direct import Direct
@@ -13,7 +16,7 @@ from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.mixture import Mixture
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
-from lattice_flows.samplers.sampler import Sampler, SamplerFactory
+from lattice_flows.samplers.sampler import Sampler, SamplerFactory, Windows
 from lattice_flows.samplers.tempering import Tempering
 from lattice_flows.samplers.umbrella import Umbrella
 from lattice_flows.samplers.winding_hmc import WindingHMC
@@ -38,6 +41,16 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "direct": Direct,
 }
 
+
+def windows_of(settings: Mapping[str, Any]) -> Windows | None:
+    """How the chains of an ensemble are held in windows, from its stored [sampler] table: name and arguments.
+
+    None where they are not, and for a sampler that the catalogue does not know: an imported one, or a newer one.
+    """
+    sampler = SAMPLERS.get(settings.get("name", ""))
+    return sampler.windows if sampler else None
+
+
 __all__ = [
     "HMC",
     "SAMPLERS",
@@ -60,4 +73,6 @@ __all__ = [
     "Tempering",
     "Umbrella",
     "WindingHMC",
+    "Windows",
+    "windows_of",
 ]

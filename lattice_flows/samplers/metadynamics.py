@@ -70,6 +70,7 @@ class Metadynamics(Sampler):
     q_max: float | None = None
     n_grid: int = 501
     weighted: ClassVar[bool] = True
+    fewest_deposits: ClassVar[int] = 1000
 
     def __post_init__(self) -> None:
         require_u1(self.action)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,6 +17,24 @@ Report = Callable[[str], None]
 
 def silent(text: str) -> None:
     """A report to nobody."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How the chains of a sampler are held apart: each samples the target times exp(-V_k(s)), in its window k.
+
+    They have no common weights before MBAR (`statistics.JoinedWindows`) joins them: only together they know the target.
+    Chains are dealt to the windows in turn, and the series `window` holds the number k of each.
+
+    count: name of the sampler's argument that is the number of windows; so many chains make a set.
+    coordinate, symbol: name of the series s, and how it is written.
+    potentials: V_k(s) of every window, (n_windows, n), from the stored arguments and s (n,).
+    """
+
+    count: str
+    coordinate: str
+    symbol: str
+    potentials: Callable[[Mapping[str, Any], Array], Array]
 
 
 class Sampler(ABC):
@@ -34,6 +53,12 @@ class Sampler(ABC):
 
     ergodic: ClassVar[bool] = True
     """It reaches every configuration. One that does not is of use inside a mixture only."""
+
+    windows: ClassVar[Windows | None] = None
+    """Where the chains are held apart in windows: how, and how they are joined again."""
+
+    fewest_deposits: ClassVar[int] = 0
+    """Updates of the thermalisation below which the bias that it builds is hardly one; 0 where it builds none."""
 
     @abstractmethod
     def init(self, x: Array, streams: Streams) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lattice_flows.samplers.charge_bias import begun, biased_trajectories, charge_reach, require_u1, tuned_n_md_steps
 from lattice_flows.samplers.hmc import HMC
-from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, Windows, silent
 from lattice_flows.samplers.tuning import warming
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
@@ -40,6 +40,24 @@ class UmbrellaInfo(NamedTuple):
     log_w: Array
     smooth_charge: Array
     window: Array
+
+
+def window_potentials(settings: Mapping[str, Any], smooth_charge: Array) -> Array:
+    """V_k(Q_s) of every window k: smooth_charge (n,) -> (n_windows, n).
+
+    settings: n_windows, q_max and spring, as they are stored with an ensemble.
+    """
+    biases, reach = _biases(settings["n_windows"], settings["q_max"], settings["spring"])
+    grid = np.linspace(-reach, reach, _N_GRID)
+    return np.stack([np.interp(smooth_charge, grid, bias) for bias in biases])
+
+
+def _biases(n_windows: int, q_max: float, spring: float) -> tuple[Array, float]:
+    """V_k on the grid, (n_windows, n_grid), and how far the grid reaches."""
+    reach = 2.0 * q_max + 1.0  # a chain from a hot start must feel its window, too
+    centres = np.linspace(-q_max, q_max, n_windows)
+    grid = np.linspace(-reach, reach, _N_GRID)
+    return 0.5 * spring * np.square(grid - centres[:, None]), reach
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,7 @@ class Umbrella(Sampler):
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
     weighted: ClassVar[bool] = True
+    windows: ClassVar[Windows] = Windows("n_windows", "smooth_charge", "Q_s", window_potentials)
 
     def __post_init__(self) -> None:
         require_u1(self.action)
@@ -145,21 +164,3 @@ class Umbrella(Sampler):
     def with_findings(self, settings: Mapping[str, Any]) -> "Umbrella":
         """This sampler with the stored n_md_steps and q_max."""
         return replace(self, n_md_steps=settings["n_md_steps"], q_max=settings["q_max"])
-
-
-def window_potentials(settings: Mapping[str, Any], smooth_charge: Array) -> Array:
-    """V_k(Q_s) of every window k: smooth_charge (n,) -> (n_windows, n).
-
-    settings: n_windows, q_max and spring, as they are stored with an ensemble.
-    """
-    biases, reach = _biases(settings["n_windows"], settings["q_max"], settings["spring"])
-    grid = np.linspace(-reach, reach, _N_GRID)
-    return np.stack([np.interp(smooth_charge, grid, bias) for bias in biases])
-
-
-def _biases(n_windows: int, q_max: float, spring: float) -> tuple[Array, float]:
-    """V_k on the grid, (n_windows, n_grid), and how far the grid reaches."""
-    reach = 2.0 * q_max + 1.0  # a chain from a hot start must feel its window, too
-    centres = np.linspace(-q_max, q_max, n_windows)
-    grid = np.linspace(-reach, reach, _N_GRID)
-    return 0.5 * spring * np.square(grid - centres[:, None]), reach

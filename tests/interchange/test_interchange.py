@@ -24,6 +24,7 @@ from lattice_flows.interchange.export import KINDS, export
 from lattice_flows.interchange.import_npy import import_npy
 from lattice_flows.interchange.pyerrors import ensemble_label
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.samplers import SAMPLERS, Umbrella
 from lattice_flows.stages import sample_stage
 from lattice_flows.statistics import derived_reweighted, gamma_method
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
@@ -220,8 +221,10 @@ def test_pyerrors_leaves_out_and_says_so(tmp_path, rng, monkeypatch):
     assert not {"action", "log_w"} & {observable.tag for observable in loaded["obsdata"]}
 
 
-def test_pyerrors_refuses_umbrella_windows(tmp_path, rng):
-    toy(tmp_path / "toy.h5", rng, sampler="umbrella")
+@pytest.mark.parametrize("name", ["umbrella", "another"])
+def test_pyerrors_refuses_windows(name, tmp_path, rng, monkeypatch):
+    monkeypatch.setitem(SAMPLERS, name, Umbrella)  # by what it is, whatever its name
+    toy(tmp_path / "toy.h5", rng, sampler=name)
     with pytest.raises(InputError, match="joined by MBAR"):
         export(tmp_path / "toy.h5", "pyerrors")
 

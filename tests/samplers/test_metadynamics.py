@@ -1,13 +1,15 @@
 """Metadynamics: the bias is built and then kept, reweighting is exact, the charge moves, planted errors are caught."""
 
 import json
+from types import SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
 
+from lattice_flows.estimates.chain_diagnostics import short_build
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.samplers import HMC
+from lattice_flows.samplers import HMC, SAMPLERS
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.statistics import gamma_method, reweighted
@@ -262,3 +264,15 @@ def test_other_theories_are_refused(seed):
         Metadynamics(Phi4(1.0, 1.0))
     with pytest.raises(ValueError, match="two dimensions"):
         Metadynamics(WilsonU1(1.0)).init(np.zeros((1, 3, 2, 2, 2)), make_streams(seed, "test", range(1)))
+
+
+@pytest.mark.parametrize("n_thermalisation", [999, 1000])
+@pytest.mark.parametrize("name", ["metadynamics", "another"])
+def test_a_bias_of_few_deposits_is_doubted_wherever_it_is_built(name, n_thermalisation, monkeypatch):
+    monkeypatch.setitem(SAMPLERS, name, Metadynamics)
+    parts = [{"sampler": "hmc", "n_updates": 1}, {"sampler": name, "n_updates": 1}]
+    tables = [{"name": name}, {"name": "replica_exchange", "parts": parts}, {"name": "hmc"}, {"name": "unknown"}]
+    groups = [SimpleNamespace(sampler={**table, "n_thermalisation": n_thermalisation}) for table in tables]
+    text = f"n_thermalisation below 1000: the bias of {name} is hardly built"
+    doubts = (text,) if n_thermalisation < 1000 else ()
+    assert [short_build(group).doubts for group in groups] == [doubts, doubts, (), ()]

@@ -10,6 +10,7 @@ import pytest
 
 from lattice_flows.estimates import umbrella_windows
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.samplers import SAMPLERS
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.samplers.umbrella import Umbrella, window_potentials
 from lattice_flows.statistics import JoinedWindows, reweighted
@@ -215,13 +216,25 @@ def test_an_ensemble_is_joined_on_the_rows_of_each_series(group, most, monkeypat
             found = estimate(quantity, terms(group, quantity))
             assert abs(found.value - quantity.exact(exact)) < 6.0 * found.error, quantity.name
     charge = TopologicalCharge().quantities((6, 6))[1]
-    direct = umbrella_windows.joined_windows(group, group.series("smooth_charge")).estimate(*terms(group, charge))
+    together = umbrella_windows.joined_windows(group, Umbrella.windows, group.series("smooth_charge"))
+    direct = together.estimate(*terms(group, charge))
     assert (estimate(charge, terms(group, charge)) == pytest.approx(direct, nan_ok=True)) is (most == 10**9)
 
 
+@pytest.mark.parametrize("name", ["hmc", "imported", "of a newer version"])
+def test_what_has_no_windows_is_not_joined(name):
+    assert umbrella_windows.joined_estimator(Group(sampler={"name": name})) is None
+    assert umbrella_windows.block_doubt(Group(sampler={"name": name})) == ""
+
+
+def test_windows_need_no_name(group, monkeypatch):
+    group.sampler["name"] = "another"
+    assert umbrella_windows.joined_estimator(group) is None
+    monkeypatch.setitem(SAMPLERS, "another", Umbrella)
+    assert umbrella_windows.joined_estimator(group) is not None
+
+
 def test_what_cannot_be_joined_is_a_value_error(group):
-    assert umbrella_windows.joined_estimator(Group(sampler={"name": "hmc"})) is None
-    assert umbrella_windows.joined_estimator(Group(sampler={"name": "hmc"})) is None
     quantity = TopologicalCharge().quantities((6, 6))[0]
     group.table = {name: values[:5] for name, values in group.table.items()}
     with pytest.raises(ValueError, match="blocks"):
