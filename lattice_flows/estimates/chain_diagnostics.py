@@ -9,12 +9,11 @@ from lattice_flows.card.samplers import samplers_in
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Acceptance, Cost, Diagnostics, Observables
 from lattice_flows.estimates.weights import reweighting_summary, weights_summary, weights_warnings
-from lattice_flows.statistics import MIN_CHANGES, count_changes, count_crossings
+from lattice_flows.statistics import MIN_CHANGES, MIN_LENGTH, count_changes, count_crossings
 
 Figures = TypeVar("Figures", bound=Mapping[str, object])
 
 _LOW_ACCEPTANCE = 0.1
-_FEWEST_CONFIGS = 4
 _LONG_RUN = 0.05  # a run of rejections over so much of a chain says that the flow misses a region
 _CHARGE = "topological_charge"
 _CHARGE_SQUARED = "topological_charge_squared"
@@ -144,7 +143,7 @@ def _slowest_motion(group: Replicas) -> _Motion:
         changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
         return _Motion(changes, f"the topological charge changed {changes} times")
     measured = [one for one in group.observables() if group.has(one.name)]
-    long = [one for one in measured if min(map(len, group.series(one.name))) >= _FEWEST_CONFIGS]
+    long = [one for one in measured if min(map(len, group.series(one.name))) >= MIN_LENGTH]
     passages = {one.name: count_crossings(group.series(one.name), one.odd) for one in long}
     if not passages:
         return _Motion(0, "there are too few configurations to say whether anything moves")

@@ -20,6 +20,7 @@ from lattice_flows.estimates.weights import log_w_tau_int, part_summary
 from lattice_flows.samplers import windows_of
 from lattice_flows.statistics import (
     MIN_CHANGES,
+    MIN_LENGTH_OF_SECTORS,
     Estimate,
     count_changes,
     fixed_charge_extrapolation,
@@ -41,7 +42,6 @@ Chains = list[np.ndarray]
 CHARGE, CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
 N_THETA = 13  # angles in [0, pi]
 _FITS_INT16 = 10_000
-_FEWEST_CONFIGS = 5  # which make the four steps that a tunnelling rate needs
 
 
 def topology_summary(group: Replicas, observables: Observables) -> Topology | None:
@@ -61,7 +61,7 @@ def topology_summary(group: Replicas, observables: Observables) -> Topology | No
     if not group.has(CHARGE) or windows_of(group.sampler):
         return None
     charge = _rounded(group.series(CHARGE))
-    if min(len(chain) for chain in charge) < _FEWEST_CONFIGS:
+    if min(len(chain) for chain in charge) < MIN_LENGTH_OF_SECTORS:
         return None
     log_w = group.series_like(LOG_W, CHARGE) if group.weighted else None
     if log_w is not None and not _are_weights(log_w):
@@ -109,7 +109,7 @@ def _in_sectors(
 ) -> tuple[dict[int, Estimate] | None, FixedCharge | None]:
     """Its means by charge, and what they extrapolate to, as far as either can be told."""
     there, series, weights = _measured_with_charge(group, quantity, charge, log_w)
-    if min(len(chain) for chain in there) < _FEWEST_CONFIGS:
+    if min(len(chain) for chain in there) < MIN_LENGTH_OF_SECTORS:
         return None, None
     means = sector_means(there, series, weights)
     moving = {abs(q) for q, mean in means.items() if mean.error > 0}

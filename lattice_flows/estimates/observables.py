@@ -12,6 +12,7 @@ from lattice_flows.estimates.summary_types import Observables
 from lattice_flows.estimates.umbrella_windows import block_doubt, joined_estimator
 from lattice_flows.statistics import (
     MIN_CHANGES,
+    MIN_LENGTH,
     Estimate,
     LazyReplicas,
     count_crossings,
@@ -32,7 +33,6 @@ Chains = Sequence[np.ndarray]
 _R_HAT_LIMIT = 1.05
 _LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
 _CHAIN_LENGTH_IN_TAU = 25  # fluctuations are taken about each chain's own mean
-_FEWEST_CONFIGS = 4
 _FEWEST_CHAINS = 4  # that tell a spread
 
 
@@ -141,7 +141,7 @@ def _itself(mean: float) -> float:
 
 def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
     """Why there can be no estimate, or nothing."""
-    if min(sizes_of(terms[0])) < _FEWEST_CONFIGS:
+    if min(sizes_of(terms[0])) < MIN_LENGTH:
         return "too few configurations for an error"
     rows = [group.rows(term.series) for term in quantity.terms]
     if not all(are_same(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):

@@ -15,13 +15,12 @@ from lattice_flows.estimates.charge_sectors import CHARGE
 from lattice_flows.estimates.expressions import parse_quantity
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.samplers import windows_of
-from lattice_flows.statistics import find_thermalisation, most_dropped
+from lattice_flows.statistics import MIN_LENGTH, find_thermalisation, most_dropped
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import ACTIONS
 from lattice_flows.theories.observable import Quantity
 
 _BLOCK_BYTES = 64 << 20
-_FEWEST_CONFIGS = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Selection:
         first = _found_thermalisation(group) if self.thermalisation is None else self.thermalisation
         drifts = self.thermalisation is None and 2 * first > most_dropped(group.n_configs) > 1
         chosen = replace(group, first=first, every=self.every, drifts=drifts)
-        if chosen.n_configs < min(_FEWEST_CONFIGS, group.n_configs):
+        if chosen.n_configs < min(MIN_LENGTH, group.n_configs):
             raise InputError(
                 f"{group.name}: of {group.n_configs} configurations per chain {chosen.n_configs} are left; drop fewer"
             )

@@ -6,10 +6,9 @@ from lattice_flows.estimates.replicas import LOG_W, Replicas
 from lattice_flows.estimates.summary_types import SignShare
 from lattice_flows.estimates.weights import log_w_tau_int, part_summary
 from lattice_flows.samplers import windows_of
-from lattice_flows.statistics import reweighted
+from lattice_flows.statistics import MIN_LENGTH_OF_SECTORS, reweighted
 
 _MAGNETISATION = "magnetisation"
-_FEWEST_CONFIGS = 5
 
 
 def signs_summary(group: Replicas) -> list[SignShare] | None:
@@ -21,7 +20,7 @@ def signs_summary(group: Replicas) -> list[SignShare] | None:
     if not group.weighted or not group.has(_MAGNETISATION) or windows_of(group.sampler):
         return None
     magnetisation, log_w = group.together(_MAGNETISATION, LOG_W)
-    if min(map(len, log_w)) < _FEWEST_CONFIGS or not np.isfinite(max(chain.max() for chain in log_w)):
+    if min(map(len, log_w)) < MIN_LENGTH_OF_SECTORS or not np.isfinite(max(chain.max() for chain in log_w)):
         return None
     tau_int = log_w_tau_int(log_w)
     rows = [_row(sign, [np.sign(chain) == sign for chain in magnetisation], log_w, tau_int) for sign in (1, -1)]

@@ -20,13 +20,13 @@ from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.target import made_apart
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.production.provenance import git_commit, machine, software
+from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.progress import meter
 from lattice_flows.theories.measurement import measured
 
 MuAxis = Literal["first", "last"]
 
-_FEWEST_CONFIGS = 4  # that an error can be estimated from
 _MODULUS_TOLERANCE = 1e-6  # of links given as complex numbers
 _LARGEST_ANGLE = 1e6  # beyond, wrapping leaves too few digits, and it was no angle
 _BLOCK_BYTES = 16 << 20
@@ -99,8 +99,8 @@ def _mapped(path: Path, mu_axis: MuAxis) -> np.ndarray:
     if links.ndim not in (4, 5) or links.shape[mu] != 2:
         advice = "; try mu_axis = last" if mu_axis == "first" and links.ndim in (4, 5) and links.shape[-1] == 2 else ""
         raise InputError(f"{path}: has the shape {links.shape}, it should be {_SHAPES[mu_axis]}{advice}")
-    if len(links) < _FEWEST_CONFIGS:
-        raise InputError(f"{path}: holds {len(links)} configurations; at least {_FEWEST_CONFIGS} are needed")
+    if len(links) < MIN_LENGTH:
+        raise InputError(f"{path}: holds {len(links)} configurations; at least {MIN_LENGTH} are needed")
     links = np.moveaxis(links, mu, -3)
     return links[:, None] if links.ndim == 4 else links  # (config, chain, 2, L0, L1)
 

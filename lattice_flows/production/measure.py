@@ -21,6 +21,7 @@ from lattice_flows.card.observables import asked_for
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.production.devices import kernel_threads, use_threads
+from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
 from lattice_flows.theories.catalogue import ACTIONS
@@ -30,7 +31,6 @@ from lattice_flows.theories.u1.observables import WilsonLoop
 _BLOCK_BYTES = 16 << 20  # of fields in memory
 _BLOCK_SECONDS = 0.2  # of work between two looks at the stop request
 _SAVE_SECONDS = 30.0
-_MIN_ROWS = 4  # that an error estimate takes
 
 
 def parse_observable(text: str) -> dict[str, Any]:
@@ -230,11 +230,11 @@ def _missing(
 def _check_every(path: Path, one: Measurement, n_configs: int) -> None:
     """A series of too few rows would have no error, and it cannot be measured again."""
     n_rows = _n_rows(n_configs, one.every)
-    if one.every > 1 and n_rows < _MIN_ROWS:
-        most = max(1, (n_configs - 1) // (_MIN_ROWS - 1))
+    if one.every > 1 and n_rows < MIN_LENGTH:
+        most = max(1, (n_configs - 1) // (MIN_LENGTH - 1))
         raise InputError(
             f"{path}: {one.observable.name}: every = {one.every} leaves {n_rows} of {n_configs} configurations, "
-            f"and an error takes {_MIN_ROWS}; `every` is at most {most} here"
+            f"and an error takes {MIN_LENGTH}; `every` is at most {most} here"
         )
 
 

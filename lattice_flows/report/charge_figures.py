@@ -24,7 +24,7 @@ from lattice_flows.report.style import (
     panel_grid,
 )
 from lattice_flows.report.summary_lookups import CHARGE, CHARGE_SQUARED, place
-from lattice_flows.statistics import autocorrelation, gamma_method, reweighted
+from lattice_flows.statistics import MIN_LENGTH, autocorrelation, gamma_method, reweighted
 from lattice_flows.terminal.numbers import with_error
 from lattice_flows.theories.u1.closed_forms import ExactU1
 
@@ -34,12 +34,11 @@ _MOST_POINTS = 2000  # drawn of one chain
 _MOST_CHARGES = 30  # |Q| in a distribution
 _MOST_LAGS = 1000  # whose errors are worth their time
 _LONG_NAME = 12  # letters that leave no room beside them in half a line
-_FEWEST = 4  # configurations of which anything can be said
 
 
 def charge_plots(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> list[Plot]:
     """The figures of those ensembles that have a charge, none where there are none."""
-    charged = [g for g in groups if g.has(CHARGE) and min(len(chain) for chain in g.series(CHARGE)) >= _FEWEST]
+    charged = [g for g in groups if g.has(CHARGE) and min(len(chain) for chain in g.series(CHARGE)) >= MIN_LENGTH]
     if not charged:
         return []
     return [

@@ -21,10 +21,11 @@ from lattice_flows.statistics.propagation import (
     ratio,
     reweighted,
 )
-from lattice_flows.statistics.replicas import LazyReplicas, mapped, sizes_of
+from lattice_flows.statistics.replicas import MIN_LENGTH, LazyReplicas, mapped, sizes_of
 from lattice_flows.statistics.sectors import FEWEST_IN_SECTOR, gaussian_distribution
 from lattice_flows.statistics.thermalisation import find_thermalisation, most_dropped
 from lattice_flows.statistics.topology import (
+    MIN_LENGTH_OF_SECTORS,
     FixedCharge,
     SectorWeight,
     fixed_charge_extrapolation,
@@ -55,6 +56,8 @@ __all__ = [
     "MAX_PARETO_K",
     "MIN_CHANGES",
     "MIN_EFFECTIVE_SAMPLES",
+    "MIN_LENGTH",
+    "MIN_LENGTH_OF_SECTORS",
     "N_BLOCKS",
     "AutocorrelationFunction",
     "ChiSquared",

@@ -46,8 +46,10 @@ def r_hat(series: ArrayLike | Sequence[np.ndarray]) -> float:
     if isinstance(series, (list, LazyReplicas)) and len(series) > 1 and np.ndim(series[0]) == 1:
         return _r_hat_of_chains(series)
     values = np.asarray(series, dtype=np.float64)
-    if values.ndim != 2 or values.shape[0] < 4 or not np.isfinite(values).all():
-        raise ValueError(f"r_hat needs finite values (n_configs >= 4, n_chains), got the shape {values.shape}")
+    if values.ndim != 2 or values.shape[0] < MIN_LENGTH or not np.isfinite(values).all():
+        raise ValueError(
+            f"r_hat needs finite values (n_configs >= {MIN_LENGTH}, n_chains), got the shape {values.shape}"
+        )
     if values.shape[1] < 2:
         return math.nan
     half = values.shape[0] // 2

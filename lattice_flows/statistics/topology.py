@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lattice_flows.statistics.gamma import Estimate, estimate_mean, gamma_method
 from lattice_flows.statistics.replicas import (
+    MIN_LENGTH,
     Array,
     LazyReplicas,
     Series,
@@ -35,6 +36,8 @@ from lattice_flows.statistics.sectors import (
 )
 from lattice_flows.statistics.shares import largest, pooled_mean
 from lattice_flows.statistics.windows import WindowRule
+
+MIN_LENGTH_OF_SECTORS = MIN_LENGTH + 1  # configurations of a chain: it makes as many steps as an error takes
 
 _RESOLVED = 3.0  # errors
 
