@@ -16,7 +16,7 @@ from lattice_flows.card.arguments import arguments, built, checked, lookup
 from lattice_flows.card.observables import asked_for
 from lattice_flows.card.overrides import apply_override
 from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_options
-from lattice_flows.ensembles import Ensemble
+from lattice_flows.card.sources import DIRECT, check_data, check_start, existing_ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, Flow, FlowPlan
 from lattice_flows.lattice import CIRCLE
@@ -165,8 +165,8 @@ def read_held_card(path: Path, overrides: Sequence[str] = ()) -> Card:
 
 def _require_files(training: TrainingSettings, where: str) -> None:
     data, parent = training.data, training.init_from
-    if data not in (None, "direct") and not Ensemble.exists(Path(data)):
-        raise InputError(f"{where}: [training]: data = {data!r}: there is no such ensemble file")
+    if data not in (None, DIRECT):
+        existing_ensemble(data, f"{where}: [training]: data = {data!r}")
     if parent is not None and not Path(parent).is_file():
         raise InputError(f"{where}: [training]: init_from = {parent!r}: there is no such checkpoint")
 
@@ -264,13 +264,7 @@ def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     """[training], with what suits the flow where the card is silent."""
     suitable = recommended(flow.name, flow.options, table) if flow else {}
     settings: TrainingSettings = _constructed(TrainingSettings, suitable | table, "[training]")
-    data = settings.data
-    if data == "direct" and theory.action.direct_sampler() is None:
-        raise InputError(
-            "[training]: data = 'direct': there is no direct sampler for this theory; give an ensemble file"
-        )
-    if data not in (None, "direct") and Path(data).suffix != ".h5":
-        raise InputError(f"[training]: data = {data!r}: is neither 'direct' nor an ensemble file (NAME.h5)")
+    check_data(settings.data, theory.action, f"[training]: data = {settings.data!r}")
     return settings
 
 
@@ -300,20 +294,8 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
             f"{where}: n_chains = {entry.n_chains}: must be a multiple of {windows.count} = {options[windows.count]}; "
             "every window needs its chains"
         )
-    _check_start(entry, theory, where)
+    check_start(entry.start, theory.action, entry.needs_flow, f"{where}: ")
     return entry
-
-
-def _check_start(table: EnsembleTable, theory: TheoryTable, where: str) -> None:
-    start = table.start
-    if start not in ("hot", "cold", "direct", "flow") and not start.endswith(".h5"):
-        raise InputError(
-            f"{where}: start = {start!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5)"
-        )
-    if start == "flow" and not table.needs_flow:
-        raise InputError(f"{where}: start = 'flow': is for samplers with a flow")
-    if start == "direct" and theory.action.direct_sampler() is None:
-        raise InputError(f"{where}: start = 'direct': there is no direct sampler for this theory; use 'hot' or 'cold'")
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:

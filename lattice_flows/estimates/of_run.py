@@ -7,7 +7,7 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import Replicas, grouped
-from lattice_flows.production.job_array import parse_task
+from lattice_flows.production.origin import Origin
 from lattice_flows.production.run_folder import RunFolder
 
 _FEWEST = 0.1  # of the longest file's configurations: a task that has just begun would stand for nothing but noise
@@ -53,7 +53,7 @@ def check_theory(group: Replicas, card: Card) -> None:
 
 def array_warnings(group: Replicas, table: EnsembleTable) -> list[str]:
     """Which tasks of a job array are missing, and which are not finished; nothing for an ensemble of one file."""
-    tasks = [parse_task(str(text)) for file in group.files if (text := file.header("task")) is not None]
+    tasks = [task for file in group.files if (task := Origin(file.attributes).task) is not None]
     if not tasks:
         return []
     there = {task.index: file for task, file in zip(tasks, group.files)}

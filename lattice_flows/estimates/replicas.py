@@ -13,6 +13,7 @@ import numpy as np
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import Settings, Theory
+from lattice_flows.production.origin import Origin
 from lattice_flows.statistics import LazyReplicas
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Observable, Quantity
@@ -43,7 +44,7 @@ class Replicas:
     @property
     def sampled_theory(self) -> Theory:
         """The [theory] table that the chains sample."""
-        return json.loads(self.files[0].attributes["theory"])
+        return Origin(self.files[0].attributes).theory
 
     @property
     def theory(self) -> Theory:
@@ -53,17 +54,17 @@ class Replicas:
     @property
     def sampler(self) -> Settings:
         """The sampler's card name and arguments."""
-        return json.loads(self.files[0].attributes["sampler"])
+        return Origin(self.files[0].attributes).sampler
 
     @property
     def weighted(self) -> bool:
         """Whether averages need the series log_w."""
-        return bool(self.log_ratios or self.files[0].attributes["weighted"])
+        return bool(self.log_ratios) or self.sampled_with_weights
 
     @property
     def sampled_with_weights(self) -> bool:
         """Whether averages in the theory that was sampled need weights."""
-        return bool(self.files[0].attributes["weighted"])
+        return Origin(self.files[0].attributes).weighted
 
     @property
     def n_chains(self) -> int:
@@ -73,12 +74,12 @@ class Replicas:
     @property
     def core_seconds(self) -> float:
         """Production seconds of all files, each times its threads: however the chains are dealt to files."""
-        return sum(file.seconds * int(file.header("threads")) for file in self.files)
+        return sum(file.seconds * Origin(file.attributes).threads for file in self.files)
 
     @property
     def threads(self) -> int:
         """Threads in use; of the first file where they differ."""
-        return int(self.files[0].header("threads"))
+        return Origin(self.files[0].attributes).threads
 
     @property
     def n_configs(self) -> int:
@@ -224,7 +225,7 @@ class Replicas:
     def _log_w(self, k: int) -> np.ndarray:
         """The log weights of file k for the target."""
         file = self.files[k]
-        return self.log_ratios[k] + (file.series(LOG_W) if file.attributes["weighted"] else 0.0)
+        return self.log_ratios[k] + (file.series(LOG_W) if Origin(file.attributes).weighted else 0.0)
 
     def proposals(self, name: str) -> np.ndarray | None:
         """What is known of all proposals, (m,), or None."""

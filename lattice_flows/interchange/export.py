@@ -20,6 +20,7 @@ from lattice_flows.ensembles.storage import commit_streaming
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.pyerrors import write_pyerrors
 from lattice_flows.interchange.target import made_apart
+from lattice_flows.production.origin import Origin
 from lattice_flows.theories.measurement import Measurement
 
 
@@ -167,7 +168,7 @@ def _by_chain(table: _Table) -> _Table:
 
 def _measurements(ensemble: Ensemble) -> list[Measurement]:
     """What was measured of the configurations; other series tell of the sampler."""
-    return [Measurement.from_dict(table) for table in json.loads(ensemble.attributes.get("observables", "[]"))]
+    return list(Origin(ensemble.attributes).measurements)
 
 
 def _commit_netcdf(target: Path, fill: Callable[[Any], Iterator[None]]) -> None:

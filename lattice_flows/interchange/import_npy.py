@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.target import made_apart
 from lattice_flows.lattice import CIRCLE
-from lattice_flows.production.provenance import git_commit, machine, software
+from lattice_flows.production.origin import origin_attributes
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.progress import meter
@@ -148,22 +147,7 @@ def _header(name: str, card: Card, sources: Sequence[_Source], mu_axis: MuAxis) 
     """The root attributes, those of a generated ensemble and the files it came from."""
     files = [{"name": source.path.name, "sha256": source.sha256} for source in sources]
     sampler = {"name": "imported", "n_updates": 1, "start": "", "n_thermalisation": 0}
-    return {
-        "name": name,
-        "theory": json.dumps(card.theory.as_dict()),
-        "sampler": json.dumps(sampler),
-        "weighted": 0,
-        "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
-        "seed": 0,
-        "threads": 1,
-        "software": software(),
-        "machine": machine(),
-        "device": "cpu",
-        "git_commit": git_commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "card": "",
-        "overrides": "[]",
-        "flow_sha256": "",
+    return origin_attributes(name, card.theory.as_dict(), sampler, card.measurements) | {
         "imported_from": json.dumps(files),
         "imported_mu_axis": mu_axis,
     }

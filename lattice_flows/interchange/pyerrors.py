@@ -10,6 +10,7 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.production.origin import Origin
 from lattice_flows.samplers import windows_of
 
 _CHARGE = "topological_charge"
@@ -40,16 +41,15 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
             "export: the package pyerrors is missing; pip install 'lattice_flows[interchange]' brings it"
         ) from None
     attributes = ensemble.attributes
-    sampler = json.loads(attributes.get("sampler", "{}"))
-    if windows_of(sampler):
-        raise InputError(
-            f"{ensemble.path}: the windows of {sampler['name']} sampling are joined by MBAR; an Obs cannot hold it"
-        )
+    origin = Origin(attributes)
+    if windows_of(origin.sampler):
+        name = origin.sampler["name"]
+        raise InputError(f"{ensemble.path}: the windows of {name} sampling are joined by MBAR; an Obs cannot hold it")
     observables, left_out = _observables(ensemble)
     if not observables:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InputError(f"{ensemble.path}: holds nothing that pyerrors takes ({reasons})")
-    note = {"note": _WEIGHT_NOTE} if attributes.get("weighted") else {}
+    note = {"note": _WEIGHT_NOTE} if origin.weighted else {}
     text = pyerrors.input.json.create_json_string(observables, {**attributes, "left_out": left_out, **note})
     target.write_bytes(gzip.compress(text.encode()))
 
@@ -75,7 +75,7 @@ def _quantities(ensemble: Ensemble, source: str) -> dict[str, np.ndarray]:
     if source == _CHARGE:
         charge = np.rint(series)  # rounding noise of a frozen charge would pass for a fluctuation
         return {source: charge, f"{source}_squared": charge**2}
-    if source == "log_w" and ensemble.attributes.get("weighted"):
+    if source == "log_w" and Origin(ensemble.attributes).weighted:
         return {source: series, "reweighting_factor": np.exp(series - series.max())}
     return {source: series}
 

@@ -1,6 +1,5 @@
 """Generate the ensembles of a card: start or resume, thermalise, produce, measure, store."""
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from lattice_flows.production.header import (
     with_measurements_of,
 )
 from lattice_flows.production.job_array import Task, chains_for, check_task, is_complete_array
+from lattice_flows.production.origin import Origin
 from lattice_flows.production.pilot_chains import tuned, with_findings
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.start import start_configurations
@@ -83,12 +83,12 @@ def generate_at(
             return
     threads = threads_for(table, chains)
     if resuming and table.needs_flow:  # only networks round differently on another number of threads
-        threads = resumed_threads(int(attributes["threads"]), str(path))
+        threads = resumed_threads(Origin(attributes).threads, str(path))
     use_threads(threads)
     flow, checksum = _flow(card, table, checkpoint)
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     if resuming:
-        sampler = with_findings(sampler, path, json.loads(attributes["sampler"]))
+        sampler = with_findings(sampler, path, Origin(attributes).sampler)
         check_same(path, attributes, header_of(card, table, sampler, checksum, task))
         card = with_measurements_of(path, attributes, card)
         with Ensemble.resume(path) as writer:
@@ -137,7 +137,7 @@ class _Production:
     @property
     def label(self) -> str:
         """The ensemble's name, with the task's where it is one of several."""
-        task = self.writer.header.get("task")
+        task = Origin(self.writer.header).task
         return f"{self.table.name} {task}" if task else self.table.name
 
     @classmethod

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.errors import InputError
 from lattice_flows.production.devices import kernel_threads, network_threads, resolve_device
 from lattice_flows.production.job_array import Task, chains_for, in_words
+from lattice_flows.production.origin import Origin, origin_attributes
 from lattice_flows.production.pilot_chains import merged
-from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.samplers import Sampler
-from lattice_flows.theories.measurement import Measurement
 
 
 def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: Task | None) -> None:
@@ -45,14 +43,15 @@ def with_measurements_of(path: Path, held: dict[str, Any], card: Card) -> Card:
 
     Raises InputError where the file lacks one of the card's.
     """
-    tables = json.loads(held["observables"])
+    origin = Origin(held)
+    tables = origin.observables
     for measurement in card.measurements:
         if measurement.as_dict() not in tables:
             raise InputError(
                 f"{path}: holds chains without the observable {measurement.as_dict()}, which the card asks for; "
                 "`lattice-flows measure` adds it to a finished ensemble"
             )
-    return replace(card, measurements=tuple(map(Measurement.from_dict, tables)))
+    return replace(card, measurements=origin.measurements)
 
 
 def header_of(
@@ -62,24 +61,19 @@ def header_of(
     settings = merged(table.options, sampler.findings())
     settings |= {"name": table.sampler, "n_updates": table.n_updates, "start": table.start}
     settings["n_thermalisation"] = table.n_thermalisation
-    return {
-        "name": table.name,
-        "theory": json.dumps(card.theory.as_dict()),
-        "sampler": json.dumps(settings),
-        "weighted": int(sampler.weighted),
-        "observables": json.dumps([measurement.as_dict() for measurement in card.measurements]),
-        "seed": card.seed,
-        "threads": threads_for(table, chains_for(table, task)),
-        "software": software(),
-        "machine": machine(),
-        "device": str(resolve_device(card.device)) if table.needs_flow else "cpu",
-        "git_commit": git_commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "card": card.text,
-        "overrides": json.dumps(card.overrides),
-        "flow_sha256": checksum,
-        **({} if task is None else {"task": str(task)}),
-    }
+    return origin_attributes(
+        table.name,
+        card.theory.as_dict(),
+        settings,
+        card.measurements,
+        weighted=sampler.weighted,
+        seed=card.seed,
+        threads=threads_for(table, chains_for(table, task)),
+        device=str(resolve_device(card.device)) if table.needs_flow else "cpu",
+        card=card.text,
+        overrides=card.overrides,
+        flow_sha256=checksum,
+    ) | ({} if task is None else {"task": str(task)})
 
 
 def identity_of(card: Card, table: EnsembleTable) -> str:

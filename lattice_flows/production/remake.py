@@ -1,8 +1,8 @@
 """Make an ensemble again from what its file says, and compare."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +13,14 @@ from lattice_flows.card.card import Card, parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.generate import generate_at
-from lattice_flows.production.job_array import Task, parse_task
+from lattice_flows.production.origin import Origin
 from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.production.run_folder import RunFolder, claim
 from lattice_flows.production.train import evaluation_table, train_flow
 from lattice_flows.terminal.interrupt import stop_on_signals
-from lattice_flows.theories.measurement import Measurement
 from lattice_flows.training import CHECKPOINT_NAME
 
 _BLOCK_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """What a file says of its making."""
-
-    card: Card
-    attributes: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.attributes["name"]
-
-    @property
-    def task(self) -> Task | None:
-        """The task of a job array that made the file."""
-        return parse_task(self.attributes["task"]) if "task" in self.attributes else None
-
-    def place(self, folder: RunFolder) -> Path:
-        """Where a run keeps this ensemble, or this task's part of it."""
-        return folder.ensemble(self.name) if self.task is None else folder.task(self.name, self.task.index)
-
-    @property
-    def measurements(self) -> tuple[Measurement, ...]:
-        """Those of the file: some may have been added to it later."""
-        return tuple(map(Measurement.from_dict, json.loads(self.attributes["observables"])))
 
 
 def remake(file: Path, out: Path | None, console: Console) -> bool:
@@ -57,44 +30,50 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
     has the same bits; returns that. Raises InputError where the file does not say how it was made, or the folder holds
     something else; Stopped on a signal, and the same command goes on.
     """
-    recipe = _recipe(file)
-    for text in _differences(recipe.attributes):
+    card, origin = _recipe(file)
+    for text in _differences(origin.attributes):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     folder = RunFolder(out or Path("output") / file.stem)
-    is_evaluation = recipe.name == evaluation_table().name
-    made = folder.evaluation if is_evaluation else recipe.place(folder)
+    is_evaluation = origin.name == evaluation_table().name
+    made = folder.evaluation if is_evaluation else _place(folder, origin)
     if made.resolve() == file.resolve():
         raise InputError(f"{file}: is where the new ensemble would be written; choose another --out")
-    card = replace(claim(folder, recipe.card), measurements=recipe.measurements)
+    card = replace(claim(folder, card), measurements=origin.measurements)  # some may have been added to it later
     with stop_on_signals() as stop:
-        if is_evaluation or card.ensemble(recipe.name).needs_flow:
+        if is_evaluation or card.ensemble(origin.name).needs_flow:
             train_flow(folder, card, stop, console)
         if not is_evaluation:
-            table = card.ensemble(recipe.name)
-            generate_at(made, card, table, folder.flow / CHECKPOINT_NAME, stop, console, recipe.task)
+            table = card.ensemble(origin.name)
+            generate_at(made, card, table, folder.flow / CHECKPOINT_NAME, stop, console, origin.task)
     differing = list(_differing(file, made))
     verdict = f"differs from {file} in {', '.join(differing)}" if differing else f"holds the same bits as {file}"
     console.print(f"{made}: {verdict}", highlight=False, markup=False, soft_wrap=True)
     return not differing
 
 
-def _recipe(file: Path) -> _Recipe:
+def _recipe(file: Path) -> tuple[Card, Origin]:
+    """The card that makes the file, and what the file says of its making."""
     with Ensemble.open(file) as ensemble:
         ensemble.verify()  # before work that ends in a comparison with it
         attributes = ensemble.attributes
     if missing := [key for key in ("card", "overrides", "name", "observables") if key not in attributes]:
         raise InputError(f"{file}: does not say its {missing[0]}, so it cannot be made again")
-    if not attributes["card"]:
+    origin = Origin(attributes)
+    if not origin.card:
         raise InputError(f"{file}: was imported from another code, so there is no card to make it again from")
-    overrides = json.loads(attributes["overrides"])
-    name = attributes["name"]
+    overrides, name = origin.overrides, origin.name
     if name != evaluation_table().name:  # an ensemble may have been extended since its card was written
         overrides = [*overrides, f"ensemble.{name}.n_configs={attributes['n_configs']}"]
-    card = parse_card(attributes["card"], overrides, f"{file}: its card")
-    return _Recipe(card, attributes)
+    card = parse_card(origin.card, overrides, f"{file}: its card")
+    return card, origin
 
 
-def _differences(held: dict[str, Any]) -> Iterator[str]:
+def _place(folder: RunFolder, origin: Origin) -> Path:
+    """Where a run keeps this ensemble, or this task's part of it."""
+    return folder.ensemble(origin.name) if origin.task is None else folder.task(origin.name, origin.task.index)
+
+
+def _differences(held: Mapping[str, Any]) -> Iterator[str]:
     """What is not as it was when the file was made, a line each."""
     for key, now in {"software": software(), "machine": machine()}.items():
         was, here = json.loads(held.get(key, "{}")), json.loads(now)

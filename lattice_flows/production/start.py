@@ -1,12 +1,11 @@
 """Where chains start: hot, cold, directly drawn, from a flow, or from the end of another ensemble."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lattice_flows.card.card import TheoryTable
+from lattice_flows.card.sources import DIRECT, FLOW, check_start, existing_ensemble
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
@@ -26,26 +25,25 @@ def start_configurations(
     configurations are dealt out in turn; first_chain: the number of the first of these chains. Raises InputError for
     anything else and for a file that does not fit.
     """
+    check_start(start, theory.action, flow is not None)
     event = theory.action.event_shape(theory.shape)
-    if start == "flow":
+    if start == FLOW:
+        assert flow is not None
         return _flow_samples(flow, streams)
-    if start == "direct":
+    if start == DIRECT:
         draw = theory.action.direct_sampler()
-        if draw is None:
-            raise InputError("start = 'direct': there is no direct sampler for this theory; use 'hot' or 'cold'")
+        assert draw is not None
         return draw(event, streams)
     if start in ("hot", "cold"):
         u, streams = uniforms(streams, int(np.prod(event)))
         deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
         space = theory.action.space
         return (theory.action.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
-    return _last_configurations(Path(start), event, range(first_chain, first_chain + len(streams))), streams
+    return _last_configurations(start, event, range(first_chain, first_chain + len(streams))), streams
 
 
-def _flow_samples(flow: Flow | None, streams: Streams) -> tuple[Array, Streams]:
+def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:
     """One sample of the flow per chain; its generator is seeded by a deviate of every chain."""
-    if flow is None:
-        raise InputError("start = 'flow': is for samplers with a flow")
     u, streams = uniforms(streams, 1)
     words = np.random.SeedSequence([int(x * 2**52) for x in u[:, 0]]).generate_state(1, np.uint64)
     generator = torch.Generator(device_of(flow)).manual_seed(int(words[0]) >> 1)
@@ -53,15 +51,14 @@ def _flow_samples(flow: Flow | None, streams: Streams) -> tuple[Array, Streams]:
         return flow.sample(len(streams), generator).x.cpu().numpy(), streams
 
 
-def _last_configurations(path: Path, event: tuple[int, ...], chains: range) -> Array:
+def _last_configurations(start: str, event: tuple[int, ...], chains: range) -> Array:
     """A configuration for each of these chains, (B, *event): counted from the last one of an ensemble file, over all
     its chains; where there are fewer they are dealt out again.
     """
-    if path.suffix != ".h5" or not Ensemble.exists(path):
-        raise InputError(f"start = {str(path)!r}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file")
-    with Ensemble.open(path) as ensemble:
+    told = f"start = {start!r}"
+    with Ensemble.open(existing_ensemble(start, told)) as ensemble:
         if not ensemble.has_fields or ensemble.field.shape != event:
-            raise InputError(f"start = {str(path)!r}: holds no fields of shape {list(event)}")
+            raise InputError(f"{told}: holds no fields of shape {list(event)}")
         rows = -(-chains.stop // ensemble.n_chains)
         last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
     pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lattice_flows.card.card import TheoryTable
+from lattice_flows.card.sources import DIRECT, check_data, existing_ensemble
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.header import chains_of
+from lattice_flows.production.origin import Origin
 from lattice_flows.theories.action import DirectSampler
 from lattice_flows.training import DataError, DataSource, check_configurations
 
@@ -78,16 +79,13 @@ def training_data(source: str, theory: TheoryTable) -> TrainingData:
     theory, keeps no fields, or holds what are no configurations; EnsembleError for a broken one.
     """
     where = f"training.data = {source!r}"
-    if source == "direct":
+    check_data(source, theory.action, where)
+    if source == DIRECT:
         draw = theory.action.direct_sampler()
-        if draw is None:
-            raise InputError(f"{where}: there is no direct sampler for this theory; give an ensemble file")
+        assert draw is not None
         data = DirectData(draw, theory.action.event_shape(theory.shape))
-        return TrainingData(data, data, "direct")
-    path = Path(source)
-    if path.suffix != ".h5" or not Ensemble.exists(path):
-        raise InputError(f"{where}: is neither 'direct' nor an ensemble file")
-    with Ensemble.open(path) as ensemble:
+        return TrainingData(data, data, DIRECT)
+    with Ensemble.open(existing_ensemble(source, where)) as ensemble:
         _check(ensemble, theory, where)
         rows, step = _rows(ensemble)
         chains = chains_of(ensemble.attributes)
@@ -105,12 +103,13 @@ def training_data(source: str, theory: TheoryTable) -> TrainingData:
 
 
 def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:
-    held = json.loads(str(ensemble.attributes["theory"]))
+    origin = Origin(ensemble.attributes)
+    held = origin.theory
     if held != json.loads(json.dumps(theory.as_dict())):
         raise InputError(f"{where}: was made for the theory {held}, the card has {theory.as_dict()}")
     if not ensemble.has_fields:
         raise InputError(f"{where}: keeps no fields; make it with store_fields = true")
-    if ensemble.attributes.get("weighted"):
+    if origin.weighted:
         raise InputError(f"{where}: its configurations are weighted; training needs an ensemble of equal weights")
     n = ensemble.n_configs * ensemble.n_chains
     if ensemble.n_configs < 2 or n < _FEWEST:

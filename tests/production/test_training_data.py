@@ -126,9 +126,11 @@ def test_what_is_no_data_for_this_theory_is_refused_in_one_line(name: str, tmp_p
 
 
 def test_what_is_no_ensemble_is_refused(tmp_path: Path) -> None:
-    for source in ("dirct", str(tmp_path / "none.h5"), str(tmp_path)):
+    for source in ("dirct", str(tmp_path)):
         with pytest.raises(InputError, match="is neither 'direct' nor an ensemble file"):
             training_data(source, THEORY)
+    with pytest.raises(InputError, match="there is no such ensemble file"):
+        training_data(str(tmp_path / "none.h5"), THEORY)
     phi4 = parse_card('[theory]\nname = "phi4"\nshape = [4, 4]\nm2 = 1.0\nlam = 1.0\n').theory
     with pytest.raises(InputError, match="there is no direct sampler for this theory; give an ensemble file"):
         training_data("direct", phi4)

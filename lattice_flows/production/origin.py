@@ -1,0 +1,110 @@
+"""What an ensemble file says of its making: the root attributes beside those of the schema, written and read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lattice_flows.production.job_array import Task, parse_task
+from lattice_flows.production.provenance import git_commit, machine, software
+from lattice_flows.theories.measurement import Measurement
+
+
+def origin_attributes(
+    name: str,
+    theory: Mapping[str, Any],
+    sampler: Mapping[str, Any],
+    measurements: Sequence[Measurement],
+    *,
+    weighted: bool = False,
+    seed: int = 0,
+    threads: int = 1,
+    device: str = "cpu",
+    card: str = "",
+    overrides: Sequence[str] = (),
+    flow_sha256: str = "",
+) -> dict[str, str | int]:
+    """The attributes of an ensemble that is made now, by this version on this machine.
+
+    theory    the [theory] table with its defaults
+    sampler   its card name as "name", its arguments as given or tuned, n_updates, start and n_thermalisation
+    weighted  whether averages need the series log_w
+    card      verbatim, "" where there is none; flow_sha256 likewise of the flow's weights
+    """
+    return {
+        "name": name,
+        "theory": json.dumps(theory),
+        "sampler": json.dumps(sampler),
+        "weighted": int(weighted),
+        "observables": json.dumps([measurement.as_dict() for measurement in measurements]),
+        "seed": seed,
+        "threads": threads,
+        "software": software(),
+        "machine": machine(),
+        "device": device,
+        "git_commit": git_commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "card": card,
+        "overrides": json.dumps(overrides),
+        "flow_sha256": flow_sha256,
+    }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The attributes of a file, taken apart. What another program has written may lack any of them: KeyError then,
+    or nothing where nothing is a possible answer.
+    """
+
+    attributes: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The ensemble's name in its card."""
+        return str(self.attributes["name"])
+
+    @property
+    def theory(self) -> dict[str, Any]:
+        """The [theory] table."""
+        return json.loads(str(self.attributes["theory"]))
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """The sampler's card name and arguments, empty where they are not told."""
+        return json.loads(str(self.attributes.get("sampler", "{}")))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether averages need the series log_w."""
+        return bool(self.attributes.get("weighted", 0))
+
+    @property
+    def observables(self) -> list[dict[str, Any]]:
+        """The [[observable]] tables of what was measured."""
+        return json.loads(str(self.attributes.get("observables", "[]")))
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """What was measured."""
+        return tuple(map(Measurement.from_dict, self.observables))
+
+    @property
+    def threads(self) -> int:
+        """Threads in use."""
+        return int(self.attributes["threads"])
+
+    @property
+    def card(self) -> str:
+        """The card, verbatim; "" of an imported ensemble."""
+        return str(self.attributes["card"])
+
+    @property
+    def overrides(self) -> list[str]:
+        """The --set options that go with the card."""
+        return json.loads(str(self.attributes["overrides"]))
+
+    @property
+    def task(self) -> Task | None:
+        """The task of a job array that made the file, if it was one."""
+        return parse_task(str(self.attributes["task"])) if "task" in self.attributes else None
