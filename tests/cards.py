@@ -2,11 +2,13 @@
 
 import os
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from lattice_flows.production.generate import Pace, generate, generate_at
 from lattice_flows.stages import run
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 
@@ -143,6 +145,13 @@ def with_ensembles(theory: str, samplers: dict[str, str], n_configs: int) -> str
         for name, text in samplers.items()
     ]
     return theory + "".join(tables)
+
+
+def set_pace(patch, **seconds):
+    """Let the stages look up from their work as often as `Pace` says."""
+    pace = Pace(**seconds)
+    patch.setattr("lattice_flows.stages.generate", partial(generate, pace=pace))
+    patch.setattr("lattice_flows.production.train.generate_at", partial(generate_at, pace=pace))
 
 
 def interrupted_runs(card, out, patch, rng, most_looks=60):

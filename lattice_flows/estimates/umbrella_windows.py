@@ -12,15 +12,16 @@ from lattice_flows.theories.observable import Quantity
 Chains = Sequence[np.ndarray]
 
 _BLOCK_IN_TAU = 10
-_MOST_POTENTIALS = 500_000  # configurations of all chains times windows; MBAR is solved 21 times
 
 
-def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate] | None:
+def joined_estimator(
+    group: Replicas, most_potentials: int = 500_000
+) -> Callable[[Quantity, list[Chains]], Estimate] | None:
     """How averages over chains in windows are taken, from a quantity and its terms; None where there are no windows.
 
     A series that is measured every n-th configuration is joined on these configurations. Where there are more than
-    500,000 / n_windows of them over all chains, only every k-th counts, with the smallest k that leaves no more. The
-    windows are joined once for all series that are measured equally often.
+    most_potentials / n_windows of them over all chains, only every k-th counts, with the smallest k that leaves no
+    more: MBAR is solved 21 times. The windows are joined once for all series that are measured equally often.
 
     The estimator raises ValueError where the windows cannot be joined.
     """
@@ -32,7 +33,7 @@ def joined_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Esti
     def estimate(quantity: Quantity, terms: list[Chains]) -> Estimate:
         charges = group.series_like(windows.coordinate, quantity.terms[0].series)
         rows = group.rows(quantity.terms[0].series)
-        stride = -(-sum(map(len, rows)) * n_windows // _MOST_POTENTIALS)
+        stride = -(-sum(map(len, rows)) * n_windows // most_potentials)
         key = max((len(row), int(row[1]) if len(row) > 1 else 0) for row in rows)
         if key not in known:
             known[key] = joined_windows(group, windows, _thinned(charges, stride))

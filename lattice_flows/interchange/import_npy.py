@@ -28,9 +28,18 @@ MuAxis = Literal["first", "last"]
 
 _MODULUS_TOLERANCE = 1e-6  # of links given as complex numbers
 _LARGEST_ANGLE = 1e6  # beyond, wrapping leaves too few digits, and it was no angle
-_BLOCK_BYTES = 16 << 20
-_PENDING_BYTES = 64 << 20
 _SHAPES = {"first": "(config, [chain,] 2, L0, L1)", "last": "(config, [chain,] L0, L1, 2)"}
+
+
+@dataclass(frozen=True)
+class Portions:
+    """How much is read and written at once."""
+
+    block_bytes: int = 16 << 20  # of fields in memory
+    pending_bytes: int = 64 << 20  # of fields in a segment
+
+
+_PORTIONS = Portions()
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ def import_npy(
     console: Console,
     stop: StopRequest,
     mu_axis: MuAxis = "first",
+    portions: Portions = _PORTIONS,
 ) -> None:
     """Make the ensemble file `out` (NAME.h5) of link angles in .npy files, with the standard observables measured.
 
@@ -58,6 +68,7 @@ def import_npy(
              other layouts must be transposed first.
     theory   the [theory] table without its shape: {"name": "u1", "beta": 6.0}
     mu_axis  "last" for (config, [chain,] L0, L1, 2)
+    portions how much is read and written at once; the ensemble does not depend on it
 
     Nothing is left behind where it fails or is stopped. No pickled object is ever loaded. Raises InputError for what
     does not fit, EnsembleError where the disk refuses, Stopped on a signal: then import again from the start.
@@ -74,7 +85,8 @@ def import_npy(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with made_apart(out) as unnamed:
-            _write(unnamed, card, sources, _header(out.stem, card, sources, mu_axis), stop, console)
+            header = _header(out.stem, card, sources, mu_axis)
+            _write(unnamed, card, sources, header, portions, stop, console)
             if Ensemble.exists(out):
                 raise InputError(f"{out}: appeared in the meantime, and nothing is overwritten; choose another name")
     except OSError as error:
@@ -107,7 +119,7 @@ def _mapped(path: Path, mu_axis: MuAxis) -> np.ndarray:
 def _sha256(path: Path, stop: StopRequest) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_BLOCK_BYTES):
+        while piece := file.read(_PORTIONS.block_bytes):
             digest.update(piece)
             stop.raise_if_set()
     return digest.hexdigest()
@@ -158,6 +170,7 @@ def _write(
     card: Card,
     sources: Sequence[_Source],
     header: dict[str, str | int],
+    portions: Portions,
     stop: StopRequest,
     console: Console,
 ) -> None:
@@ -169,11 +182,11 @@ def _write(
         Ensemble.create(path, header=header, chains=chains, field=field, store_fields=True) as writer,
     ):
         pending = 0
-        for x, n_outside in _blocks(sources):
+        for x, n_outside in _blocks(sources, portions.block_bytes):
             _append(writer, card, x)
             n_wrapped += n_outside
             pending += x.nbytes
-            if pending > _PENDING_BYTES or writer.n_configs == n_configs:
+            if pending > portions.pending_bytes or writer.n_configs == n_configs:
                 writer.commit({}, seconds=0.0)
                 pending = 0
             progress.update(writer.n_configs, "")
@@ -193,11 +206,11 @@ def _append(writer: EnsembleWriter, card: Card, x: np.ndarray) -> None:
     writer.append(Block(series={"action": action, **series}, every=every, fields=x))
 
 
-def _blocks(sources: Sequence[_Source]) -> Iterator[tuple[np.ndarray, int]]:
+def _blocks(sources: Sequence[_Source], block_bytes: int) -> Iterator[tuple[np.ndarray, int]]:
     """Angles (n, B, 2, L0, L1) in [-pi, pi) of all files, and how many had to be wrapped."""
     n_configs = len(sources[0].links)
     row_bytes = sum(8 * math.prod(source.links.shape[1:]) for source in sources)
-    step = max(1, _BLOCK_BYTES // row_bytes)
+    step = max(1, block_bytes // row_bytes)
     for start in range(0, n_configs, step):
         parts = [_angles(source.path, source.links[start : start + step], start) for source in sources]
         x = np.ascontiguousarray(np.concatenate(parts, axis=1))

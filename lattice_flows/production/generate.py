@@ -37,14 +37,29 @@ from lattice_flows.terminal.progress import Meter, meter
 from lattice_flows.theories.measurement import measured
 from lattice_flows.training import CHECKPOINT_NAME
 
-_COMMIT_SECONDS = 5.0  # of work in one segment, or 1 % of the run so far if that is more
-_BLOCK_SECONDS = 0.2  # of work measured as one batch
 _BLOCK_BYTES = 16 << 20
 _PENDING_BYTES = 64 << 20  # of fields that wait for a commit, which holds them twice
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How often a run looks up from its work; no number depends on it."""
+
+    block_seconds: float = 0.2  # of work measured as one batch
+    commit_seconds: float = 5.0  # of work in one segment, or 1 % of the run so far if that is more
+
+
+STEADY = Pace()
+
+
 def generate(
-    folder: RunFolder, card: Card, name: str, stop: StopRequest, console: Console, task: Task | None = None
+    folder: RunFolder,
+    card: Card,
+    name: str,
+    stop: StopRequest,
+    console: Console,
+    task: Task | None = None,
+    pace: Pace = STEADY,
 ) -> None:
     """Bring one ensemble of the card to its n_configs, or the chains of one task of it. What is finished is left alone.
 
@@ -59,7 +74,7 @@ def generate(
         return
     check_task(folder, table, task)
     path = folder.ensemble(name) if task is None else folder.task(name, task.index)
-    generate_at(path, card, table, folder.flow / CHECKPOINT_NAME, stop, console, task)
+    generate_at(path, card, table, folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
 
 
 def generate_at(
@@ -70,6 +85,7 @@ def generate_at(
     stop: StopRequest,
     console: Console,
     task: Task | None = None,
+    pace: Pace = STEADY,
 ) -> None:
     """Bring the ensemble of this table, or the chains of one task of it, to its n_configs in the file `path`."""
     chains = chains_for(table, task)
@@ -92,7 +108,7 @@ def generate_at(
         check_same(path, attributes, header_of(card, table, sampler, checksum, task))
         card = with_measurements_of(path, attributes, card)
         with Ensemble.resume(path) as writer:
-            _Production.resume(card, table, sampler, writer).run(stop, console)
+            _Production.resume(card, table, sampler, writer, pace).run(stop, console)
         return
     try:
         sampler = tuned(card, table, identity_of(card, table), sampler, flow, stop, console)
@@ -110,7 +126,7 @@ def generate_at(
         store_fields=table.store_fields,
         compression=table.compression,
     ) as writer:
-        _Production(card, table, sampler, writer, state, 0).run(stop, console)
+        _Production(card, table, sampler, writer, pace, state, 0).run(stop, console)
 
 
 def _tidy(path: Path) -> None:
@@ -128,6 +144,7 @@ class _Production:
     table: EnsembleTable
     sampler: Sampler
     writer: EnsembleWriter
+    pace: Pace
     state: Any
     n_thermalised: int
     seconds: float = 0.0  # of production since the last commit
@@ -141,11 +158,13 @@ class _Production:
         return f"{self.table.name} {task}" if task else self.table.name
 
     @classmethod
-    def resume(cls, card: Card, table: EnsembleTable, sampler: Sampler, writer: EnsembleWriter) -> "_Production":
+    def resume(
+        cls, card: Card, table: EnsembleTable, sampler: Sampler, writer: EnsembleWriter, pace: Pace
+    ) -> "_Production":
         arrays = writer.state()
         template = sampler.init(arrays["sampler/x"], make_streams(card.seed, table.name, writer.chains))
         state = restore(template, arrays, "sampler/")
-        return cls(card, table, sampler, writer, state, int(arrays["n_thermalised"]))
+        return cls(card, table, sampler, writer, pace, state, int(arrays["n_thermalised"]))
 
     def run(self, stop: StopRequest, console: Console) -> None:
         """Thermalise and produce what is missing; join the file at the end."""
@@ -201,7 +220,7 @@ class _Production:
             state, info = step(state, n_updates)
             x.append(state.x)
             infos.append(info)
-            if time.perf_counter() - start > _BLOCK_SECONDS or stop():
+            if time.perf_counter() - start > self.pace.block_seconds or stop():
                 break
         self.state = state
         block = self._measured(x, infos)
@@ -227,7 +246,7 @@ class _Production:
         return self.card.theory.action.space.stored(fields, self.table.field_dtype)
 
     def _commit_interval(self) -> float:
-        return max(_COMMIT_SECONDS, 0.01 * self.writer.seconds)
+        return max(self.pace.commit_seconds, 0.01 * self.writer.seconds)
 
     def _commit(self) -> None:
         state = {**flatten(self.state, "sampler/"), "n_thermalised": np.int64(self.n_thermalised)}

@@ -29,7 +29,6 @@ from lattice_flows.theories.measurement import Measurement, measured
 from lattice_flows.theories.u1.observables import WilsonLoop
 
 _BLOCK_BYTES = 16 << 20  # of fields in memory
-_BLOCK_SECONDS = 0.2  # of work between two looks at the stop request
 _SAVE_SECONDS = 30.0
 
 
@@ -64,7 +63,13 @@ def requested(path: Path, texts: Sequence[str]) -> tuple[Measurement, ...]:
     return tuple(asked_for(tables, ACTIONS[theory].space, theory).values())
 
 
-def measure(path: Path, measurements: Sequence[Measurement], stop: StopRequest, console: Console) -> None:
+def measure(
+    path: Path,
+    measurements: Sequence[Measurement],
+    stop: StopRequest,
+    console: Console,
+    block_seconds: float = 0.2,
+) -> None:
     """Add the series of these measurements to a finished ensemble file, from its stored fields.
 
     What the file holds already is passed over; of a symbolic link the file behind it gets the series. Raises
@@ -73,6 +78,8 @@ def measure(path: Path, measurements: Sequence[Measurement], stop: StopRequest, 
     interrupted. Raises EnsembleError, before the work, where the file is damaged or cannot be written, LockedError
     where another process writes it. Raises Stopped on a signal: what was measured until then is kept in
     NAME.measuring.npz, and the same call goes on.
+
+    block_seconds: of work between two looks at the stop request.
     """
     path = path.resolve()
     with Ensemble.open(path) as ensemble:
@@ -85,7 +92,7 @@ def measure(path: Path, measurements: Sequence[Measurement], stop: StopRequest, 
         tables = _tables(path, ensemble.attributes) + [one.as_dict() for one in missing]
         use_threads(kernel_threads(ensemble.n_configs * ensemble.n_chains))
         with meter(console, path.stem, ensemble.n_configs, "configurations") as progress:
-            _go_through(ensemble, partial, stop, progress)
+            _go_through(ensemble, partial, stop, progress, block_seconds)
     if _sha256(path) != partial.sha256:
         raise InputError(f"{path}: was changed by another process meanwhile; measure again")
     every = {one.observable.name: one.every for one in missing}
@@ -174,7 +181,9 @@ def _say(console: Console, path: Path, text: str) -> None:
     console.print(f"[bold]{path.stem}[/bold]  {text}", highlight=False, soft_wrap=True)
 
 
-def _go_through(ensemble: Ensemble, partial: _Partial, stop: StopRequest, progress: Meter) -> None:
+def _go_through(
+    ensemble: Ensemble, partial: _Partial, stop: StopRequest, progress: Meter, block_seconds: float
+) -> None:
     """Measure what is missing, in blocks of a fraction of a second."""
     event = ensemble.field.shape
     room = max(1, _BLOCK_BYTES // (8 * ensemble.n_chains * int(np.prod(event))))
@@ -188,7 +197,7 @@ def _go_through(ensemble: Ensemble, partial: _Partial, stop: StopRequest, progre
         partial.n_done += len(x)
         progress.update(partial.n_done, "")
         now = time.monotonic()
-        rows = min(room, 2 * rows) if now - begun < _BLOCK_SECONDS else max(1, rows // 2)
+        rows = min(room, 2 * rows) if now - begun < block_seconds else max(1, rows // 2)
         if stop() or now - saved > _SAVE_SECONDS:
             partial.save()
             saved = time.monotonic()

@@ -20,8 +20,6 @@ from lattice_flows.production.origin import Origin
 from lattice_flows.theories.action import DirectSampler
 from lattice_flows.training import DataError, DataSource, check_configurations
 
-_MOST_BYTES = 512 * 1024**2  # of configurations held in memory; of longer ensembles every k-th one is taken
-_BLOCK_BYTES = 16 * 1024**2
 _HELD_OUT = 0.1  # of an ensemble, its end: to judge by, not to learn from
 _GAP = 0.05  # left out before them: neighbours in a chain are nearly the same configuration
 _FEWEST = 100
@@ -72,8 +70,13 @@ class HeldOutData:
         return self.x[:: -(-len(self.x) // n)]
 
 
-def training_data(source: str, theory: TheoryTable) -> TrainingData:
+def training_data(
+    source: str, theory: TheoryTable, most_bytes: int = 512 << 20, block_bytes: int = 16 << 20
+) -> TrainingData:
     """What `training.data` = "direct" or an ensemble file means for this theory.
+
+    most_bytes: of configurations held in memory; of longer ensembles every k-th one is taken.
+    block_bytes: read at once.
 
     Raises InputError where the theory has no direct sampler, and for a file that is no unweighted ensemble of this very
     theory, keeps no fields, or holds what are no configurations; EnsembleError for a broken one.
@@ -87,7 +90,7 @@ def training_data(source: str, theory: TheoryTable) -> TrainingData:
         return TrainingData(data, data, DIRECT)
     with Ensemble.open(existing_ensemble(source, where)) as ensemble:
         _check(ensemble, theory, where)
-        rows, step = _rows(ensemble)
+        rows, step = _rows(ensemble, most_bytes, block_bytes)
         chains = chains_of(ensemble.attributes)
     x = rows.reshape(-1, *rows.shape[2:])  # (n * B, *event)
     try:
@@ -116,11 +119,11 @@ def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:
         raise InputError(f"{where}: holds {n} configurations; at least {_FEWEST} are needed, 2 of each chain")
 
 
-def _rows(ensemble: Ensemble) -> tuple[NDArray[np.float64], int]:
+def _rows(ensemble: Ensemble, most_bytes: int, block_bytes: int) -> tuple[NDArray[np.float64], int]:
     """Every step-th configuration of all chains, (n, B, *event)."""
     row = ensemble.n_chains * math.prod(ensemble.field.shape) * np.dtype(np.float64).itemsize
-    step = -(-ensemble.n_configs * row // _MOST_BYTES)
+    step = -(-ensemble.n_configs * row // most_bytes)
     blocks = []
-    for start, block in ensemble.blocks(_BLOCK_BYTES):
+    for start, block in ensemble.blocks(block_bytes):
         blocks.append(block[-start % step :: step].astype(np.float64))
     return np.concatenate(blocks), step

@@ -39,8 +39,16 @@ class Optimiser:
     All ranks take the same step, each with the gradient of its share of the batch. A step does not wait for the device.
     """
 
-    def __init__(self, flow: Flow, settings: TrainingSettings, objective: Objective, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        settings: TrainingSettings,
+        objective: Objective,
+        ranks: Ranks,
+        numbers_at_once: int = _NUMBERS_AT_ONCE,
+    ) -> None:
         self.flow, self.settings, self.objective, self.ranks = flow, settings, objective, ranks
+        self.numbers_at_once = numbers_at_once
         self.parameters = list(flow.parameters())
         self.average = copy.deepcopy(flow).requires_grad_(False)
         self._averages: list[Tensor] = list(self.average.parameters())
@@ -110,7 +118,7 @@ class Optimiser:
     def _own_rows(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Batch:
         """This process's rows of a batch of n. Those of the others are drawn and dropped, some at a time."""
         own = self.ranks.rows(n)
-        at_once = max(1, _NUMBERS_AT_ONCE // math.prod(self.flow.prior.shape))
+        at_once = max(1, self.numbers_at_once // math.prod(self.flow.prior.shape))
         kept = []
         for start in range(0, n, at_once):
             drawn = self.objective.draw(self.flow, action, min(at_once, n - start), generator, dtype)

@@ -21,7 +21,7 @@ from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, S
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.analysis import analyse_files
 from lattice_flows.interchange.export import KINDS, export
-from lattice_flows.interchange.import_npy import import_npy
+from lattice_flows.interchange.import_npy import Portions, import_npy
 from lattice_flows.interchange.pyerrors import ensemble_label
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import SAMPLERS, Umbrella
@@ -422,13 +422,11 @@ def test_one_file_or_one_per_chain(mu_axis, tmp_path, rng):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_several_blocks(tmp_path, rng, monkeypatch):
+def test_several_blocks(tmp_path, rng):
     """However it is cut into blocks and segments."""
     file = save(tmp_path / "x.npy", angles(rng))
     imported([file], tmp_path / "one.h5")
-    monkeypatch.setattr("lattice_flows.interchange.import_npy._BLOCK_BYTES", 3 * 8 * 3 * 48)
-    monkeypatch.setattr("lattice_flows.interchange.import_npy._PENDING_BYTES", 8 * 3 * 48 * 5)
-    imported([file], tmp_path / "many.h5")
+    imported([file], tmp_path / "many.h5", portions=Portions(block_bytes=3 * 8 * 3 * 48, pending_bytes=8 * 3 * 48 * 5))
     with Ensemble.open(tmp_path / "one.h5") as one, Ensemble.open(tmp_path / "many.h5") as many:
         np.testing.assert_array_equal(one.configs(0, 20), many.configs(0, 20))
         for name in one.series_names:

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from cards import CLASSICAL, WITH_FLOW, interrupted_runs
+from cards import CLASSICAL, WITH_FLOW, interrupted_runs, set_pace
 from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
@@ -92,7 +92,7 @@ def test_a_sparkline_takes_whatever_comes():
 def test_a_run_is_followed_from_its_beginning_to_its_end(card, tmp_path, monkeypatch):
     """A look before each leg of a run that is stopped again and again, and one when it is finished."""
     folder, path, looks = RunFolder(tmp_path / "out"), card(SMALL), []
-    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.0)
+    set_pace(monkeypatch, block_seconds=0.0)
     monkeypatch.setattr("lattice_flows.stages.write_report", lambda *_: None)
     open_run(path, folder.path, [])
 

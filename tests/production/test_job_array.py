@@ -282,13 +282,12 @@ KILLED = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from lattice_flows.workflows import generate
+from lattice_flows.production.generate import Pace, generate
 from lattice_flows.production.run_folder import open_run
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.production.job_array import Task
-generate._COMMIT_SECONDS = 0.05
 folder, card = open_run(Path(sys.argv[1]), None, [])
-generate.generate(folder, card, "hmc", StopRequest(), Console(quiet=True), Task(1, 2))
+generate(folder, card, "hmc", StopRequest(), Console(quiet=True), Task(1, 2), Pace(commit_seconds=0.05))
 """
 
 

@@ -106,7 +106,8 @@ def quiet():
 
 
 def add(path, *texts, stop=None, console=None):
-    measure(path, requested(path, texts), stop or StopRequest(), console or quiet())
+    pace = 0.2 if stop is None else 0.0  # then it looks after each configuration
+    measure(path, requested(path, texts), stop or StopRequest(), console or quiet(), pace)
 
 
 @pytest.fixture
@@ -144,8 +145,7 @@ def test_stored_fields_give_the_bits_of_the_running_chain(ensemble):
     assert not partial_of(later).exists()
 
 
-def test_interruptions_change_no_bit(ensemble, seed, monkeypatch):
-    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)  # one configuration at a time
+def test_interruptions_change_no_bit(ensemble, seed):
     reference, path = ensemble(WITH_OBSERVABLES, "with"), ensemble(PLAIN, "without")
     rng, stops = random.Random(seed), 0
     while True:
@@ -162,8 +162,7 @@ def test_interruptions_change_no_bit(ensemble, seed, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "no archive", "other file", "other observables", "shape", "pickle"])
-def test_what_does_not_fit_an_interrupted_call_is_thrown_away(ensemble, damage, monkeypatch):
-    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)
+def test_what_does_not_fit_an_interrupted_call_is_thrown_away(ensemble, damage):
     path = ensemble(PLAIN)
     with pytest.raises(Stopped):
         add(path, "polyakov_loop mu=0", stop=AfterLooks(9))
@@ -197,8 +196,7 @@ def test_what_does_not_fit_an_interrupted_call_is_thrown_away(ensemble, damage, 
     assert not partial.exists()
 
 
-def test_an_interrupted_call_comes_before_another_one(ensemble, monkeypatch):
-    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)
+def test_an_interrupted_call_comes_before_another_one(ensemble):
     path = ensemble(PLAIN)
     pending = ("polyakov_loop mu=0 every=3", "wilson_loop r=1 t=2 flow_time=0.51")
     with pytest.raises(Stopped):
@@ -216,15 +214,14 @@ def test_an_interrupted_call_comes_before_another_one(ensemble, monkeypatch):
     assert (program, command, file) == ("lattice-flows", "measure", str(path))
     resumed, stop = requested(path, texts), AfterLooks(192)  # one look for each of the 191 that are left
     assert resumed == requested(path, pending)
-    measure(path, resumed[::-1], stop, quiet())
+    measure(path, resumed[::-1], stop, quiet(), block_seconds=0.0)
     with Ensemble.open(path) as held:
         assert {"polyakov_loop_0", "wilson_loop_1x2_t0.51"} <= set(held.series_names)
         assert held.every("polyakov_loop_0") == 3
     assert not partial_of(path).exists()
 
 
-def test_a_kill_after_the_series_were_added_leaves_nothing(ensemble, monkeypatch):
-    monkeypatch.setattr("lattice_flows.production.measure._BLOCK_SECONDS", 0.0)
+def test_a_kill_after_the_series_were_added_leaves_nothing(ensemble):
     path, console = ensemble(PLAIN), quiet()
     with pytest.raises(Stopped):
         add(path, "polyakov_loop mu=0", stop=AfterLooks(9))
@@ -327,7 +324,7 @@ def test_files_that_cannot_be_measured(ensemble, tmp_path):
             add(path, "polyakov_loop mu=0")
 
 
-def test_a_file_that_changes_meanwhile_is_left_alone(ensemble, monkeypatch):
+def test_a_file_that_changes_meanwhile_is_left_alone(ensemble):
     path = ensemble(PLAIN)
     asked = requested(path, ["polyakov_loop mu=0"])
 

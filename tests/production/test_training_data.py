@@ -89,14 +89,10 @@ def test_the_end_of_an_ensemble_is_held_out(tmp_path: Path, generator: torch.Gen
     assert len(data.held_out(5, generator)) <= 5
 
 
-def test_of_a_long_ensemble_every_kth_configuration_is_taken(
-    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_long_ensemble_every_kth_configuration_is_taken(tmp_path: Path, generator: torch.Generator) -> None:
     """So that the memory is bounded; blocks need not be multiples of k."""
     path = _ensemble(tmp_path / "hmc.h5", n=100)
-    monkeypatch.setattr("lattice_flows.production.training_data._MOST_BYTES", 4 * 32 * 8 * 34)
-    monkeypatch.setattr("lattice_flows.production.training_data._BLOCK_BYTES", 4 * 32 * 8 * 7)
-    data = training_data(str(path), THEORY)
+    data = training_data(str(path), THEORY, most_bytes=4 * 32 * 8 * 34, block_bytes=4 * 32 * 8 * 7)
     with Ensemble.open(path) as ensemble:
         whole = ensemble.configs(0, 100)
     kept = {x.tobytes() for x in np.delete(whole[::3], 29, 0).reshape(-1, 2, 4, 4)}  # one is the gap of a twentieth

@@ -208,9 +208,8 @@ def terms(group, quantity):
 
 
 @pytest.mark.parametrize("most", [10**9, 10_000], ids=["all", "thinned"])
-def test_an_ensemble_is_joined_on_the_rows_of_each_series(group, most, monkeypatch):
-    monkeypatch.setattr(umbrella_windows, "_MOST_POTENTIALS", most)
-    estimate, exact = umbrella_windows.joined_estimator(group), ExactU1(2.0, 36)
+def test_an_ensemble_is_joined_on_the_rows_of_each_series(group, most):
+    estimate, exact = umbrella_windows.joined_estimator(group, most), ExactU1(2.0, 36)
     for observable in (Plaquette(), TopologicalCharge()):
         for quantity in observable.quantities((6, 6)):
             found = estimate(quantity, terms(group, quantity))

@@ -12,6 +12,7 @@ from cards import (
     SCALAR_SAMPLERS,
     assert_same_ensemble,
     interrupted_runs,
+    set_pace,
     with_ensembles,
 )
 
@@ -51,7 +52,7 @@ def test_interruptions_change_no_bit(job, tmp_path, monkeypatch, seed):
     """Stopped at random moments of thermalisation and production, and taken up again."""
     card, reference, _, samplers = job
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.005)
+    set_pace(monkeypatch, block_seconds=0.005)
     out = tmp_path / "interrupted"
     assert interrupted_runs(card, out, monkeypatch, random.Random(seed), 100) >= len(samplers)
     for name in samplers:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, environment
+from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, environment, set_pace
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.exit_status import EXIT_FAILURE
@@ -108,8 +108,7 @@ def test_a_process_that_meets_a_full_disk(disk, card, lattice_flows, reference):
 @pytest.mark.parametrize("room", [0, 10_000, 400_000])
 def test_a_disk_that_fills_while_sampling(room, disk, card, lattice_flows, reference, monkeypatch):
     """Before the card is written, at the first segment, at later ones."""
-    monkeypatch.setattr("lattice_flows.production.generate._COMMIT_SECONDS", 0.0)
-    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.02)
+    set_pace(monkeypatch, commit_seconds=0.0, block_seconds=0.02)
     out = RunFolder(disk.path / "out")
     disk.leave(room)
     command = ("sample", card(CLASSICAL), "--out", out.path, "--set", TUNED)

@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, interrupted_runs
+from cards import CLASSICAL, WITH_FLOW, assert_same_ensemble, contents, interrupted_runs, set_pace
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
@@ -81,7 +81,7 @@ def test_a_finished_run_is_left_alone(finished):
 
 def test_interruptions_change_no_bit(finished, card, tmp_path, monkeypatch, seed):
     reference, _ = finished
-    monkeypatch.setattr("lattice_flows.production.generate._BLOCK_SECONDS", 0.01)
+    set_pace(monkeypatch, block_seconds=0.01)
     out = tmp_path / "interrupted"
     assert interrupted_runs(card(WITH_FLOW), out, monkeypatch, random.Random(seed)) >= 5
     assert_same_run(reference, out)

@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # All imports come before the first fork, so that a child is at work at once. The parent runs no compiled kernel: the
 # threads of one do not survive a fork.
-from cards import assert_same_ensemble, environment
+import pytest
+from cards import assert_same_ensemble, environment, set_pace
 from stress.board import Board
 from stress.jobs import JOBS, SHORTER, WITHOUT_FIGURES
 from stress.power import Cache
@@ -88,8 +89,7 @@ class Job:
                 sys.stderr = (self.home / "stderr").open("w")
                 self.board.watch()
                 # Commits as often as blocks, and blocks as small as can be: then a kill meets one soon.
-                lattice_flows.production.generate._BLOCK_SECONDS = 0.002
-                lattice_flows.production.generate._COMMIT_SECONDS = 0.02
+                set_pace(pytest.MonkeyPatch(), block_seconds=0.002, commit_seconds=0.02)
                 if self.name in WITHOUT_FIGURES:
                     lattice_flows.stages.write_report = lambda *arguments: None
                 prepare()

@@ -18,7 +18,6 @@ from lattice_flows.training import (
     evaluate,
     evaluate_on,
     launched_ranks,
-    optimise,
     train,
 )
 from lattice_flows.training.catalogue import build_objective
@@ -41,14 +40,16 @@ def _settings(objective: str, micro_batch: int | None = None) -> TrainingSetting
     return TrainingSettings(objective=objective, data=data, batch_size=13, micro_batch=micro_batch)
 
 
-def _gradient(flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, action: Action = ACTION) -> Tensor:
+def _gradient(
+    flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, action: Action = ACTION, **tuned: int
+) -> Tensor:
     """A process's loss and gradient in one row."""
     draw = ACTION.direct_sampler()
     assert draw is not None
     data = DirectData(draw, flow.prior.shape)
     objective = build_objective(settings, flow, data, torch.float64, torch.device("cpu"), ranks)
     flow.zero_grad()
-    optimiser = Optimiser(flow, settings, objective, ranks)
+    optimiser = Optimiser(flow, settings, objective, ranks, **tuned)
     loss = optimiser._gradient(action, 13, torch.Generator().manual_seed(seed), torch.float64)
     gradients = [weight.grad.flatten() for weight in flow.parameters() if weight.grad is not None]
     return torch.cat([loss.reshape(1), *gradients])
@@ -81,12 +82,12 @@ def test_processes_sum_to_the_gradient_of_one(objective: str, seed: int) -> None
         assert _distance(sum(wrong), whole) > 1e-3
 
 
-def test_a_batch_that_is_drawn_piece_by_piece_is_shared_alike(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_is_drawn_piece_by_piece_is_shared_alike(seed: int) -> None:
     flow, settings = projection_flow((4, 4)).double(), _settings("path_gradient")
     at_once = _gradient(flow, settings, Ranks(), seed)
-    monkeypatch.setattr(optimise, "_NUMBERS_AT_ONCE", 3 * 32)  # three configurations
-    whole = _gradient(flow, settings, Ranks(), seed)
-    shares = [_gradient(flow, settings, Unsummed(rank, 3), seed) for rank in range(3)]
+    few = 3 * 32  # three configurations
+    whole = _gradient(flow, settings, Ranks(), seed, numbers_at_once=few)
+    shares = [_gradient(flow, settings, Unsummed(rank, 3), seed, numbers_at_once=few) for rank in range(3)]
     assert _distance(sum(shares), whole) < 1e-10
     assert _distance(whole, at_once) < 1e-10  # on a processor uniform deviates come in one row
 
