@@ -1,5 +1,7 @@
 """Errors in the user's input, told apart from failures of the disk."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lattice_flows.ensembles.errors import DISK_ERRORS
@@ -14,3 +16,12 @@ def unwritable(path: Path, error: OSError) -> Exception:
     if error.errno in DISK_ERRORS:
         return OSError(error.errno, error.strerror, str(path))
     return InputError(f"{path}: cannot be written: {error.strerror}")
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Turn an OSError of what is written to `path` into what `unwritable` says of it."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from None

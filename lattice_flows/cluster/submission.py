@@ -20,7 +20,7 @@ from lattice_flows.cluster.profile import Profile, SampleTable, read_profile, sh
 from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
-from lattice_flows.errors import InputError, unwritable
+from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.run_folder import RunFolder, default_folder, open_run
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
@@ -231,10 +231,8 @@ def _line(part: Part, jobs: Jobs) -> str:
 def _alone(folder: RunFolder) -> Iterator[None]:
     """Keep others from submitting this run. Raises InputError if another submission is in progress."""
     for path in (folder.cluster, folder.cluster / "logs", folder.cluster / "outcomes"):
-        try:
+        with written_to(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(path, error) from None
     with (folder.cluster / "submit.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,7 +244,5 @@ def _alone(folder: RunFolder) -> Iterator[None]:
 def _write_all(texts: Mapping[Path, str]) -> None:
     """Replace small files, each atomically."""
     for path, text in texts.items():
-        try:
+        with written_to(path):
             write_atomically(path, text.encode())
-        except OSError as error:
-            raise unwritable(path, error) from None

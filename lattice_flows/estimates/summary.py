@@ -10,7 +10,7 @@ import numpy as np
 
 from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.build import oracle
-from lattice_flows.errors import unwritable
+from lattice_flows.errors import written_to
 from lattice_flows.estimates import chain_diagnostics
 from lattice_flows.estimates.charge_sectors import topology_summary
 from lattice_flows.estimates.observables import observables_summary
@@ -88,12 +88,10 @@ def _distrust(observables: Observables) -> None:
 
 def write_summary(summary: Summary, path: Path) -> None:
     """Write it as JSON, replacing what was there at once. Raises InputError where that is not possible."""
-    try:
+    with written_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
         write_atomically(path, text.encode(), durable=False)
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 def plain(summary: Summary) -> Summary:

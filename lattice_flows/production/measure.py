@@ -19,7 +19,7 @@ from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.arguments import lookup
 from lattice_flows.card.observables import asked_for
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.errors import InputError, unwritable
+from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.devices import kernel_threads, use_threads
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
@@ -249,10 +249,8 @@ def _check_every(path: Path, one: Measurement, n_configs: int) -> None:
 
 def _check_writable(path: Path) -> None:
     """Take the writer's lock and verify the file, so that nothing is measured in vain."""
-    try:
+    with written_to(path.parent):
         Ensemble.resume(path).close()
-    except OSError as error:
-        raise unwritable(path.parent, error) from None
 
 
 def _check_same_request(path: Path, partial: _Partial, missing: Sequence[Measurement]) -> None:

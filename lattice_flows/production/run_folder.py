@@ -11,7 +11,7 @@ from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.card import Card, read_card, read_held_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import segment_numbers
-from lattice_flows.errors import InputError, unwritable
+from lattice_flows.errors import InputError, written_to
 
 _OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")  # what is there when a claim is cut short: no card yet
 
@@ -176,15 +176,13 @@ def claim(folder: RunFolder, card: Card) -> Card:
         if folder.card.exists():  # another task of a job array has claimed it just now
             return claim(folder, card)
         raise InputError(f"{folder.path}: is not empty and holds no run; choose another --out")
-    try:
+    with written_to(folder.path):
         folder.path.mkdir(parents=True, exist_ok=True)
         if card.overrides:
             write_atomically(folder.overrides, json.dumps(card.overrides).encode())
         else:
             folder.overrides.unlink(missing_ok=True)
         write_atomically(folder.card, card.text.encode())
-    except OSError as error:
-        raise unwritable(folder.path, error) from None
     return card
 
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
-from lattice_flows.errors import InputError, unwritable
+from lattice_flows.errors import InputError, written_to
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas, open_replicas
 from lattice_flows.estimates.summary_types import ObservableRow
@@ -143,11 +143,9 @@ def write_figure(plot: Plot, target: Path) -> None:
     Raises InputError where a file cannot be written.
     """
     for path, data in ((target, plot.render(target.suffix[1:])), (target.with_suffix(".csv"), plot.data.csv())):
-        try:
+        with written_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        except OSError as error:
-            raise unwritable(path, error) from None
 
 
 def _parsed(description: str, arguments: Sequence[str] | None) -> tuple[list[Path], Path]:

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.card import Card
-from lattice_flows.errors import unwritable
+from lattice_flows.errors import written_to
 from lattice_flows.estimates.analysis import Analysis
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.report import page_tables, terminal_tables
@@ -122,8 +122,6 @@ def _inlined(plot: Plot, svg: bytes) -> _Inlined:
 
 def _replace(path: Path, data: bytes) -> None:
     """Put a file in its place at once."""
-    try:
+    with written_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data, durable=False)
-    except OSError as error:
-        raise unwritable(path, error) from None

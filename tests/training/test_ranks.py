@@ -41,7 +41,7 @@ def _settings(objective: str, micro_batch: int | None = None) -> TrainingSetting
 
 
 def _gradient(
-    flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, action: Action = ACTION, **tuned: int
+    flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, action: Action = ACTION, **sizes: int
 ) -> Tensor:
     """A process's loss and gradient in one row."""
     draw = ACTION.direct_sampler()
@@ -49,7 +49,7 @@ def _gradient(
     data = DirectData(draw, flow.prior.shape)
     objective = build_objective(settings, flow, data, torch.float64, torch.device("cpu"), ranks)
     flow.zero_grad()
-    optimiser = Optimiser(flow, settings, objective, ranks, **tuned)
+    optimiser = Optimiser(flow, settings, objective, ranks, **sizes)
     loss = optimiser._gradient(action, 13, torch.Generator().manual_seed(seed), torch.float64)
     gradients = [weight.grad.flatten() for weight in flow.parameters() if weight.grad is not None]
     return torch.cat([loss.reshape(1), *gradients])
