@@ -10,13 +10,13 @@ from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_su
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import write_summary
 from lattice_flows.estimates.summary_types import Summary
-from lattice_flows.production.generate import generate
+from lattice_flows.production.generate import check, generate
 from lattice_flows.production.job_array import Task
-from lattice_flows.production.run_folder import RunFolder, find_run, open_run
-from lattice_flows.production.train import train_flow
+from lattice_flows.production.run_folder import RunFolder, asked_for, claim, find_run
+from lattice_flows.production.train import require_flow, train_flow
 from lattice_flows.report import terminal_tables, write_files_report, write_report
 from lattice_flows.terminal.interrupt import stop_on_signals
-from lattice_flows.training import joined, launched_ranks
+from lattice_flows.training import CHECKPOINT_NAME, joined, launched_ranks, read_checkpoint
 
 
 def run(
@@ -27,7 +27,11 @@ def run(
     Raises InputError for what a person gave wrong, Stopped on a signal with everything saved.
     """
     source, out, console = Path(source), Path(out) if out else None, console or Console()
-    folder, card = open_run(source, out, overrides)
+    folder, card = asked_for(source, out, overrides)
+    for table in card.ensembles:
+        if not table.needs_flow or _is_trained(folder):
+            check(folder, card, table.name)
+    claim(folder, card)
     with stop_on_signals() as stop:
         if card.flow is not None:
             train_flow(folder, card, stop, console)
@@ -42,12 +46,25 @@ def train_stage(source: Path, out: Path | None, overrides: Sequence[str], consol
     """Only train the card's flow, and say how good it is. The processes that torchrun started train together."""
     with joined(launched_ranks()) as ranks:
         console = console if ranks.is_first else Console(quiet=True)
-        folder, card = ranks.of_first(lambda: open_run(source, out, overrides))
+        folder, card = ranks.of_first(lambda: _to_train(source, out, overrides))
         with stop_on_signals() as stop:
             train_flow(folder, card, stop, console, ranks)
         if ranks.is_first:
             _tell_flow(folder, card, console)
     return folder
+
+
+def _to_train(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
+    """The claimed run of a card with a flow."""
+    folder, card = asked_for(source, out, overrides)
+    require_flow(card)
+    return folder, claim(folder, card)
+
+
+def _is_trained(folder: RunFolder) -> bool:
+    """Whether the flow is the one that the ensembles are to be made with."""
+    checkpoint = folder.flow / CHECKPOINT_NAME
+    return checkpoint.exists() and bool(read_checkpoint(checkpoint).reason)
 
 
 def _tell_flow(folder: RunFolder, card: Card, console: Console) -> None:
@@ -68,13 +85,16 @@ def sample_stage(
 
     A flow they need must be trained.
     """
-    folder, card = open_run(source, out, overrides)
+    folder, card = asked_for(source, out, overrides)
     for name in names:
         card.ensemble(name)
+    wanted = [table.name for table in card.ensembles if not names or table.name in names]
+    for name in wanted:
+        check(folder, card, name, task)
+    claim(folder, card)
     with stop_on_signals() as stop:
-        for table in card.ensembles:
-            if not names or table.name in names:
-                generate(folder, card, table.name, stop, console, task)
+        for name in wanted:
+            generate(folder, card, name, stop, console, task)
     return folder
 
 

@@ -21,7 +21,7 @@ from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
 from lattice_flows.errors import InputError, written_to
-from lattice_flows.production.run_folder import RunFolder, default_folder, open_run
+from lattice_flows.production.run_folder import RunFolder, asked_for, claim, default_folder
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
 _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}
@@ -33,7 +33,7 @@ def submit(
     """Submit what is left to do of the card's run, or of the run folder, as batch jobs.
 
     profile_path: the cluster profile, a TOML file; None: the one that the run was submitted with.
-    out and overrides go with a card, as for `open_run`.
+    out and overrides go with a card, as for `asked_for`.
     dry_run: write the scripts, print them and the commands, submit nothing.
     Raises InputError for what is wrong with the card, the profile or the folder; for a run that still has jobs; and
     if the scheduler refuses: then the jobs of this call are cancelled.
@@ -50,10 +50,13 @@ def submit(
         if begun := folder.card.exists():  # nothing of a run may change while it has jobs
             stack.enter_context(_alone(folder))
             _refuse_a_second(folder, dry_run)
-        _, card = open_run(source, out, overrides)
+        _, card = asked_for(source, out, overrides)
+        stages = plan(card, profile)
+        if begun:
+            left_to_do(folder, card, stages)  # refused, if it is, before the folder is changed
+        claim(folder, card)
         if not begun:
             stack.enter_context(_alone(folder))
-        stages = plan(card, profile)
         parts = left_to_do(folder, card, stages)
         if not parts:
             console.print(f"{folder.path}: everything is finished", markup=False, highlight=False, soft_wrap=True)

@@ -69,12 +69,30 @@ def generate(
     Raises InputError where the flow it needs is not trained, where the ensemble cannot be dealt to so many tasks, and
     where it was begun the other way or with another number of tasks; Stopped on a signal with everything saved.
     """
+    if (path := _place(folder, card, name, task)) is not None:
+        generate_at(path, card, card.ensemble(name), folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
+
+
+def check(folder: RunFolder, card: Card, name: str, task: Task | None = None) -> None:
+    """Raises InputError where `generate` would, but for what only the making of chains shows. Changes nothing."""
+    path, table, checkpoint = _place(folder, card, name, task), card.ensemble(name), folder.flow / CHECKPOINT_NAME
+    if path is None:
+        return
+    if not Ensemble.exists(path):
+        _require_trained(table, checkpoint)
+        return
+    attributes, finished = _held(path, table, task)
+    if not finished:
+        _resumed(path, attributes, card, table, checkpoint, task)
+
+
+def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path | None:
+    """The file to bring to its n_configs; None where the files of a job array hold all of it."""
     table = card.ensemble(name)
     if task is None and not folder.is_begun(name) and is_complete_array(folder, table):
-        return
+        return None
     check_task(folder, table, task)
-    path = folder.ensemble(name) if task is None else folder.task(name, task.index)
-    generate_at(path, card, table, folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
+    return folder.ensemble(name) if task is None else folder.task(name, task.index)
 
 
 def generate_at(
@@ -91,25 +109,18 @@ def generate_at(
     chains = chains_for(table, task)
     resuming = Ensemble.exists(path)
     if resuming:
-        with Ensemble.open(path) as held:
-            attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
-        check_chains(path, attributes, table, task)
+        attributes, finished = _held(path, table, task)
         if finished:
             _tidy(path)
             return
-    threads = threads_for(table, chains)
-    if resuming and table.needs_flow:  # only networks round differently on another number of threads
-        threads = resumed_threads(Origin(attributes).threads, str(path))
-    use_threads(threads)
-    flow, checksum = _flow(card, table, checkpoint)
-    sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
-    if resuming:
-        sampler = with_findings(sampler, path, Origin(attributes).sampler)
-        check_same(path, attributes, header_of(card, table, sampler, checksum, task))
-        card = with_measurements_of(path, attributes, card)
+        card, sampler, threads = _resumed(path, attributes, card, table, checkpoint, task)
+        use_threads(threads)
         with Ensemble.resume(path) as writer:
             _Production.resume(card, table, sampler, writer, pace).run(stop, console)
         return
+    use_threads(threads_for(table, chains))
+    flow, checksum = _flow(card, table, checkpoint)
+    sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     try:
         sampler = tuned(card, table, identity_of(card, table), sampler, flow, stop, console)
         state = _begun(card, table, sampler, flow, chains)
@@ -127,6 +138,31 @@ def generate_at(
         compression=table.compression,
     ) as writer:
         _Production(card, table, sampler, writer, pace, state, 0).run(stop, console)
+
+
+def _held(path: Path, table: EnsembleTable, task: Task | None) -> tuple[dict[str, Any], bool]:
+    """The attributes of the file, and whether it is finished. Raises InputError where it holds other chains."""
+    with Ensemble.open(path) as held:
+        attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
+    check_chains(path, attributes, table, task)
+    return attributes, finished
+
+
+def _resumed(
+    path: Path, attributes: dict[str, Any], card: Card, table: EnsembleTable, checkpoint: Path, task: Task | None
+) -> tuple[Card, Sampler, int]:
+    """The card with the observables of the file, the sampler as it was tuned, and the threads to go on with.
+
+    Raises InputError where the file was not made by this card.
+    """
+    threads = threads_for(table, chains_for(table, task))
+    if table.needs_flow:  # only networks round differently on another number of threads
+        threads = resumed_threads(Origin(attributes).threads, str(path))
+    flow, checksum = _flow(card, table, checkpoint)
+    sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
+    sampler = with_findings(sampler, path, Origin(attributes).sampler)
+    check_same(path, attributes, header_of(card, table, sampler, checksum, task))
+    return with_measurements_of(path, attributes, card), sampler, threads
 
 
 def _tidy(path: Path) -> None:
@@ -271,11 +307,16 @@ class _Production:
 
 def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | None, str]:
     """The trained flow and its checksum, where the sampler takes one."""
+    _require_trained(table, checkpoint)
     if not table.needs_flow:
         return None, ""
-    if not checkpoint.exists():
-        raise InputError(f"{checkpoint}: the flow of ensemble {table.name!r} is not trained; train it first")
     return load_flow(card, checkpoint, resolve_device(card.device))
+
+
+def _require_trained(table: EnsembleTable, checkpoint: Path) -> None:
+    """Raises InputError where the sampler takes a flow and there is none."""
+    if table.needs_flow and not checkpoint.exists():
+        raise InputError(f"{checkpoint}: the flow of ensemble {table.name!r} is not trained; train it first")
 
 
 def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, chains: range) -> Any:

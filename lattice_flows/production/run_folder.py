@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lattice_flows.atomic_files import write_atomically
+from lattice_flows.atomic_files import remove_leftovers, write_atomically
 from lattice_flows.card.card import Card, read_card, read_held_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import segment_numbers
 from lattice_flows.errors import InputError, written_to
 
+_CLAIMING = re.compile(r"card(\.toml)?|overrides(\.json)?")  # whose temporary files a kill may leave
 _OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")  # what is there when a claim is cut short: no card yet
 
 
@@ -99,21 +100,33 @@ class RunFolder:
 
 
 def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
-    """The run of a card, claiming its output folder, or the run that a folder holds.
+    """The run of a card, claiming its output folder, or the run that a folder holds; see `asked_for` and `claim`."""
+    folder, card = asked_for(source, out, overrides)
+    return folder, claim(folder, card)
+
+
+def asked_for(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
+    """The run of a card, in its output folder, or of a folder, as it is to be. Writes nothing: `claim` does.
 
     A folder that holds the same card's run is taken up again; n_configs may have grown, which extends the run.
     Raises InputError where the folder holds anything else: nothing existing is overwritten.
     """
+    folder, card = _read(source, out, overrides)
+    _check_claim(folder, card)
+    return folder, card
+
+
+def _read(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
     if source.is_dir():
         if out is not None:
             raise InputError(f"{source}: is a run folder and stays where it is; --out goes with a card")
         folder = RunFolder(source)
         if not folder.card.exists():
             raise InputError(f"{source}: holds no run (no card.toml); give a run card or a run's folder")
-        return folder, claim(folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides])))
+        return folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides]))
     folder = RunFolder(out or default_folder(source))
     read = read_held_card if folder.card.exists() else read_card
-    return folder, claim(folder, read(source, overrides))
+    return folder, read(source, overrides)
 
 
 def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
@@ -158,6 +171,22 @@ def claim(folder: RunFolder, card: Card) -> Card:
 
     Raises InputError where it holds anything else, or cannot be written.
     """
+    is_held = _check_claim(folder, card)
+    with written_to(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.path, _CLAIMING)
+        if is_held:
+            return card
+        if card.overrides:
+            write_atomically(folder.overrides, json.dumps(card.overrides).encode())
+        else:
+            folder.overrides.unlink(missing_ok=True)
+        write_atomically(folder.card, card.text.encode())
+    return card
+
+
+def _check_claim(folder: RunFolder, card: Card) -> bool:
+    """Whether the folder holds this very run already. Raises InputError where it cannot become its folder."""
     if folder.path.exists() and not folder.path.is_dir():
         raise InputError(f"{folder.path}: is a file; --out must name a folder")
     if folder.card.exists():
@@ -170,20 +199,12 @@ def claim(folder: RunFolder, card: Card) -> Card:
                     f"{folder.path}: was begun with more n_configs of {new.name!r}, and they may only grow; "
                     "ask for as many, or choose another --out"
                 )
-        if held == card:
-            return card
-    elif folder.path.exists() and not all(_OF_A_CLAIM.fullmatch(entry.name) for entry in folder.path.iterdir()):
+        return held == card
+    if folder.path.exists() and not all(_OF_A_CLAIM.fullmatch(entry.name) for entry in folder.path.iterdir()):
         if folder.card.exists():  # another task of a job array has claimed it just now
-            return claim(folder, card)
+            return _check_claim(folder, card)
         raise InputError(f"{folder.path}: is not empty and holds no run; choose another --out")
-    with written_to(folder.path):
-        folder.path.mkdir(parents=True, exist_ok=True)
-        if card.overrides:
-            write_atomically(folder.overrides, json.dumps(card.overrides).encode())
-        else:
-            folder.overrides.unlink(missing_ok=True)
-        write_atomically(folder.card, card.text.encode())
-    return card
+    return False
 
 
 def _identity(card: Card) -> Card:

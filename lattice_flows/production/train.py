@@ -43,8 +43,7 @@ def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Consol
     Of several ranks all train, and the first one does everything else. Raises InputError where the card has no [flow],
     Stopped on a signal with everything saved, TrainingDiverged.
     """
-    if card.flow is None:
-        raise InputError("the card has no [flow], so there is nothing to train")
+    require_flow(card)
     checkpoint = folder.flow / CHECKPOINT_NAME
     with ExitStack() as stack:
         ranks.of_first(lambda: stack.enter_context(_one_trainer(folder.flow)))
@@ -54,6 +53,12 @@ def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Consol
             _train(folder, card, held, stop, console, ranks)
         if ranks.is_first:
             generate_at(folder.evaluation, card, evaluation_table(), checkpoint, stop, console)
+
+
+def require_flow(card: Card) -> None:
+    """Raises InputError where the card has no [flow]."""
+    if card.flow is None:
+        raise InputError("the card has no [flow], so there is nothing to train")
 
 
 def _train(

@@ -26,6 +26,7 @@ from golden.files import (
 
 # Of the package's own names only the catalogues, which say what a card may ask for.
 from lattice_flows.actions import ACTIONS
+
 from lattice_flows.flows import FLOWS
 from lattice_flows.samplers import SAMPLERS
 
