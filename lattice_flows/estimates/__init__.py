@@ -1,1 +1,1 @@
-"""From ensemble files to the numbers of summary.json, and how far to trust them."""
+"""Estimates: the numbers of summary.json, computed from ensemble files, and how far they can be trusted."""

@@ -1,4 +1,4 @@
-"""The analysis of a run, or of ensemble files: its summary, together with what the summary is of."""
+"""The analysis of a run, or of ensemble files: the summary together with the ensembles it describes."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,9 +23,9 @@ from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found, and the ensembles that it was found in, readable until the analysis is closed.
+    """A summary and the ensembles it was computed from, which stay readable until the analysis is closed.
 
-    groups: what the summary takes of its ensembles, in its order; samples: the fresh samples of the flow.
+    groups: the selected part of each ensemble, in the summary's order; samples: the fresh samples of the flow.
     """
 
     summary: Summary
@@ -40,7 +40,7 @@ class Analysis:
 
     @property
     def exact(self) -> Any:
-        """The closed forms of the theory that averages are of, or None."""
+        """The closed forms of the theory to which the averages belong, or None."""
         return oracle(self.summary["theory"])
 
     @property
@@ -62,9 +62,9 @@ class Analysis:
 
 
 def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING) -> Analysis:
-    """Of a run: its flow, and those of its ensembles that hold anything, of what is selected of them.
+    """Analyse a run: its flow, and the selected part of each of its ensembles that holds any configurations.
 
-    Raises InputError where there is nothing to analyse, EnsembleError for a broken file.
+    Raises InputError if there is nothing to analyse, EnsembleError for a broken file.
     """
     with ExitStack() as stack:
         samples = flow = None
@@ -72,7 +72,7 @@ def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING
             samples, flow = _flow(folder, card, stack)
         groups = tuple(selection.of(group) for group in open_run_ensembles(folder, card, stack))
         if not groups and flow is None:
-            raise InputError(f"{folder.path}: holds no ensembles yet; run or sample first")
+            raise InputError(f"{folder.path}: holds no ensembles yet; use run or sample first")
         ensembles = {group.name: ensemble_summary(group) for group in groups}
         for group in groups:
             ensembles[group.name]["warnings"][:0] = array_warnings(group, card.ensemble(group.name))
@@ -86,7 +86,7 @@ def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING
 
 
 def analyse_files(paths: Sequence[Path], selection: Selection = EVERYTHING) -> Analysis:
-    """Of ensemble files, of one theory, what is selected of them.
+    """Analyse the selected part of ensemble files of one theory.
 
     Raises InputError and EnsembleError as `open_replicas` does.
     """
@@ -99,13 +99,13 @@ def analyse_files(paths: Sequence[Path], selection: Selection = EVERYTHING) -> A
 
 
 def flow_summary(folder: RunFolder, card: Card) -> FlowSummary:
-    """How good a run's flow is, from fresh samples; numbers may be infinite or not-a-number."""
+    """The quality of a run's flow, from fresh samples; numbers may be infinite or not-a-number."""
     with ExitStack() as stack:
         return _flow(folder, card, stack)[1]
 
 
 def _flow(folder: RunFolder, card: Card, stack: ExitStack) -> tuple[Replicas, FlowSummary]:
-    """The fresh samples of a run's flow, and what they say of it."""
+    """The fresh samples of a run's flow, and the flow's summary computed from them."""
     checkpoint = read_checkpoint(folder.flow / CHECKPOINT_NAME)
     (samples,) = open_replicas([folder.evaluation], stack)
     check_theory(samples, card)
@@ -113,7 +113,7 @@ def _flow(folder: RunFolder, card: Card, stack: ExitStack) -> tuple[Replicas, Fl
 
 
 def _begun(path: Path, stack: ExitStack) -> Ensemble:
-    """The file, open. Raises InputError where it holds no configurations."""
+    """Open the file. Raises InputError if it holds no configurations."""
     file = stack.enter_context(Ensemble.open(path)) if Ensemble.exists(path) else None
     if file is None or file.n_configs == 0:
         raise InputError(f"{path}: there is no such ensemble, or it is still thermalising")

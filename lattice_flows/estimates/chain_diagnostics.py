@@ -1,4 +1,4 @@
-"""How the chains of an ensemble behaved, what they cost, and what that takes of the trust in their numbers."""
+"""Diagnostics of an ensemble's chains: motion, acceptance and cost, and the doubts these cast on its numbers."""
 
 from collections.abc import Mapping
 from typing import Generic, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ _CHARGE_SQUARED = "topological_charge_squared"
 
 
 class Finding(NamedTuple, Generic[Figures]):
-    """Figures of the summary; warnings; and doubts, warnings that leave no error of the ensemble to be trusted."""
+    """Figures for the summary, warnings, and doubts: warnings after which no error of the ensemble can be trusted."""
 
     figures: Figures
     warnings: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Finding(NamedTuple, Generic[Figures]):
 def motion_and_cost(group: Replicas, observables: Observables) -> Finding[Cost]:
     """Whether the ensemble is frozen, and the core seconds of an independent configuration.
 
-    group: without thinning, which changes neither how chains move nor what they cost; observables: its estimates.
+    group: not thinned, as thinning changes neither the motion of chains nor their cost; observables: its estimates.
     Thermalisation that was dropped does not count as cost.
     """
     motion = _slowest_motion(group)
@@ -50,7 +50,7 @@ def motion_and_cost(group: Replicas, observables: Observables) -> Finding[Cost]:
 
 
 def reweighting(group: Replicas) -> Finding[Diagnostics]:
-    """The overlap with the couplings that averages are reweighted to."""
+    """The overlap with the couplings to which averages are reweighted."""
     if not group.log_ratios:
         return Finding({})
     figures = reweighting_summary(group)
@@ -62,7 +62,7 @@ def reweighting(group: Replicas) -> Finding[Diagnostics]:
 
 
 def drift(group: Replicas) -> Finding[Diagnostics]:
-    """A thermalisation that was looked for and takes most of what may be dropped."""
+    """The doubt about an ensemble whose detected thermalisation takes up most of what may be dropped."""
     text = (
         f"still drifts: {group.first} configurations of each chain were dropped, and the rest may not be in equilibrium"
     )
@@ -70,7 +70,7 @@ def drift(group: Replicas) -> Finding[Diagnostics]:
 
 
 def round_trips(group: Replicas) -> Finding[Diagnostics]:
-    """How often replicas went from the target to the end of the ladder and back. group: without thinning."""
+    """The number of trips of replicas from the target to the end of the ladder and back. group: not thinned."""
     if not group.has("round_trips"):
         return Finding({})
     chains = group.series("round_trips")
@@ -82,7 +82,7 @@ def round_trips(group: Replicas) -> Finding[Diagnostics]:
 
 
 def short_build(group: Replicas) -> Finding[Diagnostics]:
-    """A bias that is built in the thermalisation, at any depth of the sampler, with too few deposits."""
+    """The doubt about a bias, at any depth of the sampler, that thermalisation built from too few deposits."""
     settings = group.sampler
     for name, sampler in samplers_in(settings["name"], settings):
         if settings.get("n_thermalisation", 0) < (fewest := sampler.fewest_deposits):
@@ -91,7 +91,7 @@ def short_build(group: Replicas) -> Finding[Diagnostics]:
 
 
 def rejections(group: Replicas) -> Finding[Diagnostics]:
-    """The longest run of rejected proposals. group: without thinning."""
+    """The longest run of rejected proposals. group: not thinned."""
     if not group.has("rejection_run"):
         return Finding({})
     longest = int(max(chain.max() for chain in group.series("rejection_run")))
@@ -101,7 +101,7 @@ def rejections(group: Replicas) -> Finding[Diagnostics]:
 
 
 def acceptance(group: Replicas) -> Finding[Acceptance]:
-    """The mean acceptance rate over all updates, None where nothing is tested, and low ones of the parts."""
+    """The mean acceptance rate over all updates (None if nothing is tested), with warnings of low rates."""
     rate = _mean(group, "accepted") if group.has("accepted") else None
     texts = (
         [f"acceptance rate {rate:.2g}: the chains hardly move"] if rate is not None and rate < _LOW_ACCEPTANCE else []
@@ -113,13 +113,14 @@ def acceptance(group: Replicas) -> Finding[Acceptance]:
 
 
 def _mean(group: Replicas, name: str) -> float:
-    """Of all values of all chains."""
+    """The mean of the series over all chains."""
     sums = [(chain.sum(), chain.size) for chain in group.lazy_series(name)]
     return float(sum(part for part, _ in sums) / sum(size for _, size in sums))
 
 
 def proposals(group: Replicas) -> Finding[Diagnostics]:
-    """The weights of all proposals of a flow: of chains, whose averages do not need them, or of weighted samples."""
+    """A summary of the weights of all proposals of a flow: those of chains, whose averages are not weighted, or of
+    weighted samples, whose averages are."""
     log_w = group.proposals("log_w")
     if log_w is None or np.isfinite(log_w).sum() < 2:
         return Finding({})
@@ -131,14 +132,14 @@ def proposals(group: Replicas) -> Finding[Diagnostics]:
 
 
 class _Motion(NamedTuple):
-    """How often the slowest series moved, and in words."""
+    """The number of moves of the slowest series, and a text that states it."""
 
     changes: int
     text: str
 
 
 def _slowest_motion(group: Replicas) -> _Motion:
-    """The changes of the topological charge; where there is none, the fewest passages of any series."""
+    """The number of changes of the topological charge, or without one the fewest passages of any series."""
     if group.has(_CHARGE):
         changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
         return _Motion(changes, f"the topological charge changed {changes} times")
@@ -152,7 +153,7 @@ def _slowest_motion(group: Replicas) -> _Motion:
 
 
 def _cost_observable(observables: Observables) -> str | None:
-    """What an independent configuration is counted by: Q^2, or the slowest observable where there is no Q."""
+    """The observable by which independent configurations are counted: Q^2, or without Q the slowest one."""
     n_eff = {name: n for name, row in observables.items() if (n := row["n_eff"]) is not None and n > 0}
     if _CHARGE_SQUARED in observables:
         return _CHARGE_SQUARED if _CHARGE_SQUARED in n_eff else None

@@ -1,4 +1,4 @@
-"""What an ensemble says of its topological sectors, as summary.json holds it."""
+"""The topological sectors of an ensemble, in the form of summary.json."""
 
 import math
 from collections.abc import Mapping
@@ -45,18 +45,18 @@ _FITS_INT16 = 10_000
 
 
 def topology_summary(group: Replicas, observables: Observables) -> Topology | None:
-    """The sectors of an ensemble, `observables` its estimates by name; None where nothing can be said.
+    """The sectors of an ensemble with these estimates by name, or None if nothing can be said about them.
 
-    That is where there is no charge, for fewer than 5 values of it in a chain, for weights that are not numbers, and
-    for chains in windows, which know no common weights before MBAR.
+    That is so without a charge, with fewer than 5 values of it in a chain, if weights are not numbers, and for chains
+    in windows, which have no common weights before MBAR.
 
-    tunnelling_rate counts changes from one configuration that counts to the next. A sector's probability is null where
-    it is visited too rarely for an estimate (sector_probabilities), as all are of a frozen ensemble, while its means
-    may be known. Of the estimates, those that are plain means of one series other than the charge are taken apart by
-    sector, and put together again from the sectors alone (fixed_charge). That needs <Q^2>: the ensemble's own or, of a
-    frozen ensemble, the exact one, as its "charge_squared" tells; where there is neither, fixed_charge is empty.
+    tunnelling_rate counts changes between successive selected configurations. A sector's probability is null if it is
+    visited too rarely for an estimate (sector_probabilities), as are all sectors of a frozen ensemble, although its
+    means may be known. Estimates that are plain means of one series other than the charge are split by sector, and
+    reconstructed from the sectors alone (fixed_charge). That needs <Q^2>: the ensemble's own or, for a frozen
+    ensemble, the exact one, as its "charge_squared" tells; if there is neither, fixed_charge is empty.
 
-    trusted is that of <Q^2> in `observables`: without it no angle counts as resolved.
+    trusted is taken from <Q^2> in `observables`: without it no angle counts as resolved.
     """
     if not group.has(CHARGE) or windows_of(group.sampler):
         return None
@@ -82,7 +82,7 @@ def topology_summary(group: Replicas, observables: Observables) -> Topology | No
 
 
 def _rounded(charge: Chains) -> Chains:
-    """In as few bytes as hold it: it is kept beside the series that is taken apart by it."""
+    """The charge as small integers: it is kept in memory beside each series that is split by it."""
     largest = max((float(np.abs(chain).max()) for chain in charge), default=0.0)
     return [np.rint(chain).astype(np.int16 if largest < _FITS_INT16 else np.int32) for chain in charge]
 
@@ -90,7 +90,7 @@ def _rounded(charge: Chains) -> Chains:
 def _by_sector(
     group: Replicas, observables: Observables, charge: Chains, log_w: Chains | None, exact: Any
 ) -> tuple[dict[str, dict[int, Estimate]], dict[str, FixedCharge]]:
-    """The means in the sectors of every plain mean, and what they extrapolate to."""
+    """The means of every plain mean by sector, and the fixed-charge fits to them, both by the quantity's name."""
     frozen = sum(count_changes(chain) for chain in charge) < MIN_CHANGES
     given = exact.charge_squared if frozen and exact else None
     by_sector: dict[str, dict[int, Estimate]] = {}
@@ -107,7 +107,7 @@ def _by_sector(
 def _in_sectors(
     group: Replicas, quantity: Quantity, charge: Chains, log_w: Chains | None, given: float | None, frozen: bool
 ) -> tuple[dict[int, Estimate] | None, FixedCharge | None]:
-    """Its means by charge, and what they extrapolate to, as far as either can be told."""
+    """The quantity's means by charge and the fixed-charge fit to them; each is None if it cannot be determined."""
     there, series, weights = _measured_with_charge(group, quantity, charge, log_w)
     if min(len(chain) for chain in there) < MIN_LENGTH_OF_SECTORS:
         return None, None
@@ -121,7 +121,7 @@ def _in_sectors(
 def _sectors(
     found: Mapping[int, Estimate], by_sector: Mapping[str, Mapping[int, Estimate]], square: float, exact: Any
 ) -> list[Sector]:
-    """A row for every charge of which a probability or a mean is known."""
+    """A row for every charge with a known probability or mean."""
     charges = sorted({*found, *(q for means in by_sector.values() for q in means)})
     q_max = max([abs(q) for q in charges], default=0)
     known, gaussian = _known(exact, q_max), gaussian_distribution(square, q_max)
@@ -200,7 +200,7 @@ def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool) -> l
 
 
 def _weights(charge: Chains, log_w: Chains, estimates: Mapping[int, Estimate], exact: Any) -> list[SectorWeight]:
-    """The share of a sector is its probability, and has its error where there is one."""
+    """A row for every charge; a sector's share is its probability, with the same error if there is one."""
     found = sector_weights(charge, log_w)
     q_max = max(abs(sector.charge) for sector in found)
     known = _known(exact, q_max)
@@ -218,7 +218,7 @@ def _weights(charge: Chains, log_w: Chains, estimates: Mapping[int, Estimate], e
 
 
 def _known(exact: Any, q_max: int) -> np.ndarray | None:
-    """The closed form of P(Q), without the rounding below zero far in its tail."""
+    """The closed form of P(Q), with rounding below zero far in the tail removed."""
     return np.maximum(exact.charge_distribution(q_max), 0.0) if exact else None
 
 

@@ -1,4 +1,4 @@
-"""Quantities that a person writes down: an expression in measured averages. Parsed here, never handed to Python."""
+"""User-defined quantities: expressions in measured averages, parsed here and never evaluated by Python."""
 
 import ast
 import re
@@ -34,13 +34,13 @@ _DEEPEST = 200  # levels of it
 def parse_quantity(text: str, series: Collection[str]) -> Quantity:
     """The quantity "NAME = EXPRESSION" of these series.
 
-    A series' name stands for its average, and mean(...) for the average of an expression in one series. There are
+    A series' name stands for its average, and mean(...) for the average of an expression in one series. Allowed are
     + - * / **, numbers, and exp, log, sqrt, cos, sin, abs, arccosh:
 
         string_tension = -log(wilson_loop_1x2 / plaquette)
         charge_variance = mean(topological_charge**2) - topological_charge**2
 
-    Raises InputError, in one line, for anything else.
+    Raises InputError for anything else.
     """
     where = f"--derive {text!r}"
     name, equals, formula = (part.strip() for part in text.partition("="))
@@ -59,9 +59,9 @@ def parse_quantity(text: str, series: Collection[str]) -> Quantity:
     try:
         function = reader.read(tree)
     except OverflowError:
-        raise InputError(f"{where}: holds a number that is too large") from None
+        raise InputError(f"{where}: contains a number that is too large") from None
     if not reader.terms:
-        raise InputError(f"{where}: names no series; there are {', '.join(sorted(series))}")
+        raise InputError(f"{where}: names no series; available: {', '.join(sorted(series))}")
     keys = list(reader.terms)
 
     def of_means(*means: float) -> float:
@@ -72,7 +72,7 @@ def parse_quantity(text: str, series: Collection[str]) -> Quantity:
 
 
 def _depth(tree: ast.expr) -> int:
-    """The levels of the tree, by a loop: how deep Python may recurse is not ours to know."""
+    """The number of levels of the tree, found by a loop, as Python's recursion limit may be anything."""
     level: list[ast.AST] = [tree]
     depth = 0
     while level:
@@ -85,7 +85,7 @@ Function = Callable[[Mapping[str, Any]], Any]
 
 
 class _Reader:
-    """Turns a tree into a function of averages; collects the averages that it takes as terms by what they are of."""
+    """Turns a tree into a function of averages; collects these averages as `terms`, by the expression they are of."""
 
     def __init__(self, where: str, known: Mapping[str, str]) -> None:
         self.where = where
@@ -101,7 +101,7 @@ class _Reader:
         return self._combined(node, self.read)
 
     def _mean(self, node: ast.Call) -> Function:
-        """mean(EXPRESSION in one series)."""
+        """The function for mean(EXPRESSION in one series)."""
         inside = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id in self.known}
         if len(inside) != 1 or len(node.args) != 1 or node.keywords:
             raise InputError(f"{self.where}: mean(...) takes an expression in one series")
@@ -122,7 +122,7 @@ class _Reader:
         return lambda means: means[key]
 
     def _combined(self, node: ast.expr, read: Callable[[ast.expr], Function]) -> Function:
-        """Numbers, operators and functions of what `read` understands."""
+        """The function for numbers, operators and calls whose operands `read` understands."""
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
             number = float(node.value)
             return lambda means: number

@@ -1,4 +1,4 @@
-"""The mode-collapse test of a flow: its ESS judged by configurations that it did not make itself."""
+"""The mode-collapse test of a flow: its ESS estimated from configurations that it did not generate itself."""
 
 from collections.abc import Iterable
 
@@ -29,12 +29,14 @@ _COLLAPSED = 0.5  # a forward ESS below so much of the reverse one, by three err
 def forward_summary(
     folder: RunFolder, card: Card, ensembles: Iterable[tuple[Replicas, EnsembleSummary]], flow: Weights
 ) -> tuple[dict[str, ForwardESS], list[str]]:
-    """The forward ESS by ensemble, and warnings; flow: what the weights of the flow's own samples say.
+    """The forward ESS by ensemble, and warnings.
 
-    ensembles: with their summaries. Those count that know nothing of the flow, nor the flow of their chains, are not
-    weighted, and keep their fields.
-    The reverse ESS, from the flow's own samples, does not see a region that the flow never visits; this one does, as
-    far as the ensemble visits it.
+    ensembles: with their summaries; only those are tested that are unweighted, were sampled without a flow and store
+        their fields.
+    flow: the summary of the weights of the flow's own samples.
+
+    The reverse ESS, from the flow's own samples, does not notice a region that the flow never visits; the forward ESS
+    does, as far as the ensemble visits it.
     """
     learned = str(load_flow_weights(folder.flow / CHECKPOINT_NAME).header.get("data"))
     independent = [
@@ -70,7 +72,7 @@ def _is_independent(group: Replicas) -> bool:
 
 
 def _moves(ensemble: EnsembleSummary) -> bool:
-    """Whether the ensemble goes from sector to sector itself; one that does not cannot vouch for a flow."""
+    """Whether the ensemble itself moves between sectors; one that does not is no evidence for a flow."""
     name, rows = ensemble["cost_observable"], ensemble["observables"]
     return not ensemble["frozen"] and name in rows and rows[name]["trusted"]
 

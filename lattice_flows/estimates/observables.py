@@ -1,4 +1,4 @@
-"""From the series of an ensemble to estimates, and what is suspicious about them."""
+"""Estimates of quantities from the series of an ensemble, and the warnings about them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
 
 
 def _terms(group: Replicas, quantity: Quantity) -> list[Chains]:
-    """The values of the terms on every chain; of a large series those of one chain at a time, beside the series."""
+    """The values of the terms on every chain; for a large series they are computed one chain at a time."""
     names = {term.series for term in quantity.terms}
     if not any(map(group.is_large, names)):
         return [[term.transform(chain) for chain in group.series(term.series)] for term in quantity.terms]
@@ -107,7 +107,7 @@ def _tau_int(quantity: Quantity, terms: list[Chains], reweighted: Estimate) -> f
 
 
 def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
-    """How the ensemble's averages are taken: as they are, or with weights."""
+    """The estimator for the ensemble's averages: plain or weighted."""
     if group.weighted:
         return lambda quantity, terms: derived_reweighted(
             quantity.function or _itself, _log_weights(group, quantity), *terms
@@ -123,8 +123,8 @@ def _log_weights(group: Replicas, quantity: Quantity) -> Chains:
 def _weighted_chains_disagree(group: Replicas, quantity: Quantity, terms: list[Chains], error: float) -> bool:
     """Whether leaving out one chain at a time changes the figure more than its error allows, by three deviations.
 
-    Chains with a bias of their own that is not finished sit in different places with weights to match, and the
-    fluctuations within each do not know it.
+    Chains that each have an unfinished bias of their own sit in different places, with weights to match, which the
+    fluctuations within each chain do not show.
     """
     n_chains = len(terms[0])
     if n_chains < _FEWEST_CHAINS:
@@ -140,7 +140,7 @@ def _itself(mean: float) -> float:
 
 
 def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
-    """Why there can be no estimate, or nothing."""
+    """The reason why there can be no estimate, or an empty string."""
     if min(sizes_of(terms[0])) < MIN_LENGTH:
         return "too few configurations for an error"
     rows = [group.rows(term.series) for term in quantity.terms]
@@ -150,7 +150,7 @@ def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
 
 
 def _agreement_and_crossings(chains: Chains) -> tuple[float, int]:
-    """Where lengths differ, R-hat is that of the beginnings of all chains, as long as the shortest is."""
+    """R-hat and the number of crossings. R-hat uses only as much of each chain as the shortest one has."""
     n = min(sizes_of(chains))
     if n == max(sizes_of(chains)):
         return r_hat_and_crossings(chains)
@@ -158,7 +158,7 @@ def _agreement_and_crossings(chains: Chains) -> tuple[float, int]:
 
 
 class _Looks:
-    """How well chains agree and how often they went through their range, of each term once."""
+    """R-hat and the number of passages of each term, computed once for all quantities that share it."""
 
     def __init__(self) -> None:
         self._found: dict[Term, tuple[float, int]] = {}
@@ -175,14 +175,14 @@ class _Looks:
         return float(np.nanmax(found)) if not np.isnan(found).all() else math.nan
 
     def crossings(self, quantity: Quantity, terms: list[Chains]) -> int:
-        """The fewest of the terms."""
+        """The smallest number of passages of the terms."""
         return min(crossings for _, crossings in self._of(quantity, terms))
 
 
 def _doubts(
     estimate: Estimate, agreement: float, terms: list[Chains], crossings: Callable[[list[Chains]], int]
 ) -> list[str]:
-    """What makes an estimate's error doubtful."""
+    """The reasons to doubt an estimate's error, one text each."""
     if math.isnan(estimate.tau_int) and not estimate.n_eff > 0:
         return ["did not move at all, so the error is not known"]
     found = []

@@ -1,4 +1,4 @@
-"""The ensembles of a run: each one file, or the files of a job array read as one; and what is missing of an array."""
+"""The ensembles of a run, each one file or the files of a job array read as one; and the missing parts of an array."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,10 +15,10 @@ _MOST_NAMED = 8
 
 
 def open_run_ensembles(folder: RunFolder, card: Card, stack: ExitStack) -> list[Replicas]:
-    """The ensembles that are past their thermalisation. Of a job array those files count that are not much shorter
-    than the others.
+    """The ensembles that are past their thermalisation. Files of a job array that are much shorter than the others
+    are left out.
 
-    Raises InputError where a file is of another theory than the card's, or not of its ensemble; EnsembleError for a
+    Raises InputError if a file belongs to another theory than the card's or to another ensemble; EnsembleError for a
     broken file.
     """
     found = []
@@ -33,26 +33,26 @@ def open_run_ensembles(folder: RunFolder, card: Card, stack: ExitStack) -> list[
 def _group(files: Sequence[Ensemble], table: EnsembleTable, card: Card) -> Replicas:
     for file in files:
         if file.header("name") not in (None, table.name):
-            raise InputError(f"{file.path}: holds the ensemble {file.header('name')!r}; put it back to its place")
+            raise InputError(f"{file.path}: holds the ensemble {file.header('name')!r}; move it back to where it belongs")
     group, *others = grouped(files)
     check_theory(group, card)
     if others:
         one, other = group.files[0].path, others[0].files[0].path
-        raise InputError(f"{one} and {other}: made by different cards, samplers or flows; take one of them away")
+        raise InputError(f"{one} and {other}: made by different cards, samplers or flows; delete or move one of them")
     return group
 
 
 def check_theory(group: Replicas, card: Card) -> None:
-    """Raises InputError where a file of the run's folder is not of the card's theory."""
+    """Raise InputError if a file in the run's folder does not belong to the card's theory."""
     if group.sampled_theory != card.theory.as_dict():
         raise InputError(
             f"{group.files[0].path}: was made for the theory {group.sampled_theory}, "
-            f"the run's card has {card.theory.as_dict()}"
+            f"but the run's card has {card.theory.as_dict()}"
         )
 
 
 def array_warnings(group: Replicas, table: EnsembleTable) -> list[str]:
-    """Which tasks of a job array are missing, and which are not finished; nothing for an ensemble of one file."""
+    """Warnings that name the missing and the unfinished tasks of a job array; none for an ensemble of one file."""
     tasks = [task for file in group.files if (task := Origin(file.attributes).task) is not None]
     if not tasks:
         return []
@@ -68,7 +68,7 @@ def array_warnings(group: Replicas, table: EnsembleTable) -> list[str]:
 
 
 def _tasks(indices: Sequence[int]) -> str:
-    """task 3 is; tasks 3 and 7 are; tasks 0, 1, 2, ... and 990 others are."""
+    """The tasks with their verb: "task 3 is", "tasks 3 and 7 are", "tasks 0, 1, 2, ... and 990 others are"."""
     if len(indices) == 1:
         return f"task {indices[0]} is"
     if len(indices) <= _MOST_NAMED:

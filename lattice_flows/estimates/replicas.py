@@ -24,12 +24,12 @@ _KEPT_BYTES = 96 << 20  # of series that are asked for again and again
 
 @dataclass(frozen=True)
 class Replicas:
-    """The files of one ensemble, open for reading, and which part of them counts.
+    """The files of one ensemble, open for reading, and the selection of configurations that count.
 
-    first, every: configurations count from this number on, if their number is a multiple of `every`.
-    target: the [theory] table that averages are reweighted to, and log_ratios the S - S' that this takes, for each
-        file an array (n_configs, n_chains).
-    derived: quantities beside those of the observables.
+    first, every: configurations count from number `first` on, if their number is a multiple of `every`.
+    target: the [theory] table to which averages are reweighted, with log_ratios the S - S' for that, an array
+        (n_configs, n_chains) for each file.
+    derived: quantities in addition to those of the observables.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Replicas:
 
     @property
     def theory(self) -> Theory:
-        """The [theory] table that averages are of."""
+        """The [theory] table to which averages belong."""
         return self.target or self.sampled_theory
 
     @property
@@ -68,32 +68,32 @@ class Replicas:
 
     @property
     def n_chains(self) -> int:
-        """Chains of all files."""
+        """The number of chains in all files."""
         return sum(file.n_chains for file in self.files)
 
     @property
     def core_seconds(self) -> float:
-        """Production seconds of all files, each times its threads: however the chains are dealt to files."""
+        """Production seconds times threads, summed over all files; independent of how chains are split among files."""
         return sum(file.seconds * Origin(file.attributes).threads for file in self.files)
 
     @property
     def threads(self) -> int:
-        """Threads in use; of the first file where they differ."""
+        """The number of threads in use; if files differ, that of the first."""
         return Origin(self.files[0].attributes).threads
 
     @property
     def n_configs(self) -> int:
-        """Configurations per chain that count; of the shortest file where they differ."""
+        """The number of configurations per chain that count; if files differ, that of the shortest."""
         return min(self._rows(file, LOG_W).size for file in self.files)
 
     @property
     def n_configs_of_longest(self) -> int:
-        """Configurations per chain that count, of the longest file."""
+        """The number of configurations per chain that count in the longest file."""
         return max(self._rows(file, LOG_W).size for file in self.files)
 
     @property
     def n_kept(self) -> int:
-        """Configurations of all chains that count."""
+        """The number of configurations that count, over all chains."""
         return sum(self._rows(file, LOG_W).size * file.n_chains for file in self.files)
 
     def has(self, name: str) -> bool:
@@ -106,12 +106,12 @@ class Replicas:
         return self.has(name) and self._measured[name][1] == {1}
 
     def partly_measured(self) -> list[str]:
-        """The observables that were measured in some of the files only, or not equally often."""
+        """The observables that were measured only in some of the files, or not equally often."""
         return [one.name for one in self.observables() if not self.has(one.name)]
 
     @functools.cached_property
     def _measured(self) -> dict[str, tuple[int, set[int]]]:
-        """In how many of the files there is a series, and on which multiples of configurations, by its name."""
+        """The number of files that have a series and the intervals at which they have it, by the series' name."""
         found: dict[str, tuple[int, set[int]]] = {}
         for file in self.files:
             for name in file.series_names:
@@ -120,7 +120,7 @@ class Replicas:
         return found
 
     def series(self, name: str) -> list[np.ndarray]:
-        """The series of every chain, as the replicas of the Gamma method. Not to be changed: it is kept for a while."""
+        """The series of every chain, as replicas of the Gamma method. Do not change them: they are kept for a while."""
         if name in self._kept:
             self._kept[name] = self._kept.pop(name)  # the last one that was asked for
             return self._kept[name]
@@ -129,7 +129,7 @@ class Replicas:
         return chains
 
     def _read(self, name: str) -> list[np.ndarray]:
-        """The chains of all files in one piece of memory, which is given back as one."""
+        """The chains of all files, as views of one block of memory, which is freed as a whole."""
         sizes = [self._rows(file, name).size for file in self.files for _ in range(file.n_chains)]
         stops = np.cumsum(sizes)
         first = self._values(0, name)
@@ -143,7 +143,7 @@ class Replicas:
         return chains
 
     def lazy_series(self, name: str) -> Sequence[np.ndarray]:
-        """As `series`; where that would not fit into memory beside others, each chain is read when it is asked for."""
+        """The same chains as `series`, but those of a large series are read only when they are accessed."""
         if name in self._kept or not self.is_large(name):
             return self.series(name)
         places = [(k, column) for k, file in enumerate(self.files) for column in range(file.n_chains)]
@@ -170,7 +170,7 @@ class Replicas:
         return []
 
     def _only_open(self, file: Ensemble) -> Ensemble:
-        """The file, and no other one open: there may be a thousand."""
+        """The file, after all others have been closed, as there may be a thousand."""
         for other in self._open:
             if other is not file:
                 other.close()
@@ -181,26 +181,26 @@ class Replicas:
         return 8 * sum(self._rows(file, name).size * file.n_chains for file in self.files)
 
     def _make_room(self, n_bytes: int) -> None:
-        """Forget what was asked for longest ago."""
+        """Drop the series used longest ago until n_bytes more fit."""
         while self._kept and sum(map(self._n_bytes, self._kept)) + n_bytes > _KEPT_BYTES:
             self._kept.pop(next(iter(self._kept)))
 
     def _values(self, k: int, name: str) -> np.ndarray:
-        """What counts of the series of file k, (n, n_chains)."""
+        """The values that count of the series in file k, (n, n_chains)."""
         file = self._only_open(self.files[k])
         values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
         return values[self._counted(_numbers(file, name))]
 
     def rows(self, name: str) -> list[np.ndarray]:
-        """The numbers of the configurations that the series was measured on, for every chain."""
+        """The numbers of the configurations on which the series was measured, for every chain."""
         return [rows for file in self.files for rows in [self._rows(file, name)] * file.n_chains]
 
     def series_like(self, name: str, other: str) -> list[np.ndarray]:
-        """The series `name`, measured on every configuration, where the series `other` was measured too."""
+        """The series `name`, measured on every configuration, on those where the series `other` was measured too."""
         return self.together(name, other)[0]
 
     def together(self, *names: str) -> list[list[np.ndarray]]:
-        """Of each of these series every chain, on the configurations on which all of them were measured."""
+        """The chains of each of these series, on the configurations on which all of them were measured."""
         rows = [self.rows(name) for name in names]
         if all(are_same(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
             return [self.series(name) for name in names]
@@ -211,37 +211,37 @@ class Replicas:
         ]
 
     def _rows(self, file: Ensemble, name: str) -> np.ndarray:
-        """The numbers of the configurations that count among those that the series was measured on."""
+        """The numbers of the configurations that count among those on which the series was measured."""
         numbers = _numbers(file, name)
         counted = self._counted(numbers)
         return numbers if isinstance(counted, slice) else numbers[counted]
 
     def _counted(self, numbers: np.ndarray) -> np.ndarray | slice:
-        """The places of the configurations that count among those of these (ascending) numbers."""
+        """The positions of the configurations that count in this ascending list of numbers."""
         if self.first == 0 and self.every == 1:
             return slice(None)
         return np.flatnonzero((numbers >= self.first) & (numbers % self.every == 0))
 
     def _log_w(self, k: int) -> np.ndarray:
-        """The log weights of file k for the target."""
+        """The log weights of file k for the target theory."""
         file = self.files[k]
         return self.log_ratios[k] + (file.series(LOG_W) if Origin(file.attributes).weighted else 0.0)
 
     def proposals(self, name: str) -> np.ndarray | None:
-        """What is known of all proposals, (m,), or None."""
+        """The values of all proposals, (m,), or None if none are stored."""
         if name not in self.files[0].proposal_names:
             return None
         return np.concatenate([self._only_open(file).proposals(name).ravel() for file in self.files])
 
     def observables(self) -> list[Observable]:
-        """What was measured, in any of the files."""
+        """The observables that were measured in any of the files."""
         texts = dict.fromkeys(str(file.header("observables")) for file in self.files)
         tables = [table for text in texts for table in json.loads(text)]
         measured = [Measurement.from_dict(table).observable for table in tables]
         return list({one.name: one for one in measured}.values())
 
     def quantities(self) -> list[Quantity]:
-        """What can be estimated from the series that were measured."""
+        """The quantities that can be estimated from the measured series, and the derived ones."""
         shape = tuple(self.theory["shape"])
         every = [quantity for observable in self.observables() for quantity in observable.quantities(shape)]
         measured = [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
@@ -249,56 +249,56 @@ class Replicas:
 
 
 def _numbers(file: Ensemble, name: str) -> np.ndarray:
-    """The numbers of the configurations that the series was measured on; log weights are of all of them."""
+    """The numbers of the configurations on which the series was measured; log weights exist for all of them."""
     return _multiples(file.n_configs, 1 if name == LOG_W else file.every(name))
 
 
 @functools.lru_cache(maxsize=16)
 def _multiples(n_configs: int, every: int) -> np.ndarray:
-    """Not to be changed: the files of an ensemble share them."""
+    """The multiples of `every` below n_configs, read-only: the files of an ensemble share them."""
     numbers = np.arange(0, n_configs, every)
     numbers.flags.writeable = False
     return numbers
 
 
 def are_same(rows: np.ndarray, others: np.ndarray) -> bool:
-    """Whether these are the same numbers of configurations."""
+    """Whether both arrays hold the same configuration numbers."""
     return rows is others or np.array_equal(rows, others)
 
 
 def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
-    """The ensembles of these files, those of equal theory, sampler, card and name together.
+    """The ensembles in these files; files of equal theory, sampler, card and name are grouped together.
 
-    Other ensembles of one name become FOLDER/NAME. Raises InputError for files of different theories, EnsembleError
-    for a file that cannot be read.
+    Different ensembles of the same name are renamed FOLDER/NAME. Raises InputError for files of different theories,
+    EnsembleError for a file that cannot be read.
     """
     return grouped([stack.enter_context(Ensemble.open(path)) for path in paths])
 
 
 def grouped(files: Sequence[Ensemble]) -> list[Replicas]:
-    """As open_replicas, of files that are open."""
+    """The ensembles in these open files, see `open_replicas`."""
     groups: dict[tuple[str, ...], list[Ensemble]] = {}
     holders: dict[tuple[tuple[str, ...], str, int], Path] = {}  # of each chain
     for file in files:
         keys = ("name", "theory", "sampler", "card", "observables")
         if missing := [key for key in keys if file.header(key) is None]:
-            raise InputError(f"{file.path}: does not say its {missing[0]}; it was not written by lattice-flows")
+            raise InputError(f"{file.path}: has no attribute {missing[0]!r}; it was not written by lattice-flows")
         key = tuple(str(file.header(key)) for key in ("name", "theory", "sampler", "card", "flow_sha256"))
         groups.setdefault(key, []).append(file)
         for chain in range(file.first_chain, file.first_chain + file.n_chains):
             holder = holders.setdefault((key, str(file.header("seed")), chain), file.path)
             if holder is not file.path:  # its chains would count twice
-                raise InputError(f"{file.path}: holds the same chains as {holder}; give one of them")
+                raise InputError(f"{file.path}: holds the same chains as {holder}; give only one of them")
     theories = {key[1]: members[0].path for key, members in groups.items()}
     if len(theories) > 1:
         (first, one), (second, other), *_ = theories.items()
-        raise InputError(f"{one} and {other}: different theories, {first} and {second}; analyse them apart")
+        raise InputError(f"{one} and {other}: different theories, {first} and {second}; analyse them separately")
     labels = _labels([(key[0], members[0].path) for key, members in groups.items()])
     return [Replicas(label, tuple(members)) for label, members in zip(labels, groups.values())]
 
 
 def _labels(found: list[tuple[str, Path]]) -> list[str]:
-    """The ensembles' names; equal ones get as many of their folders in front as it takes to tell them apart."""
+    """The ensembles' names; equal ones are prefixed with as many of their folders as it takes to distinguish them."""
     labels = [name for name, _ in found]
     for depth in range(1, 32):
         equal = {label for label in labels if labels.count(label) > 1}

@@ -1,4 +1,4 @@
-"""What a person asks of an analysis: which configurations count, at which couplings, and which further quantities."""
+"""The user's choices for an analysis: the configurations that count, the couplings and further quantities."""
 
 import math
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ _BLOCK_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Selection:
-    """How to look at ensembles; the default takes them as they are.
+    """A selection of an ensemble's configurations, couplings and quantities; the default takes it as it is.
 
     thermalisation: configurations dropped at the beginning of every chain; None: found from the series.
     every: only configurations whose number is a multiple of it.
-    couplings: reweight to these, where they differ from the ensemble's.
+    couplings: the couplings to reweight to, if they differ from the ensemble's.
     derived: expressions "NAME = ...", see `expressions`.
     """
 
@@ -45,13 +45,13 @@ class Selection:
             raise InputError(f"--every {self.every}: must be 1 or more")
 
     def of(self, group: Replicas) -> Replicas:
-        """The part of the replicas that is selected. Raises InputError where nothing is left, or it cannot be."""
+        """The selected part of the replicas. Raises InputError if nothing is left or the selection is impossible."""
         first = _found_thermalisation(group) if self.thermalisation is None else self.thermalisation
         drifts = self.thermalisation is None and 2 * first > most_dropped(group.n_configs) > 1
         chosen = replace(group, first=first, every=self.every, drifts=drifts)
         if chosen.n_configs < min(MIN_LENGTH, group.n_configs):
             raise InputError(
-                f"{group.name}: of {group.n_configs} configurations per chain {chosen.n_configs} are left; drop fewer"
+                f"{group.name}: only {chosen.n_configs} of {group.n_configs} configurations per chain are left; drop fewer"
             )
         if self.couplings:
             chosen = _reweighted(chosen, self.couplings)
@@ -62,7 +62,7 @@ EVERYTHING = Selection()
 
 
 def _derived(group: Replicas, texts: tuple[str, ...]) -> tuple[Quantity, ...]:
-    """The quantities that were written down. Raises InputError for a name that is taken."""
+    """The quantities that these expressions define. Raises InputError for a name that is taken."""
     names = [name for name in group.files[0].series_names if group.has(name)]
     taken = {*names, *(quantity.name for quantity in group.quantities())}
     found = []
@@ -76,7 +76,7 @@ def _derived(group: Replicas, texts: tuple[str, ...]) -> tuple[Quantity, ...]:
 
 
 def _found_thermalisation(group: Replicas) -> int:
-    """Configurations to drop, from the series that were measured on each one."""
+    """The number of configurations to drop, from the series that were measured on every configuration."""
     names = ["action", *(one.name for one in group.observables())]
     measured = {name: group.series(name) for name in names if group.is_dense(name)}
     if CHARGE in measured:  # whose rounding noise would pass for motion
@@ -88,7 +88,7 @@ def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
     """The replicas with log weights S - S' for the theory with these couplings in place of its own."""
     if windows_of(group.sampler):
         name = group.sampler["name"]
-        raise InputError(f"{group.name}: {name} windows are joined by MBAR, which knows one theory; do not reweight")
+        raise InputError(f"{group.name}: {name} windows are joined by MBAR for one theory only; do not reweight")
     theory = group.sampled_theory
     own = couplings_of(theory)
     where = "--reweight"
@@ -102,13 +102,13 @@ def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
 
 
 def _log_ratio(file: Ensemble, source: Action, target: Action) -> np.ndarray:
-    """S - S' of every configuration, (n_configs, n_chains); reads fields block by block where the series do not do."""
+    """S - S' of every configuration, (n_configs, n_chains), from the series or else from fields, block by block."""
     action = file.series("action")
     factor = target.multiple_of(source)
     if factor is not None:
         return (1.0 - factor) * action
     if not file.has_fields:
-        raise InputError(f"{file.path}: keeps no fields, which reweighting in these couplings needs")
+        raise InputError(f"{file.path}: stores no fields, which reweighting in these couplings needs")
     log_ratio = np.empty_like(action)
     for start, block in file.blocks(_BLOCK_BYTES):
         flat = block.astype(np.float64, copy=False).reshape(-1, *file.field.shape)  # (n * B, *event)
@@ -127,7 +127,7 @@ def parse_thermalisation(text: str) -> int | None:
 
 
 def parse_couplings(texts: list[str]) -> dict[str, Any]:
-    """{"beta": 6.1} of ["beta=6.1"]. Raises InputError for anything else."""
+    """The couplings by name, {"beta": 6.1} for ["beta=6.1"]. Raises InputError for anything else."""
     couplings: dict[str, Any] = {}
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
@@ -136,8 +136,8 @@ def parse_couplings(texts: list[str]) -> dict[str, Any]:
         except ValueError:
             number = math.nan
         if not key or not math.isfinite(number):
-            raise InputError(f"{text!r}: must be written COUPLING=NUMBER, like beta=6.1")
+            raise InputError(f"{text!r}: must be written COUPLING=NUMBER, such as beta=6.1")
         if key in couplings:
-            raise InputError(f"{text!r}: the coupling {key!r} stands twice")
+            raise InputError(f"{text!r}: the coupling {key!r} is given twice")
         couplings[key] = number
     return couplings

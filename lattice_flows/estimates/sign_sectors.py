@@ -1,4 +1,4 @@
-"""What the weights of a scalar theory say of each sign of the magnetisation, as its two sectors."""
+"""The weights of a scalar theory by the sign of the magnetisation, its two sectors."""
 
 import numpy as np
 
@@ -14,8 +14,8 @@ _MAGNETISATION = "magnetisation"
 def signs_summary(group: Replicas) -> list[SignShare] | None:
     """A row for M > 0 and one for M < 0; None for an ensemble of equal weights or without a magnetisation.
 
-    Z2 gives either sign half of the weight. A flow that knows one of two phases well and the other badly has shares
-    that differ, or a much smaller ESS in one of them.
+    By Z2 symmetry each sign has half of the weight. A flow that describes one of two phases well and the other badly
+    has shares that differ, or a much smaller ESS in one of them.
     """
     if not group.weighted or not group.has(_MAGNETISATION) or windows_of(group.sampler):
         return None
@@ -28,7 +28,7 @@ def signs_summary(group: Replicas) -> list[SignShare] | None:
 
 
 def _row(sign: int, here: list[np.ndarray], log_w: list[np.ndarray], tau_int: float) -> SignShare | None:
-    """None where the sign has no weight."""
+    """The row of one sign, or None if it has no weight."""
     share = reweighted([inside.astype(np.float64) for inside in here], log_w)
     if not share.value > 0:
         return None

@@ -1,4 +1,4 @@
-"""From open ensembles to the numbers of summary.json."""
+"""The entries of summary.json, from open ensembles."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from lattice_flows.training.checkpoint import Checkpoint
 
 
 def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSummary:
-    """How good a flow is, from fresh samples of it; without "forward"."""
+    """The summary of a flow's quality, from fresh samples of it; without "forward"."""
     weights = weights_summary(np.concatenate(samples.series("log_w")))
     observables, warnings = observables_summary(samples)
     if not weights["reliable"]:
@@ -43,7 +43,7 @@ def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSumma
 
 
 def ensemble_summary(group: Replicas) -> EnsembleSummary:
-    """The figures of one ensemble, or of what is selected of it."""
+    """The summary of one ensemble, or of the selected part of it."""
     whole = group if group.every == 1 else replace(group, every=1)
     observables, warnings = observables_summary(group)
     of_all = observables if group.every == 1 else observables_summary(whole)[0]
@@ -87,7 +87,7 @@ def _distrust(observables: Observables) -> None:
 
 
 def write_summary(summary: Summary, path: Path) -> None:
-    """Write it as JSON, replacing what was there at once. Raises InputError where that is not possible."""
+    """Write the summary as JSON, replacing the file atomically. Raises InputError if it cannot be written."""
     with written_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
@@ -95,7 +95,7 @@ def write_summary(summary: Summary, path: Path) -> None:
 
 
 def plain(summary: Summary) -> Summary:
-    """The summary in JSON's types; what is undefined is null."""
+    """The summary in JSON's types; undefined numbers are null."""
     return _plain(summary)
 
 

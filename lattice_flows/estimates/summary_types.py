@@ -1,14 +1,14 @@
-"""What summary.json holds, key by key.
+"""The types of summary.json, key by key.
 
 Numbers are in lattice units. "float | None" is null in the file where the number is undefined (not-a-number, infinite,
-not known); before it is written, the value itself may stand there. Keys that are NotRequired are there only where
-there is something to say. Files of older versions may lack further keys: scripts that read them ask with `.get`.
+not known); before the file is written, the value itself may be there. Keys that are NotRequired exist only if there is
+something to say. Files of older versions may lack further keys: scripts that read them should use `.get`.
 """
 
 from typing import Any, Literal, NotRequired, TypedDict
 
 Theory = dict[str, Any]
-"""A [theory] table with its defaults: name, shape, boundary and the couplings, which every theory names itself."""
+"""A [theory] table with its defaults: name, shape, boundary and the couplings, whose names depend on the theory."""
 
 Settings = dict[str, Any]
 """A sampler's card name, and its arguments under their own names."""
@@ -41,7 +41,7 @@ Observables = dict[str, ObservableRow]
 
 
 class Weights(TypedDict):
-    """What the weights w = exp(log_w) of independent samples of a flow say of themselves."""
+    """Quality figures of the weights w = exp(log_w) of independent samples of a flow."""
 
     ess: float  # (sum w)^2 / (N sum w^2), in (0, 1]
     ess_error: float
@@ -96,7 +96,7 @@ class ThetaPoint(TypedDict):
 
 
 class SectorWeight(PartESS):
-    """How much of all weight lies in one sector, and how even it is there."""
+    """The share of all weight in one sector, and the ESS within it."""
 
     charge: int
     share: float  # of the sum of weights: the estimate of P(Q)
@@ -105,7 +105,7 @@ class SectorWeight(PartESS):
 
 
 class Topology(TypedDict):
-    """What an ensemble, or fresh samples of a flow, say of topological sectors."""
+    """The topological sectors of an ensemble, or of fresh samples of a flow."""
 
     tunnelling_rate: ValueWithError  # changes of Q from one configuration that counts to the next
     sectors: list[Sector]  # by charge
@@ -116,7 +116,7 @@ class Topology(TypedDict):
 
 
 class SignShare(PartESS):
-    """How much of all weight lies at one sign of the magnetisation, and how even it is there."""
+    """The share of all weight at one sign of the magnetisation, and the ESS within it."""
 
     sign: int  # 1 or -1
     share: float  # of the sum of weights
@@ -125,7 +125,7 @@ class SignShare(PartESS):
 
 
 class ForwardESS(TypedDict):
-    """The mode-collapse test: the flow's ESS from configurations of an ensemble made without it."""
+    """The mode-collapse test: the flow's ESS from configurations of an ensemble sampled without it."""
 
     ess: float | None
     ess_error: float | None
@@ -135,7 +135,7 @@ class ForwardESS(TypedDict):
 
 
 class FlowSummary(Weights):
-    """The trained flow, from fresh samples at the card's couplings."""
+    """The quality of the trained flow, from fresh samples at the card's couplings."""
 
     warnings: list[str]
     log_z_exact: float | None
@@ -153,7 +153,7 @@ _From = TypedDict("_From", {"from": Theory})  # the theory that was sampled; `fr
 
 
 class Reweighting(_From):
-    """How far an ensemble overlaps with the couplings that it is reweighted to."""
+    """The overlap of an ensemble with the couplings to which it is reweighted."""
 
     ess: float
     ess_error: float
@@ -165,7 +165,7 @@ class Reweighting(_From):
 
 
 class Cost(TypedDict):
-    """Whether an ensemble moves, and what an independent configuration of it costs."""
+    """Whether an ensemble is frozen, and the cost of an independent configuration of it."""
 
     frozen: bool  # too few changes of Q, or passages of the slowest observable: no error is to be trusted
     cost_observable: str | None  # what independent configurations are counted by; null where nothing was estimated
@@ -174,13 +174,13 @@ class Cost(TypedDict):
 
 
 class Acceptance(TypedDict):
-    """How often proposals were accepted."""
+    """The acceptance rate of proposals."""
 
     acceptance_rate: float | None  # mean over all updates; null where nothing is tested
 
 
 class Diagnostics(TypedDict, total=False):
-    """What only some samplers, or ways to look at them, have."""
+    """Figures that exist only for some samplers or selections."""
 
     reweighting: Reweighting  # where averages are of other couplings than those that were sampled
     round_trips: int  # of replicas of tempering, all chains together
@@ -190,7 +190,7 @@ class Diagnostics(TypedDict, total=False):
 
 
 class EnsembleSummary(Cost, Acceptance, Diagnostics):
-    """One ensemble, or what was selected of it."""
+    """One ensemble, or the selected part of it."""
 
     sampler: str  # its card name
     n_chains: int

@@ -1,4 +1,4 @@
-"""The estimates of umbrella sampling, and of whatever else holds chains in windows: all of them joined by MBAR."""
+"""Estimates for umbrella sampling and any other sampler that holds chains in windows, which are joined by MBAR."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,13 +17,13 @@ _BLOCK_IN_TAU = 10
 def joined_estimator(
     group: Replicas, most_potentials: int = 500_000
 ) -> Callable[[Quantity, list[Chains]], Estimate] | None:
-    """How averages over chains in windows are taken, from a quantity and its terms; None where there are no windows.
+    """The estimator for averages over chains in windows, called with a quantity and its terms; None without windows.
 
-    A series that is measured every n-th configuration is joined on these configurations. Where there are more than
-    most_potentials / n_windows of them over all chains, only every k-th counts, with the smallest k that leaves no
-    more: MBAR is solved 21 times. The windows are joined once for all series that are measured equally often.
+    A series that is measured every n-th configuration is joined on these configurations. If there are more than
+    most_potentials / n_windows of them over all chains, only every k-th counts, with the smallest sufficient k: MBAR
+    is solved 21 times. The windows are joined once for all series that are measured equally often.
 
-    The estimator raises ValueError where the windows cannot be joined.
+    The estimator raises ValueError if the windows cannot be joined.
     """
     if (windows := windows_of(group.sampler)) is None:
         return None
@@ -43,7 +43,10 @@ def joined_estimator(
 
 
 def joined_windows(group: Replicas, windows: Windows, coordinates: Sequence[np.ndarray]) -> JoinedWindows:
-    """The chains with these values of the coordinate of their windows."""
+    """The windows joined by MBAR, from the values of their coordinate on every chain.
+
+    Raises ValueError if a window has no chain or MBAR does not converge.
+    """
     n_windows, own = group.sampler[windows.count], [int(chain[0]) for chain in group.series("window")]
     if empty := set(range(n_windows)) - set(own):
         raise ValueError(f"{len(empty)} of the {n_windows} windows have no chain")
@@ -54,9 +57,9 @@ def joined_windows(group: Replicas, windows: Windows, coordinates: Sequence[np.n
 
 
 def block_doubt(group: Replicas) -> str:
-    """What makes the jackknife's blocks too short, or "": the slowest window's tau_int of its coordinate.
+    """A warning if the jackknife's blocks are too short for the slowest window's tau_int of its coordinate, else "".
 
-    "" also where there are no windows.
+    Without windows it is "" too.
     """
     if (windows := windows_of(group.sampler)) is None:
         return ""

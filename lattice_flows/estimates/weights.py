@@ -1,4 +1,4 @@
-"""What weights say of themselves, as summary.json holds it."""
+"""The quality of weights, in the form of summary.json."""
 
 import math
 
@@ -21,7 +21,7 @@ from lattice_flows.statistics import (
 
 
 def weights_summary(log_w: np.ndarray) -> Weights:
-    """ESS, log Z and how far to trust them, from weights of independent samples (m,); not-a-number counts as zero."""
+    """ESS, log Z and whether to trust them, from log weights of independent samples (m,); nan is a weight of zero."""
     log_w = np.nan_to_num(log_w, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     ess, log_z = effective_sample_size(log_w), log_partition(log_w)
     share, k = largest_weight_share(log_w), pareto_k(log_w)
@@ -40,7 +40,7 @@ def weights_summary(log_w: np.ndarray) -> Weights:
 
 
 def weights_warnings(weights: Weights) -> list[str]:
-    """What makes weights doubtful, a line each; of `weights_summary` itself, whose k-hat may be infinite."""
+    """The reasons to doubt weights, a line each. weights: from `weights_summary`, so k-hat may still be infinite."""
     ess, n = weights["ess"], weights["n_samples"]
     share, k = weights["largest_weight_share"], weights["pareto_k"]
     reasons = []
@@ -61,10 +61,10 @@ def weights_warnings(weights: Weights) -> list[str]:
 
 
 def reweighting_summary(group: Replicas) -> Reweighting:
-    """How far chains overlap with the target that they are reweighted to.
+    """The overlap of chains with the target to which they are reweighted.
 
-    n_effective is ESS * N over the 2 tau_int of log w: correlated configurations do not fill the tail of the weights
-    that their number promises. tau_int of w itself would hide just that.
+    n_effective is ESS * N / (2 tau_int) with the tau_int of log w: correlated configurations fill less of the weights'
+    tail than their number suggests. The tau_int of w itself would hide just that.
     """
     chains = group.series(LOG_W)
     figures = weights_summary(np.concatenate(chains))
@@ -84,9 +84,9 @@ def reweighting_summary(group: Replicas) -> Reweighting:
 
 
 def part_summary(log_w: np.ndarray, tau_int: float) -> PartESS:
-    """The ESS within a part of the configurations, with log weights (m,) of which some are not zero.
+    """The ESS within a part of the configurations, from log weights (m,), at least one of a weight above zero.
 
-    The error is that of correlated configurations; None of a single one, which tells nothing.
+    The error takes the autocorrelation into account; it is None for a single configuration.
     """
     if log_w.size < 2:
         return {"n_configs": log_w.size, "ess": 1.0, "ess_error": None}
@@ -95,7 +95,7 @@ def part_summary(log_w: np.ndarray, tau_int: float) -> PartESS:
 
 
 def log_w_tau_int(log_w: list[np.ndarray]) -> float:
-    """Of log weights; 1/2 where they are all equal or where some are of weight zero, as of independent samples."""
+    """tau_int of log weights; 1/2, as for independent samples, if all are equal or some weights are zero."""
     if not all(np.isfinite(chain).all() for chain in log_w) or np.ptp(np.concatenate(log_w)) == 0:
         return 0.5
     tau_int = gamma_method(log_w).tau_int

@@ -23,7 +23,7 @@ from command import command, done
 from files import EVALUATED, GOLDEN, analysed, described, ensemble_paths, extension, made_by, sha256_of
 
 # The one internal name: it tells a run to stop at a place of our choice.
-from lattice_flows.workflows.interrupt import StopRequest
+from lattice_flows.terminal.interrupt import StopRequest
 
 CARDS = Path(__file__).parent / "cards"
 

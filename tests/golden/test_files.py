@@ -24,11 +24,11 @@ from golden.files import (
     table_of,
 )
 
-# Of the package's own names only the catalogues, which say what a card may ask for.
-from lattice_flows.actions import ACTIONS
-
 from lattice_flows.flows import FLOWS
 from lattice_flows.samplers import SAMPLERS
+
+# Of the package's own names only the catalogues, which say what a card may ask for.
+from lattice_flows.theories import ACTIONS
 
 UNFINISHED = {"array", "interrupted", "training"}
 FINISHED = [name for name in NAMES if name not in UNFINISHED]
