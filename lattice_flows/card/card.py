@@ -300,6 +300,10 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
     """The theory's standard observables and the card's, one series each; the card may say how often for both."""
-    space = theory.action.space
-    standard = {one.name: Measurement(one, 1) for one in STANDARD[space.name](theory.shape)}
-    return tuple({**standard, **asked_for(tables, space, theory.name)}.values())
+    standard = {one.observable.name: one for one in standard_measurements(theory)}
+    return tuple({**standard, **asked_for(tables, theory.action.space, theory.name)}.values())
+
+
+def standard_measurements(theory: TheoryTable) -> tuple[Measurement, ...]:
+    """What is measured where the card is silent."""
+    return tuple(Measurement(one, 1) for one in STANDARD[theory.action.space.name](theory.shape))

@@ -33,7 +33,7 @@ def open_run_ensembles(folder: RunFolder, card: Card, stack: ExitStack) -> list[
 def _group(files: Sequence[Ensemble], table: EnsembleTable, card: Card) -> Replicas:
     for file in files:
         if file.header("name") not in (None, table.name):
-            raise InputError(f"{file.path}: holds the ensemble {file.header('name')!r}; move it back to where it belongs")
+            raise InputError(f"{file.path}: holds the ensemble {file.header('name')!r}; move it back to its place")
     group, *others = grouped(files)
     check_theory(group, card)
     if others:

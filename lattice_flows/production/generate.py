@@ -22,6 +22,7 @@ from lattice_flows.production.header import (
     check_same,
     header_of,
     identity_of,
+    left_out,
     threads_for,
     with_measurements_of,
 )
@@ -113,10 +114,12 @@ def generate_at(
         if finished:
             _tidy(path)
             return
-        card, sampler, threads = _resumed(path, attributes, card, table, checkpoint, task)
+        resumed, sampler, threads = _resumed(path, attributes, card, table, checkpoint, task)
+        if text := left_out(card, resumed):
+            console.print(f"[bold]{table.name}[/bold]  {text}", highlight=False, soft_wrap=True)
         use_threads(threads)
         with Ensemble.resume(path) as writer:
-            _Production.resume(card, table, sampler, writer, pace).run(stop, console)
+            _Production.resume(resumed, table, sampler, writer, pace).run(stop, console)
         return
     use_threads(threads_for(table, chains))
     flow, checksum = _flow(card, table, checkpoint)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lattice_flows.card.card import Card, EnsembleTable
+from lattice_flows.card.card import Card, EnsembleTable, standard_measurements
 from lattice_flows.errors import InputError
 from lattice_flows.production.devices import kernel_threads, network_threads, resolve_device
 from lattice_flows.production.job_array import Task, chains_for, in_words
@@ -41,17 +41,25 @@ def check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None
 def with_measurements_of(path: Path, held: dict[str, Any], card: Card) -> Card:
     """The card with the observables of the file, to which `measure` may have added some.
 
-    Raises InputError where the file lacks one of the card's.
+    A file of an older version may lack standard ones, and goes on without them. Raises InputError where it lacks what
+    the card asks for by name.
     """
-    origin = Origin(held)
-    tables = origin.observables
+    found = Origin(held).measurements
     for measurement in card.measurements:
-        if measurement.as_dict() not in tables:
+        if measurement not in found and measurement not in standard_measurements(card.theory):
             raise InputError(
                 f"{path}: holds chains without the observable {measurement.as_dict()}, which the card asks for; "
                 "`lattice-flows measure` adds it to a finished ensemble"
             )
-    return replace(card, measurements=origin.measurements)
+    return replace(card, measurements=found)
+
+
+def left_out(card: Card, resumed: Card) -> str:
+    """A line that names the card's observables that the file, of the resumed card, goes on without; or nothing."""
+    names = [one.observable.name for one in card.measurements if one not in resumed.measurements]
+    if not names:
+        return ""
+    return f"goes on without {', '.join(names)}, which were no standard observables when it was begun"
 
 
 def header_of(
