@@ -86,14 +86,14 @@ def test_an_array_goes_on_to_the_chains_of_the_whole():
     table, folder = table_of("array"), copied("array")
     done("sample", folder, "--task", "2/3")
     tasks = [rows(path) for path in ensemble_paths(folder)]
-    whole = {name: np.concatenate([task[name] for task in tasks], axis=1) for name in tasks[0]}
+    whole = {name: np.concatenate([task[name] for task in tasks], axis=1) for name in tasks[0]}  # (config, chain)
     assert whole["series/action"].shape == (16, 5)
     assert "not finished" not in done("analyse", *ensemble_paths(folder))
     require_same_maker(table)
     done("sample", folder / "card.toml", "--out", "whole")
     [path] = ensemble_paths(Path("whole"))
-    for name, values in rows(path).items():
-        np.testing.assert_array_equal(whole[name], values, err_msg=name)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(rows(path)[name], values, err_msg=name)
 
 
 def test_a_training_goes_on_to_the_weights_of_one_that_was_not_stopped():
