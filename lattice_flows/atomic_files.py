@@ -6,33 +6,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# The digits are random: nobody can have put a link there, and of two processes each has its own. Names that older
-# versions have left have none.
+# The eight digits are random, so that nobody can have put a link there, and two processes do not share a file.
+# Leftovers of older versions have no digits.
 _TEMPORARY = re.compile(r"(?P<target>.+?)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
 _WRITE_BYTES = 1 << 20  # in one call: Linux was seen to need 100 ms for 45 MB at once and 12 ms for them in such pieces
 
 
 def write_atomically(path: Path, content: bytes | memoryview | Callable[[int], None], *, durable: bool = True) -> None:
-    """Let a file appear at `path`, or replace the one that is there; whoever reads it finds one of them, whole.
+    """Write the file `path`, or replace it; a reader finds the old file or the new one, never a part of it.
 
-    content  the bytes, or a function that writes them to the descriptor of a new file which it is given
-    durable  whether it is on the disk, safe from a power failure, once this returns
+    content  the bytes, or a function that is given the descriptor of a new file and writes them to it
+    durable  whether the file must survive a power failure once this function has returned
 
-    Several processes may write the same file at once, and the last one prevails; `content` may be called again then.
-    What a kill has left of an earlier attempt goes. Raises OSError, which names `path`, where the disk refuses; the
-    temporary file is removed then, as it is by whatever else `content` raises.
+    Several processes may write the same file at once: the last one wins, and `content` may be called a second time.
+    Temporary files that killed processes left of the same file are removed. Raises OSError, which names `path`, if it
+    cannot be written; then, and if `content` raises anything, the temporary file is removed.
     """
     with naming(path):
         while not _written(path, content, durable):
             pass
         if durable:
             sync_folder(path.parent)
-    with suppress(OSError):  # the file is there, and that is what was asked for
+    with suppress(OSError):  # the file itself is written
         remove_leftovers(path.parent, path.name)
 
 
 def _written(path: Path, content: bytes | memoryview | Callable[[int], None], durable: bool) -> bool:
-    """One attempt; False where another process took the temporary file for one that a kill had left."""
+    """Make one attempt; returns False if another process took the temporary file for a leftover and removed it."""
     temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.tmp")
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -47,7 +47,7 @@ def _written(path: Path, content: bytes | memoryview | Callable[[int], None], du
             os.close(descriptor)
         try:
             os.rename(temporary, path)
-        except FileNotFoundError:  # where the folder is what is gone, the next attempt says so
+        except FileNotFoundError:  # if the folder is gone, the next attempt raises
             return False
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -56,16 +56,16 @@ def _written(path: Path, content: bytes | memoryview | Callable[[int], None], du
 
 
 def write_at(descriptor: int, view: memoryview, offset: int) -> None:
-    """Write all bytes of the view, the first one at `offset`."""
+    """Write all bytes of `view` to the file, beginning at `offset`."""
     while view:
         written = os.pwrite(descriptor, view[:_WRITE_BYTES], offset)
         view, offset = view[written:], offset + written
 
 
 def remove_leftovers(folder: Path, target: str | re.Pattern[str]) -> None:
-    """Remove from `folder` the temporary files that kills left of `target`, a file's name or a pattern of names.
+    """Remove the temporary files of `target` (a file's name, or a pattern of names) that killed processes left.
 
-    Whoever is about to write one of these files meanwhile notices, and writes it again.
+    A process that is writing one of these files right now notices that its temporary file is gone, and starts again.
     """
     pattern = re.compile(re.escape(target)) if isinstance(target, str) else target
     for name in os.listdir(folder):
@@ -75,7 +75,7 @@ def remove_leftovers(folder: Path, target: str | re.Pattern[str]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and its parents, each with an fsync of the one it stands in: a power failure forgets no name."""
+    """Make the folder and its parents, each with an fsync of its parent: a power failure loses no name."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the disk have the names in the folder: what was made or renamed there survives a power failure."""
+    """Flush the folder's entries to the disk: files made or renamed in it survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -93,7 +93,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError of the system say which file it is about: that of a full disk does not."""
+    """Add the file's name to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:

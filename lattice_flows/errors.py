@@ -20,7 +20,7 @@ def unwritable(path: Path, error: OSError) -> Exception:
 
 @contextmanager
 def written_to(path: Path) -> Iterator[None]:
-    """Turn an OSError of what is written to `path` into what `unwritable` says of it."""
+    """Turn an OSError raised while `path` is written into the exception that `unwritable` returns."""
     try:
         yield
     except OSError as error:

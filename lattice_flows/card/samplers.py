@@ -69,7 +69,7 @@ def needs_flow(name: str, options: Mapping[str, Any]) -> bool:
 
 
 def samplers_in(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, type[Sampler]]]:
-    """The sampler of this card name and all those inside it, each with its name; not those that the catalogue lacks."""
+    """Yields the sampler of this card name and all samplers inside it, each with its name; skips unknown names."""
     if name not in SAMPLERS:
         return
     yield name, SAMPLERS[name]

@@ -1,4 +1,4 @@
-"""Where configurations come from: what a card may say of the start of chains, and of the data of a training."""
+"""Where configurations come from: the rules of `start` in an [[ensemble]] and of `data` in [training]."""
 
 from pathlib import Path
 
@@ -10,8 +10,10 @@ DIRECT, FLOW = "direct", "flow"
 
 
 def check_start(start: str, action: Action, with_flow: bool, where: str = "") -> None:
-    """Raises InputError, `where` before its text, for a start that is none of "hot", "cold", "direct", "flow" and
-    NAME.h5, and where there is no direct sampler, or no flow, to start from. Whether the file exists is not asked.
+    """Check that `start` is "hot", "cold", "direct", "flow" or NAME.h5; the file need not exist yet.
+
+    Raises InputError, whose text begins with `where`, if it is none of these, if it is "direct" and the theory has no
+    direct sampler, or "flow" without a flow.
     """
     told = f"{where}start = {start!r}"
     if start not in ("hot", "cold", DIRECT, FLOW) and Path(start).suffix != ".h5":
@@ -23,8 +25,10 @@ def check_start(start: str, action: Action, with_flow: bool, where: str = "") ->
 
 
 def check_data(data: str | None, action: Action, told: str) -> None:
-    """Raises InputError, `told` before its text, for data that are neither "direct" nor NAME.h5 (None: no data), and
-    where there is no direct sampler. Whether the file exists is not asked.
+    """Check that `data` is "direct", NAME.h5 or None (no data); the file need not exist yet.
+
+    Raises InputError, whose text begins with `told`, if it is none of these, or "direct" and the theory has no direct
+    sampler.
     """
     if data == DIRECT:
         _require_direct(action, told, "give an ensemble file")
@@ -33,7 +37,7 @@ def check_data(data: str | None, action: Action, told: str) -> None:
 
 
 def existing_ensemble(source: str, told: str) -> Path:
-    """The file of the ensemble. Raises InputError, `told` before its text, where there is none."""
+    """The path of an ensemble file. Raises InputError, whose text begins with `told`, if there is no such file."""
     if not Ensemble.exists(path := Path(source)):
         raise InputError(f"{told}: there is no such ensemble file")
     return path

@@ -68,7 +68,7 @@ def import_npy(
              other layouts must be transposed first.
     theory   the [theory] table without its shape: {"name": "u1", "beta": 6.0}
     mu_axis  "last" for (config, [chain,] L0, L1, 2)
-    portions how much is read and written at once; the ensemble does not depend on it
+    portions how much is read and written at once; the result does not depend on it
 
     Nothing is left behind where it fails or is stopped. No pickled object is ever loaded. Raises InputError for what
     does not fit, EnsembleError where the disk refuses, Stopped on a signal: then import again from the start.

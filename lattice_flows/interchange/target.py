@@ -1,4 +1,4 @@
-"""Where an export or an import puts what it makes: whole or not at all, and nothing beside it is touched."""
+"""Where an export or import puts its result: it appears whole or not at all, and nothing beside it is touched."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,10 @@ from lattice_flows.atomic_files import sync_folder
 
 @contextmanager
 def made_apart(target: Path) -> Iterator[Path]:
-    """Yields a path in a new folder beside `target`; what the block makes there becomes `target` if it ends well.
+    """Yields a path in a new folder beside `target`. The file or folder made there is moved to `target` at the end.
 
-    In a folder of its own nothing is taken for what a kill has left. Raises OSError where the disk refuses.
+    A block that raises leaves nothing behind. The folder is new, so that no file of the user's can be taken for a
+    leftover. Raises OSError if something cannot be written.
     """
     with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         made = Path(folder) / target.name

@@ -1,4 +1,4 @@
-"""What an ensemble file says of its making: the root attributes beside those of the schema, written and read."""
+"""How an ensemble was made: the root attributes of its file that are not part of the schema, written and read."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,10 +27,11 @@ def origin_attributes(
 ) -> dict[str, str | int]:
     """The attributes of an ensemble that is made now, by this version on this machine.
 
-    theory    the [theory] table with its defaults
-    sampler   its card name as "name", its arguments as given or tuned, n_updates, start and n_thermalisation
-    weighted  whether averages need the series log_w
-    card      verbatim, "" where there is none; flow_sha256 likewise of the flow's weights
+    theory       the [theory] table with its defaults
+    sampler      its card name as "name", its arguments as given or tuned, n_updates, start and n_thermalisation
+    weighted     whether averages need the series log_w
+    card         the text of the card, "" if there is none
+    flow_sha256  the checksum of the flow's weights, "" if there is no flow
     """
     return {
         "name": name,
@@ -53,8 +54,10 @@ def origin_attributes(
 
 @dataclass(frozen=True)
 class Origin:
-    """The attributes of a file, taken apart. What another program has written may lack any of them: KeyError then,
-    or nothing where nothing is a possible answer.
+    """The attributes of a file in Python's types.
+
+    A file of another program may lack any of them. Then `sampler`, `observables`, `weighted` and `task` are empty,
+    false or None, and the other properties raise KeyError.
     """
 
     attributes: Mapping[str, Any]
@@ -71,7 +74,7 @@ class Origin:
 
     @property
     def sampler(self) -> dict[str, Any]:
-        """The sampler's card name and arguments, empty where they are not told."""
+        """The sampler's card name and arguments."""
         return json.loads(str(self.attributes.get("sampler", "{}")))
 
     @property
@@ -86,7 +89,7 @@ class Origin:
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
-        """What was measured."""
+        """The measurements of these tables."""
         return tuple(map(Measurement.from_dict, self.observables))
 
     @property
@@ -106,5 +109,5 @@ class Origin:
 
     @property
     def task(self) -> Task | None:
-        """The task of a job array that made the file, if it was one."""
+        """The task of the job array that made the file, or None."""
         return parse_task(str(self.attributes["task"])) if "task" in self.attributes else None

@@ -43,9 +43,9 @@ SAMPLERS: dict[str, type[Sampler]] = {
 
 
 def windows_of(settings: Mapping[str, Any]) -> Windows | None:
-    """How the chains of an ensemble are held in windows, from its stored [sampler] table: name and arguments.
+    """How the chains of an ensemble are held in windows. settings: its sampler's name and arguments, as stored.
 
-    None where they are not, and for a sampler that the catalogue does not know: an imported one, or a newer one.
+    None if they are not, and for a sampler that is not in the catalogue (imported, or of a newer version).
     """
     sampler = SAMPLERS.get(settings.get("name", ""))
     return sampler.windows if sampler else None

@@ -21,13 +21,13 @@ def silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class Windows:
-    """How the chains of a sampler are held apart: each samples the target times exp(-V_k(s)), in its window k.
+    """How the chains of a sampler are held in windows: a chain in window k samples the target times exp(-V_k(s)).
 
-    They have no common weights before MBAR (`statistics.JoinedWindows`) joins them: only together they know the target.
-    Chains are dealt to the windows in turn, and the series `window` holds the number k of each.
+    The chains have no common weights until MBAR (`statistics.JoinedWindows`) joins the windows. Chains are dealt to the
+    windows in turn, and the series `window` holds the number k of each chain.
 
-    count: name of the sampler's argument that is the number of windows; so many chains make a set.
-    coordinate, symbol: name of the series s, and how it is written.
+    count: name of the sampler's argument that gives the number of windows. That many chains make a set.
+    coordinate, symbol: name of the series s, and its symbol in messages.
     potentials: V_k(s) of every window, (n_windows, n), from the stored arguments and s (n,).
     """
 
@@ -55,10 +55,10 @@ class Sampler(ABC):
     """It reaches every configuration. One that does not is of use inside a mixture only."""
 
     windows: ClassVar[Windows | None] = None
-    """Where the chains are held apart in windows: how, and how they are joined again."""
+    """How its chains are held in windows; None if they are not."""
 
     fewest_deposits: ClassVar[int] = 0
-    """Updates of the thermalisation below which the bias that it builds is hardly one; 0 where it builds none."""
+    """Thermalisation updates below which the bias that they build cannot be relied on; 0 if they build none."""
 
     @abstractmethod
     def init(self, x: Array, streams: Streams) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.float64]
 Series: TypeAlias = np.ndarray | Sequence[np.ndarray] | Sequence[float]
 
-MIN_LENGTH = 4  # configurations of a chain: in fewer not even its rho(1) is seen, so an error cannot be estimated
+MIN_LENGTH = 4  # configurations per chain that an error estimate needs: with fewer not even rho(1) is known
 
 
 class LazyReplicas(Sequence[Array]):

@@ -37,7 +37,7 @@ from lattice_flows.statistics.sectors import (
 from lattice_flows.statistics.shares import largest, pooled_mean
 from lattice_flows.statistics.windows import WindowRule
 
-MIN_LENGTH_OF_SECTORS = MIN_LENGTH + 1  # configurations of a chain: it makes as many steps as an error takes
+MIN_LENGTH_OF_SECTORS = MIN_LENGTH + 1  # configurations per chain: a rate needs MIN_LENGTH steps between them
 
 _RESOLVED = 3.0  # errors
 
