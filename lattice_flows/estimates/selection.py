@@ -51,7 +51,7 @@ class Selection:
         chosen = replace(group, first=first, every=self.every, drifts=drifts)
         if chosen.n_configs < min(MIN_LENGTH, group.n_configs):
             raise InputError(
-                f"{group.name}: only {chosen.n_configs} of {group.n_configs} configurations a chain are left: drop less"
+                f"{group.name}: {chosen.n_configs} of {group.n_configs} configurations per chain are left; drop fewer"
             )
         if self.couplings:
             chosen = _reweighted(chosen, self.couplings)

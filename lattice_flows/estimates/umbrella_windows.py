@@ -45,7 +45,7 @@ def joined_estimator(
 def joined_windows(group: Replicas, windows: Windows, coordinates: Sequence[np.ndarray]) -> JoinedWindows:
     """The windows joined by MBAR, from the values of their coordinate on every chain.
 
-    Raises ValueError if a window has no chain or MBAR does not converge.
+    Raises ValueError if a window has no chain or MBAR cannot join the windows.
     """
     n_windows, own = group.sampler[windows.count], [int(chain[0]) for chain in group.series("window")]
     if empty := set(range(n_windows)) - set(own):
