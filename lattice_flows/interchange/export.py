@@ -1,7 +1,7 @@
-"""Ensembles for other programs: netCDF, pyerrors, ArviZ, plain .npy.
+"""Export of ensembles for other programs: netCDF, pyerrors, ArviZ, plain .npy.
 
-Read piece by piece, with the checksums of the format; unfinished ensembles (segments) too. The target appears whole or
-not at all, and nothing is ever overwritten.
+Ensembles, also unfinished ones (segments), are read piece by piece and checked by the format's checksums. The target
+appears complete or not at all, and nothing is ever overwritten.
 """
 
 import json
@@ -38,26 +38,26 @@ class _Table:
 
 
 def export(path: Path, kind: str, target: Path | None = None) -> Path:
-    """Write the ensemble NAME.h5 (or its segments) for another program, and return where.
+    """Write the ensemble NAME.h5 (or its segments) for another program, and return the path written.
 
-    kind      target where None is given, beside the source
+    kind      default target, beside the source
     netcdf    NAME.nc        all in the root group: fields, series, proposals as proposal_NAME, axes as coordinates
     pyerrors  NAME.json.gz   one Obs per series, see `write_pyerrors`
     arviz     NAME.arviz.nc  InferenceData, see `_write_arviz`
     npy       NAME_npy/      fields.npy, series_NAME.npy, proposals_NAME.npy, header.json
 
-    Raises InputError for an unknown kind, a target that exists or cannot be written, a missing package, and an ensemble
+    Raises InputError for an unknown kind, a target that exists or cannot be written, a missing package, or an ensemble
     without configurations; EnsembleError for a broken file.
     """
     if kind not in KINDS:
-        raise InputError(f"export: there is no {kind!r}; known are {', '.join(sorted(KINDS))}")
+        raise InputError(f"export: unknown kind {kind!r}; available: {', '.join(sorted(KINDS))}")
     suffix, write = KINDS[kind]
     with Ensemble.open(path) as ensemble:
         target = ensemble.path.with_name(ensemble.path.stem + suffix) if target is None else Path(target)
         if target.exists() or target.is_symlink():
-            raise InputError(f"{target}: exists, and nothing is overwritten; choose another target")
+            raise InputError(f"{target}: already exists and is not overwritten; choose another target")
         if not target.parent.is_dir():
-            raise InputError(f"{target}: its folder does not exist; make it, or choose another target")
+            raise InputError(f"{target}: its folder does not exist; create it, or choose another target")
         if ensemble.n_configs == 0:
             raise InputError(f"{path}: holds no configurations yet")
         try:
@@ -72,7 +72,7 @@ def export(path: Path, kind: str, target: Path | None = None) -> Path:
 
 
 def _write_netcdf(ensemble: Ensemble, target: Path) -> None:
-    """Series that are measured every k-th configuration have the axis config_every_k."""
+    """Write all tables as variables. Series measured every k-th configuration have the axis config_every_k."""
 
     def fill(root: Any) -> Iterator[None]:
         _set_attributes(root, ensemble.attributes)
@@ -84,14 +84,14 @@ def _write_netcdf(ensemble: Ensemble, target: Path) -> None:
 
 
 def _write_arviz(ensemble: Ensemble, target: Path) -> None:
-    """The layout of InferenceData, (chain, draw), without fields.
+    """Write the layout of InferenceData, (chain, draw), without fields.
 
     posterior          the action and the observables measured on each configuration
-    sample_stats       what the sampler tells of each configuration: accepted, delta_h, log_w, ...
+    sample_stats       the sampler's own series for each configuration: accepted, delta_h, log_w, ...
     posterior_every_k  observables measured every k-th configuration; draw is the number of the configuration
-    proposals          what is known of every proposal; draw is its number
+    proposals          the values of every proposal; draw is its number
 
-    ArviZ knows no weights: where the attribute weighted is 1, averages need exp(log_w), which stands in sample_stats.
+    ArviZ has no weights: if the attribute weighted is 1, averages need exp(log_w), which is in sample_stats.
     """
     observables = {"action", *(one.observable.name for one in _measurements(ensemble))}
 
@@ -113,7 +113,7 @@ def _write_arviz(ensemble: Ensemble, target: Path) -> None:
 
 
 def _write_npy(ensemble: Ensemble, target: Path) -> None:
-    """Plain arrays; header.json holds the attributes, the axes of each array, and `every` of the series."""
+    """Write plain arrays; header.json holds the attributes, the axes of each array, and `every` of the series."""
     header: dict[str, Any] = {"attributes": ensemble.attributes, "axes": {}, "every": {}}
     target.mkdir()
     for table in _tables(ensemble):
@@ -124,7 +124,7 @@ def _write_npy(ensemble: Ensemble, target: Path) -> None:
 
 
 def _write_array(path: Path, table: _Table) -> None:
-    """Written in order and not through a memory map: a full disk kills the process there."""
+    """Write the table in order, not through a memory map, in which a full disk would kill the process."""
     layout = {"descr": np.lib.format.dtype_to_descr(table.dtype), "fortran_order": False, "shape": table.shape}
     with path.open("xb") as file:
         np.lib.format.write_array_header_1_0(file, layout)
@@ -133,7 +133,7 @@ def _write_array(path: Path, table: _Table) -> None:
 
 
 def _tables(ensemble: Ensemble) -> Iterator[_Table]:
-    """Everything but the state. One series is in memory at a time, and of the fields one piece."""
+    """All tables except the state. Only one series or one piece of the fields is in memory at a time."""
     return chain(_fields(ensemble), _series(ensemble), _proposals(ensemble))
 
 
@@ -161,23 +161,23 @@ def _proposals(ensemble: Ensemble) -> Iterator[_Table]:
 
 
 def _by_chain(table: _Table) -> _Table:
-    """A series, which comes in one piece, in ArviZ's order of axes."""
+    """The table of a series, which is in one piece, in ArviZ's order of axes."""
     pieces = (rows.T for rows in table.pieces)
     return replace(table, dims=("chain", "draw"), shape=table.shape[::-1], pieces=pieces)
 
 
 def _measurements(ensemble: Ensemble) -> list[Measurement]:
-    """What was measured of the configurations; other series tell of the sampler."""
+    """The measurements on configurations; all other series belong to the sampler."""
     return list(Origin(ensemble.attributes).measurements)
 
 
 def _commit_netcdf(target: Path, fill: Callable[[Any], Iterator[None]]) -> None:
-    """Write a netCDF-4 file, streaming. Raises EnsembleError where the disk refuses."""
+    """Write a netCDF-4 file, streaming. Raises EnsembleError if it cannot be written."""
     try:
         import h5netcdf  # type: ignore[import-untyped]
     except ImportError:
         raise InputError(
-            "export: the package h5netcdf is missing; pip install 'lattice_flows[interchange]' brings it"
+            "export: the package h5netcdf is missing; install it with pip install 'lattice_flows[interchange]'"
         ) from None
 
     def build(file: h5py.File) -> Iterator[None]:
@@ -198,7 +198,7 @@ def _set_attributes(group: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _add_variable(group: Any, name: str, table: _Table, first_chain: int) -> Iterator[None]:
-    """Stream a table into the group, with the coordinates that it has not got yet."""
+    """Stream a table into the group, with the coordinates that are still missing."""
     for axis, length in zip(table.dims, table.shape):
         if axis not in group.dimensions:
             numbers = first_chain + np.arange(length) if axis == "chain" else table.every * np.arange(length)

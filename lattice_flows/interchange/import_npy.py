@@ -1,4 +1,4 @@
-"""Ensembles of another code: .npy arrays of U(1) link angles become an ensemble file that `analyse` takes."""
+"""Import from another code: .npy arrays of U(1) link angles become an ensemble file for `analyse`."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ _SHAPES = {"first": "(config, [chain,] 2, L0, L1)", "last": "(config, [chain,] L
 
 @dataclass(frozen=True)
 class Portions:
-    """How much is read and written at once."""
+    """The amount of data that is read and written at once."""
 
     block_bytes: int = 16 << 20  # of fields in memory
     pending_bytes: int = 64 << 20  # of fields in a segment
@@ -60,25 +60,25 @@ def import_npy(
     mu_axis: MuAxis = "first",
     portions: Portions = _PORTIONS,
 ) -> None:
-    """Make the ensemble file `out` (NAME.h5) of link angles in .npy files, with the standard observables measured.
+    """Make the ensemble file `out` (NAME.h5) from link angles in .npy files, and measure the standard observables.
 
     paths    each (config, 2, L0, L1), one chain, or (config, chain, 2, L0, L1); several files are further chains of
-             equal length. Real angles, wrapped into [-pi, pi) where they are not, or complex links of modulus 1.
+             equal length. Real angles, which are wrapped into [-pi, pi), or complex links of modulus 1.
              links[..., mu, n0, n1] belongs to the link from n to n + mu, and mu is the lattice axis of the same number;
              other layouts must be transposed first.
     theory   the [theory] table without its shape: {"name": "u1", "beta": 6.0}
     mu_axis  "last" for (config, [chain,] L0, L1, 2)
-    portions how much is read and written at once; the result does not depend on it
+    portions amount of data read and written at once; the ensemble does not depend on it
 
-    Nothing is left behind where it fails or is stopped. No pickled object is ever loaded. Raises InputError for what
-    does not fit, EnsembleError where the disk refuses, Stopped on a signal: then import again from the start.
+    If it fails or is stopped, nothing is left behind. No pickled object is ever loaded. Raises InputError for input
+    that does not fit, EnsembleError if the file cannot be written, Stopped on a signal: then start the import again.
     """
     if out.suffix != ".h5":
-        raise InputError(f"{out}: an ensemble is named NAME.h5")
+        raise InputError(f"{out}: an ensemble must be named NAME.h5")
     if Ensemble.exists(out):
-        raise InputError(f"{out}: exists, and nothing is overwritten; choose another name")
+        raise InputError(f"{out}: already exists and is not overwritten; choose another name")
     if not paths:
-        raise InputError("import: give one .npy file or more")
+        raise InputError("import: give one or more .npy files")
     sources = [_Source(path, _mapped(path, mu_axis), _sha256(path, stop)) for path in paths]
     _check_together(sources)
     card = _card(theory, sources[0].links.shape[-2:])
@@ -88,15 +88,15 @@ def import_npy(
             header = _header(out.stem, card, sources, mu_axis)
             _write(unnamed, card, sources, header, portions, stop, console)
             if Ensemble.exists(out):
-                raise InputError(f"{out}: appeared in the meantime, and nothing is overwritten; choose another name")
+                raise InputError(f"{out}: has appeared in the meantime and is not overwritten; choose another name")
     except OSError as error:
         raise unwritable(out, error) from None
     except Stopped as stopped:
-        raise Stopped(stop.signal, "nothing was kept, import again") from stopped
+        raise Stopped(stop.signal, "nothing was kept; import again") from stopped
 
 
 def _mapped(path: Path, mu_axis: MuAxis) -> np.ndarray:
-    """The links (config, chain, 2, L0, L1), not read yet. Raises InputError for other shapes, types and files."""
+    """The links (config, chain, 2, L0, L1), mapped into memory. Raises InputError for other shapes, types and files."""
     try:
         links = np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
     except OSError as error:
@@ -109,7 +109,7 @@ def _mapped(path: Path, mu_axis: MuAxis) -> np.ndarray:
     mu = -3 if mu_axis == "first" else -1
     if links.ndim not in (4, 5) or links.shape[mu] != 2:
         advice = "; try mu_axis = last" if mu_axis == "first" and links.ndim in (4, 5) and links.shape[-1] == 2 else ""
-        raise InputError(f"{path}: has the shape {links.shape}, it should be {_SHAPES[mu_axis]}{advice}")
+        raise InputError(f"{path}: has the shape {links.shape}; it should be {_SHAPES[mu_axis]}{advice}")
     if len(links) < MIN_LENGTH:
         raise InputError(f"{path}: holds {len(links)} configurations; at least {MIN_LENGTH} are needed")
     links = np.moveaxis(links, mu, -3)
@@ -126,7 +126,7 @@ def _sha256(path: Path, stop: StopRequest) -> str:
 
 
 def _check_together(sources: Sequence[_Source]) -> None:
-    """Raises InputError where files differ in length or lattice, or one is given twice."""
+    """Raise InputError if files differ in length or lattice, or one is given twice."""
     first, seen = sources[0], {sources[0].sha256: sources[0].path}
     for other in sources[1:]:
         if other.sha256 in seen:
@@ -135,7 +135,7 @@ def _check_together(sources: Sequence[_Source]) -> None:
         for what, axes in (("configurations", slice(0, 1)), ("lattice", slice(3, 5))):
             if (found := other.links.shape[axes]) != (wanted := first.links.shape[axes]):
                 raise InputError(
-                    f"{other.path}: {what} {_by(found)}, while {first.path} has {_by(wanted)}; give files of one kind"
+                    f"{other.path}: {what} {_by(found)}, but {first.path} has {_by(wanted)}; all files must agree"
                 )
 
 
@@ -144,19 +144,19 @@ def _by(lengths: tuple[int, ...]) -> str:
 
 
 def _card(theory: dict[str, Any], shape: tuple[int, ...]) -> Card:
-    """The card that has this theory alone, and with it the standard observables."""
+    """A card with only this theory, and so with its standard observables."""
     if "shape" in theory:
-        raise InputError("import: the shape is that of the arrays; leave it out")
+        raise InputError("import: the shape is taken from the arrays; leave it out")
     table = {**theory, "shape": list(shape)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     card = parse_card("\n".join(["[theory]", *lines, ""]), where="import")
     if card.theory.action.space is not CIRCLE:
-        raise InputError(f"import: takes link angles of a U(1) theory, and the theory is {card.theory.name}")
+        raise InputError(f"import: takes link angles of a U(1) theory, but the theory is {card.theory.name}")
     return card
 
 
 def _header(name: str, card: Card, sources: Sequence[_Source], mu_axis: MuAxis) -> dict[str, str | int]:
-    """The root attributes, those of a generated ensemble and the files it came from."""
+    """The root attributes: those of a generated ensemble, and the files from which it was imported."""
     files = [{"name": source.path.name, "sha256": source.sha256} for source in sources]
     sampler = {"name": "imported", "n_updates": 1, "start": "", "n_thermalisation": 0}
     return origin_attributes(name, card.theory.as_dict(), sampler, card.measurements) | {
@@ -199,7 +199,7 @@ def _write(
 
 
 def _append(writer: EnsembleWriter, card: Card, x: np.ndarray) -> None:
-    """Measure the block x (n, B, 2, L0, L1) as a running chain does, and hand it to the writer."""
+    """Measure the block x (n, B, 2, L0, L1) as a running chain does, and append it to the ensemble."""
     flat = x.reshape(-1, *x.shape[2:])  # (n * B, 2, L0, L1)
     action = card.theory.action.evaluate(flat).reshape(x.shape[:2])
     series, every = measured(card.measurements, x, writer.n_configs)
@@ -207,7 +207,7 @@ def _append(writer: EnsembleWriter, card: Card, x: np.ndarray) -> None:
 
 
 def _blocks(sources: Sequence[_Source], block_bytes: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Angles (n, B, 2, L0, L1) in [-pi, pi) of all files, and how many had to be wrapped."""
+    """Blocks of angles (n, B, 2, L0, L1) in [-pi, pi) from all files, and the number of angles that were wrapped."""
     n_configs = len(sources[0].links)
     row_bytes = sum(8 * math.prod(source.links.shape[1:]) for source in sources)
     step = max(1, block_bytes // row_bytes)
@@ -222,7 +222,7 @@ def _blocks(sources: Sequence[_Source], block_bytes: int) -> Iterator[tuple[np.n
 
 
 def _angles(path: Path, links: np.ndarray, first_config: int) -> np.ndarray:
-    """Finite angles, not wrapped yet. Raises InputError naming the first configuration that has none."""
+    """Finite angles, not yet wrapped. Raises InputError that names the first configuration with any other value."""
     if links.dtype.kind == "c":
         right = np.abs(np.abs(links) - 1.0) <= _MODULUS_TOLERANCE
         _refuse(path, right, first_config, f"a link whose modulus is not 1 to {_MODULUS_TOLERANCE:g}")

@@ -1,4 +1,4 @@
-"""The series of an ensemble as a json.gz of pyerrors (arXiv:2209.14371): one Obs per series, one replicum per chain."""
+"""Export of series to a json.gz file of pyerrors (arXiv:2209.14371): one Obs per series, one replicum per chain."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ from lattice_flows.samplers import windows_of
 _CHARGE = "topological_charge"
 _FEWEST_CONFIGS = 5  # that pyerrors takes
 _WEIGHT_NOTE = (
-    "the chains sample another distribution than the theory's: averages need the weight, "
+    "the chains sample a distribution other than the theory's: averages need the weight, "
     "pyerrors.reweight(reweighting_factor, [obs])"
 )
 
@@ -25,20 +25,20 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     """Write all series for pyerrors.input.json.load_json.
 
     The tag of an Obs is the name of its series; chain k is the replicum NAME_DIGEST|rk (see `ensemble_label`), and
-    idl holds the numbers of the configurations. The topological charge is rounded to the integer that it is, and
-    its square is an Obs of its own, topological_charge_squared. A weighted ensemble has one more Obs,
-    reweighting_factor: exp(log_w) up to a constant; its other Obs are the series as they are, NOT reweighted. The
-    description is a dict: the file's attributes, `left_out` (series that pyerrors cannot take, and why), and for a
-    weighted ensemble a `note` on the weight.
+    idl holds the numbers of the configurations. The topological charge is rounded to an integer, and its square is
+    an Obs of its own, topological_charge_squared. A weighted ensemble has one more Obs, reweighting_factor: exp(log_w)
+    up to a constant; its other Obs are the series as they are, NOT reweighted. The description is a dict: the file's
+    attributes, `left_out` (series that pyerrors cannot take, with the reason), and for a weighted ensemble a `note`
+    on the weight.
 
-    Raises InputError where pyerrors is missing, no series can be exported, and for chains in windows,
-    which no Obs can join.
+    Raises InputError if pyerrors is missing or no series can be exported, and for chains in windows, which no Obs
+    can join.
     """
     try:
         import pyerrors.input.json  # type: ignore[import-untyped]
     except ImportError:
         raise InputError(
-            "export: the package pyerrors is missing; pip install 'lattice_flows[interchange]' brings it"
+            "export: the package pyerrors is missing; install it with pip install 'lattice_flows[interchange]'"
         ) from None
     attributes = ensemble.attributes
     origin = Origin(attributes)
@@ -48,14 +48,14 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     observables, left_out = _observables(ensemble)
     if not observables:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise InputError(f"{ensemble.path}: holds nothing that pyerrors takes ({reasons})")
+        raise InputError(f"{ensemble.path}: holds no series that pyerrors can take ({reasons})")
     note = {"note": _WEIGHT_NOTE} if origin.weighted else {}
     text = pyerrors.input.json.create_json_string(observables, {**attributes, "left_out": left_out, **note})
     target.write_bytes(gzip.compress(text.encode()))
 
 
 def _observables(ensemble: Ensemble) -> tuple[list[Any], dict[str, str]]:
-    """The pyerrors.Obs, and the series that are left out with the reason."""
+    """The pyerrors.Obs, and the reason for each series that is left out."""
     found, left_out = [], {}
     for source in ensemble.series_names:
         configs = ensemble.series_configs(source)
@@ -70,7 +70,7 @@ def _observables(ensemble: Ensemble) -> tuple[list[Any], dict[str, str]]:
 
 
 def _quantities(ensemble: Ensemble, source: str) -> dict[str, np.ndarray]:
-    """The series (n, B) in double precision, and what follows from it."""
+    """The series (n, B) in double precision and those derived from it, by name."""
     series = ensemble.series(source).astype(np.float64)
     if source == _CHARGE:
         charge = np.rint(series)  # rounding noise of a frozen charge would pass for a fluctuation
@@ -81,10 +81,10 @@ def _quantities(ensemble: Ensemble, source: str) -> dict[str, np.ndarray]:
 
 
 def ensemble_label(ensemble: Ensemble) -> str:
-    """The name of the Monte Carlo history: NAME and a digest of what was simulated, with which seed.
+    """The name of the Monte Carlo history: NAME and a digest of theory, sampler, seed and flow.
 
-    pyerrors takes Obs of one name as measured on the same configurations. Ensembles of one card name at two couplings
-    are not.
+    pyerrors takes Obs of one name as measured on the same configurations. Ensembles of one card name at different
+    couplings are not.
     """
     attributes = ensemble.attributes
     made = [str(attributes.get(key)) for key in ("theory", "sampler", "seed", "flow_sha256", "imported_from")]

@@ -1,4 +1,4 @@
-"""Where an export or import puts its result: it appears whole or not at all, and nothing beside it is touched."""
+"""The target of an export or import, which appears complete or not at all; nothing beside it is touched."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from lattice_flows.atomic_files import sync_folder
 
 @contextmanager
 def made_apart(target: Path) -> Iterator[Path]:
-    """Yields a path in a new folder beside `target`. The file or folder made there is moved to `target` at the end.
+    """Yield a path in a new folder beside `target`; what the block writes there becomes `target` if it succeeds.
 
-    A block that raises leaves nothing behind. The folder is new, so that no file of the user's can be taken for a
+    A block that raises leaves nothing behind. The folder is new, so that no file of the user's can be mistaken for a
     leftover. Raises OSError if something cannot be written.
     """
     with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

@@ -1,1 +1,1 @@
-"""What a run, or a file, is at the moment: watch and info."""
+"""The present state of a run or a file: the commands watch, info and verify."""

@@ -20,7 +20,7 @@ Commit = tuple[Path, float]
 
 
 def last_commit(path: Path) -> Commit | None:
-    """The newest file of the ensemble and its time."""
+    """The newest file of the ensemble and its time, or None."""
     try:
         numbers = segment_numbers(path)
         newest = segment_path(path, numbers[-1]) if numbers else path
@@ -30,7 +30,7 @@ def last_commit(path: Path) -> Commit | None:
 
 
 class _Held(NamedTuple):
-    """What the file of one task holds, as of this commit."""
+    """The progress of one task's file at a commit."""
 
     commit: Commit
     n_configs: int  # of all its chains
@@ -40,7 +40,7 @@ class _Held(NamedTuple):
 
 
 class WatchedArray:
-    """All tasks of one ensemble. A file is opened when there is a new commit in it, and none of its series is read."""
+    """All tasks of one ensemble. A file is opened only after a new commit, and none of its series is read."""
 
     def __init__(self, run: RunFolder, table: EnsembleTable) -> None:
         self.run, self.table = run, table
@@ -48,7 +48,7 @@ class WatchedArray:
         self._seen: deque[tuple[float, int]] = deque(maxlen=COMMITS)  # time and configurations
 
     def row(self) -> Row:
-        """Its state now."""
+        """The present state of the array."""
         indices = self.run.tasks(self.table.name)
         n_running = sum(self._is_running(index) for index in indices)  # before the files: what ends then is finished
         self._look(indices)
@@ -77,7 +77,7 @@ class WatchedArray:
         return writer is not None and not writer.gone
 
     def _look(self, indices: list[int]) -> None:
-        """Read what was committed since the last look."""
+        """Read the progress of tasks that have committed since the last look."""
         found: dict[int, _Held] = {}
         for index in indices:
             path = self.run.task(self.table.name, index)

@@ -1,4 +1,4 @@
-"""What a file is, and whether it is whole."""
+"""The facts recorded in a file, and the verification of its checksums."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,10 @@ _CHECKPOINT_SUFFIX = ".pt"
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Facts of an ensemble file or a checkpoint. Raises EnsembleError, CheckpointError or InputError otherwise."""
+    """The facts recorded in an ensemble file or a checkpoint.
+
+    Raises EnsembleError or CheckpointError for a broken or missing file, InputError for a folder.
+    """
     if _is_checkpoint(path):
         trained, checkpoint = load_flow_weights(path), read_checkpoint(path)
         return {
@@ -37,7 +40,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def verify(path: Path) -> list[str]:
-    """What was checked, a line each. Raises EnsembleError or CheckpointError for what is broken."""
+    """The checks that passed, a line each. Raises EnsembleError or CheckpointError for a broken file."""
     if _is_checkpoint(path):
         checkpoint = read_checkpoint(path)
         return [f"{path}: flow checkpoint at step {checkpoint.step}; every record's checksum agrees"]

@@ -1,4 +1,4 @@
-"""Who holds a lock file, as the file itself says."""
+"""The process that holds a lock file, according to the file itself."""
 
 import json
 import os
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class Writer(NamedTuple):
-    """Who holds a lock file; None where it does not say."""
+    """The process that holds a lock file; fields are None if the file does not name it."""
 
     host: str | None
     pid: int | None
 
     @property
     def gone(self) -> bool:
-        """Whether the process has ended; False where it cannot be seen from this host."""
+        """Whether the process has ended; False if that cannot be seen from this host."""
         if self.host != socket.gethostname() or self.pid is None:
             return False
         try:
@@ -27,11 +27,11 @@ class Writer(NamedTuple):
         return False
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}" if self.host else "a process that does not say which"
+        return f"process {self.pid} on {self.host}" if self.host else "an unnamed process"
 
 
 def writer_of(lock: Path) -> Writer | None:
-    """Whom the lock file names. Its lock is not tried: even that could turn away a writer who begins just then."""
+    """The writer that the lock file names. The lock is not tried, as that could turn away a writer that is starting."""
     try:
         text = lock.read_bytes()[:4096]
         if not text:  # a training ended, and left the file
@@ -45,7 +45,7 @@ def writer_of(lock: Path) -> Writer | None:
 
 
 def writer_note(writer: Writer | None) -> str:
-    """In words; nothing where the lock says nothing."""
+    """A note about the writer; empty if the lock names none."""
     if writer is None or writer.host is None:
         return ""
-    return f"{writer} wrote this and is gone; run again to go on" if writer.gone else f"written by {writer}"
+    return f"{writer} wrote this and has ended; run again to continue" if writer.gone else f"written by {writer}"

@@ -1,4 +1,4 @@
-"""How the live state of a run looks in a terminal: rows in columns, histories as sparklines."""
+"""The layout of a run's live state in a terminal: rows in columns, histories as sparklines."""
 
 import textwrap
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _STYLES = {"running": "green", "thermalising": "green", "interrupted": "red", "b
 
 
 class Row(NamedTuple):
-    """What is shown of the training or of one ensemble."""
+    """The data shown for the training or for one ensemble."""
 
     name: str
     kind: str
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """What is shown of each row."""
+    """The columns and lines shown for each row."""
 
     columns: tuple[str, ...]
     lines: int = 2
@@ -59,7 +59,7 @@ _Cells = dict[str, tuple[str, str]]  # the two lines of each column
 
 
 def page(title: str, rows: Sequence[Row], console: Console) -> Group:
-    """Two lines for each row, in the columns that the console has room for; then the notes."""
+    """Two lines for each row, in as many columns as the console has room for; then the notes."""
     unicode = console.encoding.startswith("utf")
     overflow: OverflowMethod = "ellipsis" if unicode else "crop"
     cells = [_cells(row, unicode) for row in rows]
@@ -75,14 +75,14 @@ def page(title: str, rows: Sequence[Row], console: Console) -> Group:
             table.add_row(*[Text(entry[c][line], "dim" if line else styles.get(c, "")) for c in layout.columns])
     notes = [f"{row.name}: {row.note}" for row in rows if row.note]
     if "figures" in widths and any(line.endswith("!") for row in rows for line in row.figures):
-        notes.append("! this ESS is not to be trusted: few effective samples, a heavy tail, or one weight dominates")
+        notes.append("! this ESS cannot be trusted: few effective samples, a heavy tail, or one weight dominates")
     return Group(
         *[_line(text, console, overflow) for text in (title, "")], table, *[_line(n, console, overflow) for n in notes]
     )
 
 
 def _fitting(cells: Sequence[_Cells], width: int) -> tuple[_Layout, dict[str, int]]:
-    """The first layout that needs no more than `width`, and the width of each of its columns."""
+    """The first layout that fits into `width` characters, and the width of each of its columns."""
     for layout in _LAYOUTS:
         widths = {
             column: max((len(line) for entry in cells for line in entry[column][: layout.lines]), default=0)
@@ -104,7 +104,7 @@ def _fitting(cells: Sequence[_Cells], width: int) -> tuple[_Layout, dict[str, in
 
 
 def _cells(row: Row, unicode: bool) -> _Cells:
-    """Two lines for each column; those of the history wait for its width."""
+    """The two lines of each column; those of the history are made once its width is known."""
     full, empty = "█░" if unicode else "#."
     done = int(_BAR * row.fraction)
     percent = f"{int(100 * row.fraction)} %"
@@ -123,13 +123,13 @@ def _cells(row: Row, unicode: bool) -> _Cells:
 
 
 def _history(row: Row, width: int, unicode: bool) -> tuple[str, str]:
-    """The sparkline, and below it the last values: no number is cut in two."""
+    """The sparkline, and below it the last values, shortened between numbers only."""
     line = sparkline(row.history, row.low, row.high, width, BLOCKS if unicode else ASCII)
     return line, textwrap.shorten(row.last, width, placeholder=" ...")
 
 
 def _line(text: str, console: Console, overflow: OverflowMethod) -> Text:
-    """A line that is cut, not wrapped, and holds nothing that the console cannot print."""
+    """A line that is cut, not wrapped, and contains only characters that the console can print."""
     encoded = text.encode(console.encoding, "replace").decode(console.encoding)
     return Text(encoded, no_wrap=True, overflow=overflow)
 
@@ -137,7 +137,7 @@ def _line(text: str, console: Console, overflow: OverflowMethod) -> Text:
 def sparkline(values: ArrayLike, low: float, high: float, width: int, ramp: str = BLOCKS) -> str:
     """At most `width` of the values (n,), evenly picked, as characters of the ramp from `low` to `high`.
 
-    What lies outside is drawn at the edge, what is not finite as a blank, and all in the middle where high = low.
+    Values outside this range are drawn at its edge, non-finite ones as blanks, and all in the middle if high = low.
     """
     x = np.asarray(values, dtype=np.float64)
     if len(x) > width:
@@ -148,7 +148,7 @@ def sparkline(values: ArrayLike, low: float, high: float, width: int, ramp: str 
 
 
 def count(n: float) -> str:
-    """9999, 1.2M, 3G: short, for progress."""
+    """The number in short form: 9999, 1.2M, 3G."""
     for power, prefix in ((9, "G"), (6, "M")):
         if n >= 10**power:
             return f"{n / 10**power:.3g}{prefix}"
@@ -156,7 +156,7 @@ def count(n: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 5 min, 2.5 h, 3.1 d."""
+    """The duration in a suitable unit: 12 s, 5 min, 2.5 h, 3.1 d."""
     seconds = max(0.0, seconds)
     for limit, unit, name, decimals in ((120, 1, "s", 0), (7200, 60, "min", 0), (172_800, 3600, "h", 1)):
         if seconds < limit:

@@ -31,9 +31,9 @@ _HISTORIES = (_CHARGE, "magnetisation")  # the first that an ensemble has is dra
 
 
 def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
-    """Show the run in `folder` every `interval` seconds, until all of it is finished or ctrl-C.
+    """Show the run in `folder` every `interval` seconds, until it is finished or interrupted by ctrl-C.
 
-    Prints one table with `once`, and where the console is no terminal. Raises InputError where there is no run.
+    Prints one table with `once`, or if the console is not a terminal. Raises InputError if there is no run.
     """
     if not 0 < interval < float("inf"):
         raise InputError(f"--interval {interval}: must be a positive number of seconds")
@@ -55,21 +55,21 @@ def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
 
 
 class _WatchedEither:
-    """One ensemble of the card, which one process makes or a job array."""
+    """One ensemble of the card, made by one process or by a job array."""
 
     def __init__(self, run: RunFolder, table: EnsembleTable) -> None:
         self.run, self.name = run, table.name
         self._one, self._array = _WatchedEnsemble(run.ensemble(table.name), table), WatchedArray(run, table)
 
     def row(self) -> Row:
-        """Its state now."""
+        """The present state of the ensemble."""
         is_array = not self.run.is_begun(self.name) and self.run.tasks(self.name)
         return self._array.row() if is_array else self._one.row()
 
 
 @dataclass(frozen=True)
 class _Held:
-    """What the files of an ensemble hold."""
+    """The progress and latest values of an ensemble, from its files."""
 
     n_configs: int = 0
     n_thermalised: int = 0
@@ -82,7 +82,7 @@ class _Held:
 
 
 class _WatchedEnsemble:
-    """One ensemble of the card. Its files are read when there is a new commit, and of its series only the ends."""
+    """One ensemble of the card. Its files are read only after a new commit, and only the ends of its series."""
 
     def __init__(self, path: Path, table: EnsembleTable) -> None:
         self.path, self.table = path, table
@@ -92,7 +92,7 @@ class _WatchedEnsemble:
         self._seen: deque[tuple[float, int]] = deque(maxlen=COMMITS)  # time and n_configs of commits
 
     def row(self) -> Row:
-        """Its state now."""
+        """The present state of the ensemble."""
         writer = writer_of(self.path.with_suffix(".lock"))  # before the files: what ends in between is then finished
         self._look()
         held, table = self._held, self.table
@@ -130,7 +130,7 @@ class _WatchedEnsemble:
         return "interrupted" if self._commit or writer else "waiting"
 
     def _look(self) -> None:
-        """Read what was committed since the last look; what is broken is tried again, somebody may mend it."""
+        """Read what was committed since the last look. A broken file is tried again, as it may have been repaired."""
         commit = last_commit(self.path)
         if commit is None or (commit == self._commit and not self._held.error):
             return
@@ -150,7 +150,7 @@ class _WatchedEnsemble:
         self._commit = commit
 
     def _rate(self) -> float | None:
-        """Configurations per second between the commits seen, where these are two; else since the beginning."""
+        """Configurations per second between the commits seen if there are two or more, else since the beginning."""
         if len(self._seen) > 1:
             (first, n_first), (last, n_last) = self._seen[0], self._seen[-1]
             if last > first and n_last > n_first > 0 and not self._held.finished:
@@ -174,7 +174,7 @@ def _held(ensemble: Ensemble) -> _Held:
 
 
 class _WatchedTraining:
-    """The training of the card's flow, from its history: the checkpoint itself is not read."""
+    """The training of the card's flow, from its history; the checkpoint itself is not read."""
 
     def __init__(self, run: RunFolder, card: Card) -> None:
         assert card.flow is not None
@@ -224,7 +224,7 @@ class _WatchedTraining:
         return "interrupted" if writer.gone else "running"
 
     def _final_ess(self) -> str:
-        """That of the fresh samples at the end."""
+        """The ESS of the fresh samples drawn after the training."""
         if not self._final:
             with suppress(EnsembleError), Ensemble.open(self.run.evaluation) as samples:
                 self._final = _figures(samples)[1]
@@ -242,17 +242,17 @@ class _WatchedTraining:
 
 
 def _below(error: Exception, folder: Path) -> str:
-    """The message, with paths as seen from the run's folder."""
+    """The message, with paths relative to the run's folder."""
     return str(error).replace(f"{folder}{os.sep}", "")
 
 
 def _rows(ensemble: Ensemble) -> int:
-    """So many rows of (n, B) hold _TAIL values."""
+    """The number of rows of (n, B) that hold _TAIL values."""
     return max(1, _TAIL // ensemble.n_chains)
 
 
 def _figures(ensemble: Ensemble) -> tuple[str, str]:
-    """Acceptance and ESS of the proposals, of late, as far as the ensemble has them."""
+    """The recent acceptance rate and ESS of the proposals, each empty if the ensemble has none."""
     acceptance = ess = ""
     if "accepted" in ensemble.series_names and len(accepted := ensemble.series("accepted", _rows(ensemble))):
         acceptance = f"accepted {accepted.mean():.3f}"
@@ -270,7 +270,7 @@ def _marked_ess(ess: str, trusted: bool) -> str:
 
 
 def _last_values(name: str, values: np.ndarray) -> str:
-    """Of all chains, as many as one cares to read."""
+    """The last values of the first few chains."""
     return " ".join(f"{round(x):+d}" if name == _CHARGE else f"{x:+.3f}" for x in values[:8])
 
 

@@ -1,4 +1,4 @@
-"""The report of an analysis: one page that needs nothing beside itself, its figures and their data.
+"""The report of an analysis: one self-contained page, its figures and their data.
 
 Matplotlib is loaded with the first report: most commands write none.
 """
@@ -11,14 +11,14 @@ from lattice_flows.production.run_folder import RunFolder
 
 
 def write_report(folder: RunFolder, card: Card, analysis: Analysis) -> None:
-    """The report of a run; see `page.write_report`."""
+    """Write the report of a run; see `page.write_report`."""
     from lattice_flows.report import page
 
     page.write_report(folder, card, analysis)
 
 
 def write_files_report(target: Path, analysis: Analysis) -> None:
-    """The report of ensemble files; see `page.write_files_report`."""
+    """Write the report of ensemble files; see `page.write_files_report`."""
     from lattice_flows.report import page
 
     page.write_files_report(target, analysis)

@@ -37,7 +37,7 @@ _LONG_NAME = 12  # letters that leave no room beside them in half a line
 
 
 def charge_plots(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> list[Plot]:
-    """The figures of those ensembles that have a charge, none where there are none."""
+    """The figures of the ensembles that have a charge; an empty list if none has one."""
     charged = [g for g in groups if g.has(CHARGE) and min(len(chain) for chain in g.series(CHARGE)) >= MIN_LENGTH]
     if not charged:
         return []
@@ -49,7 +49,7 @@ def charge_plots(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | 
 
 
 def charge_histories(groups: Sequence[Replicas], summary: Summary) -> Plot:
-    """Q along the chains."""
+    """The history of Q along the chains."""
     figure = Figure(figsize=(WIDTH, 0.6 + 1.05 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), 1, sharey=True, squeeze=False)[:, 0]
     rows = [row for axes, group in zip(panels, groups) for row in _draw_history(axes, group, summary)]
@@ -62,14 +62,14 @@ def charge_histories(groups: Sequence[Replicas], summary: Summary) -> Plot:
         "charge_history",
         figure,
         f"Histories of the topological charge of {_names(groups)}. Frozen: {', '.join(frozen) or 'none'}.",
-        "Topological charge along the first chain of each ensemble, over about a hundred autocorrelation times; mind "
-        "that the panels differ in length." + (" Of frozen ensembles four chains are shown, whole." if frozen else ""),
+        "Topological charge along the first chain of each ensemble, over about a hundred autocorrelation times; note "
+        "that the panels differ in length." + (" Frozen ensembles are shown with four whole chains." if frozen else ""),
         FigureData(("ensemble", "chain", "configuration", "topological charge Q"), rows),
     )
 
 
 def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> list[tuple[str, int, int, int]]:
-    """Draw the charge in steps; returns what was drawn: ensemble, chain, configuration, charge."""
+    """Draw the charge in steps; returns the rows of data drawn: ensemble, chain, configuration, charge."""
     chains, rows = group.series(CHARGE), group.rows(CHARGE)
     frozen, at = _is_frozen(group, summary), place(summary, group.name)
     n = len(chains[0]) if frozen else _stretch(summary["ensembles"][group.name], len(chains[0]))
@@ -85,14 +85,14 @@ def _draw_history(axes: Axes, group: Replicas, summary: Summary) -> list[tuple[s
 
 
 def _stretch(ensemble: EnsembleSummary, n_configs: int) -> int:
-    """Configurations that show how a chain moves: a hundred tau_int of Q, and at least 200."""
+    """The number of configurations that shows how a chain moves: a hundred tau_int of Q, but at least 200."""
     row = ensemble["observables"].get(CHARGE)
     tau_int = (row["tau_int"] if row else None) or 0.5
     return min(n_configs, max(200, math.ceil(100 * tau_int)))
 
 
 def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | None) -> Plot:
-    """P(Q) with errors, against the closed form, or a Gaussian of the measured width where there is none."""
+    """P(Q) with errors, against the closed form or, without one, a Gaussian of the measured width."""
     charges = _charges_shown(groups, exact)
     closed_form = np.maximum(exact.charge_distribution(int(charges[-1])), 0.0) if exact else None  # but for rounding
     name = "closed form" if exact else "Gaussian"
@@ -118,14 +118,14 @@ def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: Ex
         "charge_distribution",
         figure,
         f"Distribution of the topological charge of {_names(groups)}, for |Q| up to {charges[-1]}, against {against}.",
-        f"Distribution of the topological charge, against {against} (grey). Errors by the Gamma method; where an "
-        "ensemble never saw a charge, its error is zero, and wrong.",
+        f"Distribution of the topological charge, against {against} (grey). Errors by the Gamma method; for a charge "
+        "that an ensemble never visited, the error is zero, which is wrong.",
         FigureData(("ensemble", "topological charge Q", "P(Q)", "error of P(Q)", f"P(Q) of the {name}"), rows),
     )
 
 
 def _gaussian(charges: NDArray[np.int64], probability: Array) -> Array:
-    """The Gaussian over the integers with the variance of these probabilities; not-a-number where nothing moved."""
+    """The Gaussian over the integers with the variance of these probabilities; not-a-number if that is zero."""
     variance = float(np.sum(charges**2 * probability))
     if not variance > 0:
         return np.full(len(charges), np.nan)
@@ -134,7 +134,7 @@ def _gaussian(charges: NDArray[np.int64], probability: Array) -> Array:
 
 
 def _charges_shown(groups: Sequence[Replicas], exact: ExactU1 | None) -> NDArray[np.int64]:
-    """-q ... q: four standard deviations, and twice as many where the ensembles strayed so far."""
+    """The charges -q ... q: up to four standard deviations, or eight if the ensembles went that far."""
     seen = max(float(np.abs(np.rint(chain)).max()) for group in groups for chain in group.series(CHARGE))
     spread = 4.0 * math.sqrt(exact.charge_squared) if exact else seen
     q_max = min(math.ceil(max(1.0, spread, min(seen, 2.0 * spread))), _MOST_CHARGES)
@@ -156,7 +156,7 @@ def _probabilities(group: Replicas, charges: NDArray[np.int64]) -> tuple[Array, 
 
 
 def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> list[Plot]:
-    """rho(t) of Q^2 with the window of tau_int, of the chains that have one."""
+    """rho(t) of Q^2 with the window of tau_int, for the ensembles with a known tau_int."""
     chains = [group for group in groups if _tau_int_estimate(group, summary)]
     if not chains:
         return []
@@ -164,7 +164,7 @@ def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> lis
     rows = [row for axes, group in zip(panels, chains) for row in _draw_autocorrelation(axes, group, summary)]
     outer_labels(panels, "$t$ (configurations)", r"$\rho(t)$ of $Q^2$")
     left_out = [group for group in groups if group not in chains]
-    missing = f" Not shown, for they are frozen or weighted: {_names(left_out)}." if left_out else ""
+    missing = f" Not shown because frozen or weighted: {_names(left_out)}." if left_out else ""
     return [
         Plot(
             "charge_autocorrelation",
@@ -181,7 +181,7 @@ def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> lis
 
 
 def _tau_int_estimate(group: Replicas, summary: Summary) -> ObservableRow | None:
-    """The estimate of Q^2, where it knows a tau_int."""
+    """The estimate of Q^2, if its tau_int is known, else None."""
     estimate = summary["ensembles"][group.name]["observables"].get(CHARGE_SQUARED)
     if group.weighted or _is_frozen(group, summary) or estimate is None or estimate["tau_int"] is None:
         return None

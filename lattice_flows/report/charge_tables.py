@@ -10,7 +10,7 @@ from lattice_flows.terminal import labels, numbers
 
 
 class TopologyTables(NamedTuple):
-    """What a page says of topology; sectors and weights: a table for each source that knows them."""
+    """The tables on topology; sectors and weights have one table for each source that provides them."""
 
     motion: PageTable
     fixed_charge: PageTable | None
@@ -22,7 +22,7 @@ _Found = dict[str, tuple[EnsembleSummary, Topology]]  # the ensembles that have 
 
 
 def topology_tables(summary: Summary) -> TopologyTables | None:
-    """What the ensembles know of the topology, and of each sector."""
+    """The tables on the topology of all ensembles, and on each of their sectors; None if there is no topology."""
     found = {name: (e, e["topology"]) for name, e in summary["ensembles"].items() if e["topology"] is not None}
     if not found:
         return None
@@ -58,7 +58,7 @@ def _motion(found: _Found) -> PageTable:
 
 
 def _fixed_charge(found: _Found) -> PageTable | None:
-    """What the sectors extrapolate to, beside the plain average; one row per ensemble and observable."""
+    """The averages from fixed charge beside the plain ones; one row per ensemble and observable."""
     rows = []
     for name, (ensemble, topology) in found.items():
         for observable, fit in topology["fixed_charge"].items():
@@ -90,7 +90,7 @@ def _fixed_charge(found: _Found) -> PageTable | None:
 
 
 def _sectors(name: str, ensemble: EnsembleSummary, found: Topology) -> PageTable | None:
-    """One row per charge."""
+    """The sectors of an ensemble, one row per charge."""
     sectors = found["sectors"]
     if not sectors:
         return None
@@ -110,7 +110,7 @@ def _sectors(name: str, ensemble: EnsembleSummary, found: Topology) -> PageTable
 
 
 def _sector_weights(name: str, found: Topology) -> PageTable | None:
-    """How the weights are shared between the sectors."""
+    """The share of the weights in each sector."""
     rows = [
         (
             _charge(row["charge"]),
@@ -128,7 +128,7 @@ def _sector_weights(name: str, found: Topology) -> PageTable | None:
 
 
 def _charge(q: int) -> str:
-    """With its sign."""
+    """The charge with its sign."""
     return f"{q:+d}" if q else "0"
 
 
@@ -145,7 +145,7 @@ def _mean(ensemble: EnsembleSummary, observable: str, mean: ValueWithError | Non
 
 
 def _marked(cell: str, trusted: bool) -> str:
-    """With '!' behind it where it is not to be trusted."""
+    """The cell, followed by '!' if it cannot be trusted."""
     return cell if trusted or cell == "-" else f"{cell} !"
 
 

@@ -1,4 +1,4 @@
-"""What scripts share that draw one figure from ensemble files: a command line, what they read, what they write.
+"""The common part of scripts that draw one figure from ensemble files: their command line, input and output.
 
     python analysis/NAME.py ENSEMBLE.h5... --out FIGURE.pdf
 
@@ -43,11 +43,11 @@ def run_script(
     draw: Callable[[Sequence[Any]], Figure],
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """The whole job of a script: read the ensembles of the command line, write the figure and its numbers.
+    """Run a script: read the ensembles given on the command line, write the figure and its numbers.
 
-    description: the script's docstring, shown by --help. measure: gives NamedTuples of one kind, whose fields are the
-    columns. draw: makes the figure of them. arguments: those of the command line where absent.
-    Ends with one line and status 2 where the input is wrong.
+    description: the script's docstring, shown by --help. measure: returns NamedTuples of one kind, whose fields are the
+    columns. draw: makes the figure from them. arguments: default to those of the command line.
+    Exits with one line and status 2 if the input is wrong.
     """
     try:
         paths, target = _parsed(description, arguments)
@@ -62,14 +62,14 @@ def run_script(
 
 
 def open_scan(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
-    """The ensembles of files of any theories, as `open_replicas` finds them in the files of each theory.
+    """The ensembles in files of any theories, grouped by `open_replicas` separately for each theory.
 
-    Raises InputError for a path that is no ensemble or holds no configuration yet, and what `open_replicas` raises.
+    Raises InputError for a path that is not an ensemble or holds no configuration yet, and as `open_replicas` does.
     """
     by_theory: dict[str, list[Path]] = {}
     for path in paths:
         if path.is_dir() or not Ensemble.exists(path):
-            raise InputError(f"{path}: is not an ensemble file, ensembles/NAME.h5 of a run")
+            raise InputError(f"{path}: is not an ensemble file such as ensembles/NAME.h5 of a run")
         with Ensemble.open(path) as file:
             if not file.n_configs:
                 raise InputError(f"{path}: holds no configuration yet, it is still thermalising")
@@ -78,21 +78,21 @@ def open_scan(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
 
 
 def require_charge(groups: Iterable[Replicas]) -> None:
-    """Raises InputError for an ensemble without a topological charge."""
+    """Raise InputError for an ensemble without a topological charge."""
     for group in groups:
         if not group.has(CHARGE):
             raise InputError(f"{group.files[0].path}: has no topological charge; this figure is for gauge fields")
 
 
 def charge_changes(group: Replicas) -> int:
-    """How often the topological charge changed, in all chains; fewer than MIN_CHANGES: frozen."""
+    """The number of changes of the topological charge in all chains; fewer than MIN_CHANGES means frozen."""
     return sum(count_changes(chain) for chain in group.series(CHARGE))
 
 
 def flow_weights(group: Replicas) -> Array:
-    """log w = -S - log q of independent samples of a flow, (n_samples,): of all proposals, accepted or not.
+    """log w = -S - log q of independent samples of a flow, (n_samples,): all proposals, accepted or not.
 
-    Raises InputError where the ensemble holds none.
+    Raises InputError if the ensemble holds none.
     """
     log_w = group.proposals("log_w")
     if log_w is None:
@@ -104,9 +104,9 @@ def flow_weights(group: Replicas) -> Array:
 
 
 def estimates_of(group: Replicas, *names: str) -> list[ObservableRow]:
-    """The estimates of these quantities, with weights where the ensemble needs them: rows of `lattice-flows analyse`.
+    """The estimates of these quantities, weighted if the ensemble needs it: rows of `lattice-flows analyse`.
 
-    Raises InputError where one has no estimate.
+    Raises InputError if one has no estimate.
     """
     found, warnings = observables_summary(group)
     for name in names:
@@ -117,12 +117,12 @@ def estimates_of(group: Replicas, *names: str) -> list[ObservableRow]:
 
 
 def lattice(group: Replicas) -> str:
-    """The shape of the lattice in letters, 16x16."""
+    """The shape of the lattice as text, such as 16x16."""
     return "x".join(map(str, group.theory["shape"]))
 
 
 def split_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
-    """The rows of every key, keys and rows in the order of their appearance: the lines of a plot."""
+    """The rows grouped by key, keys and rows in order of appearance: the lines of a plot."""
     lines: dict[Any, list[Row]] = {}
     for row in rows:
         lines.setdefault(key(row), []).append(row)
@@ -130,7 +130,7 @@ def split_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any,
 
 
 def draw_pull_bands(axes: Axes, pulls: Iterable[float | None]) -> None:
-    """Make a panel one of (value - exact) / error, of these sizes: bands at 1 and 2, and room for all."""
+    """Prepare a panel for these values of (value - exact) / error: bands at 1 and 2, limits wide enough for all."""
     for sigma, shade in ((2, "0.93"), (1, "0.85")):
         axes.axhspan(-sigma, sigma, color=shade, linewidth=0, zorder=0)
     edge = max([2.5, *(1.15 * abs(one) for one in pulls if one is not None and math.isfinite(one))])
@@ -138,9 +138,9 @@ def draw_pull_bands(axes: Axes, pulls: Iterable[float | None]) -> None:
 
 
 def write_figure(plot: Plot, target: Path) -> None:
-    """Write the figure to `target` (.pdf, .svg or .png) and its numbers beside it as .csv; equal numbers, equal bytes.
+    """Write the figure to `target` (.pdf, .svg or .png) and its numbers as .csv; equal numbers give equal bytes.
 
-    Raises InputError where a file cannot be written.
+    Raises InputError if a file cannot be written.
     """
     for path, data in ((target, plot.render(target.suffix[1:])), (target.with_suffix(".csv"), plot.data.csv())):
         with written_to(path):
@@ -155,10 +155,10 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> tuple[list[Pat
 
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ensembles", nargs="+", type=Path, metavar="ENSEMBLE.h5", help="ensemble files")
-    parser.add_argument("--out", required=True, type=Path, metavar="FIGURE.pdf", help="beside it comes FIGURE.csv")
+    parser.add_argument("--out", required=True, type=Path, metavar="FIGURE.pdf", help="FIGURE.csv is written beside it")
     given = parser.parse_args(arguments)
     if given.out.suffix not in _FORMATS:
-        raise InputError(f"--out {given.out}: a figure's name ends in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+        raise InputError(f"--out {given.out}: a figure's name must end in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
     return given.ensembles, given.out
 
 

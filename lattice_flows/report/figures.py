@@ -1,4 +1,4 @@
-"""The figures of a report, drawn from series, never from fields."""
+"""The figures of a report. They are drawn from series, never from fields."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _MOST_ERRORS = 8.0  # that a difference is drawn at
 
 
 def all_plots(analysis: Analysis, history: Sequence[Record]) -> list[Plot]:
-    """Every figure that there are the numbers for; history: of the flow's training."""
+    """All figures for which there are numbers. history: that of the flow's training."""
     summary, groups = analysis.summary, analysis.groups
     exact, sampled = analysis.exact, analysis.sampled
     with matplotlib.rc_context(STYLE):
@@ -43,7 +43,7 @@ def all_plots(analysis: Analysis, history: Sequence[Record]) -> list[Plot]:
 
 
 def pulls(summary: Summary) -> list[Plot]:
-    """(value - exact) / error of everything that has a closed form."""
+    """(value - exact) / error of every estimate that has a closed form."""
     found = _known_pulls(summary)
     if not found:
         return []
@@ -80,8 +80,8 @@ def pulls(summary: Summary) -> list[Plot]:
             f"Differences from the exact values in units of their errors: {within} lie within 2, the largest is "
             f"{every.max():.1f}.",
             f"Does it agree? Differences from the closed forms in units of their errors, with bands at 1 and 2 "
-            f"({within} points lie within 2). Values of one ensemble are correlated. Arrows point at what lies beyond "
-            f"{edge:g}. Open symbols: errors that are not to be trusted, for which the warnings give the reasons.",
+            f"({within} points lie within 2). Values of one ensemble are correlated. Arrows point to values beyond "
+            f"{edge:g}. Open symbols: errors that cannot be trusted, for the reasons given in the warnings.",
             FigureData(
                 ("ensemble", "observable", "(value - exact) / error", "trusted"),
                 [
@@ -100,7 +100,7 @@ class _Pull(NamedTuple):
 
 
 def _known_pulls(summary: Summary) -> dict[str, dict[str, _Pull]]:
-    """Source -> observable -> pull, where there is one. Unreliable weights make all that the flow says doubtful."""
+    """The pulls that exist, by source and observable. With unreliable weights, none of the flow's is trusted."""
     sources = {name: (entry["observables"], True) for name, entry in summary["ensembles"].items()}
     if summary["flow"]:
         sources[_FRESH] = (summary["flow"]["observables"], summary["flow"]["reliable"])
@@ -114,19 +114,19 @@ def _known_pulls(summary: Summary) -> dict[str, dict[str, _Pull]]:
 
 
 def _face(at: int, trusted: bool) -> str:
-    """Symbols are open where the error is not to be trusted."""
+    """The fill colour of a symbol, which is open if the error cannot be trusted."""
     return colour(at) if trusted else "white"
 
 
 def _index(summary: Summary, name: str) -> int:
-    """As `place`; fresh samples come last."""
+    """The place of a source as `place` gives it for ensembles; fresh samples come last."""
     return len(summary["ensembles"]) if name == _FRESH else place(summary, name)
 
 
 def weights(
     groups: Sequence[Replicas], samples: Replicas | None, summary: Summary, exact: ExactU1 | None
 ) -> list[Plot]:
-    """log w - log Z of fresh flow samples and of the proposals of flow chains."""
+    """The histogram of log w - log Z of fresh flow samples and of the proposals of flow chains."""
     found = _log_weights(groups, samples)
     if not found:
         return []
@@ -151,8 +151,8 @@ def weights(
             "weights",
             figure,
             f"Histogram of the log weights of {', '.join(found)} about log Z.",
-            "Log weights of flow samples about log Z (the closed form where there is one). A perfect flow has all of "
-            f"them at zero; what lies far to the right is what the flow proposes too rarely.{clipped}",
+            "Log weights of flow samples about log Z (the closed form if available). A perfect flow has all of "
+            f"them at zero; those far to the right belong to fields that the flow proposes too rarely.{clipped}",
             FigureData(("weights of", "log w - log Z, lower edge", "log w - log Z, upper edge", "density"), rows),
         )
     ]
@@ -168,7 +168,7 @@ def _log_weights(groups: Sequence[Replicas], samples: Replicas | None) -> dict[s
 
 
 def _log_z(summary: Summary, exact: ExactU1 | None) -> float:
-    """The closed form, or the first estimate there is."""
+    """log Z: the closed form, or else the first estimate available."""
     if exact is not None:
         return exact.log_z
     sources: list[Weights | None] = [summary["flow"]]
@@ -177,7 +177,7 @@ def _log_z(summary: Summary, exact: ExactU1 | None) -> float:
 
 
 def _edges(values: Array) -> Array:
-    """Bins from almost the lowest value to the highest, zero among them."""
+    """The edges of bins from almost the lowest value to the highest, zero included."""
     low, high = min(float(np.quantile(values, 0.002)), 0.0), max(float(values.max()), 0.0)
     margin = 0.03 * max(high - low, 1e-6)
     return np.linspace(low - margin, high + margin, 61)

@@ -1,4 +1,4 @@
-"""The tables of a report's page on the flow: its weights, and what ensembles say of it."""
+"""The tables of a report's page on the flow: its weights, and its test against ensembles."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from lattice_flows.terminal import numbers
 
 
 class FlowTables(NamedTuple):
-    """What a page says of the flow; unreliable: the names of weights that are."""
+    """The facts and tables on the flow. unreliable: the names of the sources whose weights are unreliable."""
 
     facts: str
     unreliable: str
@@ -21,7 +21,7 @@ class FlowTables(NamedTuple):
 
 
 def flow_tables(summary: Summary) -> FlowTables | None:
-    """What is known of the flow's quality, from fresh samples, from the proposals of chains and from ensembles."""
+    """The tables on the flow's quality, from fresh samples, proposals of chains and ensembles; None without a flow."""
     trained = summary["flow"]
     if trained is None:
         return None
@@ -66,7 +66,7 @@ def _verdict(figures: Weights) -> str:
 
 
 def _mode_collapse(trained: FlowSummary) -> PageTable | None:
-    """The ESS as the flow sees it, and as ensembles made without it see it."""
+    """The reverse ESS, from the flow's own samples, and the forward ESS, from ensembles sampled without it."""
     forward = trained.get("forward", {})
     rows = [
         (
@@ -83,7 +83,7 @@ def _mode_collapse(trained: FlowSummary) -> PageTable | None:
 
 
 def _signs(summary: Summary) -> PageTable | None:
-    """How the weights are shared between M > 0 and M < 0, of all that has weights."""
+    """The share of the weights at M > 0 and M < 0, for every source that has weights."""
     of_flow = summary["flow"]["signs"] if summary["flow"] else None
     sources = {"fresh flow samples": of_flow, **{name: e["signs"] for name, e in summary["ensembles"].items()}}
     rows = [

@@ -1,4 +1,4 @@
-"""Figures of a scalar field's magnetisation: does its sign change, and how is it distributed?"""
+"""Figures of a scalar field's magnetisation: its history, which shows changes of sign, and its distribution."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ _BINS = 41
 
 
 def magnetisation_plots(groups: Sequence[Replicas], summary: Summary) -> list[Plot]:
-    """Histories and histograms of those ensembles that have a magnetisation, none where there are none."""
+    """Histories and histograms of the ensembles that have a magnetisation; an empty list if none has one."""
     groups = [group for group in groups if group.has(_MAGNETISATION)]
     if not groups:
         return []
@@ -26,7 +26,7 @@ def magnetisation_plots(groups: Sequence[Replicas], summary: Summary) -> list[Pl
 
 
 def _histories(groups: Sequence[Replicas], summary: Summary, largest: float) -> Plot:
-    """M along one chain of each ensemble."""
+    """The history of M along one chain of each ensemble."""
     figure = Figure(figsize=(WIDTH, 0.6 + 1.05 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), 1, sharey=True, squeeze=False)[:, 0]
     rows: list[tuple[str, int, float]] = []
@@ -49,7 +49,7 @@ def _histories(groups: Sequence[Replicas], summary: Summary, largest: float) -> 
 
 
 def _histograms(groups: Sequence[Replicas], summary: Summary, largest: float) -> Plot:
-    """The share of the configurations of all chains in each bin of M."""
+    """The histogram of M: the share of the configurations of all chains in each bin."""
     edges = np.linspace(-largest, largest, _BINS + 1)
     figure, panels = panel_grid(len(groups), height=1.7, sharex=True, sharey=True)
     rows: list[tuple[str, float, float, float]] = []
@@ -65,8 +65,8 @@ def _histograms(groups: Sequence[Replicas], summary: Summary, largest: float) ->
         "magnetisation_distribution",
         figure,
         f"Histograms of the magnetisation of {_names(groups)}.",
-        "Histogram of the magnetisation over all chains, weights left out. On a finite lattice it is symmetric about "
-        "zero: a histogram on one side is of chains that never left it.",
+        "Histogram of the magnetisation over all chains, without weights. On a finite lattice it is symmetric about "
+        "zero: a histogram on one side comes from chains that never left it.",
         FigureData(("ensemble", "magnetisation M, lower edge", "magnetisation M, upper edge", "share"), rows),
     )
 

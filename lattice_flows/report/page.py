@@ -1,4 +1,4 @@
-"""The report of a run: one page that needs nothing beside itself, and its figures."""
+"""The report of a run: one self-contained page, and its figures as files."""
 
 import base64
 import re
@@ -25,18 +25,18 @@ _POINT = 96 / 72  # pixels of a page
 
 
 def write_report(folder: RunFolder, card: Card, analysis: Analysis) -> None:
-    """Write report/index.html, and each figure as NAME.svg and NAME.pdf with its data as NAME.csv, each at once.
+    """Write report/index.html, and each figure as NAME.svg and NAME.pdf with its data as NAME.csv, each atomically.
 
-    analysis: that of `analyse_run`, open. Reads series only. Raises InputError where the folder cannot be written,
+    analysis: from `analyse_run`, still open. Reads series only. Raises InputError if the folder cannot be written,
     EnsembleError for a broken ensemble.
     """
     _write(folder.report, analysis, _history(folder), card.text, card.overrides)
 
 
 def write_files_report(target: Path, analysis: Analysis) -> None:
-    """The report of ensemble files in the folder `target`; analysis: that of `analyse_files`, open.
+    """Write the report of ensemble files to the folder `target`. analysis: from `analyse_files`, still open.
 
-    Raises as write_report.
+    Raises the same errors as `write_report`.
     """
     cards = {str(file.attributes["card"]) for group in analysis.groups for file in group.files}
     _write(target, analysis, [], "\n\n".join(sorted(cards)), ())
@@ -59,7 +59,7 @@ def _history(folder: RunFolder) -> list[Record]:
 
 
 class _Inlined(NamedTuple):
-    """A figure with its drawing and its data (base64) in the page itself; width and height in pixels."""
+    """A figure whose drawing and data (base64) are part of the page; width and height in pixels."""
 
     name: str
     drawing: str
@@ -96,7 +96,7 @@ def _page(analysis: Analysis, figures: Sequence[_Inlined], card: str, overrides:
 
 
 def _symbols(text: str) -> Markup:
-    """The text with subscripts and powers of ten as they are printed: χ_top, 1.2e-05; the rest is escaped."""
+    """The text with subscripts and powers of ten typeset, as in χ_top and 1.2e-05; the rest is escaped."""
     markup = re.sub(r"\b([χτn])_(top|int|eff|c)\b", r"\1<sub>\2</sub>", str(escape(text)))
     return Markup(re.sub(r"(?<=[\d)])e([+-])0*(\d+)\b", _power_of_ten, markup))
 
@@ -121,7 +121,7 @@ def _inlined(plot: Plot, svg: bytes) -> _Inlined:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Put a file in its place at once."""
+    """Replace the file atomically."""
     with written_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data, durable=False)

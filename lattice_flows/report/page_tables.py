@@ -23,7 +23,7 @@ _MOST_ROWS = 100  # of a figure's table
 
 
 class PageTable(NamedTuple):
-    """A table of ready texts; the first cell of a row is its heading."""
+    """A table of formatted texts; the first cell of a row is its heading."""
 
     caption: str
     headings: Row
@@ -31,7 +31,7 @@ class PageTable(NamedTuple):
 
 
 class FigureTable(NamedTuple):
-    """Every step-th row of a figure's data, and how many rows there are."""
+    """Every step-th row of a figure's data, and the total number of rows."""
 
     table: PageTable
     step: int
@@ -39,7 +39,7 @@ class FigureTable(NamedTuple):
 
 
 def title(theory: Theory) -> str:
-    """2D U(1), 16 × 16, β = 6."""
+    """The title of a theory, such as 2D U(1), 16 × 16, β = 6."""
     shape = theory["shape"]
     name = f"{len(shape)}D {_SYMBOLS.get(theory['name'], theory['name'])}"
     return ", ".join(
@@ -48,7 +48,7 @@ def title(theory: Theory) -> str:
 
 
 def date(made: Sequence[Replicas]) -> str:
-    """When the ensembles were begun, as they say themselves."""
+    """The dates on which the ensembles were begun, according to their files."""
     days = sorted({str(file.attributes["created"])[:10] for group in made for file in group.files})
     if not days:
         return "Nothing was generated yet"
@@ -78,12 +78,12 @@ def samplers(summary: Summary) -> PageTable:
 
 
 def findings(summary: Summary) -> list[tuple[str, str]]:
-    """What was found, a name and a sentence each: of the flow, then of every ensemble, the cheapest first."""
+    """The main results, a name and a sentence each: for the flow, then for every ensemble, the cheapest first."""
     told = [(name, _sentence(ensemble)) for name, ensemble in terminal_tables.cheapest_first(summary["ensembles"])]
     trained = summary["flow"]
     if trained is None:
         return told
-    doubt = "" if trained["reliable"] and not trained["dominated"] else " (not to be trusted)"
+    doubt = "" if trained["reliable"] and not trained["dominated"] else " (unreliable)"
     figures = f"ESS = {terminal_tables.ess_of(trained)}{doubt}, {terminal_tables.tail(trained).replace(' x ', ' × ')}"
     return [("trained flow", f"{figures}; {terminal_tables.training_cost(trained)}."), *told]
 
@@ -99,8 +99,8 @@ def _sentence(ensemble: EnsembleSummary) -> str:
     row = rows[name]
     value = f"{labels.label(name).page} = {numbers.with_error(row['value'], row['error'])}"
     if ensemble["frozen"]:
-        return f"frozen; {value} is not to be trusted{price}."
-    doubt = "" if row["trusted"] else ", an error not to be trusted"
+        return f"frozen; {value} cannot be trusted{price}."
+    doubt = "" if row["trusted"] else ", with an error that cannot be trusted"
     exact = (
         "" if row["exact"] is None else f" (exact: {numbers.number(row['exact'], 4)}, pull {numbers.pull(row['pull'])})"
     )
@@ -125,19 +125,19 @@ def observables(caption: str, rows: Observables) -> PageTable:
 
 
 def figure_table(caption: str, data: FigureData) -> FigureTable:
-    """The rows of a figure's data that a page has room for, evenly chosen, and how many there are."""
+    """As many rows of a figure's data as a page has room for, evenly chosen, and their total number."""
     step = max(1, -(-len(data.rows) // _MOST_ROWS))
     rows = [tuple(_shown(cell) for cell in row) for row in data.rows[::step]]
     return FigureTable(PageTable(caption, data.headings, rows), step, len(data.rows))
 
 
 def _shown(cell: Cell) -> str:
-    """Six digits of a number; the CSV has them all."""
+    """The text of a cell, numbers to six digits; the CSV has all digits."""
     return numbers.number(float(cell), 6) if isinstance(cell, float) else "-" if cell is None else str(cell)
 
 
 def provenance(made: Sequence[Replicas]) -> PageTable:
-    """What is common to the run; where files differ, all that they say."""
+    """The facts common to the run; if files differ, all of their values."""
     attributes = [file.attributes for group in made for file in group.files]
     software: dict[str, list[str]] = {}
     for one in attributes:
@@ -157,7 +157,7 @@ def provenance(made: Sequence[Replicas]) -> PageTable:
 
 
 def files(made: Sequence[Replicas]) -> PageTable:
-    """One row per ensemble file; one for all files of an ensemble that are alike, but for when they were begun."""
+    """One row per ensemble file, or per group of files of one ensemble that differ only in when they were begun."""
     rows = []
     for group in made:
         settings = {k: v for k, v in group.sampler.items() if k != "name"}

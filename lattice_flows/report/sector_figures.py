@@ -1,6 +1,6 @@
-"""Figures of what the topological sectors tell: the dependence on theta, and observables at fixed charge.
+"""Figures from the topological sectors: the dependence on theta, and observables at fixed charge.
 
-They are drawn from the summary's "topology" alone; an ensemble without it has no part in them.
+They are drawn from the summary's "topology" alone; ensembles without it are left out.
 """
 
 import math
@@ -36,7 +36,7 @@ _LINEAR = 0.05  # a curve that falls no further needs no logarithm
 
 
 class _Point(NamedTuple):
-    """Z(theta)/Z(0) at one angle, where it has a value."""
+    """Z(theta)/Z(0) at one angle where it is known."""
 
     theta: float
     value: float
@@ -46,12 +46,12 @@ class _Point(NamedTuple):
 
 
 def topology_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
-    """Every figure that the summary has the numbers for."""
+    """All figures of sectors for which the summary has numbers."""
     return [*theta_plots(summary, exact), *sector_plots(summary)]
 
 
 def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
-    """Z(theta)/Z(0) = <exp(i theta Q)> with errors, against the closed form; none where nothing was measured."""
+    """Z(theta)/Z(0) = <exp(i theta Q)> with errors, against the closed form; an empty list if nothing was measured."""
     known = {name: points for name, topology in _topologies(summary) if (points := _points(topology))}
     stuck = [name for name in known if summary["ensembles"][name]["frozen"]]
     doubtful = [name for name in known if name not in stuck and not has_trusted_sectors(summary["ensembles"][name])]
@@ -62,10 +62,10 @@ def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
     points = [point for own in found.values() for point in own]
     unresolved = sum(not point.resolved for point in points)
     bounds = f", drawn {_BOUND:g} errors above zero or above their value," if logarithmic else ""
-    hollow = f" The {unresolved} open symbols{bounds} are lost in their noise: the sign problem." if unresolved else ""
+    hollow = f" The {unresolved} open symbols{bounds} are lost in the noise: the sign problem." if unresolved else ""
     closed = " against the closed form" if exact is not None else ""
-    left_out = f" Not shown, for their charge is frozen: {', '.join(stuck)}." if stuck else ""
-    left_out += f" Not shown, for their ⟨Q²⟩ is not to be trusted: {', '.join(doubtful)}." if doubtful else ""
+    left_out = f" Not shown because their charge is frozen: {', '.join(stuck)}." if stuck else ""
+    left_out += f" Not shown because their ⟨Q²⟩ cannot be trusted: {', '.join(doubtful)}." if doubtful else ""
     return [
         Plot(
             "theta_dependence",
@@ -85,7 +85,7 @@ def theta_plots(summary: Summary, exact: ExactU1 | None) -> list[Plot]:
 def _theta_figure(
     found: Mapping[str, Sequence[_Point]], summary: Summary, exact: ExactU1 | None
 ) -> tuple[Figure, bool]:
-    """The figure, and whether its axis is logarithmic: where the curve falls far, and is positive."""
+    """The figure, and whether its axis is logarithmic, as for a positive curve that falls by a large factor."""
     points = [point for own in found.values() for point in own]
     largest = max(point.theta for point in points)
     seen = [point.value if point.resolved else _bound(point) for point in points]
@@ -114,12 +114,12 @@ def _theta_figure(
 
 
 def _bound(point: _Point) -> float:
-    """What an unresolved value is below, two errors above it or above zero."""
+    """The upper bound on an unresolved value: two errors above it or above zero."""
     return max(point.value, 0.0) + _BOUND * (point.error or 0.0)
 
 
 def _draw_theta(axes: Axes, points: Sequence[_Point], shift: float, at: int, name: str, logarithmic: bool) -> None:
-    """Resolved points filled with their errors; the others open, and on a logarithmic axis as upper bounds."""
+    """Draw resolved points filled, with errors, and the others open, on a logarithmic axis as upper bounds."""
     style: dict[str, Any] = {"color": colour(at), "linestyle": "none", "zorder": 3}
     resolved = [point for point in points if point.resolved]
     others = [point for point in points if not point.resolved]
@@ -136,7 +136,7 @@ def _draw_theta(axes: Axes, points: Sequence[_Point], shift: float, at: int, nam
 
 
 def _pi_label(quarters: int) -> str:
-    """k pi / 4 in lowest terms."""
+    """The label of k pi / 4 in lowest terms."""
     if quarters == 0:
         return "0"
     above, below = quarters // math.gcd(quarters, 4), 4 // math.gcd(quarters, 4)
@@ -145,14 +145,14 @@ def _pi_label(quarters: int) -> str:
 
 
 def sector_plots(summary: Summary) -> list[Plot]:
-    """<O>_Q against Q^2 with the fit and what it extrapolates to, beside the plain average."""
+    """<O>_Q against Q^2 with the fit and the average that it yields, beside the plain average."""
     found = {name: rows for name, topology in _topologies(summary) if len(rows := _sectors(topology)) >= 2}
     if not found:
         return []
     doubtful = ", ".join(name for name in found if not has_trusted_sectors(summary["ensembles"][name], _SHOWN))
-    hollow = f" Open symbols: the errors of {doubtful} are not to be trusted." if doubtful else ""
+    hollow = f" Open symbols: the errors of {doubtful} cannot be trusted." if doubtful else ""
     given = ", ".join(name for name in found if _given_width(summary["ensembles"][name]))
-    closed = f" ⟨Q²⟩ is that of the closed form for {given}." if given else ""
+    closed = f" For {given}, ⟨Q²⟩ is taken from the closed form." if given else ""
     figure, panels = panel_grid(len(found), height=1.9, sharex=True, sharey=True)
     data: list[tuple[Any, ...]] = []
     for i, (axes, (name, rows)) in enumerate(zip(panels, found.items())):
@@ -168,7 +168,7 @@ def sector_plots(summary: Summary) -> list[Plot]:
             "sectors and the average over all of them.",
             f"The {_SHOWN} at fixed charge against Q². The line is the fit of the sectors; the star is the average "
             "over all charges that it yields, drawn at ⟨Q²⟩; the band is the plain average with its error. They "
-            f"agree where every sector has the weight that it should.{closed}{hollow}",
+            f"agree if every sector has the right weight.{closed}{hollow}",
             FigureData(("ensemble", "charge squared Q^2", f"{_SHOWN}", "error", "what"), data),
         )
     ]
@@ -177,7 +177,7 @@ def sector_plots(summary: Summary) -> list[Plot]:
 def _draw_sectors(
     axes: Axes, rows: Sequence[tuple[int, float, float]], summary: Summary, name: str, *, labelled: bool
 ) -> list[tuple[Any, ...]]:
-    """Points of the sectors, the fit, the average; returns them as rows of data."""
+    """Draw the points of the sectors, the fit and the average; returns them as rows of data."""
     at, entry = place(summary, name), summary["ensembles"][name]
     drawn: list[tuple[Any, ...]] = [(name, q * q, value, error, f"sector Q = {q}") for q, value, error in rows]
     largest = max(q * q for q, _, _ in rows)
@@ -206,7 +206,7 @@ def _fit(entry: EnsembleSummary) -> FixedCharge | None:
 
 
 def _width(entry: EnsembleSummary) -> float | None:
-    """<Q^2>, at which the fit through the sectors is the average."""
+    """<Q^2>, the value of Q^2 at which the fit through the sectors gives the average."""
     row = entry["observables"].get(CHARGE_SQUARED)
     if row is None:
         return None
@@ -214,19 +214,19 @@ def _width(entry: EnsembleSummary) -> float | None:
 
 
 def _given_width(entry: EnsembleSummary) -> bool:
-    """Whether the fit took <Q^2> of the closed form, as for frozen ensembles."""
+    """Whether the fit used the closed form of <Q^2>, as for frozen ensembles."""
     fit = _fit(entry)
     return fit is not None and fit["charge_squared"] == "exact"
 
 
 def _sectors(topology: Topology) -> list[tuple[int, float, float]]:
-    """Charge, value and error of the shown observable in each sector that knows it."""
+    """Charge, value and error of the observable shown, for each sector that has it."""
     rows = [(sector["charge"], sector["observables"].get(_SHOWN)) for sector in topology["sectors"]]
     return [(q, o["value"], o["error"]) for q, o in rows if o and o["value"] is not None and o["error"] is not None]
 
 
 def _topologies(summary: Summary) -> list[tuple[str, Topology]]:
-    """The ensembles that have a topology, with it."""
+    """The names and topologies of the ensembles that have one."""
     entries = summary["ensembles"].items()
     return [(name, topology) for name, entry in entries if (topology := entry["topology"])]
 
@@ -240,6 +240,6 @@ def _points(topology: Topology) -> list[_Point]:
 
 
 def _columns(points: Sequence[_Point]) -> tuple[Array, Array, Array]:
-    """Angles, values, errors."""
+    """The angles, values and errors of the points."""
     theta, value, error = np.array([point[:3] for point in points], dtype=float).reshape(-1, 3).T
     return theta, value, error

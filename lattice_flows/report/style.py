@@ -1,4 +1,4 @@
-"""How every figure looks: size, letters, colours, panels; and what a figure is on a page."""
+"""The common style of figures (size, fonts, colours, panels), and the type of a figure on a page."""
 
 import csv
 import io
@@ -45,13 +45,13 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class FigureData:
-    """The numbers that a figure shows: headings with their units in words, and rows of as many cells."""
+    """The numbers that a figure shows: headings with units in words, and rows with one cell per heading."""
 
     headings: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
 
     def csv(self) -> bytes:
-        """A line of headings and one per row; numbers with all their digits, nothing where there is no number."""
+        """The data as CSV: headings, then rows; numbers with all digits, empty cells for missing numbers."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.headings)
@@ -67,7 +67,7 @@ def _exact_text(cell: Cell) -> str:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with the words and numbers that go with it; `name` is that of its files."""
+    """A figure with its texts and numbers; `name` is the name of its files."""
 
     name: str
     figure: Figure
@@ -76,7 +76,7 @@ class Plot:
     data: FigureData
 
     def render(self, suffix: str) -> bytes:
-        """The figure as "svg", "pdf" or "png"; the same bytes for the same numbers."""
+        """The figure as "svg", "pdf" or "png"; equal numbers give equal bytes."""
         buffer = io.BytesIO()
         date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
         with matplotlib.rc_context(STYLE):
@@ -95,13 +95,13 @@ def marker(i: int) -> str:
 
 
 def single(height: float) -> tuple[Figure, Axes]:
-    """One panel, height in inches."""
+    """A figure of one panel, height in inches."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots()
 
 
 def panel_grid(n: int, height: float, sharex: bool = False, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """n panels, two in a row."""
+    """A figure of n panels, two in a row, each of this height in inches."""
     columns = min(n, 2)
     rows = -(-n // columns)
     figure = Figure(figsize=(WIDTH, max(2.6, 0.5 + height * rows)), layout="constrained")
@@ -112,14 +112,14 @@ def panel_grid(n: int, height: float, sharex: bool = False, sharey: bool = False
 
 
 def legend_above(figure: Figure) -> None:
-    """One legend over all panels, in as many columns as its names leave room for."""
+    """Draw one legend above all panels, in as many columns as its names leave room for."""
     names = [name for axes in figure.axes for name in axes.get_legend_handles_labels()[1]]
     n_columns = max(1, min(3, _LETTERS // (max(map(len, names)) + 5)))
     figure.legend(loc="outside upper left", ncols=n_columns, columnspacing=1.2)
 
 
 def outer_labels(panels: Sequence[Axes], x: str, y: str) -> None:
-    """Labels at the left and lower edges only."""
+    """Label only the axes at the left and lower edges."""
     columns = min(len(panels), 2)
     for i, axes in enumerate(panels):
         if i % columns == 0:

@@ -1,4 +1,4 @@
-"""The tables and lines of a terminal."""
+"""The tables and lines that an analysis prints in the terminal."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ Ensembles = Mapping[str, EnsembleSummary]
 
 
 def seconds_per_config(ensemble: EnsembleSummary) -> str:
-    """Core seconds per independent configuration of Q^2, '> x' where the ensemble is frozen."""
+    """Core seconds per independent configuration, '> x' if the ensemble is frozen."""
     if ensemble["frozen"]:
         bound = ensemble["seconds_per_independent_config_at_least"]
         return "-" if bound is None else f"> {numbers.number(bound)}"
@@ -30,7 +30,7 @@ def seconds_per_config(ensemble: EnsembleSummary) -> str:
 
 
 def cheapest_first(ensembles: Ensembles) -> list[tuple[str, EnsembleSummary]]:
-    """Ensembles by their cost: those with a value, those with a bound only, those with neither."""
+    """The ensembles sorted by cost: those with a value, then those with only a bound, then those with neither."""
 
     def cost(entry: tuple[str, EnsembleSummary]) -> tuple[int, float]:
         ensemble = entry[1]
@@ -43,7 +43,7 @@ def cheapest_first(ensembles: Ensembles) -> list[tuple[str, EnsembleSummary]]:
 
 
 def observables_table(ensembles: Ensembles) -> Table:
-    """One row per ensemble and observable."""
+    """The table of estimates, one row per ensemble and observable."""
     headings = ("observable", "value", "exact", "pull", "tau_int", "n_eff", "R-hat")
     table = _table("Observables", ("ensemble", *headings), n_names=2)
     for name, ensemble in ensembles.items():
@@ -51,13 +51,13 @@ def observables_table(ensembles: Ensembles) -> Table:
             table.add_row(name, *row)
         table.add_section()
     if any(not row["trusted"] for ensemble in ensembles.values() for row in ensemble["observables"].values()):
-        table.caption = "! this error is not to be trusted; see the warnings"
+        table.caption = "! this error cannot be trusted; see the warnings"
         table.caption_justify = "left"
     return table
 
 
 def observable_rows(observables: Observables) -> Iterable[tuple[str, ...]]:
-    """Observable, value(error), exact, pull, tau_int(error), n_eff, R-hat; '!' where the error is not to be trusted."""
+    """Observable, value(error), exact, pull, tau_int(error), n_eff, R-hat; '!' if the error cannot be trusted."""
     for observable, row in observables.items():
         yield (
             labels.label(observable).plain,
@@ -71,7 +71,7 @@ def observable_rows(observables: Observables) -> Iterable[tuple[str, ...]]:
 
 
 def samplers_table(ensembles: Ensembles) -> Table:
-    """One row per ensemble, the cheapest first: what it cost."""
+    """The table of costs, one row per ensemble, the cheapest first."""
     tau_int = f"tau_int({cost_label(ensembles).plain})"
     headings = ("sampler", "chains x\nconfigs", "accep-\ntance", tau_int, "seconds", "s / indep.\nconfig")
     table = _table("Samplers", ("ensemble", *headings), n_names=2)
@@ -81,13 +81,13 @@ def samplers_table(ensembles: Ensembles) -> Table:
 
 
 def cost_label(ensembles: Ensembles) -> labels.Label:
-    """What independent configurations are counted by, where all ensembles agree on it."""
+    """The label of the observable by which independent configurations are counted; "slowest" if ensembles differ."""
     names = {name for entry in ensembles.values() if (name := entry["cost_observable"]) is not None}
     return labels.label(names.pop()) if len(names) == 1 else labels.Label("slowest", "slowest", "slowest")
 
 
 def sampler_row(ensemble: EnsembleSummary) -> tuple[str, ...]:
-    """Sampler, size, acceptance, tau_int of what the cost counts, seconds, seconds per independent configuration."""
+    """Sampler, size, acceptance, tau_int of the cost's observable, seconds, seconds per independent configuration."""
     name, rows = ensemble["cost_observable"], ensemble["observables"]
     tau_int = numbers.with_error(rows[name]["tau_int"], rows[name]["tau_int_error"]) if name in rows else "-"
     return (
@@ -101,7 +101,7 @@ def sampler_row(ensemble: EnsembleSummary) -> tuple[str, ...]:
 
 
 def _length(ensemble: EnsembleSummary) -> str:
-    """Configurations per chain, from the shortest to the longest where they differ."""
+    """The number of configurations per chain, or its range over the chains."""
     shortest, longest = ensemble["n_configs"], ensemble["n_configs_of_longest"]
     return str(shortest) if shortest == longest else f"{shortest}..{longest}"
 
@@ -117,7 +117,7 @@ def part_ess(part: PartESS) -> str:
 
 
 def pareto_k(figures: Weights | Reweighting) -> str:
-    """k-hat; in words where there is none, which summary.json has as null."""
+    """k-hat; if there is none, which is null in summary.json, "none" or "unknown"."""
     k = figures["pareto_k"]
     if k is None or math.isinf(k):
         return "none" if figures["reliable"] else "unknown"
@@ -125,23 +125,23 @@ def pareto_k(figures: Weights | Reweighting) -> str:
 
 
 def tail(figures: Weights) -> str:
-    """What the largest weights say, in half a line."""
+    """The largest weight and Pareto k-hat, in half a line."""
     share = numbers.number(100.0 * figures["largest_weight_share"], 2)
     over_mean = numbers.number(figures["largest_weight_over_mean"], 2)
     return f"largest weight {over_mean} x mean ({share} % of the sum), Pareto k-hat {pareto_k(figures)}"
 
 
 def training_cost(flow: FlowSummary) -> str:
-    """Parameters and seconds, in half a line."""
+    """The number of parameters and the training time, in half a line."""
     if not flow["n_parameters"]:
         return "no parameters, so nothing to train"
     n = flow["train_processes"]
-    steps = f"{flow['n_steps']} steps{f' of {n} processes' if n > 1 else ''}"
+    steps = f"{flow['n_steps']} steps{f' with {n} processes' if n > 1 else ''}"
     return f"{flow['n_parameters']} parameters, {numbers.number(flow['train_seconds'], 2)} s of training ({steps})"
 
 
 def flow_line(flow: FlowSummary) -> str:
-    """The flow's quality: what its weights say, then what they estimate and what the training took."""
+    """The flow's quality in two lines: figures of its weights, then their estimate of log Z and the training's cost."""
     exact = "" if flow["log_z_exact"] is None else f" (exact {flow['log_z_exact']:.4f})"
     log_z = numbers.with_error(flow["log_z"], flow["log_z_error"])
     unreliable = "" if flow["reliable"] else "; UNRELIABLE"
@@ -152,7 +152,7 @@ def flow_line(flow: FlowSummary) -> str:
 
 
 def selections(summary: Summary) -> list[str]:
-    """What of the ensembles was analysed, where it is not all of it as it was sampled."""
+    """A line for every ensemble that was not analysed whole and as it was sampled: the part analysed, reweighting."""
     lines = []
     for name, ensemble in summary["ensembles"].items():
         dropped, every, weights = ensemble["thermalisation_dropped"], ensemble["every"], ensemble.get("reweighting")
@@ -170,13 +170,13 @@ def selections(summary: Summary) -> list[str]:
 
 
 def warnings(summary: Summary) -> list[str]:
-    """All warnings, each with the ensemble it is about."""
+    """All warnings, each prefixed with the ensemble concerned."""
     found = [f"trained flow: {text}" for text in (summary["flow"]["warnings"] if summary["flow"] else [])]
     return found + [f"{name}: {text}" for name, ens in summary["ensembles"].items() for text in ens["warnings"]]
 
 
 def _table(title: str, headings: tuple[str, ...], n_names: int) -> Table:
-    """Columns of names, which fold where room is short, then columns of numbers, which never do."""
+    """An empty table with columns of names, which fold if room is short, then of numbers, which never do."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for column, heading in enumerate(headings):
         if column < n_names:

@@ -21,7 +21,7 @@ _START = 8  # of the history, the first part in so many is left out of the limit
 
 
 def training_plots(history: Sequence[Record], exact: ExactU1 | None) -> list[Plot]:
-    """Loss, ESS and log Z against the seconds of training; exact: closed forms of the theory that was sampled."""
+    """Loss, ESS and log Z against the seconds of training. exact: closed forms of the theory that was sampled."""
     rows = [row for row in history if math.isfinite(row.log_z_bound)]
     if not rows:
         return []
@@ -66,7 +66,7 @@ def _cells(row: Record) -> tuple[float | None, ...]:
 
 
 def _of_samples(last: Record) -> str:
-    """How many they are, and what the largest of their weights is."""
+    """The part of the caption on the number of samples and the largest of their weights."""
     if last.n_samples is None or last.largest_share is None:
         return ""
     return (
@@ -119,7 +119,7 @@ def _curve(axes: Axes, rows: Sequence[Record], y: Array, error: Array | None, at
 
 
 def _limits(y: Array, known: Sequence[float]) -> tuple[float, float]:
-    """From the lowest to the highest of all but the first values y (n, ...), and what else is to be seen."""
+    """The limits of an axis that shows all but the first values y (n, ...) and the known values."""
     seen = np.concatenate([y[len(y) // _START :].ravel(), known])
     seen = seen[np.isfinite(seen)]
     low, high = float(seen.min()), float(seen.max())
@@ -128,5 +128,5 @@ def _limits(y: Array, known: Sequence[float]) -> tuple[float, float]:
 
 
 def _column(rows: Sequence[Record], name: str) -> Array:
-    """nan where a value is not known."""
+    """One column of the records, with nan for unknown values."""
     return np.array([getattr(row, name) for row in rows], dtype=np.float64)

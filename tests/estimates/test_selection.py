@@ -203,7 +203,7 @@ def test_what_is_no_formula_is_refused_in_one_line(text, message):
 
 def test_couplings_are_numbers():
     assert parse_couplings(["beta=6.1"]) == {"beta": 6.1}
-    with pytest.raises(InputError, match="stands twice"):
+    with pytest.raises(InputError, match="is given twice"):
         parse_couplings(["beta=1", "beta=2"])
     for wrong in ("beta", "beta=", "=3", "beta=six", "beta=nan", "beta=1e400"):
         with pytest.raises(InputError, match="COUPLING=NUMBER"):

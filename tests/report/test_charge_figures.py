@@ -83,7 +83,7 @@ def test_a_doubtful_charge_has_no_part_in_theta_and_open_sectors():
     both = {"ensembles": {"a": ensemble(), "b": ensemble(trusted=False)}}
     (plot,) = theta_plots(both, None)
     assert {row[0] for row in plot.data.rows} == {"a"}
-    assert "not to be trusted: b" in plot.caption
+    assert "cannot be trusted: b" in plot.caption
     assert theta_plots({"ensembles": {"b": ensemble(trusted=False)}}, None) == []
     (plot,) = sector_plots(both)
     faces = []
@@ -224,9 +224,9 @@ def test_findings_name_value_doubt_and_cost():
         "321 parameters, 60 s of training (1200 steps)."
     )
     ((_, doubtful),) = findings({"flow": {**flow, "dominated": True}, "ensembles": {}})
-    assert doubtful.startswith("ESS = 0.500(11) (not to be trusted), ")
+    assert doubtful.startswith("ESS = 0.500(11) (unreliable), ")
     assert told["one"].startswith("χ_top = 0.0200(11) (exact: 0.02100, pull -0.9), at 0.500 s per")
-    assert told["stuck"].startswith("frozen; χ_top = 0.0200(11) is not to be trusted, at more than 7.00 s per")
+    assert told["stuck"].startswith("frozen; χ_top = 0.0200(11) cannot be trusted, at more than 7.00 s per")
 
 
 def test_the_page_shows_what_was_taken_and_what_is_known(tmp_path: Path):

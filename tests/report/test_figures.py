@@ -258,7 +258,7 @@ def test_the_data_are_those_of_the_summary(run: Run):
 
 def test_captions_say_what_is_left_out(run: Run):
     (caption,) = [text for text in run.page.texts["figcaption"] if text.startswith("Normalised autocorrelation")]
-    assert "Not shown, for they are frozen or weighted: stuck." in caption
+    assert "Not shown because frozen or weighted: stuck." in caption
 
 
 def test_same_numbers_same_bytes_no_fields_no_global_state(run: Run, monkeypatch: pytest.MonkeyPatch):
@@ -331,7 +331,7 @@ def test_nothing_breaks_it(make: Callable[[RunFolder, Card], None], tmp_path: Pa
     if make is _mixture:
         told = " ".join(" ".join(page.texts["p"]).split())
         assert "(the flow, a bias, other couplings) does not cover this sector well" in told
-        assert "chosen by what is expected in them" in told
+        assert "chosen by the expected, not the observed, numbers" in told
     states = {row[0]: row[1] for row in page.tables["Ensemble files"][1:]}
     assert states.pop("e", "unfinished") == "unfinished"
     assert set(states.values()) == {"finished"}
