@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a temporary name, fsync, rename, fsync of the folder. The rename decides."""
+"""Files that appear complete or not at all: write under a temporary name, fsync, rename, fsync the folder."""
 
 import os
 import re

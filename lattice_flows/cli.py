@@ -1,4 +1,4 @@
-"""The command `lattice-flows`: parses arguments, calls one workflow, prints."""
+"""The command `lattice-flows`: it parses arguments, calls one workflow and prints the result."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ OptionalSource = Annotated[
     Path | None, typer.Argument(metavar="CARD|DIR", help="A run card (TOML), or the folder of a run.")
 ]
 Source = Annotated[Path, typer.Argument(metavar="CARD|DIR", help="A run card (TOML), or the folder of a run.")]
-Out = Annotated[Path | None, typer.Option(help="The run's folder; output/NAME where absent.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder; default: output/NAME.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,7 +43,7 @@ def _console() -> "Console":
     from rich.console import Console
 
     class Lasting(Console):
-        """Work goes on where nobody reads what it prints (`| head`)."""
+        """A console that lets work continue when nobody reads its output any more (`| head`)."""
 
         def on_broken_pipe(self) -> None:
             _print_nowhere()
@@ -61,9 +61,7 @@ def _alone(context: typer.Context) -> None:
     if is_one_of_several() and context.invoked_subcommand != "train":
         from lattice_flows.errors import InputError
 
-        raise InputError(
-            f"{context.invoked_subcommand}: is one process; of these commands torchrun starts only `train`"
-        )
+        raise InputError(f"{context.invoked_subcommand}: runs as one process; with torchrun use only `train`")
 
 
 @app.command()
@@ -72,10 +70,10 @@ def run(
     out: Out = None,
     overrides: Overrides = None,
     file: Annotated[
-        Path | None, typer.Option("--from", metavar="ENSEMBLE.h5", help="Make this ensemble again, and compare.")
+        Path | None, typer.Option("--from", metavar="ENSEMBLE.h5", help="Regenerate this ensemble and compare.")
     ] = None,
 ) -> None:
-    """The whole job of a card: train, sample, analyse, report. Goes on with what is unfinished."""
+    """Run a card: train, sample, analyse, report. Continues what is unfinished."""
     from lattice_flows.errors import InputError
 
     console = _console()
@@ -88,7 +86,7 @@ def run(
     if source is not None or file is None:
         raise InputError("run: give a run card, the folder of a run, or --from with an ensemble file")
     if overrides:
-        raise InputError("run --from: makes the ensemble as it was, so there is no --set")
+        raise InputError("run --from: regenerates the ensemble as it was, so --set cannot be given")
     from lattice_flows.production.remake import remake
 
     if not remake(file, out, console):
@@ -96,7 +94,7 @@ def run(
 
 
 def _require_no_jobs(source: Path, out: Path | None) -> None:
-    """Two at work on one run would be in each other's way; this is its job itself where a script started it."""
+    """Raise InputError if the run has jobs at work, unless this process is one of them."""
     if "LATTICE_FLOWS_OUTCOME" not in os.environ and not is_one_of_several():
         from lattice_flows.cluster import require_no_jobs
 
@@ -142,7 +140,7 @@ def analyse(
         Path | None, typer.Option(metavar="DIR", help="Write the report of ensemble files here; a run has its own.")
     ] = None,
     thermalisation: Annotated[
-        str, typer.Option(metavar="N|auto", help="Drop the first N configurations of every chain, or find how many.")
+        str, typer.Option(metavar="N|auto", help="Drop the first N configurations of every chain; auto: determine N.")
     ] = "0",
     every: Annotated[int, typer.Option(metavar="N", help="Only configurations whose number is a multiple of N.")] = 1,
     reweight: Annotated[
@@ -150,10 +148,10 @@ def analyse(
     ] = None,
     derive: Annotated[
         list[str] | None,
-        typer.Option(metavar="'NAME = EXPR'", help="A function of averages, as -log(wilson_loop_1x2 / plaquette)."),
+        typer.Option(metavar="'NAME = EXPR'", help="A function of averages, e.g. -log(wilson_loop_1x2 / plaquette)."),
     ] = None,
 ) -> None:
-    """Estimates with errors: of a run, with its report, or of any ensemble files."""
+    """Estimate averages with errors: from a run, with its report, or from any ensemble files."""
     from lattice_flows.errors import InputError
     from lattice_flows.estimates.selection import Selection, parse_couplings, parse_thermalisation
     from lattice_flows.estimates.summary import write_summary
@@ -164,7 +162,7 @@ def analyse(
     if runs and len(sources) > 1:
         raise InputError(f"{runs[0]}: is a run; give one run, or ensemble files only")
     if report is not None and runs:
-        raise InputError(f"--report {report}: is for ensemble files; the report of a run stands in its folder")
+        raise InputError(f"--report {report}: is for ensemble files; the report of a run is in its folder")
     if out is not None and not runs:
         raise InputError(f"--out {out}: names the folder of a run; for ensemble files give --report")
     selection = Selection(
@@ -184,12 +182,12 @@ app.command("analyze", hidden=True)(analyse)
 
 @app.command()
 def measure(
-    file: Annotated[Path, typer.Argument(metavar="ENSEMBLE.h5", help="A finished ensemble that keeps its fields.")],
+    file: Annotated[Path, typer.Argument(metavar="ENSEMBLE.h5", help="A finished ensemble with stored fields.")],
     observables: Annotated[
-        list[str], typer.Argument(metavar="'NAME [KEY=VALUE]...'", help="As 'wilson_loop r=2 t=3 flow_time=0.5'.")
+        list[str], typer.Argument(metavar="'NAME [KEY=VALUE]...'", help="Such as 'wilson_loop r=2 t=3 flow_time=0.5'.")
     ],
 ) -> None:
-    """Add observables to the stored fields of an ensemble."""
+    """Measure further observables on the stored fields of an ensemble."""
     from lattice_flows.production.measure import measure as measure_file
     from lattice_flows.production.measure import requested
     from lattice_flows.terminal.interrupt import stop_on_signals
@@ -201,10 +199,10 @@ def measure(
 @app.command()
 def export(
     file: File,
-    to: Annotated[Literal["netcdf", "pyerrors", "arviz", "npy"], typer.Option(help="The kind of file.")],
-    out: Annotated[Path | None, typer.Option(metavar="TARGET", help="Beside the ensemble where absent.")] = None,
+    to: Annotated[Literal["netcdf", "pyerrors", "arviz", "npy"], typer.Option(help="The format.")],
+    out: Annotated[Path | None, typer.Option(metavar="TARGET", help="Default: beside the ensemble.")] = None,
 ) -> None:
-    """Hand an ensemble to another program."""
+    """Export an ensemble for another program."""
     from lattice_flows.interchange.export import export as export_file
 
     print(export_file(file, to, out))
@@ -214,13 +212,13 @@ def export(
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE.npy...", help="One file per chain.")],
     out: Annotated[Path, typer.Option(metavar="NAME.h5", help="The new ensemble file.")],
-    coupling: Annotated[list[str], typer.Option(metavar="COUPLING=X", help="As beta=6.0; may be repeated.")],
+    coupling: Annotated[list[str], typer.Option(metavar="COUPLING=X", help="Such as beta=6.0; may be repeated.")],
     theory: Annotated[str, typer.Option(metavar="THEORY", help="The theory that was sampled.")] = "u1",
     mu_axis: Annotated[
-        Literal["first", "last"], typer.Option(help="Where the axis of directions stands, of those of a configuration.")
+        Literal["first", "last"], typer.Option(help="Position of the axis of directions in a configuration.")
     ] = "first",
 ) -> None:
-    """Make an ensemble file of configurations that another code made (.npy)."""
+    """Import configurations of another code (.npy) into an ensemble file."""
     from lattice_flows.estimates.selection import parse_couplings
     from lattice_flows.interchange.import_npy import import_npy
     from lattice_flows.terminal.interrupt import stop_on_signals
@@ -232,10 +230,10 @@ def import_(
 @app.command()
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
-    interval: Annotated[float, typer.Option(metavar="SECONDS", help="Between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    interval: Annotated[float, typer.Option(metavar="SECONDS", help="Time between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once and exit.")] = False,
 ) -> None:
-    """The live state of a run, read from its files."""
+    """Show the live state of a run, read from its files."""
     from lattice_flows.monitor.watch import watch as watch_run
 
     watch_run(folder, _console(), interval, once)
@@ -246,15 +244,13 @@ def submit(
     source: Source,
     cluster: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PROFILE", help="How jobs are made there: runs/cluster/*.toml; that of the run where absent."
-        ),
+        typer.Option(metavar="PROFILE", help="A cluster profile, runs/cluster/*.toml; default: that of the run."),
     ] = None,
     out: Out = None,
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and print the job scripts only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only write and print the job scripts.")] = False,
 ) -> None:
-    """Batch jobs for what is unfinished of a run: train, sample as job arrays, analyse."""
+    """Submit batch jobs for the unfinished part of a run: train, sample as job arrays, analyse."""
     from lattice_flows.cluster import submit as submit_run
 
     submit_run(source, cluster, out, overrides or [], dry_run, _console())
@@ -262,7 +258,7 @@ def submit(
 
 @app.command()
 def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a submitted run.")]) -> None:
-    """The stages of a submitted run, from its files and the scheduler."""
+    """Show the stages of a submitted run, from its files and the scheduler."""
     from lattice_flows.cluster import status as status_of_run
 
     status_of_run(folder, _console())
@@ -270,7 +266,7 @@ def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folde
 
 @app.command()
 def cancel(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a submitted run.")]) -> None:
-    """Cancel the jobs of a submitted run; what they saved stays."""
+    """Cancel the jobs of a submitted run; what they saved is kept."""
     from lattice_flows.cluster import cancel as cancel_run
 
     cancel_run(folder, _console())
@@ -278,7 +274,7 @@ def cancel(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folde
 
 @app.command()
 def info(file: File) -> None:
-    """What a file is and how it was made."""
+    """Show the contents and origin of a file."""
     from lattice_flows.monitor.info import describe
 
     for key, value in describe(file).items():
@@ -287,7 +283,7 @@ def info(file: File) -> None:
 
 @app.command()
 def verify(file: File) -> None:
-    """Whether a file is whole: every checksum is computed again."""
+    """Verify that a file is intact: every checksum is recomputed."""
     from lattice_flows.monitor.info import verify as verify_file
 
     for line in verify_file(file):
@@ -301,7 +297,7 @@ def exact(
     shape: Annotated[tuple[int, int], typer.Option(help="The lattice, two numbers.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Closed forms of a solvable theory."""
+    """Print the closed forms of a solvable theory."""
     import json
 
     from lattice_flows.card.closed_forms import closed_forms
@@ -329,7 +325,7 @@ def _print_summary(summary: "Summary", console: "Console") -> None:
 
 
 def main() -> None:
-    """Entry point: 0 done, 2 the input is wrong, 75 stopped with everything saved, 1 anything else."""
+    """Entry point. Exit status: 0 done, 2 wrong input, 75 stopped with everything saved, 1 anything else."""
     # Read when the OpenMP runtime is loaded. Threads that spin at barriers, its default, take ten times as long
     # on a machine that has other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -347,7 +343,7 @@ def main() -> None:
         _print_nowhere()
         status = 0 if status == EXIT_FAILURE else status
     if status == _INTERRUPTED:
-        status, message = EXIT_STOPPED, "stopped at once; what was committed is safe, run again to go on"
+        status, message = EXIT_STOPPED, "stopped at once; what was committed is safe; run again to continue"
     if message:
         print(f"lattice-flows: {message}", file=sys.stderr)
     leave_outcome(status, message, lost)
@@ -355,7 +351,7 @@ def main() -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Whether what was printed went into a pipe that nobody reads any more."""
+    """Whether the output went into a pipe that nobody reads any more."""
     if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # what typer leaves there when it met one
         return True
     try:

@@ -56,12 +56,12 @@ def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], 
 
 
 def is_one_of_several() -> bool:
-    """Whether torchrun started this process with others."""
+    """Whether this is one of several processes that torchrun started."""
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def is_first() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started: the one that prints."""
+    """Whether this is the only process, or the first of those that torchrun started, which is the one that prints."""
     return os.environ.get("RANK", "0") in ("", "0")
 
 

@@ -1,4 +1,4 @@
-"""The whole job of a card, stage by stage; whatever is finished is left alone, whatever is not goes on."""
+"""The stages of a card's run. Finished stages are left alone, unfinished ones are continued."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +22,9 @@ from lattice_flows.training import CHECKPOINT_NAME, joined, launched_ranks, read
 def run(
     source: str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), console: Console | None = None
 ) -> Summary:
-    """Train, generate, analyse and report what the card at `source` (or the run folder) asks for.
+    """Train, generate, analyse and report according to the card at `source` (or the run folder).
 
-    Raises InputError for what a person gave wrong, Stopped on a signal with everything saved.
+    Raises InputError for wrong input, Stopped on a signal with everything saved.
     """
     source, out, console = Path(source), Path(out) if out else None, console or Console()
     folder, card = asked_for(source, out, overrides)
@@ -43,7 +43,7 @@ def run(
 
 
 def train_stage(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> RunFolder:
-    """Only train the card's flow, and say how good it is. The processes that torchrun started train together."""
+    """Only train the card's flow, and print its quality. Processes started by torchrun train together."""
     with joined(launched_ranks()) as ranks:
         console = console if ranks.is_first else Console(quiet=True)
         folder, card = ranks.of_first(lambda: _to_train(source, out, overrides))
@@ -83,7 +83,7 @@ def sample_stage(
 ) -> RunFolder:
     """Only generate the card's ensembles, or those named, or one task's chains of them.
 
-    A flow they need must be trained.
+    Any flow that they need must have been trained.
     """
     folder, card = asked_for(source, out, overrides)
     for name in names:
@@ -99,14 +99,14 @@ def sample_stage(
 
 
 def analyse_stage(source: Path, out: Path | None, selection: Selection, console: Console) -> Summary:
-    """Only analyse what the run holds so far, what is selected of it, and write its report."""
+    """Only analyse the selected part of what the run holds so far, and write its report."""
     folder, card = find_run(source, out)
     with stop_on_signals():  # it takes less than the time between a signal and the kill
         return _report(folder, card, selection, console)
 
 
 def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: Selection, console: Console) -> Summary:
-    """Analyse ensemble files, what is selected of them; with a report in the folder `report` where it is given."""
+    """Analyse the selected part of ensemble files, and write a report to the folder `report` if one is given."""
     with analyse_files(paths, selection) as analysis:
         if report is not None:
             write_summary(analysis.summary, report / "summary.json")

@@ -57,7 +57,7 @@ def test_stages_one_by_one_are_the_whole_job(card, lattice_flows, tmp_path):
     short = ["--set", "training.max_steps=10", "--set", "ensemble.flow_hmc.n_md_steps=2", "--out", "run"]
     status, _, errors = lattice_flows("sample", path, *short)
     assert status == 2
-    assert "the flow of ensemble 'flow' is not trained" in one_line(errors)
+    assert "the flow of the ensemble 'flow' is not trained" in one_line(errors)
     assert lattice_flows("train", path, *short)[0] == 0
     assert lattice_flows("sample", path, *short, "--ensemble", "hmc")[0] == 0
     assert not RunFolder(tmp_path / "run").ensemble("flow").exists()
@@ -146,7 +146,7 @@ def test_damaged_and_foreign_files_end_with_one_line(finished, lattice_flows, tm
         (["run", "none.toml"], "none.toml: No such file"),
         (["run", "card.toml", "--ot", "x"], "No such option"),
         (["fly"], "No such command 'fly'"),
-        (["exact", "u2", "--beta", "1", "--shape", "4", "4"], "no closed forms of 'u2'"),
+        (["exact", "u2", "--beta", "1", "--shape", "4", "4"], "no closed forms for 'u2'"),
         (["exact", "u1", "--beta", "-1", "--shape", "4", "4"], "beta must be a number between 0 and 1e+06"),
         (["exact", "u1", "--beta", "x", "--shape", "4", "4"], "Invalid value for '--beta'"),
         (["exact", "u1", "--beta", "1", "--shape", "1", "4"], "both sides must be between 2 and 4096"),
@@ -233,7 +233,7 @@ def test_of_several_processes_only_the_first_speaks_and_only_train_is_theirs(car
     monkeypatch.setenv("RANK", "0")
     status, _, errors = lattice_flows("run", card(CLASSICAL))
     assert status == 2
-    assert "run: is one process" in one_line(errors)
+    assert "run: runs as one process" in one_line(errors)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     status, _, errors = lattice_flows("train", card(WITH_FLOW))
     assert status == 2

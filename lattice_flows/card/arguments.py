@@ -1,4 +1,4 @@
-"""Card tables checked against the signature of what they construct, so that there is no second list of options."""
+"""Checks of card tables against the signature of what they construct, so that no second list of options is needed."""
 
 import difflib
 import inspect
@@ -11,7 +11,7 @@ from lattice_flows.errors import InputError
 
 
 def arguments(constructor: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:
-    """The model of a constructor's arguments, without those that the program gives itself.
+    """The model of a constructor's arguments, without those that the program supplies itself.
 
     Types and defaults come from the signature; unknown keys and values of another type are refused.
     """
@@ -41,7 +41,7 @@ def checked(
 
 
 def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
-    """The constructed object; a ValueError of its constructor is the user's to mend."""
+    """The constructed object. A ValueError of its constructor is the user's to correct and becomes an InputError."""
     try:
         return constructor(*parts, **values)
     except ValueError as error:
@@ -49,7 +49,7 @@ def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
 
 
 def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:
-    """The first of pydantic's complaints in one line."""
+    """The message for the first of pydantic's errors, in one line."""
     first, *others = error.errors(include_url=False)
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -63,14 +63,14 @@ def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:
 
 
 def unknown_key(key: str, where: str, keys: Collection[str]) -> str:
-    """The message for a key that is not known, with the nearest known one."""
+    """The message for an unknown key, with the nearest known one or all of them."""
     near = difflib.get_close_matches(key, keys, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(keys))}"
+    advice = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(sorted(keys))}"
     return f"{where}: unknown key {key!r}; {advice}"
 
 
 def lookup(catalogue: Mapping[str, Any], name: object, where: str) -> Any:
-    """The catalogue's entry, or InputError that lists what there is."""
+    """The catalogue's entry. Raises InputError that lists the names available."""
     if not isinstance(name, str) or name not in catalogue:
-        raise InputError(f"{where}: there is no {name!r}; known are {', '.join(sorted(catalogue))}")
+        raise InputError(f"{where}: unknown name {name!r}; available: {', '.join(sorted(catalogue))}")
     return catalogue[name]

@@ -1,4 +1,4 @@
-"""From the tables of a card to the objects they describe."""
+"""The objects that the tables of a card describe."""
 
 import copy
 from pathlib import Path
@@ -15,7 +15,7 @@ from lattice_flows.training import load_flow_weights
 
 
 def field_spec(theory: TheoryTable, dtype: str = "float64") -> FieldSpec:
-    """How configurations of the theory are stored."""
+    """The format in which configurations of the theory are stored."""
     event = theory.action.event_shape(theory.shape)
     axes = [f"x{axis}" for axis in range(len(theory.shape))]
     return FieldSpec(theory.action.space.name, tuple((["mu", *axes])[-len(event) :]), event, dtype)
@@ -32,36 +32,36 @@ def oracle(theory: dict[str, Any]) -> Any:
 
 
 def build_flow(card: Card, device: torch.device) -> Flow:
-    """The card's flow before training, its weights drawn from the card's seed: the caller's own."""
+    """A new copy of the card's flow before training, its weights drawn from the card's seed."""
     flow = _copy(card.flow)
     initialise(flow, torch.Generator().manual_seed(card.seed))
     return flow.to(device)
 
 
 def flow_header(card: Card) -> dict[str, Any]:
-    """What a checkpoint says of the flow it holds."""
+    """The entries by which a checkpoint identifies its theory and flow."""
     assert card.flow is not None
     return {"theory": card.theory.as_dict(), "flow": card.flow.as_dict()}
 
 
 def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow, str]:
-    """The card's trained flow, the caller's own, and the checksum of its weights.
+    """A new copy of the card's trained flow, and the checksum of its weights.
 
     Raises InputError for a checkpoint of another theory or flow, CheckpointError for one that cannot be read.
     """
     trained = load_flow_weights(checkpoint)
     for key, wanted in flow_header(card).items():
         if (held := trained.header.get(key)) != wanted:
-            raise InputError(f"{checkpoint}: was trained for {key} = {held}, the card has {wanted}")
+            raise InputError(f"{checkpoint}: was trained for {key} = {held}, but the card has {wanted}")
     flow = _copy(card.flow).to(device)
     try:
         flow.load_state_dict(trained.weights)
     except RuntimeError:
-        raise InputError(f"{checkpoint}: its weights do not fit the flow that it names") from None
+        raise InputError(f"{checkpoint}: the weights do not fit the flow named in the file") from None
     return flow.requires_grad_(False), trained.sha256
 
 
 def _copy(table: FlowTable | None) -> Flow:
-    """Of the flow that the card keeps: a training changes weights, and may compile or move them, as may any caller."""
+    """A copy of the card's flow, as training or any other use may change, compile or move its weights."""
     assert table is not None
     return copy.deepcopy(table.built_flow)

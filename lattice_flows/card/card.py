@@ -1,4 +1,4 @@
-"""The run card: a TOML file, read and checked whole before anything runs."""
+"""The run card: a TOML file that is read and checked completely before anything runs."""
 
 import inspect
 import json
@@ -34,7 +34,7 @@ Positive = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class _Lattice(BaseModel):
-    """What every [theory] holds beside its couplings."""
+    """The keys of every [theory] in addition to its couplings."""
 
     model_config = _STRICT
     shape: tuple[Extent, ...]
@@ -42,7 +42,7 @@ class _Lattice(BaseModel):
 
 
 class _Production(BaseModel):
-    """What every [[ensemble]] holds beside its sampler's arguments."""
+    """The keys of every [[ensemble]] in addition to its sampler's arguments."""
 
     model_config = _STRICT
     n_chains: Annotated[int, Field(ge=1, le=100_000)] = 4
@@ -56,7 +56,7 @@ class _Production(BaseModel):
 
 
 class _Run(BaseModel):
-    """The keys outside all tables."""
+    """The keys of a card outside all tables."""
 
     model_config = _STRICT
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
@@ -65,7 +65,7 @@ class _Run(BaseModel):
 
 @dataclass(frozen=True)
 class TheoryTable:
-    """[theory]: which action, with its couplings, on which lattice."""
+    """[theory]: the action with its couplings, and the lattice."""
 
     name: str
     shape: tuple[int, ...]
@@ -80,7 +80,7 @@ class TheoryTable:
 
 @dataclass(frozen=True)
 class FlowTable:
-    """[flow]: which flow, with its plan's arguments."""
+    """[flow]: the name of a flow with its plan's arguments."""
 
     name: str
     options: dict[str, Any]
@@ -88,9 +88,9 @@ class FlowTable:
 
     @cached_property
     def built_flow(self) -> Flow:
-        """The flow, built when it is first asked for and kept: for copies, and never to be changed.
+        """The flow, built on first access and kept; copy it, never change it.
 
-        Raises InputError for what only building finds wrong.
+        Raises InputError for errors that show only when the flow is built.
         """
         return built(self.plan.build, "[flow]")
 
@@ -101,7 +101,7 @@ class FlowTable:
 
 @dataclass(frozen=True)
 class EnsembleTable:
-    """[[ensemble]]: what to generate, with which sampler."""
+    """[[ensemble]]: an ensemble to generate, with its sampler."""
 
     name: str
     sampler: str
@@ -117,13 +117,13 @@ class EnsembleTable:
 
     @property
     def needs_flow(self) -> bool:
-        """Whether its sampler takes a flow."""
+        """Whether the ensemble's sampler takes a flow."""
         return needs_flow(self.sampler, self.options)
 
 
 @dataclass(frozen=True)
 class Card:
-    """A checked run card. `text` and `overrides` are what it was read from."""
+    """A checked run card. `text` and `overrides` are its source."""
 
     seed: int
     device: str
@@ -136,15 +136,15 @@ class Card:
     overrides: tuple[str, ...]
 
     def ensemble(self, name: str) -> EnsembleTable:
-        """The ensemble of this name; raises InputError where there is none."""
+        """The ensemble of this name. Raises InputError if there is none."""
         by_name = {table.name: table for table in self.ensembles}
         return lookup(by_name, name, "[[ensemble]]")
 
 
 def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
-    """The card at `path`, with `table.key=value` overrides applied, as a person gives it to begin a run.
+    """The card at `path` with `table.key=value` overrides applied, for a new run.
 
-    Raises InputError, in one line, for anything that is wrong with it, and for a file that it names and is not there.
+    Raises InputError for anything that is wrong with it, and if a file that it names does not exist.
     """
     card = read_held_card(path, overrides)
     _require_files(card.training, str(path))
@@ -152,7 +152,7 @@ def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
 
 
 def read_held_card(path: Path, overrides: Sequence[str] = ()) -> Card:
-    """The card of a run that has begun: files that its training learned from may be gone by now."""
+    """The card of a run that has begun: files from which its training learned may no longer exist."""
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:
@@ -168,7 +168,7 @@ def _require_files(training: TrainingSettings, where: str) -> None:
     if data not in (None, DIRECT):
         existing_ensemble(data, f"{where}: [training]: data = {data!r}")
     if parent is not None and not Path(parent).is_file():
-        raise InputError(f"{where}: [training]: init_from = {parent!r}: there is no such checkpoint")
+        raise InputError(f"{where}: [training]: init_from = {parent!r}: no such checkpoint")
 
 
 def parse_card(text: str, overrides: Sequence[str] = (), where: str = "card") -> Card:
@@ -206,7 +206,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
     names = [entry.name for entry in ensembles]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"[[ensemble]]: the name {name!r} stands twice; names must differ")
+            raise InputError(f"[[ensemble]]: the name {name!r} is given twice; names must differ")
     return Card(
         **run,
         theory=theory,
@@ -220,7 +220,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
 
 
 def _constructed(constructor: Any, table: dict[str, Any], where: str) -> Any:
-    """What the table describes."""
+    """The object that the table describes."""
     return built(constructor, where, **checked(arguments(constructor), table, where))
 
 
@@ -240,7 +240,7 @@ def _theory(table: dict[str, Any]) -> TheoryTable:
     sides, allowed = len(lattice["shape"]), action.dimensions
     if sides not in allowed:
         wanted = str(allowed[0]) if len(allowed) == 1 else f"{allowed[0]} to {allowed[-1]}"
-        raise InputError(f"{where}: shape has {sides} sides, and ensembles of {table['name']} need {wanted}")
+        raise InputError(f"{where}: shape has {sides} sides, but ensembles of {table['name']} need {wanted}")
     built(action.event_shape, where, lattice["shape"])
     return TheoryTable(name=table["name"], action=action, couplings=values, **lattice)
 
@@ -256,12 +256,12 @@ def _flow(table: dict[str, Any], theory: TheoryTable) -> FlowTable:
     plan = built(constructor, where, **{key: value for key, value in given.items() if key in wanted}, **values)
     if plan.space is not theory.action.space:
         fields = "gauge" if plan.space is CIRCLE else "scalar"
-        raise InputError(f"{where}: {name} is a flow of {fields} fields, and the theory is {theory.name}")
+        raise InputError(f"{where}: {name} is a flow of {fields} fields, but the theory is {theory.name}")
     return FlowTable(table["name"], values, plan)
 
 
 def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> TrainingSettings:
-    """[training], with what suits the flow where the card is silent."""
+    """[training], with settings that suit the flow for keys that the card does not give."""
     suitable = recommended(flow.name, flow.options, table) if flow else {}
     settings: TrainingSettings = _constructed(TrainingSettings, suitable | table, "[training]")
     check_data(settings.data, theory.action, f"[training]: data = {settings.data!r}")
@@ -282,7 +282,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
         production["start"] = "flow" if needs_flow(sampler_name, options) else "hot"
     entry = EnsembleTable(name=name, sampler=sampler_name, options=options, **production)
     if entry.needs_flow and flow is None:
-        raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a table [flow]")
+        raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a [flow] table")
     sampler = planned_sampler(entry.sampler, options, theory.action, where)
     if not sampler.ergodic:
         raise InputError(
@@ -299,11 +299,11 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
-    """The theory's standard observables and the card's, one series each; the card may say how often for both."""
+    """The theory's standard observables and the card's, one series each; the card may set `every` for both."""
     standard = {one.observable.name: one for one in standard_measurements(theory)}
     return tuple({**standard, **asked_for(tables, theory.action.space, theory.name)}.values())
 
 
 def standard_measurements(theory: TheoryTable) -> tuple[Measurement, ...]:
-    """What is measured where the card is silent."""
+    """The measurements of a card without [[observable]] tables."""
     return tuple(Measurement(one, 1) for one in STANDARD[theory.action.space.name](theory.shape))

@@ -1,4 +1,4 @@
-"""Closed forms for the command line."""
+"""Closed forms for the command `exact`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _SMALLEST_PROBABILITY = 1e-6
 def closed_forms(theory: str, beta: float, shape: tuple[int, int]) -> dict[str, Any]:
     """Plaquette, Wilson loops, charge moments, P(Q) and log Z. Raises InputError for a theory or value without them."""
     if theory != "u1":
-        raise InputError(f"there are no closed forms of {theory!r}; known are u1")
+        raise InputError(f"there are no closed forms for {theory!r}; available: u1")
     if min(shape) < 2 or max(shape) > 4096:
         raise InputError(f"--shape {shape[0]} {shape[1]}: both sides must be between 2 and 4096")
     n_sites = shape[0] * shape[1]

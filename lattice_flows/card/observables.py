@@ -1,4 +1,4 @@
-"""[[observable]]: what a card, or `measure`, asks for."""
+"""[[observable]]: the measurements that a card, or `measure`, asks for."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from lattice_flows.theories.u1.flowed import LONGEST_FLOW
 
 
 class _Common(BaseModel):
-    """What every [[observable]] holds beside its parameters."""
+    """The keys of every [[observable]] in addition to its parameters."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     every: Annotated[int, Field(ge=1, le=10**12)] = 1
@@ -22,9 +22,9 @@ class _Common(BaseModel):
 
 
 def asked_for(tables: Sequence[Mapping[str, Any]], space: Space, theory: str) -> dict[str, Measurement]:
-    """What these [[observable]] tables ask for, by the name of its series, for fields of this theory and its space.
+    """The measurements in these [[observable]] tables, by the name of the series, for fields of this theory and space.
 
-    Sets of observables may overlap. Raises InputError, in one line, for what is wrong with a table.
+    Sets of observables may overlap. Raises InputError for a wrong table.
     """
     found: dict[str, Measurement] = {}
     for table in tables:
@@ -32,9 +32,9 @@ def asked_for(tables: Sequence[Mapping[str, Any]], space: Space, theory: str) ->
         measurements = {one.observable.name: one for one in _of_table(table, where, space, theory)}
         for name, one in measurements.items():
             if name in found and found[name].every != one.every:
-                raise InputError(f"{where}: {name} stands twice, with every = {found[name].every} and {one.every}")
+                raise InputError(f"{where}: {name} is given twice, with every = {found[name].every} and {one.every}")
         if measurements.keys() <= found.keys():
-            raise InputError(f"{where}: {', '.join(measurements)} stands twice")
+            raise InputError(f"{where}: {', '.join(measurements)} is given twice")
         found |= measurements
     return found
 
@@ -53,5 +53,5 @@ def _of_table(table: Mapping[str, Any], where: str, space: Space, theory: str) -
         raise InputError(f"{where}: is not an observable of {theory}")
     common = checked(_Common, {key: table[key] for key in _Common.model_fields if key in table}, where)
     if common["flow_time"] and space is not CIRCLE:
-        raise InputError(f"{where}: flow_time: the gradient flow is of gauge fields, and the theory is {theory}")
+        raise InputError(f"{where}: flow_time: the gradient flow is for gauge fields, but the theory is {theory}")
     return tuple(Measurement(flowed(one, common["flow_time"]), common["every"]) for one in observables)

@@ -1,4 +1,4 @@
-"""Values of a card replaced from the command line."""
+"""Replacement of a card's values from the command line."""
 
 import tomllib
 from typing import Any
@@ -7,9 +7,9 @@ from lattice_flows.errors import InputError
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:
-    """Put one `table.key=value` into the card; an ensemble's key is `ensemble.NAME.key`.
+    """Apply one `table.key=value` to the card's tables; the key of an ensemble is `ensemble.NAME.key`.
 
-    Raises InputError where the card has no such place.
+    Raises InputError if the card has no place for such a key.
     """
     where = f"--set {override}"
     path, equals, value = override.partition("=")

@@ -1,4 +1,4 @@
-"""Samplers from card tables, and samplers inside samplers."""
+"""Samplers built from card tables, including samplers nested inside samplers."""
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +17,7 @@ _NESTED: dict[Any, str] = {tuple[Part, ...]: "array", SamplerFactory: "table"}
 
 
 class _PartTable(BaseModel):
-    """What every part of a mixture holds beside its sampler's arguments."""
+    """The keys of every part of a mixture in addition to its sampler's arguments."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     n_updates: Annotated[int, Field(ge=1, le=10**9)] = 1
@@ -26,7 +26,7 @@ class _PartTable(BaseModel):
 def sampler_options(name: Any, table: Mapping[str, Any], where: str, known: Collection[str] = ()) -> dict[str, Any]:
     """The arguments of the sampler of this card name, checked and with defaults; nested samplers stay tables.
 
-    `known` are further keys that belong in the same table. Raises InputError for the first thing that is wrong.
+    `known` are further keys that belong in the same table. Raises InputError for the first error.
     """
     constructor = lookup(SAMPLERS, name, f"{where}: sampler")
     nested = _nested(constructor)
@@ -35,13 +35,16 @@ def sampler_options(name: Any, table: Mapping[str, Any], where: str, known: Coll
     options = checked(model, plain, where, [*known, *nested])
     for key, kind in nested.items():
         if key not in table:
-            raise InputError(f"{where}: the key {key!r} is missing; it says which samplers {name!r} is made of")
+            raise InputError(f"{where}: the key {key!r} is missing; it names the samplers that make up {name!r}")
         options[key] = _parts(table[key], f"{where}.{key}") if kind == "array" else _part(table[key], f"{where}.{key}")
     return options
 
 
 def build_sampler(name: str, options: Mapping[str, Any], action: Action, flow: Flow | None, where: str) -> Sampler:
-    """The sampler of these checked options; `flow` for those that take one. Raises InputError for impossible ones."""
+    """The sampler with these checked options; `flow` is for samplers that take one.
+
+    Raises InputError for options that the sampler refuses.
+    """
     constructor = SAMPLERS[name]
     values = dict(options)
     for key, kind in _nested(constructor).items():
@@ -56,15 +59,15 @@ def build_sampler(name: str, options: Mapping[str, Any], action: Action, flow: F
 
 
 def planned_sampler(name: str, options: Mapping[str, Any], action: Action, where: str) -> Sampler:
-    """The sampler of these checked options before there is a flow, for what it refuses and says of itself.
+    """The sampler with these checked options before there is a flow, to check options and read class attributes.
 
-    The identity stands in where it takes one. Raises InputError for impossible options.
+    The identity serves as its flow. Raises InputError for options that the sampler refuses.
     """
     return build_sampler(name, options, action, Flow(HaarU1(()), Chain()), where)
 
 
 def needs_flow(name: str, options: Mapping[str, Any]) -> bool:
-    """Whether the sampler of this card name takes a flow, or one inside it does."""
+    """Whether the sampler of this card name, or one inside it, takes a flow."""
     return any(_takes_flow(sampler) for _, sampler in samplers_in(name, options))
 
 
@@ -84,7 +87,7 @@ def _takes_flow(constructor: Any) -> bool:
 
 
 def _nested(constructor: Any) -> dict[str, str]:
-    """The arguments that are samplers themselves, and whether each is an array of tables or one table."""
+    """The arguments that are samplers themselves, each with "array" for an array of tables or "table" for one."""
     hints = get_type_hints(constructor.__init__)
     return {key: _NESTED[hint] for key, hint in hints.items() if hint in _NESTED}
 

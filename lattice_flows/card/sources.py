@@ -1,4 +1,4 @@
-"""Where configurations come from: the rules of `start` in an [[ensemble]] and of `data` in [training]."""
+"""Sources of configurations: the rules of `start` in an [[ensemble]] and of `data` in [training]."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def check_start(start: str, action: Action, with_flow: bool, where: str = "") ->
     if start not in ("hot", "cold", DIRECT, FLOW) and Path(start).suffix != ".h5":
         raise InputError(f"{told}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5)")
     if start == FLOW and not with_flow:
-        raise InputError(f"{told}: is for samplers with a flow")
+        raise InputError(f"{told}: is only for samplers with a flow")
     if start == DIRECT:
         _require_direct(action, told, "use 'hot' or 'cold'")
 
@@ -39,7 +39,7 @@ def check_data(data: str | None, action: Action, told: str) -> None:
 def existing_ensemble(source: str, told: str) -> Path:
     """The path of an ensemble file. Raises InputError, whose text begins with `told`, if there is no such file."""
     if not Ensemble.exists(path := Path(source)):
-        raise InputError(f"{told}: there is no such ensemble file")
+        raise InputError(f"{told}: no such ensemble file")
     return path
 
 

@@ -1,7 +1,7 @@
-"""Compiled functions on disk, each in a file of its own whose name is made of what it was compiled for.
+"""Compiled functions on disk, each in a file of its own, named after the signature and target it was compiled for.
 
-There is no index that processes which save at once could mix up, and a file appears whole or not at all. So there is
-nothing to lock, on any file system. A file that is damaged all the same counts as absent.
+There is no index that processes saving at once could corrupt, and a file appears complete or not at all. So nothing
+needs a lock, on any file system. A damaged file counts as absent.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ _CHECKSUM_SIZE = hashlib.sha256().digest_size
 
 
 def folder_name(digest: str) -> str:
-    """The folder for what was compiled from sources with this digest (hexadecimal)."""
+    """The name of the folder for code compiled from sources with this digest (hexadecimal)."""
     return f"lattice-flows-{digest[:16]}"
 
 
 class CacheFolder:
-    """What was compiled from one function. `load`, `save` and `flush` are called by numba's `Cache`."""
+    """The code compiled from one function. `load`, `save` and `flush` are called by numba's `Cache`."""
 
     def __init__(self, folder: Path, function: str, stamp: object) -> None:
         self.folder, self._function, self._stamp = folder, function, stamp
 
     def load(self, key: object) -> Any:
-        """What was saved for the key, or None."""
+        """The data saved for the key, or None."""
         try:
             content = self._path(key).read_bytes()
         except OSError:
@@ -51,13 +51,13 @@ class CacheFolder:
         return data
 
     def save(self, key: object, data: object) -> None:
-        """Keep `data` for the key. Raises OSError where that cannot be written."""
+        """Save `data` for the key. Raises OSError if that cannot be written."""
         content = dumps(((self._stamp, key), data))
         _make(self.folder)
         _write(self._path(key), hashlib.sha256(content).digest() + content)
 
     def flush(self) -> None:
-        """Remove what was compiled from the function."""
+        """Remove all code compiled from the function."""
         for path in self.folder.glob(f"{self._function}.*.nbc"):
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -67,14 +67,14 @@ class CacheFolder:
         return self.folder / f"{self._function}.{name}.nbc"
 
     def _mark_as_used(self) -> None:
-        """Let the folder's time be that of its last use, to the day."""
+        """Set the folder's time to that of its last use, to the day."""
         with contextlib.suppress(OSError):
             if time.time() - self.folder.stat().st_mtime > DAY:
                 os.utime(self.folder)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that others see whole or not at all."""
+    """Write a file that other processes see complete or not at all."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_bytes(content)
@@ -86,7 +86,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _make(folder: Path) -> None:
-    """Make the folder, and then remove those beside it that nobody uses any more."""
+    """Make the folder, and then remove those beside it that are no longer used."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:

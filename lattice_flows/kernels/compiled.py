@@ -1,8 +1,8 @@
-"""`kernel`: compile a function that Python calls, and keep what was compiled on disk.
+"""`kernel`: compile a function that Python calls, and keep the result on disk.
 
-Functions that only kernels call are plain `njit`: they are compiled into each kernel. numba's own cache looks at the
-file of a kernel alone, and would go on using what it compiled from an inner function that has changed in another
-file. Here the folder of the cache is named by all sources of compiled code and by the versions that compile them.
+Functions that only kernels call are plain `njit`: they are compiled into each kernel. numba's own cache checks
+only the file of a kernel, and would continue to use code compiled from an inner function that has changed in another
+file. Here the name of the cache folder depends on all sources of compiled code and the versions that compile them.
 """
 
 import functools
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """`njit` with these options, its results kept on disk: `@kernel` or `@kernel(parallel=True)`."""
+    """`njit` with these options, whose results are kept on disk: `@kernel` or `@kernel(parallel=True)`."""
     if function is None:
         return functools.partial(kernel, **options)
     compiled = njit(**options)(function)
@@ -44,10 +44,10 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
 
 
 class KernelCache(FunctionCache):
-    """numba's cache of one function, at the place that numba chooses, but in a folder and in files of our own.
+    """numba's cache of one function, at the location that numba chooses, but in a folder and in files of our own.
 
-    Of numba's private names it uses `_impl` (its place, the function's file name, the stamp of its source), sets
-    `_cache_path` and `_cache_file` (which loads and saves), and takes the place of a dispatcher's `_cache`.
+    Of numba's private names it uses `_impl` (location, the function's file name, the stamp of its source), sets
+    `_cache_path` and `_cache_file` (which loads and saves), and replaces a dispatcher's `_cache`.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -59,7 +59,7 @@ class KernelCache(FunctionCache):
         self._cache_file = CacheFolder(folder, self._impl.filename_base, stamp)
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Save what was compiled for a signature; where that cannot be written, it is compiled again next time."""
+        """Save the code compiled for a signature; if that fails, it is compiled again next time."""
         try:
             super().save_overload(signature, result)
         except OSError as error:
@@ -68,7 +68,7 @@ class KernelCache(FunctionCache):
 
 @functools.cache
 def digest(*packages: Path) -> str:
-    """Of the sources of compiled code in these folders, and of the versions."""
+    """The checksum of the sources of compiled code in these folders and of the versions."""
     contents = [(name, hashlib.sha256(text).hexdigest()) for package in packages for name, text in sources(package)]
     return hashlib.sha256(repr((VERSIONS, contents)).encode()).hexdigest()
 
@@ -89,7 +89,7 @@ def sources(package: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _read(path: str) -> bytes:
-    """The file's content; nothing of what only looks like a module, such as an editor's lock."""
+    """The file's content; empty if it only looks like a module, such as an editor's lock."""
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -78,7 +78,7 @@ def test_a_card_goes_to_another_process_and_builds_the_same():
             'ensemble.mixed.parts=[{sampler = "flow_hmc", n_md_steps = 0}, {sampler = "hmc"}]',
             "[[ensemble]] mixed.parts: n_md_steps must be between 1",
         ),
-        ('ensemble.mixed.parts=[{sampler = "flow_samples"}, {sampler = "hmc"}]', "does not keep the target"),
+        ('ensemble.mixed.parts=[{sampler = "flow_samples"}, {sampler = "hmc"}]', "does not preserve the target"),
     ],
 )
 def test_what_no_flow_can_make_good_is_refused_without_one(builds, override, message):

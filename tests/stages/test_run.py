@@ -144,7 +144,7 @@ def test_starts(card, tmp_path):
         assert RunFolder(out).ensemble("hmc").exists()
     with pytest.raises(InputError, match="neither 'hot', 'cold', 'direct', 'flow' nor"):
         run(path, tmp_path / "none", ["ensemble.hmc.start=warm"])
-    with pytest.raises(InputError, match="is for samplers with a flow"):
+    with pytest.raises(InputError, match="is only for samplers with a flow"):
         run(path, tmp_path / "flow", ["ensemble.hmc.start=flow"])
     with pytest.raises(InputError, match=r"start = 'none.h5': there is no such ensemble file"):
         run(path, tmp_path / "absent", ["ensemble.hmc.start=none.h5"])
@@ -158,7 +158,7 @@ def test_folders_of_others_are_left_alone(card, tmp_path):
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     with pytest.raises(InputError, match="holds the run of another card"):
         run(path, out, ["theory.beta=2"])
-    with pytest.raises(InputError, match="they may only grow"):
+    with pytest.raises(InputError, match="which may only grow"):
         run(path, out, ["ensemble.hmc.n_configs=10", "ensemble.direct.n_configs=20"])
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 

@@ -63,7 +63,7 @@ def test_the_table_is_the_constructors_arguments():
 BAD = [
     (CARD.replace("c1 = 0.02\n", ""), "[theory]: the key 'c1' is missing"),
     (CARD.replace("0.02", "inf"), "[theory]: c1"),
-    (CARD.replace("[4, 4]", "[4, 4, 4]"), "[theory]: shape has 3 sides, and ensembles of u1_improved need 2"),
+    (CARD.replace("[4, 4]", "[4, 4, 4]"), "[theory]: shape has 3 sides, but ensembles of u1_improved need 2"),
     (CARD.replace('{sampler = "instanton"}', '{sampler = "metropolis"}'), "no local updates of ImprovedU1; use hmc"),
     (CARD.replace('{sampler = "instanton"}', '{sampler = "winding_hmc"}'), "winding steps are those of u1"),
     (CARD.replace("n_replicas = 3", 'n_replicas = 3\nstart = "direct"'), "there is no direct sampler for this theory"),
