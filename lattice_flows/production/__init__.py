@@ -1,1 +1,1 @@
-"""The run folder and what fills it: train, tune, generate, measure, make again."""
+"""The run folder and the work that fills it: train, tune, generate, measure, remake."""

@@ -9,13 +9,13 @@ from lattice_flows.errors import InputError
 
 
 def kernel_threads(n_chains: int) -> int:
-    """Threads for compiled kernels, which are parallel over chains: all cores, or as many as OMP_NUM_THREADS says."""
+    """The number of threads for compiled kernels, parallel over chains: OMP_NUM_THREADS if set, else all cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(_requested() or cores, numba.config.NUMBA_NUM_THREADS, n_chains)
 
 
 def network_threads() -> int:
-    """Threads for networks: one, or as many as OMP_NUM_THREADS says. On small lattices more gain nothing."""
+    """The number of threads for networks: OMP_NUM_THREADS if it is set, else one; small lattices gain from no more."""
     return min(_requested() or 1, numba.config.NUMBA_NUM_THREADS)
 
 
@@ -31,20 +31,20 @@ def use_threads(n: int) -> None:
 
 
 def resumed_threads(recorded: int, what: str) -> int:
-    """The recorded thread count, which a network's bit-exact resume needs. Raises InputError where there are fewer."""
+    """The recorded thread count, which a bit-exact resume of a network needs. Raises InputError if there are fewer."""
     if recorded > numba.config.NUMBA_NUM_THREADS:
         raise InputError(
-            f"{what}: was begun on {recorded} threads and only {numba.config.NUMBA_NUM_THREADS} are here; "
+            f"{what}: was begun on {recorded} threads, but only {numba.config.NUMBA_NUM_THREADS} are available; "
             "its numbers would change"
         )
     return recorded
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a card's `device`, on which float32 products are from now on exact to float32 (no tf32).
+    """The device for a card's `device`; from now on its float32 products are exact to float32 (no tf32).
 
-    Under torchrun, "auto" and "cuda" are the GPU of this process: number LOCAL_RANK, modulo how many it sees, which
-    is one where the scheduler deals them out. Raises InputError for a device that is not here.
+    Under torchrun, "auto" and "cuda" are the GPU of this process: number LOCAL_RANK modulo the number of GPUs that it
+    sees, which is one if the scheduler assigns them. Raises InputError for a device that is not available.
     """
     full_precision()
     if name == "auto":
@@ -58,7 +58,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def device_for_analysis(name: str) -> torch.device:
-    """The card's device where it is here, else the CPU: a run of GPUs may be analysed anywhere."""
+    """The card's device if it is available, else the CPU, so that a run made on GPUs may be analysed anywhere."""
     try:
         return resolve_device(name)
     except InputError:
@@ -66,16 +66,16 @@ def device_for_analysis(name: str) -> torch.device:
 
 
 def full_precision() -> None:
-    """Products of float32 matrices keep all 24 bits; torch's default rounds some of them to 11 on a GPU (tf32)."""
+    """Let products of float32 matrices keep all 24 bits; torch's default rounds some of them to 11 on a GPU (tf32)."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
 
 
 def _own_gpu() -> torch.device:
-    """The GPU of this process among those of torchrun's on this machine; the current one elsewhere."""
+    """The GPU of this process among torchrun's processes on this machine, or without torchrun the current GPU."""
     local_rank, n_gpus = os.environ.get("LOCAL_RANK"), torch.cuda.device_count()
     if local_rank is None or n_gpus == 0:
         return torch.device("cuda")
     if not local_rank.isdecimal():
-        raise InputError(f"LOCAL_RANK = {local_rank!r}: is not the number of a process; torchrun sets it")
+        raise InputError(f"LOCAL_RANK = {local_rank!r}: is not the number of a process; leave it to torchrun to set it")
     return torch.device("cuda", int(local_rank) % n_gpus)

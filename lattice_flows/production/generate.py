@@ -62,20 +62,20 @@ def generate(
     task: Task | None = None,
     pace: Pace = STEADY,
 ) -> None:
-    """Bring one ensemble of the card to its n_configs, or the chains of one task of it. What is finished is left alone.
+    """Generate one ensemble of the card, or the chains of one of its tasks, up to n_configs; finished ones are kept.
 
-    For samplers without a network the chains of the tasks are those of the whole, bit for bit, for any number of
-    tasks. With a network they are other chains, as independent of each other.
+    For samplers without a network, the chains of the tasks equal those of the whole ensemble, bit for bit, for any
+    number of tasks. With a network they are different chains, equally independent of each other.
 
-    Raises InputError where the flow it needs is not trained, where the ensemble cannot be dealt to so many tasks, and
-    where it was begun the other way or with another number of tasks; Stopped on a signal with everything saved.
+    Raises InputError if the required flow is not trained, if the ensemble cannot be split into so many tasks, or if
+    it was begun the other way or with another number of tasks; Stopped on a signal with everything saved.
     """
     if (path := _place(folder, card, name, task)) is not None:
         generate_at(path, card, card.ensemble(name), folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
 
 
 def check(folder: RunFolder, card: Card, name: str, task: Task | None = None) -> None:
-    """Raises InputError where `generate` would, but for what only the making of chains shows. Changes nothing."""
+    """Raise InputError as `generate` would, except for errors that show only when chains are made. Changes nothing."""
     path, table, checkpoint = _place(folder, card, name, task), card.ensemble(name), folder.flow / CHECKPOINT_NAME
     if path is None:
         return
@@ -88,7 +88,7 @@ def check(folder: RunFolder, card: Card, name: str, task: Task | None = None) ->
 
 
 def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path | None:
-    """The file to bring to its n_configs; None where the files of a job array hold all of it."""
+    """The file to bring to its n_configs; None if the files of a job array hold the whole ensemble."""
     table = card.ensemble(name)
     if task is None and not folder.is_begun(name) and is_complete_array(folder, table):
         return None
@@ -106,7 +106,7 @@ def generate_at(
     task: Task | None = None,
     pace: Pace = STEADY,
 ) -> None:
-    """Bring the ensemble of this table, or the chains of one task of it, to its n_configs in the file `path`."""
+    """Generate the ensemble of this table, or the chains of one of its tasks, up to n_configs in the file `path`."""
     chains = chains_for(table, task)
     resuming = Ensemble.exists(path)
     if resuming:
@@ -144,7 +144,7 @@ def generate_at(
 
 
 def _held(path: Path, table: EnsembleTable, task: Task | None) -> tuple[dict[str, Any], bool]:
-    """The attributes of the file, and whether it is finished. Raises InputError where it holds other chains."""
+    """The attributes of the file, and whether it is finished. Raises InputError if it holds other chains."""
     with Ensemble.open(path) as held:
         attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
     check_chains(path, attributes, table, task)
@@ -154,9 +154,9 @@ def _held(path: Path, table: EnsembleTable, task: Task | None) -> tuple[dict[str
 def _resumed(
     path: Path, attributes: dict[str, Any], card: Card, table: EnsembleTable, checkpoint: Path, task: Task | None
 ) -> tuple[Card, Sampler, int]:
-    """The card with the observables of the file, the sampler as it was tuned, and the threads to go on with.
+    """The card with the observables of the file, the sampler as it was tuned, and the number of threads to continue with.
 
-    Raises InputError where the file was not made by this card.
+    Raises InputError if the file was not made by this card.
     """
     threads = threads_for(table, chains_for(table, task))
     if table.needs_flow:  # only networks round differently on another number of threads
@@ -169,7 +169,7 @@ def _resumed(
 
 
 def _tidy(path: Path) -> None:
-    """Delete what a kill at the end of a join has left beside the finished file: segments that it holds."""
+    """Delete the segments that a kill at the end of a join has left beside the finished file, which contains them."""
     if path.with_suffix(".segments").exists() or path.with_suffix(".lock").exists():
         with suppress(LockedError):  # somebody is at work on it, and will
             Ensemble.resume(path).close()
@@ -177,7 +177,7 @@ def _tidy(path: Path) -> None:
 
 @dataclass
 class _Production:
-    """One ensemble in the making."""
+    """One ensemble while it is generated."""
 
     card: Card
     table: EnsembleTable
@@ -192,7 +192,7 @@ class _Production:
 
     @property
     def label(self) -> str:
-        """The ensemble's name, with the task's where it is one of several."""
+        """The ensemble's name, followed by the task's if it is one of several."""
         task = Origin(self.writer.header).task
         return f"{self.table.name} {task}" if task else self.table.name
 
@@ -206,7 +206,7 @@ class _Production:
         return cls(card, table, sampler, writer, pace, state, int(arrays["n_thermalised"]))
 
     def run(self, stop: StopRequest, console: Console) -> None:
-        """Thermalise and produce what is missing; join the file at the end."""
+        """Do the missing thermalisation and production, and finally join the file."""
         self._warm_up()
         with meter(console, self.label, self.table.n_thermalisation, "thermalisation steps") as progress:
             self._thermalise(stop, progress)
@@ -218,7 +218,7 @@ class _Production:
                 progress.line(f"{size} in {done.seconds:.2f} s{self._rate()}")
 
     def _warm_up(self) -> None:
-        """Compile and load everything before the clock runs: a step is pure, so its result can be dropped."""
+        """Compile and load everything before the clock starts; a step is pure, so its result can be dropped."""
         state, info = self.sampler.step(self.state)
         self._measured([state.x], [info])
 
@@ -248,7 +248,7 @@ class _Production:
             self._commit()
 
     def _block(self, stop: StopRequest) -> Block:
-        """Configurations of a fraction of a second (or as many as memory is set aside for), measured as one batch."""
+        """Configurations of a fraction of a second (or as many as fit into memory), measured as one batch."""
         start = time.perf_counter()
         x, infos = [], []
         room = max(1, _BLOCK_BYTES // self.state.x.nbytes)
@@ -281,7 +281,7 @@ class _Production:
         )
 
     def _stored(self, fields: np.ndarray) -> np.ndarray:
-        """Fields in the dtype of the file. What is measured, and what a resume starts from, is never narrowed."""
+        """The fields in the dtype of the file. Measurements and the state for a resume always use full precision."""
         return self.card.theory.action.space.stored(fields, self.table.field_dtype)
 
     def _commit_interval(self) -> float:
@@ -293,7 +293,7 @@ class _Production:
         self.seconds = 0.0
 
     def _figure(self, block: Block) -> str:
-        """Acceptance and charge, as far as the sampler and the theory have them."""
+        """Acceptance and charge as text, as far as the sampler and the theory have them."""
         parts = []
         if "accepted" in block.series:
             self.accepted += float(block.series["accepted"].sum())
@@ -309,7 +309,7 @@ class _Production:
 
 
 def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | None, str]:
-    """The trained flow and its checksum, where the sampler takes one."""
+    """The trained flow and its checksum, or None and "" for a sampler without a flow."""
     _require_trained(table, checkpoint)
     if not table.needs_flow:
         return None, ""
@@ -317,13 +317,13 @@ def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | No
 
 
 def _require_trained(table: EnsembleTable, checkpoint: Path) -> None:
-    """Raises InputError where the sampler takes a flow and there is none."""
+    """Raise InputError if the sampler takes a flow and none is trained."""
     if table.needs_flow and not checkpoint.exists():
-        raise InputError(f"{checkpoint}: the flow of ensemble {table.name!r} is not trained; train it first")
+        raise InputError(f"{checkpoint}: the flow of the ensemble {table.name!r} is not trained; train it first")
 
 
 def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, chains: range) -> Any:
-    """The state of these chains of the ensemble at their start."""
+    """The initial state of these chains of the ensemble."""
     streams = make_streams(card.seed, identity_of(card, table), chains)
     x, streams = start_configurations(card.theory, table.start, streams, flow, chains.start)
     return sampler.init(x, streams)

@@ -1,4 +1,4 @@
-"""What the header of an ensemble file says of its making, and whether a file is the one that a card asks for."""
+"""The header of an ensemble file, which records its origin, and checks that a file is the one a card asks for."""
 
 import hashlib
 import json
@@ -17,32 +17,32 @@ from lattice_flows.samplers import Sampler
 
 
 def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: Task | None) -> None:
-    """Raises InputError where the file holds other chains than the card, or the task, asks for."""
+    """Raise InputError if the file holds other chains than the card, or the task, asks for."""
     found, wanted = range(held["first_chain"], held["first_chain"] + held["n_chains"]), chains_for(table, task)
     if task is None and found != wanted:
-        raise InputError(f"{path}: holds {len(found)} chains and the card asks for {len(wanted)}")
+        raise InputError(f"{path}: holds {len(found)} chains, but the card asks for {len(wanted)}")
     if task is not None and (found != wanted or held.get("task") != str(task)):
         raise InputError(
-            f"{path}: holds {in_words(found)}, of task {held.get('task')}, and task {task} is to hold "
-            f"{in_words(wanted)}; go on with as many tasks as there were, or take the files of all tasks away"
+            f"{path}: holds {in_words(found)} of task {held.get('task')}, but task {task} should hold "
+            f"{in_words(wanted)}; continue with the original number of tasks, or delete or move the files of all tasks"
         )
 
 
 def check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises InputError where the file was made by another theory, sampler, seed or flow than the card asks for."""
+    """Raise InputError if the file was made with another theory, sampler, seed or flow than the card asks for."""
     for key in ("name", "theory", "sampler", "seed", "weighted", "flow_sha256"):
         if held.get(key) != wanted[key]:
             raise InputError(
                 f"{path}: holds chains of another {key} than the card asks for ({held.get(key)}, not {wanted[key]}); "
-                "give the ensemble another name, or take the file away"
+                "give the ensemble another name, or delete or move the file"
             )
 
 
 def with_measurements_of(path: Path, held: dict[str, Any], card: Card) -> Card:
     """The card with the observables of the file, to which `measure` may have added some.
 
-    A file of an older version may lack standard ones, and goes on without them. Raises InputError where it lacks what
-    the card asks for by name.
+    A file of an older version may lack standard ones, and is continued without them. Raises InputError if it lacks an
+    observable that the card asks for by name.
     """
     found = Origin(held).measurements
     for measurement in card.measurements:
@@ -65,7 +65,7 @@ def left_out(card: Card, resumed: Card) -> str:
 def header_of(
     card: Card, table: EnsembleTable, sampler: Sampler, checksum: str, task: Task | None
 ) -> dict[str, str | int]:
-    """The root attributes that say how the ensemble was made."""
+    """The root attributes that record how the ensemble was made."""
     settings = merged(table.options, sampler.findings())
     settings |= {"name": table.sampler, "n_updates": table.n_updates, "start": table.start}
     settings["n_thermalisation"] = table.n_thermalisation
@@ -85,9 +85,9 @@ def header_of(
 
 
 def identity_of(card: Card, table: EnsembleTable) -> str:
-    """What names the random numbers of an ensemble: the points of a scan and a continuation from a file have their own.
+    """The name of an ensemble's random streams: points of a scan and continuations from a file have their own.
 
-    The sampler's options count as they are given, not what tuning makes of them.
+    It contains the sampler's options as given, not as tuned.
     """
     return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.options, table.start])
 
@@ -97,6 +97,6 @@ def threads_for(table: EnsembleTable, chains: range) -> int:
 
 
 def chains_of(attributes: Mapping[str, Any]) -> str:
-    """What ensembles have in common whose chains drew the same random numbers: of one seed, name and sampler."""
+    """A digest shared by ensembles whose chains drew the same random numbers: equal seed, name, sampler and theory."""
     origin = json.dumps([str(attributes.get(key)) for key in ("seed", "name", "sampler", "theory")])
     return hashlib.sha256(origin.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Job arrays: the chains of one ensemble, dealt to tasks that know nothing of each other."""
+"""Job arrays: the chains of one ensemble split into independent tasks."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Task:
     count: int
 
     def chains(self, n_chains: int) -> range:
-        """The numbers of its chains: contiguous, and of all tasks equally many up to one."""
+        """The numbers of the task's chains: contiguous, and equally many for all tasks up to one."""
         return range(n_chains * self.index // self.count, n_chains * (self.index + 1) // self.count)
 
     def __str__(self) -> str:
@@ -29,10 +29,10 @@ class Task:
 
 
 def parse_task(text: str) -> Task:
-    """Task 3 of 16 of "3/16". Raises InputError for anything else."""
+    """The task that "3/16" stands for. Raises InputError for any other form."""
     where = f"--task {text}"
     if not (found := re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)):
-        raise InputError(f"{where}: must be written I/N, task I of N counted from 0, like 3/16")
+        raise InputError(f"{where}: must be written I/N, task I of N counted from 0, such as 3/16")
     task = Task(int(found[1]), int(found[2]))
     if task.index >= task.count:
         raise InputError(f"{where}: tasks are counted from 0, so the last one of {task.count} is {task.count - 1}")
@@ -41,7 +41,7 @@ def parse_task(text: str) -> Task:
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """What the file of one task holds."""
+    """The progress of one task, from its file."""
 
     index: int
     n_configs: int  # per chain
@@ -50,13 +50,13 @@ class TaskProgress:
 
 
 def task_progress(folder: RunFolder, table: EnsembleTable, count: int) -> list[TaskProgress]:
-    """How far each of the `count` tasks of the ensemble is, from their files alone.
+    """The progress of each of the `count` tasks of the ensemble, from their files alone.
 
-    Raises InputError where a file holds other chains than its task of so many, EnsembleError for a broken one.
+    Raises InputError if a file holds other chains than its task, EnsembleError for a broken file.
     """
     begun = set(folder.tasks(table.name))
     if strange := sorted(index for index in begun if index >= count):
-        raise InputError(f"{folder.task(table.name, strange[0])}: is of an array of more than {count} tasks")
+        raise InputError(f"{folder.task(table.name, strange[0])}: belongs to an array of more than {count} tasks")
     return [
         _progress(folder, table, Task(index, count)) if index in begun else TaskProgress(index, 0, 0, False)
         for index in range(count)
@@ -64,29 +64,29 @@ def task_progress(folder: RunFolder, table: EnsembleTable, count: int) -> list[T
 
 
 def chains_for(table: EnsembleTable, task: Task | None) -> range:
-    """The numbers of the chains of the whole ensemble, or of one task."""
+    """The numbers of the chains of the whole ensemble, or of one of its tasks."""
     return range(table.n_chains) if task is None else task.chains(table.n_chains)
 
 
 def check_task(folder: RunFolder, table: EnsembleTable, task: Task | None) -> None:
-    """Raises InputError where the ensemble was begun as a whole and a task is asked for, or the other way round, and
-    where it cannot be dealt to so many tasks.
+    """Raise InputError if the ensemble was begun as a whole and a task is asked for, or vice versa, or if it cannot be
+    split into so many tasks.
     """
     name = table.name
     if task is None:
         if begun := folder.tasks(name):
             raise InputError(
-                f"{folder.task(name, begun[0])}: {name!r} was begun as a job array; go on with --task I/N, or take the "
-                "files of its tasks away"
+                f"{folder.task(name, begun[0])}: {name!r} was begun as a job array; continue with --task I/N, or "
+                "delete or move the files of its tasks"
             )
         return
     if folder.is_begun(name):
         raise InputError(
-            f"{folder.ensemble(name)}: holds all chains of {name!r}; go on without --task, or take the file away"
+            f"{folder.ensemble(name)}: holds all chains of {name!r}; continue without --task, or delete or move it"
         )
     where = f"--task {task}: ensemble {name!r} has"
     if task.count > table.n_chains:
-        raise InputError(f"{where} {table.n_chains} chains; ask for at most so many tasks")
+        raise InputError(f"{where} {table.n_chains} chains; ask for no more tasks than that")
     windows = SAMPLERS[table.sampler].windows
     if windows and (sets := table.n_chains // table.options[windows.count]) % task.count:
         raise InputError(
@@ -96,7 +96,7 @@ def check_task(folder: RunFolder, table: EnsembleTable, task: Task | None) -> No
 
 
 def is_complete_array(folder: RunFolder, table: EnsembleTable) -> bool:
-    """Whether the files of tasks hold the whole ensemble."""
+    """Whether the files of the tasks hold the whole ensemble."""
     found = 0
     for path in map(partial(folder.task, table.name), folder.tasks(table.name)):
         file = glance(path)
@@ -110,7 +110,7 @@ def _progress(folder: RunFolder, table: EnsembleTable, task: Task) -> TaskProgre
     path = folder.task(table.name, task.index)
     found, dealt = glance(path), task.chains(table.n_chains)
     if found.chains != dealt:
-        raise InputError(f"{path}: holds {in_words(found.chains)}, and task {task} has {in_words(dealt)}")
+        raise InputError(f"{path}: holds {in_words(found.chains)}, but task {task} has {in_words(dealt)}")
     n_thermalised = table.n_thermalisation if found.n_configs else _n_thermalised(path)
     finished = found.finished and found.n_configs >= table.n_configs
     return TaskProgress(task.index, found.n_configs, n_thermalised, finished)
@@ -122,5 +122,5 @@ def _n_thermalised(path: Path) -> int:
 
 
 def in_words(chains: range) -> str:
-    """chain 3, or chains 3 to 5."""
+    """The numbers as text: "chain 3" or "chains 3 to 5"."""
     return f"chain {chains.start}" if len(chains) == 1 else f"chains {chains.start} to {chains.stop - 1}"

@@ -1,4 +1,4 @@
-"""Measure on stored fields: more series for a finished ensemble, through the code of the running chain."""
+"""Measurement on stored fields: more series for a finished ensemble, by the same code as on a running chain."""
 
 import io
 import json
@@ -53,9 +53,9 @@ def parse_observable(text: str) -> dict[str, Any]:
 
 
 def requested(path: Path, texts: Sequence[str]) -> tuple[Measurement, ...]:
-    """What these texts (see `parse_observable`) ask for, checked as the tables of a card of the file's theory.
+    """The measurements in these texts (see `parse_observable`), checked like the tables of a card of the file's theory.
 
-    Raises InputError, in one line, for what is wrong with one; EnsembleError where the file cannot be read.
+    Raises InputError for a wrong text; EnsembleError if the file cannot be read.
     """
     with Ensemble.open(path) as ensemble:
         theory = _theory(path, ensemble.attributes)
@@ -72,14 +72,14 @@ def measure(
 ) -> None:
     """Add the series of these measurements to a finished ensemble file, from its stored fields.
 
-    What the file holds already is passed over; of a symbolic link the file behind it gets the series. Raises
-    InputError where it holds all of it, or an observable at other configurations; where no fields are stored, the
-    ensemble is unfinished, an observable is not of its theory or would come too seldom, or where a call for others was
-    interrupted. Raises EnsembleError, before the work, where the file is damaged or cannot be written, LockedError
-    where another process writes it. Raises Stopped on a signal: what was measured until then is kept in
-    NAME.measuring.npz, and the same call goes on.
+    Series that the file already holds are skipped; if the path is a symbolic link, its target gets the series. Raises
+    InputError if the file holds all of them, or an observable at other configurations; if no fields are stored, the
+    ensemble is unfinished, an observable does not belong to its theory or would be measured too rarely, or if a call
+    for other observables was interrupted. Raises EnsembleError, before any work, if the file is damaged or cannot be
+    written, LockedError if another process writes it. Raises Stopped on a signal: the measurements so far are kept
+    in NAME.measuring.npz, and the same call continues them.
 
-    block_seconds: of work between two looks at the stop request.
+    block_seconds: the time between two checks for a stop request.
     """
     path = path.resolve()
     with Ensemble.open(path) as ensemble:
@@ -94,7 +94,7 @@ def measure(
         with meter(console, path.stem, ensemble.n_configs, "configurations") as progress:
             _go_through(ensemble, partial, stop, progress, block_seconds)
     if _sha256(path) != partial.sha256:
-        raise InputError(f"{path}: was changed by another process meanwhile; measure again")
+        raise InputError(f"{path}: was changed by another process in the meantime; measure again")
     every = {one.observable.name: one.every for one in missing}
     Ensemble.add_series(path, partial.joined(), every, {"observables": json.dumps(tables)})
     partial.remove()
@@ -103,7 +103,7 @@ def measure(
 
 @dataclass
 class _Partial:
-    """What was measured on the first n_done configurations, and the file that keeps it between two calls."""
+    """The series measured on the first n_done configurations, and the file that keeps them between calls."""
 
     path: Path
     sha256: str  # of the ensemble
@@ -113,15 +113,15 @@ class _Partial:
 
     @classmethod
     def begin(cls, path: Path, measurements: list[Measurement]) -> "_Partial":
-        """Nothing measured yet."""
+        """The state before any measurement."""
         series: dict[str, list[np.ndarray]] = {one.observable.name: [] for one in measurements}
         return cls(_partial_path(path), _sha256(path), measurements, 0, series)
 
     @classmethod
     def load(cls, path: Path, ensemble: Ensemble, console: Console) -> "_Partial | None":
-        """What an interrupted call left, whatever it was asked for.
+        """The state that an interrupted call left, for whatever observables.
 
-        None where there is nothing of use: what is damaged, or of another content of the file, is thrown away.
+        None if there is nothing usable: a state that is damaged, or of other contents of the file, is deleted.
         """
         new = cls(_partial_path(path), _sha256(path), [])
         if not new.path.exists():
@@ -136,11 +136,11 @@ class _Partial:
         except Exception:  # numpy and zipfile raise nearly anything on broken bytes
             why = "it is damaged"
         new.remove()
-        _say(console, path, f"thrown away {new.path.name}: {why}")
+        _say(console, path, f"deleted {new.path.name}: {why}")
         return None
 
     def _take(self, held: Mapping[str, np.ndarray], ensemble: Ensemble) -> None:
-        """Raises one of many errors where the arrays are not what `save` writes."""
+        """Take over these arrays. Raises one of many errors if they are not as `save` writes them."""
         self.measurements = [Measurement.from_dict(table) for table in json.loads(held["observables"].item())]
         n_done = held["n_done"]
         if not self.measurements or n_done.shape or n_done.dtype.kind != "i" or not 0 <= n_done <= ensemble.n_configs:
@@ -153,11 +153,11 @@ class _Partial:
             self.series[one.observable.name] = [values]
 
     def joined(self) -> dict[str, np.ndarray]:
-        """name -> (k, B)."""
+        """The series (k, B) by name."""
         return {name: np.concatenate(parts) for name, parts in self.series.items()}
 
     def save(self) -> None:
-        """Replace the file at once."""
+        """Replace the file atomically."""
         arrays: dict[str, Any] = {f"series/{name}": values for name, values in self.joined().items()}
         observables = json.dumps([one.as_dict() for one in self.measurements])
         arrays |= {"sha256": self.sha256, "observables": observables, "n_done": self.n_done}
@@ -184,7 +184,7 @@ def _say(console: Console, path: Path, text: str) -> None:
 def _go_through(
     ensemble: Ensemble, partial: _Partial, stop: StopRequest, progress: Meter, block_seconds: float
 ) -> None:
-    """Measure what is missing, in blocks of a fraction of a second."""
+    """Measure the remaining configurations, in blocks of a fraction of a second."""
     event = ensemble.field.shape
     room = max(1, _BLOCK_BYTES // (8 * ensemble.n_chains * int(np.prod(event))))
     rows, saved = 1, time.monotonic()
@@ -210,26 +210,26 @@ def _check(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement]) 
         if one.observable.space is not ACTIONS[theory].space:
             raise InputError(f"{path}: {one.observable.name} is not an observable of {theory}")
     if not ensemble.finished:
-        raise InputError(f"{path}: is not finished; finish it with `lattice-flows run` on its run folder first")
+        raise InputError(f"{path}: is unfinished; finish it first with `lattice-flows run` on its run folder")
     if not ensemble.has_fields:
-        raise InputError(f"{path}: keeps its series alone; to measure later, generate with store_fields = true")
+        raise InputError(f"{path}: stores only series; to measure later, generate with store_fields = true")
 
 
 def _missing(
     path: Path, ensemble: Ensemble, measurements: Sequence[Measurement], console: Console
 ) -> list[Measurement]:
-    """The measurements that the file does not hold."""
+    """The measurements that the file does not hold yet."""
     held = [one for one in measurements if one.observable.name in ensemble.series_names]
     for one in held:
         if not np.array_equal(ensemble.series_configs(one.observable.name), range(0, ensemble.n_configs, one.every)):
-            raise InputError(f"{path}: holds {one.observable.name} already, with another `every` than {one.every}")
+            raise InputError(f"{path}: already holds {one.observable.name}, with another `every` than {one.every}")
     names = ", ".join(one.observable.name for one in held)
     if len(held) == len(measurements):
         with suppress(OSError):  # a kill after the series were added leaves a stale file
             _Partial.load(path, ensemble, console)
-        raise InputError(f"{path}: holds all of this already: {names}" if held else f"{path}: nothing to measure")
+        raise InputError(f"{path}: already holds all of this: {names}" if held else f"{path}: nothing to measure")
     if held:
-        _say(console, path, f"holds already {names}")
+        _say(console, path, f"already holds {names}")
     missing = [one for one in measurements if one not in held]
     for one in missing:
         _check_every(path, one, ensemble.n_configs)
@@ -237,13 +237,13 @@ def _missing(
 
 
 def _check_every(path: Path, one: Measurement, n_configs: int) -> None:
-    """A series of too few rows would have no error, and it cannot be measured again."""
+    """Raise InputError for a series of too few rows: it would have no error and could not be measured again."""
     n_rows = _n_rows(n_configs, one.every)
     if one.every > 1 and n_rows < MIN_LENGTH:
         most = max(1, (n_configs - 1) // (MIN_LENGTH - 1))
         raise InputError(
             f"{path}: {one.observable.name}: every = {one.every} leaves {n_rows} of {n_configs} configurations, "
-            f"and an error takes {MIN_LENGTH}; `every` is at most {most} here"
+            f"but an error takes {MIN_LENGTH}; here `every` must be at most {most}"
         )
 
 
@@ -265,14 +265,14 @@ def _check_same_request(path: Path, partial: _Partial, missing: Sequence[Measure
 
 
 def _text(one: Measurement) -> str:
-    """What `parse_observable` takes for it."""
+    """The text from which `parse_observable` makes this measurement."""
     table = one.as_dict()
     pairs = [f"{key}={value}" for key, value in table.items() if key != "name" and (key, value) != ("every", 1)]
     return " ".join([table["name"], *pairs])
 
 
 def _warn(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement], console: Console) -> None:
-    """Say what may surprise in the numbers to come."""
+    """Print warnings about series that may be surprising."""
     extents = ensemble.field.lattice_shape
     loops = {one.observable.name: one.unflowed for one in measurements}
     # Loops are means over both orientations, r <= t: the longer side meets the shorter extent in one of them.
@@ -281,19 +281,19 @@ def _warn(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement], c
         lattice = " x ".join(map(str, extents))
         _say(console, path, f"warning: {', '.join(winding)}: winds around the lattice of {lattice} sites")
     if ensemble.field.dtype == "float32":
-        rounded = "the fields are stored as float32: the series are of rounded fields"
-        _say(console, path, f"{rounded}, equal to those of the running chain to single precision only")
+        rounded = "the fields are stored as float32: the series are measured on rounded fields"
+        _say(console, path, f"{rounded} and equal those of the running chain only to single precision")
 
 
 def _theory(path: Path, attributes: Mapping[str, Any]) -> str:
-    """The name of the theory, as in a card."""
+    """The theory's name as in a card."""
     table = _json(path, attributes, "theory", dict)
     lookup(ACTIONS, table.get("name"), f"{path}: theory")
     return table["name"]
 
 
 def _tables(path: Path, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the file says was measured."""
+    """The [[observable]] tables that the file records."""
     return _json(path, attributes, "observables", list)
 
 
@@ -303,11 +303,11 @@ def _json(path: Path, attributes: Mapping[str, Any], key: str, kind: type) -> An
     except (KeyError, ValueError, RecursionError):
         value = None
     if not isinstance(value, kind):
-        raise InputError(f"{path}: does not say its {key}; it was not written by lattice-flows")
+        raise InputError(f"{path}: has no valid attribute {key!r}; it was not written by lattice-flows")
     return value
 
 
 def _sha256(path: Path) -> str:
-    """The checksum of the content that the file carries."""
+    """The checksum of the contents that is stored in the file."""
     with h5py.File(path, "r") as file:
         return str(file.attrs["sha256"])

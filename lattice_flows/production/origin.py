@@ -1,4 +1,4 @@
-"""How an ensemble was made: the root attributes of its file that are not part of the schema, written and read."""
+"""The origin of an ensemble: the root attributes of its file that are not part of the schema, written and read."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def origin_attributes(
     overrides: Sequence[str] = (),
     flow_sha256: str = "",
 ) -> dict[str, str | int]:
-    """The attributes of an ensemble that is made now, by this version on this machine.
+    """The attributes for an ensemble made now, by this version on this machine.
 
     theory       the [theory] table with its defaults
     sampler      its card name as "name", its arguments as given or tuned, n_updates, start and n_thermalisation
@@ -84,7 +84,7 @@ class Origin:
 
     @property
     def observables(self) -> list[dict[str, Any]]:
-        """The [[observable]] tables of what was measured."""
+        """The [[observable]] tables of the measurements."""
         return json.loads(str(self.attributes.get("observables", "[]")))
 
     @property
@@ -94,12 +94,12 @@ class Origin:
 
     @property
     def threads(self) -> int:
-        """Threads in use."""
+        """The number of threads in use."""
         return int(self.attributes["threads"])
 
     @property
     def card(self) -> str:
-        """The card, verbatim; "" of an imported ensemble."""
+        """The card, verbatim; "" for an imported ensemble."""
         return str(self.attributes["card"])
 
     @property

@@ -1,4 +1,4 @@
-"""What a card leaves open of a sampler, found by pilot chains."""
+"""Pilot chains, which determine the sampler's arguments that a card leaves open."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,10 +28,10 @@ def tuned(
     stop: StopRequest,
     console: Console,
 ) -> Sampler:
-    """The sampler with what the card leaves open found by pilot chains.
+    """The sampler with the arguments that the card leaves open determined by pilot chains.
 
-    The pilots are thermalising chains with random streams of their own, the same however the ensemble's chains are
-    grouped into jobs.
+    The pilots are thermalising chains with random streams of their own, which do not depend on how the ensemble's
+    chains are grouped into jobs.
     """
     if sampler.tuned:
         return sampler
@@ -63,7 +63,7 @@ def with_findings(sampler: Sampler, path: Path, settings: dict[str, Any]) -> Sam
 
 
 def merged(options: Any, findings: Any) -> Any:
-    """The options of a card with what tuning found put in its place, at any depth."""
+    """The options of a card with the findings of tuning inserted, at any depth."""
     if isinstance(options, Mapping) and isinstance(findings, Mapping):
         return {**options, **{key: merged(options.get(key), value) for key, value in findings.items()}}
     if isinstance(options, (list, tuple)) and isinstance(findings, (list, tuple)) and len(options) == len(findings):
@@ -72,7 +72,7 @@ def merged(options: Any, findings: Any) -> Any:
 
 
 def _settings_line(findings: Any) -> str:
-    """width = 1.2 or the like, in one line."""
+    """The findings in one line, such as width = 1.2."""
     if isinstance(findings, Mapping):
         return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if value != {})
     if isinstance(findings, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What made a file: versions, commit and machine."""
+"""The provenance of a file: versions, commit and machine."""
 
 import json
 import os
@@ -20,13 +20,13 @@ def software() -> str:
 
 @cache
 def machine() -> str:
-    """Where it ran, as JSON: networks round differently from one kind of processor to another."""
+    """The machine, as JSON: networks round differently on different kinds of processor."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return json.dumps({"host": platform.node(), "system": platform.system(), "processor": _processor(), "cores": cores})
 
 
 def _processor() -> str:
-    """The processor's name, of Linux's description where there is one."""
+    """The processor's name, from Linux's description if there is one."""
     try:
         lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Make an ensemble again from what its file says, and compare."""
+"""Regenerating an ensemble from the card in its file, and comparing the two."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,11 +24,11 @@ _BLOCK_BYTES = 64 << 20
 
 
 def remake(file: Path, out: Path | None, console: Console) -> bool:
-    """Make the ensemble of this file again in the folder `out` (output/NAME where absent), from its card alone.
+    """Regenerate the ensemble of this file in the folder `out` (default: output/NAME), from its card alone.
 
-    Trains the flow that it needs. Prints what differs in versions, commit and machine, and whether the new ensemble
-    has the same bits; returns that. Raises InputError where the file does not say how it was made, or the folder holds
-    something else; Stopped on a signal, and the same command goes on.
+    Trains the flow that it needs. Prints differences of versions, commit and machine, and whether the new ensemble
+    has the same bits, which it returns. Raises InputError if the file does not record how it was made, or the folder
+    holds something else; Stopped on a signal, after which the same command continues.
     """
     card, origin = _recipe(file)
     for text in _differences(origin.attributes):
@@ -37,7 +37,7 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
     is_evaluation = origin.name == evaluation_table().name
     made = folder.evaluation if is_evaluation else _place(folder, origin)
     if made.resolve() == file.resolve():
-        raise InputError(f"{file}: is where the new ensemble would be written; choose another --out")
+        raise InputError(f"{file}: the new ensemble would be written here; choose another --out")
     card = replace(claim(folder, card), measurements=origin.measurements)  # some may have been added to it later
     with stop_on_signals() as stop:
         if is_evaluation or card.ensemble(origin.name).needs_flow:
@@ -52,15 +52,15 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
 
 
 def _recipe(file: Path) -> tuple[Card, Origin]:
-    """The card that makes the file, and what the file says of its making."""
+    """The card that makes the file, and the origin that the file records."""
     with Ensemble.open(file) as ensemble:
         ensemble.verify()  # before work that ends in a comparison with it
         attributes = ensemble.attributes
     if missing := [key for key in ("card", "overrides", "name", "observables") if key not in attributes]:
-        raise InputError(f"{file}: does not say its {missing[0]}, so it cannot be made again")
+        raise InputError(f"{file}: has no attribute {missing[0]!r}, so it cannot be regenerated")
     origin = Origin(attributes)
     if not origin.card:
-        raise InputError(f"{file}: was imported from another code, so there is no card to make it again from")
+        raise InputError(f"{file}: was imported from another code, so there is no card to regenerate it from")
     overrides, name = origin.overrides, origin.name
     if name != evaluation_table().name:  # an ensemble may have been extended since its card was written
         overrides = [*overrides, f"ensemble.{name}.n_configs={attributes['n_configs']}"]
@@ -69,23 +69,23 @@ def _recipe(file: Path) -> tuple[Card, Origin]:
 
 
 def _place(folder: RunFolder, origin: Origin) -> Path:
-    """Where a run keeps this ensemble, or this task's part of it."""
+    """The path at which a run keeps this ensemble, or this task's part of it."""
     return folder.ensemble(origin.name) if origin.task is None else folder.task(origin.name, origin.task.index)
 
 
 def _differences(held: Mapping[str, Any]) -> Iterator[str]:
-    """What is not as it was when the file was made, a line each."""
+    """The differences from the software and machine that made the file, a line each."""
     for key, now in {"software": software(), "machine": machine()}.items():
         was, here = json.loads(held.get(key, "{}")), json.loads(now)
         for item in was.keys() - {"host"}:
             if was[item] != here.get(item):
-                yield f"{key}: {item} was {was[item]}, here it is {here.get(item)}"
+                yield f"{key}: {item} was {was[item]}, now it is {here.get(item)}"
     if held.get("git_commit") != git_commit():
-        yield f"commit: was {held.get('git_commit')}, here it is {git_commit()}"
+        yield f"commit: was {held.get('git_commit')}, now it is {git_commit()}"
 
 
 def _differing(one: Path, other: Path) -> Iterator[str]:
-    """The names of what is not equal in /fields, /series and /proposals of two ensembles."""
+    """The names of the fields, series and proposals that differ between two ensembles."""
     with Ensemble.open(one) as first, Ensemble.open(other) as second:
         for name in first.series_names:
             if name not in second.series_names or not _equal(first.series(name), second.series(name)):
@@ -102,7 +102,7 @@ def _equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _same_fields(first: Ensemble, second: Ensemble) -> bool:
-    """Compared block by block, for files larger than memory."""
+    """Whether all fields are equal, compared block by block as files may be larger than memory."""
     if not second.has_fields or first.n_configs != second.n_configs or first.field != second.field:
         return False
     pairs = zip(first.blocks(_BLOCK_BYTES), second.blocks(_BLOCK_BYTES))

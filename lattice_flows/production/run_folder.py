@@ -1,4 +1,4 @@
-"""A run folder: card.toml, flow/, ensembles/, report/; cluster/ where it was submitted."""
+"""A run folder: card.toml, flow/, ensembles/, report/; also cluster/ if it was submitted."""
 
 import json
 import os
@@ -30,51 +30,51 @@ class RunFolder:
 
     @property
     def overrides(self) -> Path:
-        """The --set options that go with the card; absent where there are none."""
+        """The file of the --set options that go with the card; absent if there are none."""
         return self.path / "overrides.json"
 
     @property
     def flow(self) -> Path:
-        """Checkpoint, history.csv and the final evaluation."""
+        """The folder of the checkpoint, history.csv and the final evaluation."""
         return self.path / "flow"
 
     @property
     def evaluation(self) -> Path:
-        """Fresh weighted samples of the trained flow."""
+        """The file of fresh weighted samples of the trained flow."""
         return self.flow / "evaluation.h5"
 
     @property
     def report(self) -> Path:
-        """summary.json, figures, index.html."""
+        """The folder of summary.json, figures and index.html."""
         return self.path / "report"
 
     @property
     def cluster(self) -> Path:
-        """Job scripts, what was submitted, logs and how jobs ended; absent where nothing was submitted."""
+        """The folder of job scripts, submitted jobs, their logs and outcomes; absent if nothing was submitted."""
         return self.path / "cluster"
 
     @property
     def ensembles(self) -> Path:
-        """The ensembles' files."""
+        """The folder of the ensembles' files."""
         return self.path / "ensembles"
 
     def ensemble(self, name: str) -> Path:
-        """The file of an ensemble that one process makes."""
+        """The file of an ensemble made by one process."""
         return self.ensembles / f"{name}.h5"
 
     def task(self, name: str, index: int) -> Path:
-        """The file of task `index` of a job array: some of the ensemble's chains."""
+        """The file of task `index` of a job array, which holds some of the ensemble's chains."""
         return self.ensembles / f"{name}.{index}.h5"
 
     def files(self, name: str) -> list[Path]:
-        """What there is of an ensemble, begun or finished: its file, else those of the tasks by their number."""
+        """The existing files of an ensemble, begun or finished: its own file, or else those of its tasks by number."""
         names = self._stems()
         if name in names:
             return [self.ensemble(name)]
         return [self.task(name, index) for index in self._indices(name, names)]
 
     def is_begun(self, name: str) -> bool:
-        """Whether anything was committed to the file of one process."""
+        """Whether anything was committed to the ensemble's own file, as made by one process."""
         return Ensemble.exists(self.ensemble(name))
 
     def tasks(self, name: str) -> list[int]:
@@ -87,7 +87,7 @@ class RunFolder:
         return sorted(int(match[1]) for match in found if match)
 
     def _stems(self) -> set[str]:
-        """NAME or NAME.i of everything that was committed."""
+        """The names, NAME or NAME.i, of all files with a commit."""
         if not self.ensembles.is_dir():
             return set()
         stems = set()
@@ -100,16 +100,16 @@ class RunFolder:
 
 
 def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
-    """The run of a card, claiming its output folder, or the run that a folder holds; see `asked_for` and `claim`."""
+    """The run of a card, whose output folder is claimed, or the run that a folder holds; see `asked_for` and `claim`."""
     folder, card = asked_for(source, out, overrides)
     return folder, claim(folder, card)
 
 
 def asked_for(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
-    """The run of a card, in its output folder, or of a folder, as it is to be. Writes nothing: `claim` does.
+    """The run of a card, in its output folder, or the run in a folder. Nothing is written; for that see `claim`.
 
-    A folder that holds the same card's run is taken up again; n_configs may have grown, which extends the run.
-    Raises InputError where the folder holds anything else: nothing existing is overwritten.
+    The run in a folder of the same card is continued; n_configs may have grown, which extends the run.
+    Raises InputError if the folder holds anything else: nothing existing is overwritten.
     """
     folder, card = _read(source, out, overrides)
     _check_claim(folder, card)
@@ -119,10 +119,10 @@ def asked_for(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple
 def _read(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
     if source.is_dir():
         if out is not None:
-            raise InputError(f"{source}: is a run folder and stays where it is; --out goes with a card")
+            raise InputError(f"{source}: is a run folder, whose location is fixed; give --out only with a card")
         folder = RunFolder(source)
         if not folder.card.exists():
-            raise InputError(f"{source}: holds no run (no card.toml); give a run card or a run's folder")
+            raise InputError(f"{source}: holds no run (no card.toml); give a run card or the folder of a run")
         return folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides]))
     folder = RunFolder(out or default_folder(source))
     read = read_held_card if folder.card.exists() else read_card
@@ -130,22 +130,22 @@ def _read(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[Run
 
 
 def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
-    """The run that a folder holds, or that a card's output folder does. Writes nothing.
+    """The run in a folder, or in a card's output folder. Writes nothing.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
     if not source.exists():
-        raise InputError(f"{source}: there is no such card or folder")
+        raise InputError(f"{source}: no such card or folder")
     if not source.is_dir() and source.suffix != ".toml":
         raise InputError(f"{source}: is neither a run card (TOML) nor the folder of a run")
     folder = RunFolder(source if source.is_dir() else out or default_folder(source))
     if not folder.card.exists():
-        raise InputError(f"{folder.path}: holds no run (no card.toml); run the card first, or name the run's folder")
+        raise InputError(f"{folder.path}: holds no run (no card.toml); run the card first, or give the folder of a run")
     return folder, read_held_card(folder.card, _read_overrides(folder))
 
 
 def default_folder(card: Path) -> Path:
-    """output/NAME below the current folder, NAME from the card (or its folder, for a card.toml)."""
+    """The path output/NAME in the current folder, NAME from the card (or from its folder, for a card.toml)."""
     return Path("output") / (card.resolve().parent.name if card.stem == "card" else card.stem)
 
 
@@ -157,19 +157,19 @@ def _read_overrides(folder: RunFolder) -> list[str]:
     except (OSError, ValueError, RecursionError):
         overrides = None
     if not (isinstance(overrides, list) and all(isinstance(override, str) for override in overrides)):
-        raise InputError(f"{folder.overrides}: damaged; it should be a JSON list of table.key=value")
+        raise InputError(f"{folder.overrides}: is damaged; it should be a JSON list of table.key=value")
     return overrides
 
 
 def _latest(overrides: Sequence[str]) -> list[str]:
-    """The overrides without those that a later one replaces."""
+    """The overrides without those replaced by a later one."""
     return list({override.partition("=")[0].strip(): override for override in overrides}.values())
 
 
 def claim(folder: RunFolder, card: Card) -> Card:
-    """The card, whose run the folder holds from now on, if it does not yet.
+    """Claim the folder for the card's run, unless it already holds it; returns the card.
 
-    Raises InputError where it holds anything else, or cannot be written.
+    Raises InputError if the folder holds anything else, or cannot be written.
     """
     is_held = _check_claim(folder, card)
     with written_to(folder.path):
@@ -186,7 +186,7 @@ def claim(folder: RunFolder, card: Card) -> Card:
 
 
 def _check_claim(folder: RunFolder, card: Card) -> bool:
-    """Whether the folder holds this very run already. Raises InputError where it cannot become its folder."""
+    """Whether the folder already holds this very run. Raises InputError if it cannot become the run's folder."""
     if folder.path.exists() and not folder.path.is_dir():
         raise InputError(f"{folder.path}: is a file; --out must name a folder")
     if folder.card.exists():
@@ -196,8 +196,8 @@ def _check_claim(folder: RunFolder, card: Card) -> bool:
         for old, new in zip(held.ensembles, card.ensembles):
             if new.n_configs < old.n_configs:
                 raise InputError(
-                    f"{folder.path}: was begun with more n_configs of {new.name!r}, and they may only grow; "
-                    "ask for as many, or choose another --out"
+                    f"{folder.path}: was begun with a larger n_configs of {new.name!r}, which may only grow; "
+                    "ask for at least as many, or choose another --out"
                 )
         return held == card
     if folder.path.exists() and not all(_OF_A_CLAIM.fullmatch(entry.name) for entry in folder.path.iterdir()):
@@ -208,6 +208,6 @@ def _check_claim(folder: RunFolder, card: Card) -> bool:
 
 
 def _identity(card: Card) -> Card:
-    """What must not change between two calls on one folder: all but how many configurations are wanted."""
+    """The part of a card that must not change between two calls on one folder: all except n_configs."""
     ensembles = tuple(replace(table, n_configs=1) for table in card.ensembles)
     return replace(card, text="", overrides=(), ensembles=ensembles)

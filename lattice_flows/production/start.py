@@ -1,4 +1,4 @@
-"""Where chains start: hot, cold, directly drawn, from a flow, or from the end of another ensemble."""
+"""The start of chains: hot, cold, directly drawn, from a flow, or from the end of another ensemble."""
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ def start_configurations(
     """The first configuration of every chain, (B, *event), and the advanced streams.
 
     start: "hot", "cold", "direct", "flow" (samples of the trained flow), or the path of an ensemble file, whose last
-    configurations are dealt out in turn; first_chain: the number of the first of these chains. Raises InputError for
-    anything else and for a file that does not fit.
+    configurations are assigned to chains in turn; first_chain: the number of the first of these chains. Raises
+    InputError for anything else and for a file that does not fit.
     """
     check_start(start, theory.action, flow is not None)
     event = theory.action.event_shape(theory.shape)
@@ -43,7 +43,7 @@ def start_configurations(
 
 
 def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:
-    """One sample of the flow per chain; its generator is seeded by a deviate of every chain."""
+    """One sample of the flow per chain; its generator is seeded by a random number from every chain."""
     u, streams = uniforms(streams, 1)
     words = np.random.SeedSequence([int(x * 2**52) for x in u[:, 0]]).generate_state(1, np.uint64)
     generator = torch.Generator(device_of(flow)).manual_seed(int(words[0]) >> 1)
@@ -52,8 +52,8 @@ def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:
 
 
 def _last_configurations(start: str, event: tuple[int, ...], chains: range) -> Array:
-    """A configuration for each of these chains, (B, *event): counted from the last one of an ensemble file, over all
-    its chains; where there are fewer they are dealt out again.
+    """A configuration for each of these chains, (B, *event), counted backwards from the last one of an ensemble file
+    over all its chains; if there are too few, they are used again.
     """
     told = f"start = {start!r}"
     with Ensemble.open(existing_ensemble(start, told)) as ensemble:

@@ -1,4 +1,4 @@
-"""Train the card's flow, then measure it on fresh samples."""
+"""Training of the card's flow, and its evaluation on fresh samples."""
 
 import fcntl
 import json
@@ -38,9 +38,9 @@ from lattice_flows.training.history import Record, is_trusted
 
 
 def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Console, ranks: Ranks = ALONE) -> None:
-    """Train, or go on training, until the card's end; then store fresh samples' weights beside the checkpoint.
+    """Train, or continue training, to the end set by the card; then store fresh samples' weights beside the checkpoint.
 
-    Of several ranks all train, and the first one does everything else. Raises InputError where the card has no [flow],
+    All ranks train, and the first one does everything else. Raises InputError if the card has no [flow],
     Stopped on a signal with everything saved, TrainingDiverged.
     """
     require_flow(card)
@@ -115,25 +115,25 @@ def _flow(card: Card) -> Flow:
 
 
 def _seen(record: Record) -> str:
-    """What the last look found, from fresh samples: a batch of the training would give an ESS that is far too large."""
-    doubt = "" if is_trusted(record) else " (not to be trusted)"
+    """The last record as text. Its ESS is from fresh samples: a training batch would give one that is far too large."""
+    doubt = "" if is_trusted(record) else " (unreliable)"
     shown = ess(record.ess, record.ess_error, record.n_samples or 0)
     return f"ESS {shown}{doubt}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}"
 
 
 def _header(card: Card, data: TrainingData | None, held: Checkpoint | None) -> dict[str, Any]:
-    """What the checkpoint says of the flow and of the data. Raises InputError where the data changed meanwhile."""
+    """The checkpoint's entries on flow and data. Raises InputError if the data have changed in the meantime."""
     header = flow_header(card) if data is None else {**flow_header(card), "data": data.identity}
     if held is not None and data is not None and held.header.get("data") not in (None, data.identity):
         raise InputError(
             f"training.data = {card.training.data!r}: holds other configurations than when the training began; "
-            "bring those back, or choose another --out"
+            "restore those, or choose another --out"
         )
     return header
 
 
 def evaluation_table() -> EnsembleTable:
-    """The ensemble of fresh, weighted flow samples that tells how good the flow is."""
+    """The ensemble of fresh, weighted flow samples from which the flow's quality is estimated."""
     return EnsembleTable(
         name="flow/evaluation",  # no ensemble of a card can be called so
         sampler="flow_samples",
@@ -151,9 +151,9 @@ def evaluation_table() -> EnsembleTable:
 
 @contextmanager
 def _one_trainer(folder: Path) -> Iterator[None]:
-    """Hold the folder: two trainings in it would write over each other. Raises InputError where another does.
+    """Lock the folder, as two trainings in it would overwrite each other. Raises InputError if another holds the lock.
 
-    The lock says who holds it, as that of an ensemble does, and is empty when nobody does.
+    Like that of an ensemble, the lock file names its holder, and is empty when there is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "training.lock").open("a") as file:

@@ -26,7 +26,7 @@ _FEWEST = 100
 
 
 class TrainingData(NamedTuple):
-    """Two sources, and what tells these data from others (JSON-able)."""
+    """Two sources of configurations, and an identifier of the data (JSON-able)."""
 
     learn: DataSource
     held_out: DataSource
@@ -35,13 +35,13 @@ class TrainingData(NamedTuple):
 
 @dataclass(frozen=True)
 class DirectData:
-    """Fresh independent configurations at every call."""
+    """A source of fresh independent configurations at every call."""
 
     draw: DirectSampler
     event: tuple[int, ...]
 
     def __call__(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, *event), from streams whose keys the generator gives."""
+        """Draw (n, *event), from random streams with keys from the generator."""
         keys = torch.randint(2**63 - 1, (n,), generator=generator, device=generator.device).cpu().numpy()
         streams = np.stack([keys.astype(np.uint64), np.zeros(n, np.uint64)], axis=1)
         return torch.from_numpy(self.draw(self.event, streams)[0])
@@ -49,37 +49,37 @@ class DirectData:
 
 @dataclass(frozen=True)
 class StoredData:
-    """Configurations x (N, *event), each call's drawn from them with equal probability."""
+    """A source that draws from configurations x (N, *event) with equal probability."""
 
     x: Tensor
 
     def __call__(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, *event)."""
+        """Draw (n, *event)."""
         at = torch.randint(len(self.x), (n,), generator=generator, device=generator.device)
         return self.x[at.to(self.x.device)]
 
 
 @dataclass(frozen=True)
 class HeldOutData:
-    """Configurations x (N, *event) of the end of an ensemble, to be judged by: every one at most once."""
+    """Configurations x (N, *event) from the end of an ensemble, for evaluation: each is used at most once."""
 
     x: Tensor
 
     def __call__(self, n: int, generator: torch.Generator) -> Tensor:
-        """At most n of them, evenly spaced: (m, *event). They are no more independent than their chains."""
+        """At most n configurations, evenly spaced: (m, *event). They are correlated like their chains."""
         return self.x[:: -(-len(self.x) // n)]
 
 
 def training_data(
     source: str, theory: TheoryTable, most_bytes: int = 512 << 20, block_bytes: int = 16 << 20
 ) -> TrainingData:
-    """What `training.data` = "direct" or an ensemble file means for this theory.
+    """The training data that `training.data` = "direct" or an ensemble file stands for in this theory.
 
-    most_bytes: of configurations held in memory; of longer ensembles every k-th one is taken.
-    block_bytes: read at once.
+    most_bytes: limit for configurations in memory; of longer ensembles every k-th one is taken.
+    block_bytes: amount read at once.
 
-    Raises InputError where the theory has no direct sampler, and for a file that is no unweighted ensemble of this very
-    theory, keeps no fields, or holds what are no configurations; EnsembleError for a broken one.
+    Raises InputError if the theory has no direct sampler, and for a file that is not an unweighted ensemble of this
+    very theory, stores no fields, or holds invalid configurations; EnsembleError for a broken one.
     """
     where = f"training.data = {source!r}"
     check_data(source, theory.action, where)
@@ -109,14 +109,14 @@ def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:
     origin = Origin(ensemble.attributes)
     held = origin.theory
     if held != json.loads(json.dumps(theory.as_dict())):
-        raise InputError(f"{where}: was made for the theory {held}, the card has {theory.as_dict()}")
+        raise InputError(f"{where}: was made for the theory {held}, but the card has {theory.as_dict()}")
     if not ensemble.has_fields:
-        raise InputError(f"{where}: keeps no fields; make it with store_fields = true")
+        raise InputError(f"{where}: stores no fields; generate it with store_fields = true")
     if origin.weighted:
         raise InputError(f"{where}: its configurations are weighted; training needs an ensemble of equal weights")
     n = ensemble.n_configs * ensemble.n_chains
     if ensemble.n_configs < 2 or n < _FEWEST:
-        raise InputError(f"{where}: holds {n} configurations; at least {_FEWEST} are needed, 2 of each chain")
+        raise InputError(f"{where}: holds {n} configurations; at least {_FEWEST} are needed, and 2 of each chain")
 
 
 def _rows(ensemble: Ensemble, most_bytes: int, block_bytes: int) -> tuple[NDArray[np.float64], int]:

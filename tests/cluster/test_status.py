@@ -244,7 +244,7 @@ def test_a_dry_run_is_not_submitted(tmp_path):
 
 
 def test_a_run_that_was_never_submitted_is_refused(tmp_path):
-    with pytest.raises(InputError, match="there is no such card or folder"):
+    with pytest.raises(InputError, match="no such card or folder"):
         status(tmp_path / "none", Console(file=StringIO()))
     (tmp_path / "card.toml").write_text(CARD)
     with pytest.raises(InputError, match="was never submitted; `lattice-flows watch`"):

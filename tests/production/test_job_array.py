@@ -206,16 +206,16 @@ def test_tasks_of_a_flow_are_the_same_at_equal_grouping(trained, tmp_path):
 
 def test_what_does_not_fit_is_refused_in_one_line(begun):
     folder, asked = begun
-    with pytest.raises(InputError, match=r"--task 0/6: ensemble 'hmc' has 5 chains; ask for at most so many tasks"):
+    with pytest.raises(InputError, match=r"--task 0/6: ensemble 'hmc' has 5 chains; ask for no more tasks than that"):
         generate(folder, asked, "hmc", StopRequest(), QUIET, Task(0, 6))
     generate(folder, asked, "hmc", StopRequest(), QUIET, Task(0, 2))
-    with pytest.raises(InputError, match=r"hmc\.0\.h5: 'hmc' was begun as a job array; go on with --task I/N"):
+    with pytest.raises(InputError, match=r"hmc\.0\.h5: 'hmc' was begun as a job array; continue with --task I/N"):
         generate(folder, asked, "hmc", StopRequest(), QUIET)
     for other in (Task(0, 5), Task(0, 3)):  # finished, and of another array
-        with pytest.raises(InputError, match=rf"hmc\.0\.h5: holds chains 0 to 1, of task 0/2, and task {other} is"):
+        with pytest.raises(InputError, match=rf"hmc\.0\.h5: holds chains 0 to 1 of task 0/2, but task {other} should"):
             generate(folder, asked, "hmc", StopRequest(), QUIET, other)
     generate(folder, asked, "direct", StopRequest(), QUIET)
-    with pytest.raises(InputError, match=r"direct\.h5: holds all chains of 'direct'; go on without --task"):
+    with pytest.raises(InputError, match=r"direct\.h5: holds all chains of 'direct'; continue without --task"):
         generate(folder, asked, "direct", StopRequest(), QUIET, Task(0, 2))
     assert folder.files("direct") == [folder.ensemble("direct")]
 
@@ -309,7 +309,7 @@ def test_how_far_tasks_are_is_read_from_their_files(begun):
     for count in (1, 2):
         with pytest.raises(InputError, match=r"hmc\.2\.h5: is of an array of more than"):
             task_progress(folder, table, count)
-    with pytest.raises(InputError, match=r"hmc\.\d\.h5: holds .*, and task \d/4 has"):
+    with pytest.raises(InputError, match=r"hmc\.\d\.h5: holds .*, but task \d/4 has"):
         task_progress(folder, table, 4)
 
 

@@ -186,8 +186,8 @@ def test_what_does_not_fit_an_interrupted_call_is_thrown_away(ensemble, damage):
         np.savez(partial, allow_pickle=True, **(held | other[damage]))
     console = quiet()
     add(path, "polyakov_loop mu=0", console=console)
-    (line,) = [line for line in console.file.getvalue().splitlines() if "thrown away" in line]
-    assert line.split("thrown away ")[1].startswith("hmc.measuring.npz: ")
+    (line,) = [line for line in console.file.getvalue().splitlines() if "deleted" in line]
+    assert line.split("deleted ")[1].startswith("hmc.measuring.npz: ")
     assert ("hmc.h5 has changed since" if damage == "other file" else "it is damaged") in line
     with Ensemble.open(path) as file:
         x = file.configs(0, 200)
@@ -207,7 +207,7 @@ def test_an_interrupted_call_comes_before_another_one(ensemble):
             add(path, *other)
         assert "or delete hmc.measuring.npz" in str(refused.value)
         assert "\n" not in str(refused.value)
-    with pytest.raises(InputError, match="holds all of this already"):
+    with pytest.raises(InputError, match="already holds all of this"):
         add(path, "plaquette")
     assert partial_of(path).read_bytes() == kept
     program, command, file, *texts = shlex.split(str(refused.value).split("`")[1])
@@ -228,7 +228,7 @@ def test_a_kill_after_the_series_were_added_leaves_nothing(ensemble):
     left = partial_of(path).read_bytes()
     add(path, "polyakov_loop mu=0")
     partial_of(path).write_bytes(left)
-    with pytest.raises(InputError, match="holds all of this already"):
+    with pytest.raises(InputError, match="already holds all of this"):
         add(path, "polyakov_loop mu=0", console=console)
     assert "hmc.h5 has changed since" in console.file.getvalue()
     assert not partial_of(path).exists()
@@ -276,7 +276,9 @@ def test_what_cannot_be_written_is_refused_before_the_work(ensemble, cause, monk
 
 def test_a_series_of_too_few_rows_is_refused(ensemble):
     path = ensemble(PLAIN.replace("n_configs = 200", "n_configs = 20"))
-    with pytest.raises(InputError, match=r"polyakov_loop_0: every = 7 leaves 3 of 20 .* `every` is at most 6 here"):
+    with pytest.raises(
+        InputError, match=r"polyakov_loop_0: every = 7 leaves 3 of 20 .* here `every` must be at most 6"
+    ):
         add(path, "polyakov_loop mu=0 every=7")
     add(path, "polyakov_loop mu=0 every=6")
     with Ensemble.open(path) as file:
@@ -298,11 +300,11 @@ def test_loops_that_wind_around_the_lattice_are_measured_with_a_warning(ensemble
 def test_what_is_there_already(ensemble):
     path, console = ensemble(PLAIN), quiet()
     add(path, "creutz_ratio r=2 t=2", console=console)
-    assert "holds already wilson_loop_2x2, wilson_loop_1x2" in console.file.getvalue()
+    assert "already holds wilson_loop_2x2, wilson_loop_1x2" in console.file.getvalue()
     assert "added wilson_loop_1x1" in console.file.getvalue()
-    with pytest.raises(InputError, match="holds all of this already: wilson_loop_2x2, wilson_loop_1x1"):
+    with pytest.raises(InputError, match="already holds all of this: wilson_loop_2x2, wilson_loop_1x1"):
         add(path, "creutz_ratio r=2 t=2")
-    with pytest.raises(InputError, match="holds wilson_loop_1x1 already, with another `every` than 5"):
+    with pytest.raises(InputError, match="already holds wilson_loop_1x1, with another `every` than 5"):
         add(path, "wilson_loop r=1 t=1 every=5")
     with pytest.raises(InputError, match="nothing to measure"):
         add(path)
@@ -310,7 +312,7 @@ def test_what_is_there_already(ensemble):
 
 def test_files_that_cannot_be_measured(ensemble, tmp_path):
     alone = ensemble(PLAIN.replace("n_md_steps", "store_fields = false\nn_md_steps"), "alone")
-    with pytest.raises(InputError, match="keeps its series alone"):
+    with pytest.raises(InputError, match="stores only series"):
         add(alone, "polyakov_loop mu=0")
     with pytest.raises(InputError, match="magnetisation is not an observable of u1"):
         measure(alone, [Measurement(Magnetisation(), 1)], StopRequest(), quiet())
@@ -320,7 +322,7 @@ def test_files_that_cannot_be_measured(ensemble, tmp_path):
     with Ensemble.create(path, header=header, chains=range(1), field=spec, store_fields=True) as writer:
         writer.append(Block(series={"action": np.zeros((2, 1))}, fields=np.zeros((2, 1, 2, 3, 3))))
         writer.commit({"a": 1.0}, seconds=1.0)
-        with pytest.raises(InputError, match=r"growing.h5: is not finished; finish it with `lattice-flows run`"):
+        with pytest.raises(InputError, match=r"growing.h5: is unfinished; finish it first with `lattice-flows run`"):
             add(path, "polyakov_loop mu=0")
 
 
@@ -335,7 +337,7 @@ def test_a_file_that_changes_meanwhile_is_left_alone(ensemble):
             if not held:
                 add(path, "polyakov_modulus mu=0")
 
-    with pytest.raises(InputError, match="was changed by another process meanwhile"):
+    with pytest.raises(InputError, match="was changed by another process in the meantime"):
         measure(path, asked, Meanwhile(), quiet())
     with Ensemble.open(path) as file:
         assert "polyakov_modulus_0" in file.series_names
@@ -353,7 +355,7 @@ def test_single_precision_fields_are_measured_in_double(tmp_path, rng):
         writer.finish()
     console = quiet()
     add(path, "plaquette flow_time=0.1", console=console)
-    assert "rounded fields, equal to those of the running chain to single precision only" in console.file.getvalue()
+    assert "rounded fields and equal those of the running chain only to single precision" in console.file.getvalue()
     with Ensemble.open(path) as file:
         expected = Flowed(Plaquette(), 0.1)(x.astype(float).reshape(-1, 2, 3, 3)).reshape(4, 2)
         np.testing.assert_array_equal(file.series("plaquette_t0.1"), expected)
@@ -366,7 +368,7 @@ def test_scalar_fields(ensemble):
         assert file.series("two_point_7").shape == (20, 4)
     with pytest.raises(InputError, match="plaquette: is not an observable of phi4"):
         add(path, "plaquette")
-    with pytest.raises(InputError, match="flow_time: the gradient flow is of gauge fields, and the theory is phi4"):
+    with pytest.raises(InputError, match="flow_time: the gradient flow is for gauge fields, but the theory is phi4"):
         add(path, "magnetisation flow_time=0.1")
 
 
@@ -424,15 +426,15 @@ def test_a_cards_observables():
         ("name = 'plaquette'\nflow_time = nan", "flow_time = nan"),
         ("name = 'plaquette'\nflow_time = 'long'", "flow_time = 'long': input should be a valid number"),
         ("name = 'plaquette'\nflowtime = 1", "unknown key 'flowtime'; did you mean 'flow_time'?"),
-        ("name = 'creutz_ratio'\nr = 1\nt = 4", "a Creutz ratio has r, t >= 2, got r = 1, t = 4"),
+        ("name = 'creutz_ratio'\nr = 1\nt = 4", "a Creutz ratio needs r, t >= 2, got r = 1, t = 4"),
         ("name = 'creutz_ratio'\nr = 2", "creutz_ratio: the key 't' is missing"),
-        ("name = 'polyakov_loop'\nmu = 2", "mu is 0 or 1, got mu = 2"),
-        ("name = 'creutz'\nr = 2", "there is no 'creutz'; known are creutz_ratio,"),
+        ("name = 'polyakov_loop'\nmu = 2", "mu must be 0 or 1, got mu = 2"),
+        ("name = 'creutz'\nr = 2", "unknown name 'creutz'; available: creutz_ratio,"),
         (
             "name = 'creutz_ratio'\nr = 2\nt = 2\n[[observable]]\nname = 'wilson_loop'\nr = 1\nt = 1\nevery = 5",
-            "wilson_loop: wilson_loop_1x1 stands twice, with every = 1 and 5",
+            "wilson_loop: wilson_loop_1x1 is given twice, with every = 1 and 5",
         ),
-        ("name = 'plaquette'\n[[observable]]\nname = 'plaquette'", "plaquette stands twice"),
+        ("name = 'plaquette'\n[[observable]]\nname = 'plaquette'", "plaquette is given twice"),
     ],
 )
 def test_tables_that_are_wrong(text, message):

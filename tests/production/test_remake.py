@@ -77,7 +77,7 @@ def test_with_its_flow(card, lattice_flows, tmp_path):
         (["run"], "give a run card"),
         (["run", "card.toml", "--from", "found.h5"], "give a run card"),
         (["run", "--from", "nothing.h5"], "no such ensemble"),
-        (["run", "--from", "nothing.h5", "--set", "seed=3"], "no --set"),
+        (["run", "--from", "nothing.h5", "--set", "seed=3"], "--set cannot be given"),
     ],
 )
 def test_what_is_asked_wrongly(lattice_flows, arguments, message):

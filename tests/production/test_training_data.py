@@ -102,8 +102,8 @@ def test_of_a_long_ensemble_every_kth_configuration_is_taken(tmp_path: Path, gen
 
 
 BAD = {
-    "another beta": ({"beta": 2.0}, r"was made for the theory .*2\.0.*, the card has .*1\.0"),
-    "no fields": ({"store_fields": False}, "keeps no fields; make it with store_fields = true"),
+    "another beta": ({"beta": 2.0}, r"was made for the theory .*2\.0.*, but the card has .*1\.0"),
+    "no fields": ({"store_fields": False}, "stores no fields; generate it with store_fields = true"),
     "weighted": ({"weighted": 1}, "its configurations are weighted"),
     "few": ({"n": 10}, "holds 40 configurations; at least 100 are needed"),
     "not angles": ({"change": lambda x: 3.0 * x}, "does not hold U.1. angles: the largest is 9"),
@@ -125,7 +125,7 @@ def test_what_is_no_ensemble_is_refused(tmp_path: Path) -> None:
     for source in ("dirct", str(tmp_path)):
         with pytest.raises(InputError, match="is neither 'direct' nor an ensemble file"):
             training_data(source, THEORY)
-    with pytest.raises(InputError, match="there is no such ensemble file"):
+    with pytest.raises(InputError, match="no such ensemble file"):
         training_data(str(tmp_path / "none.h5"), THEORY)
     phi4 = parse_card('[theory]\nname = "phi4"\nshape = [4, 4]\nm2 = 1.0\nlam = 1.0\n').theory
     with pytest.raises(InputError, match="there is no direct sampler for this theory; give an ensemble file"):
@@ -170,7 +170,7 @@ def test_a_card_starts_from_the_flow_of_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("data = 'hmc.h5'", "[training]: data = 'hmc.h5': there is no such ensemble file"),
+        ("data = 'hmc.h5'", "[training]: data = 'hmc.h5': no such ensemble file"),
         ("data = 'hmc'", "[training]: data = 'hmc': is neither 'direct' nor an ensemble file (NAME.h5)"),
         ("init_from = 'parent.pt'", "[training]: init_from = 'parent.pt': there is no such checkpoint"),
     ],
@@ -205,5 +205,5 @@ def test_a_run_that_is_trained_does_without_its_data(tmp_path: Path, monkeypatch
     assert analyse_stage(folder.path, None, EVERYTHING, console)["flow"]["n_steps"] == 12
     for again in ((folder.path, None), (card, folder.path)):
         assert run(*again, console=console)["flow"]["n_steps"] == 12
-    with pytest.raises(InputError, match="there is no such ensemble file"):
+    with pytest.raises(InputError, match="no such ensemble file"):
         run(card, tmp_path / "again", console=console)
