@@ -154,7 +154,7 @@ def _held(path: Path, table: EnsembleTable, task: Task | None) -> tuple[dict[str
 def _resumed(
     path: Path, attributes: dict[str, Any], card: Card, table: EnsembleTable, checkpoint: Path, task: Task | None
 ) -> tuple[Card, Sampler, int]:
-    """The card with the observables of the file, the sampler as it was tuned, and the number of threads to continue with.
+    """The card with the observables of the file, the sampler as it was tuned, and the number of threads to use.
 
     Raises InputError if the file was not made by this card.
     """

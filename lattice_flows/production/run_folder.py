@@ -100,7 +100,7 @@ class RunFolder:
 
 
 def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
-    """The run of a card, whose output folder is claimed, or the run that a folder holds; see `asked_for` and `claim`."""
+    """The run of a card, whose output folder is claimed, or the run in a folder; see `asked_for` and `claim`."""
     folder, card = asked_for(source, out, overrides)
     return folder, claim(folder, card)
 

@@ -43,9 +43,9 @@ SAMPLERS: dict[str, type[Sampler]] = {
 
 
 def windows_of(settings: Mapping[str, Any]) -> Windows | None:
-    """How the chains of an ensemble are held in windows. settings: its sampler's name and arguments, as stored.
+    """The windows of an ensemble's chains, from its stored [sampler] table: name and arguments.
 
-    None if they are not, and for a sampler that is not in the catalogue (imported, or of a newer version).
+    None without windows, and for a sampler that is not in the catalogue: an imported one, or a newer one.
     """
     sampler = SAMPLERS.get(settings.get("name", ""))
     return sampler.windows if sampler else None

@@ -20,10 +20,10 @@ class ClusterInfo(NamedTuple):
 class Cluster(Sampler):
     """One update grows a cluster from a random site and flips its sign (Wolff, Phys. Rev. Lett. 62 (1989) 361).
 
-    At fixed |phi| the signs are an Ising model (Brower and Tamayo, Phys. Rev. Lett. 62 (1989) 1087). |phi| stays as it
-    is: mix it with hmc, heatbath or metropolis.
+    At fixed |phi| the signs are an Ising model (Brower and Tamayo, Phys. Rev. Lett. 62 (1989) 1087). |phi| does not
+    change: mix it with hmc, heatbath or metropolis.
 
-    Raises ValueError for an action that is not a local one of a scalar field.
+    Raises ValueError for any action but a local one of a scalar field.
     """
 
     action: Action
@@ -31,14 +31,14 @@ class Cluster(Sampler):
 
     def __post_init__(self) -> None:
         if not isinstance(self.action, LocalScalar):
-            raise ValueError(f"clusters are those of phi4 and phi4_hopping, not of {type(self.action).__name__}")
+            raise ValueError(f"cluster updates are for phi4 and phi4_hopping, not for {type(self.action).__name__}")
 
     def init(self, x: Array, streams: Streams) -> ChainState:
         """The state of chains at x (B, *lattice_shape)."""
         return chain_state(x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, ClusterInfo]:
-        """n_updates cluster flips."""
+        """Make n_updates cluster flips in every chain."""
         assert isinstance(self.action, LocalScalar)
         couplings = self.action.couplings(state.x.ndim - 1)
         x, streams, flipped = cluster_phi4.cluster(state.x, state.streams, *couplings, n_updates)

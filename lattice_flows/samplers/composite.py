@@ -1,4 +1,4 @@
-"""Samplers as parts of others: what a mixture and a replica exchange have in common."""
+"""Samplers as parts of others: the common code of mixture and replica exchange."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from lattice_flows.samplers.sampler import Report, Sampler
 
 
 class Part(NamedTuple):
-    """A sampler, and how many of its updates belong to one update of the whole."""
+    """A sampler, and the number of its updates in one update of the whole."""
 
     sampler: Sampler
     n_updates: int = 1
@@ -17,13 +17,13 @@ Parts = tuple[Part, ...]
 
 
 def check_counts(parts: Parts) -> None:
-    """Raises ValueError for a part without updates."""
+    """Raise ValueError for a part without updates."""
     if any(part.n_updates < 1 for part in parts):
         raise ValueError("n_updates of a part must be >= 1")
 
 
 def are_tuned(parts: Parts) -> bool:
-    """Whether every part is."""
+    """Whether every part is tuned."""
     return all(part.sampler.tuned for part in parts)
 
 
@@ -35,7 +35,7 @@ def tuned_parts(parts: Parts, states: Sequence[Any], n_updates: int, report: Rep
 
 
 def findings_of(parts: Parts) -> dict[str, Any]:
-    """What tuning found of each part."""
+    """The findings of tuning for each part."""
     return {"parts": [part.sampler.findings() for part in parts]}
 
 

@@ -1,4 +1,4 @@
-"""Independent configurations of solvable theories, as a sampler like the others."""
+"""Independent configurations of solvable theories, with the interface of a sampler."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from lattice_flows.theories.action import Action
 class Direct(Sampler):
     """The direct sampler of a solvable theory: 2D U(1), or a free scalar field.
 
-    Raises ValueError for an action that has none.
+    Raises ValueError for an action without a direct sampler.
     """
 
     action: Action
@@ -21,11 +21,11 @@ class Direct(Sampler):
             raise ValueError(f"there is no direct sampler for {self.action}; use a Markov chain")
 
     def init(self, x: Array, streams: Streams) -> ChainState:
-        """x (B, *event) gives the shape; every step replaces it."""
+        """The state before the first draw; x (B, *event) only gives the shape, as every step replaces it."""
         return chain_state(x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NoInfo]:
-        """A fresh configuration for every chain, n_updates times."""
+        """Draw a fresh configuration for every chain, n_updates times."""
         draw = self.action.direct_sampler()
         assert draw is not None
         x, streams = state

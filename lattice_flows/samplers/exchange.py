@@ -1,7 +1,7 @@
 """Swaps of configurations between neighbouring rungs of a ladder of chains, and the trips of the replicas on it.
 
-A replica is what travels from rung to rung; a rung is a sampler with a target of its own. Rung 0 has the target that
-counts.
+A rung is a sampler with a target of its own; replicas travel from rung to rung. Rung 0 has the target of the
+whole sampler.
 """
 
 from typing import Any, NamedTuple
@@ -17,11 +17,11 @@ _OUTWARD, _HOMEWARD = 1, -1
 
 
 class Trips(NamedTuple):
-    """Where the replicas of each chain are and were.
+    """The positions and past trips of the replicas of each chain.
 
-    replica (B, R): the replica on each rung. heading (B, R): of that replica, 1 if it was on rung 0 later than on the
-    last one, -1 if it went from rung 0 to the last one and is not back, 0 if it has not seen rung 0. round_trips (B,):
-    how often any replica came back from the last rung to rung 0, where it had started.
+    replica (B, R): the replica on each rung. heading (B, R): for that replica, 1 if it was on rung 0 later than on the
+    last one, -1 if it went from rung 0 to the last one and is not back, 0 if it has not been on rung 0.
+    round_trips (B,): the number of returns of any replica from rung 0 via the last rung to rung 0.
     """
 
     replica: Counts
@@ -30,7 +30,7 @@ class Trips(NamedTuple):
 
 
 def first_trips(n_chains: int, n_rungs: int) -> Trips:
-    """Replica k on rung k, and no trip made."""
+    """The trips at the start: replica k on rung k, no trip made."""
     heading = np.zeros((n_chains, n_rungs), dtype=np.int64)
     heading[:, 0] = _OUTWARD
     replica = np.tile(np.arange(n_rungs), (n_chains, 1))

@@ -26,8 +26,8 @@ class FlowHMCState(NamedTuple):
 class FlowHMC(Sampler):
     """HMC on the pulled-back action S(f(z)) - log|det df/dz|, whose configurations are x = f(z).
 
-    The arguments after `flow` are those of HMC. delta_h falls like step_size^2 where f is smooth; a rational-quadratic
-    spline is only C^1, there it falls like step_size, and the chain is exact all the same.
+    The arguments after `flow` are those of HMC. delta_h falls like step_size^2 if f is smooth; for a rational-quadratic
+    spline, which is only C^1, it falls like step_size. The chain is exact in either case.
     """
 
     action: Action
@@ -61,7 +61,7 @@ class FlowHMC(Sampler):
         return FlowHMCState(x.copy(), self.latent_hmc.init(self.action.space.wrap(z).cpu().numpy(), streams))
 
     def step(self, state: FlowHMCState, n_updates: int = 1) -> tuple[FlowHMCState, HMCInfo]:
-        """n_updates trajectories of every chain in the latent space."""
+        """Make n_updates trajectories of every chain in the latent space."""
         latent, info = self.latent_hmc.step(state.latent, n_updates)
         return FlowHMCState(self._pushed(latent.x), latent), info
 
@@ -76,7 +76,7 @@ class FlowHMC(Sampler):
 
     @property
     def tuned(self) -> bool:
-        """Whether n_md_steps is known."""
+        """Whether n_md_steps is set."""
         return self.latent_hmc.tuned
 
     def tune(self, state: FlowHMCState, n_updates: int, report: Report = silent) -> "FlowHMC":
@@ -84,7 +84,7 @@ class FlowHMC(Sampler):
         return replace(self, n_md_steps=self.latent_hmc.tune(state.latent, n_updates, report).n_md_steps)
 
     def findings(self) -> dict[str, Any]:
-        """n_md_steps."""
+        """The tuned n_md_steps."""
         return self.latent_hmc.findings()
 
     def with_findings(self, settings: Mapping[str, Any]) -> "FlowHMC":
@@ -92,6 +92,6 @@ class FlowHMC(Sampler):
         return replace(self, n_md_steps=settings["n_md_steps"])
 
     def _pushed(self, z: Array) -> Array:
-        """x = f(z)."""
+        """The configurations x = f(z)."""
         with torch.no_grad():
             return self.pullback.push(torch.from_numpy(z).to(self.latent_hmc.device)).cpu().numpy()

@@ -16,9 +16,9 @@ from lattice_flows.theories.action import Action
 
 
 class Ahead(NamedTuple):
-    """The chains' next m states, already decided: a batch of proposals is judged whole, in one compiled loop.
+    """The chains' next m states, already decided: a whole batch of proposals is tested in one compiled loop.
 
-    x (m, B, *event) and log_w (m, B) after each test; whether it accepted and the run of rejections after it (m, B);
+    x (m, B, *event) and log_w (m, B) after each test; accepted (m, B); the run of rejections after each test (m, B);
     log_w of the proposal (m, B), accepted or not.
     """
 
@@ -29,14 +29,14 @@ class Ahead(NamedTuple):
     proposal_log_w: Array
 
     def rows(self, which: slice) -> "Ahead":
-        """Some of the tests, as views."""
+        """The selected tests, as views."""
         x, log_w, accepted, rejections, proposal_log_w = self
         return Ahead(x[which], log_w[which], accepted[which], rejections[which], proposal_log_w[which])
 
 
 class FlowMetropolisState(NamedTuple):
     """x (B, *event), its weight log_w (B,), the current run of rejections (B,), the random streams (B, 2), the state
-    of the flow's torch generator, and what is decided already."""
+    of the flow's torch generator, and the tests that are already decided."""
 
     x: Array
     log_w: Array
@@ -47,7 +47,7 @@ class FlowMetropolisState(NamedTuple):
 
 
 class FlowMetropolisInfo(NamedTuple):
-    """The accepted fraction (B,), log_w of the current state (B,), the longest run of rejections that reaches into
+    """The accepted fraction (B,), log_w of the current state (B,), the longest run of rejections that extends into
     this step (B,), and the weights of the step's proposals (n_updates, B)."""
 
     accepted: Array
@@ -60,7 +60,8 @@ class FlowMetropolisInfo(NamedTuple):
 class FlowMetropolis(Sampler):
     """Accept x' from the flow with probability min(1, w(x')/w(x)), w = exp(-S)/q.
 
-    action: the target. flow: the source of proposals. batch_size: proposals made at a time, shared by the chains.
+    action: the target. flow: the source of proposals. batch_size: number of proposals made at a time, shared by the
+    chains.
 
     Raises ValueError for a batch_size below 1.
     """
@@ -90,11 +91,11 @@ class FlowMetropolis(Sampler):
         )
 
     def moved(self, state: FlowMetropolisState, x: Array) -> FlowMetropolisState:
-        """The same chains at x (B, *event). What was decided ahead holds no longer; the generator goes on."""
+        """The same chains at x (B, *event). Tests decided ahead are discarded; the generator's state is kept."""
         return self.init(x, state.streams)._replace(generator=state.generator)
 
     def step(self, state: FlowMetropolisState, n_updates: int = 1) -> tuple[FlowMetropolisState, FlowMetropolisInfo]:
-        """n_updates proposals to every chain."""
+        """Test n_updates proposals in every chain."""
         used: list[Ahead] = []
         while (missing := n_updates - sum(len(part.log_w) for part in used)) > 0:
             if len(state.ahead.log_w) == 0:
@@ -129,7 +130,7 @@ def _advance(state: FlowMetropolisState, n: int) -> FlowMetropolisState:
 
 
 def _info(used: list[Ahead]) -> FlowMetropolisInfo:
-    """What happened in the tests that a step has used up."""
+    """The info of a step, from the tests that it has used up."""
     if len(used) == 1 and len(used[0].log_w) == 1:
         (part,) = used
         accepted = part.accepted[0].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Independent samples of a flow with their weights: no chain, no test, reweighting instead."""
+"""Independent samples of a flow with their weights, for reweighting instead of a Markov chain."""
 
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -12,7 +12,7 @@ from lattice_flows.theories.action import Action
 
 
 class FlowSamplesState(NamedTuple):
-    """x (B, *event), the state of the flow's torch generator, and what is left of the last batch."""
+    """x (B, *event), the state of the flow's torch generator, and the unused samples of the last batch."""
 
     x: Array
     generator: GeneratorState
@@ -43,17 +43,17 @@ class FlowSamples(Sampler):
             raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
 
     def init(self, x: Array, streams: Streams) -> FlowSamplesState:
-        """x (B, *event) gives the shape; every step replaces it."""
+        """The state before the first draw; x (B, *event) only gives the shape, as every step replaces it."""
         x = np.array(x, dtype=np.float64)
         nothing = Proposals(np.empty((0, *x.shape)), np.empty((0, len(x))))
         return FlowSamplesState(x, seeded_generator(self.flow, streams), nothing)
 
     def moved(self, state: FlowSamplesState, x: Array) -> FlowSamplesState:
-        """x is replaced by the next step."""
+        """The state with x, which the next step replaces."""
         return state._replace(x=x)
 
     def step(self, state: FlowSamplesState, n_updates: int = 1) -> tuple[FlowSamplesState, FlowSamplesInfo]:
-        """n_updates fresh samples for every chain, of which the last one is kept."""
+        """Draw n_updates fresh samples for every chain, of which the last one is kept."""
         x, generator, ahead = state
         log_w = np.empty((n_updates, len(x)))
         for update in range(n_updates):

@@ -1,4 +1,4 @@
-"""Symplectic integrators of molecular dynamics, and their run on torch fields.
+"""Symplectic integrators of molecular dynamics, and trajectories of torch fields with them.
 
 One step is drift, kick, drift, ..., kick, drift: positions first and palindromic, so that every integrator is
 reversible and preserves the measure whatever the force.
@@ -17,7 +17,7 @@ class Integrator(NamedTuple):
     """One step in units of step_size: drift drifts[0], kick kicks[0], ..., kick kicks[-1], drift drifts[-1].
 
     len(drifts) = len(kicks) + 1, both are palindromes and add up to one. The error of H falls like step_size^order
-    where the force is smooth. A step costs len(kicks) forces: the last drift merges with the first of the next step.
+    if the force is smooth. A step costs len(kicks) forces: the last drift merges with the first of the next step.
     """
 
     drifts: Array

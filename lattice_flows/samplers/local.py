@@ -26,7 +26,7 @@ class AcceptInfo(NamedTuple):
 
 
 class NoInfo(NamedTuple):
-    """Nothing is tested, so nothing is reported."""
+    """An empty info: nothing is tested, so nothing is reported."""
 
 
 def chain_state(x: Array, streams: Streams) -> ChainState:
@@ -48,10 +48,10 @@ def _updates(action: Action, event: tuple[int, ...]) -> LocalUpdates:
 
 @dataclass(frozen=True)
 class Metropolis(Sampler):
-    """Each variable in turn gets a change uniform in (-width, width), and a Metropolis test.
+    """A change of each variable in turn, uniform in (-width, width), with a Metropolis test.
 
-    width: of the change, in the field's units; None asks `tune` to find it.
-    target_acceptance: what `tune` aims at.
+    width: half-width of the interval of changes, in the field's units; None lets `tune` determine it.
+    target_acceptance: the acceptance rate that `tune` aims at.
 
     Raises ValueError for values out of range and for an action without local updates.
     """
@@ -72,7 +72,7 @@ class Metropolis(Sampler):
         return chain_state(x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
-        """n_updates sweeps. Raises ValueError when the width was neither given nor tuned."""
+        """Make n_updates sweeps. Raises ValueError if the width was neither given nor tuned."""
         if self.width is None:
             raise ValueError("width is not set: give it, or call tune() first")
         update = _updates(self.action, state.x.shape[1:]).metropolis
@@ -81,7 +81,7 @@ class Metropolis(Sampler):
 
     @property
     def tuned(self) -> bool:
-        """Whether the width is known."""
+        """Whether the width is set."""
         return self.width is not None
 
     def tune(self, state: ChainState, n_updates: int, report: Report = silent) -> "Metropolis":
@@ -98,7 +98,7 @@ class Metropolis(Sampler):
         return replace(self, width=width)
 
     def findings(self) -> dict[str, Any]:
-        """The width."""
+        """The tuned width."""
         return {"width": self.width}
 
     def with_findings(self, settings: Mapping[str, Any]) -> "Metropolis":
@@ -108,7 +108,7 @@ class Metropolis(Sampler):
 
 @dataclass(frozen=True)
 class HeatBath(Sampler):
-    """Each variable in turn is drawn from its distribution at fixed neighbours.
+    """A new value of each variable in turn, drawn from its distribution at fixed neighbours.
 
     Raises ValueError for an action without local updates.
     """
@@ -123,16 +123,16 @@ class HeatBath(Sampler):
         return chain_state(x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NoInfo]:
-        """n_updates sweeps."""
+        """Make n_updates sweeps."""
         x, streams = _updates(self.action, state.x.shape[1:]).heatbath(state.x, state.streams, n_updates)
         return ChainState(x, streams), NoInfo()
 
 
 @dataclass(frozen=True)
 class Overrelaxation(Sampler):
-    """Each variable in turn is reflected about the centre of its distribution at fixed neighbours.
+    """A reflection of each variable in turn about the centre of its distribution at fixed neighbours.
 
-    The action of a gauge field stays as it is; that of a scalar field changes by the quartic term, which is tested.
+    The action of a gauge field does not change; that of a scalar field changes by the quartic term, which is tested.
 
     Raises ValueError for an action without local updates.
     """
@@ -148,7 +148,7 @@ class Overrelaxation(Sampler):
         return chain_state(x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
-        """n_updates sweeps."""
+        """Make n_updates sweeps."""
         update = _updates(self.action, state.x.shape[1:]).overrelaxation
         x, streams, accepted = update(state.x, state.streams, n_updates)
         return ChainState(x, streams), AcceptInfo(accepted)

@@ -1,4 +1,4 @@
-"""Several samplers of one target in turn: so many updates of one, then of another."""
+"""Several samplers of one target in turn, each with a given number of updates."""
 
 from collections import namedtuple
 from collections.abc import Mapping
@@ -30,11 +30,11 @@ class MixtureState(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixture(Sampler):
-    """One update makes the updates of every part, in their order. Each of them keeps the target, so all do.
+    """The updates of every part in turn, as one update. Each part preserves the target, and so does the whole.
 
     parts: samplers of this action, of which at least one is ergodic.
 
-    Raises ValueError for parts that do not make a sampler of the target.
+    Raises ValueError for parts that do not form a sampler of the target.
     """
 
     action: Action
@@ -46,7 +46,7 @@ class Mixture(Sampler):
         if not any(part.sampler.ergodic for part in self.parts):
             raise ValueError("none of the parts reaches every configuration; add hmc, heatbath or metropolis")
         if any(part.sampler.weighted for part in self.parts):
-            raise ValueError("a part whose averages need weights does not keep the target")
+            raise ValueError("a part whose averages need weights does not preserve the target")
         check_counts(self.parts)
 
     def init(self, x: Array, streams: Streams) -> MixtureState:
@@ -55,7 +55,7 @@ class Mixture(Sampler):
         return MixtureState(states[0].x, states)
 
     def step(self, state: MixtureState, n_updates: int = 1) -> tuple[MixtureState, NamedTuple]:
-        """n_updates rounds. What the parts report is reported with their numbers, see `_info`."""
+        """Make n_updates rounds. The info holds that of every part, numbered, see `_info`."""
         x, states = state.x, list(state.parts)
         infos: list[Any] = []
         for _ in range(n_updates):
@@ -67,7 +67,7 @@ class Mixture(Sampler):
         return MixtureState(x, tuple(states)), _info(infos, [part.n_updates for part in self.parts])
 
     def thermalise(self, state: MixtureState, done: float) -> MixtureState:
-        """One round, as every part thermalises."""
+        """Make one round of the thermalisation of every part."""
         x, states = state.x, list(state.parts)
         for k, (sampler, n) in enumerate(self.parts):
             states[k] = self._at(k, states[k], x)
@@ -81,13 +81,13 @@ class Mixture(Sampler):
         return state._replace(x=np.array(x, dtype=np.float64))
 
     def _at(self, k: int, state: Any, x: Array) -> Any:
-        """The state of part k at x, where the part before has left the chains."""
+        """The state of part k at x, where the previous part has left the chains."""
         # Moved even where nothing changed: the bits of a chain must not depend on the chains beside it.
         return self.parts[k].sampler.moved(state, x)
 
     @property
     def tuned(self) -> bool:
-        """Whether every part is."""
+        """Whether every part is tuned."""
         return are_tuned(self.parts)
 
     def tune(self, state: MixtureState, n_updates: int, report: Report = silent) -> "Mixture":
@@ -95,7 +95,7 @@ class Mixture(Sampler):
         return replace(self, parts=tuned_parts(self.parts, state.parts, n_updates, report))
 
     def findings(self) -> dict[str, Any]:
-        """Those of the parts."""
+        """The findings of the parts."""
         return findings_of(self.parts)
 
     def with_findings(self, settings: Mapping[str, Any]) -> "Mixture":
@@ -106,7 +106,7 @@ class Mixture(Sampler):
 def _info(rounds: list[list[Any]], counts: list[int]) -> NamedTuple:
     """`accepted_k`, the accepted fraction of part k in all rounds, and `accepted`, that of all updates that are tested.
 
-    What else a part reports, of the last round, gets its number too.
+    Other fields of a part's info are those of the last round, numbered as well.
     """
     columns: dict[str, Array] = {}
     for k, info in enumerate(rounds[-1]):

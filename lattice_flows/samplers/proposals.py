@@ -26,7 +26,7 @@ class Proposals(NamedTuple):
 
 
 def device_of(flow: Flow) -> torch.device:
-    """Where the flow computes."""
+    """The device on which the flow computes."""
     return next(chain(flow.parameters(), flow.buffers(), [torch.empty(0)])).device
 
 
@@ -39,7 +39,7 @@ def seeded_generator(flow: Flow, streams: Streams) -> GeneratorState:
 def propose(
     flow: Flow, action: Action, generator: GeneratorState, batch_size: int, shape: tuple[int, ...]
 ) -> tuple[Proposals, GeneratorState]:
-    """batch_size samples, rounded up to equal shares of the chains, for configurations of shape (B, *event)."""
+    """Draw batch_size samples, rounded up to equal shares of the chains, for configurations of shape (B, *event)."""
     n_rows = -(-batch_size // shape[0])
     source = torch.Generator(device_of(flow))
     source.set_state(torch.from_numpy(generator))

@@ -49,17 +49,17 @@ class AcceptExchangeInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class ReplicaExchange(Sampler):
-    """One update makes the updates of every part, then tries to swap the configurations of neighbouring ones.
+    """The updates of every part, then attempts to swap the configurations of neighbouring parts, as one update.
 
-    A swap has the acceptance min(1, exp(S_r(x_r) + S_s(x_s) - S_r(x_s) - S_s(x_r))), with the targets of the parts as
-    they stand at that moment, so the chains of every part keep their target. Even and odd pairs swap in turn
+    A swap has the acceptance min(1, exp(S_r(x_r) + S_s(x_s) - S_r(x_s) - S_s(x_r))), with the current targets of the
+    parts, so the chains of every part preserve their target. Even and odd pairs swap in turn
     (arXiv:1905.02939). With HMC as the first part and metadynamics as the second it is parallel-tempered metadynamics
     (arXiv:2307.04742).
 
     action: the target.
-    parts: two samplers or more, in the order of the ladder; the first one has the target, the others need not.
+    parts: two or more samplers, in the order of the ladder; the first one has the target, the others need not.
 
-    Raises ValueError for parts that do not make a sampler of the target.
+    Raises ValueError for parts that do not form a sampler of the target.
     """
 
     action: Action
@@ -69,7 +69,7 @@ class ReplicaExchange(Sampler):
         if len(self.parts) < 2:
             raise ValueError(f"parts must name at least two samplers, got {len(self.parts)}")
         if self.parts[0].sampler.weighted:
-            raise ValueError("the first of the parts must have the target itself, and its averages need weights")
+            raise ValueError("the first of the parts must have the target itself, but its averages need weights")
         if not any(part.sampler.ergodic for part in self.parts):
             raise ValueError("none of the parts reaches every configuration; add hmc, heatbath or metropolis")
         if any(part.sampler.weighted and type(part.sampler).target is Sampler.target for part in self.parts):
@@ -83,7 +83,7 @@ class ReplicaExchange(Sampler):
         return ExchangeState(rungs[0].x, rungs, swaps, np.array(0), first_trips(len(x), len(rungs)))
 
     def step(self, state: ExchangeState, n_updates: int = 1) -> tuple[ExchangeState, ExchangeInfo | AcceptExchangeInfo]:
-        """n_updates rounds. `accepted` is reported where the first part does."""
+        """Make n_updates rounds. The info has `accepted` if that of the first part has it."""
         infos, swaps, before = [], [], state.trips.round_trips
         for _ in range(n_updates):
             state, info = self.update(state)
@@ -95,12 +95,12 @@ class ReplicaExchange(Sampler):
         return state, AcceptExchangeInfo(np.mean(accepted, axis=0), *of_swaps) if accepted else of_swaps
 
     def update(self, state: ExchangeState) -> tuple[ExchangeState, Any]:
-        """The updates of every part, without swaps, and what the first part reports."""
+        """Make the updates of every part, without swaps; returns the state and the info of the first part."""
         stepped = [part.sampler.step(rung, part.n_updates) for part, rung in zip(self.parts, state.rungs)]
         return _on_rungs(state, tuple(rung for rung, _ in stepped)), stepped[0][1]
 
     def swap(self, state: ExchangeState) -> tuple[ExchangeState, Array]:
-        """The swaps of one round, and their acceptance probabilities (B, number of pairs tried)."""
+        """Make the swaps of one round; returns the state and acceptance probabilities (B, number of pairs tried)."""
         pairs = tried_pairs(int(state.n_rounds), len(self.parts))
         probabilities = acceptance(np.stack([self._gain(state, k) for k in pairs], axis=1))  # (B, pairs)
         u, streams = uniforms(state.streams, len(pairs))
@@ -116,11 +116,11 @@ class ReplicaExchange(Sampler):
         return _on_rungs(state, tuple(rungs)), probabilities
 
     def _gain(self, state: ExchangeState, k: int) -> Array:
-        """Of swapping rungs k and k + 1, (B,)."""
+        """The gain of swapping rungs k and k + 1, (B,), see `swap_gain`."""
         return swap_gain(self.parts[k].sampler, self.parts[k + 1].sampler, state.rungs[k], state.rungs[k + 1])
 
     def thermalise(self, state: ExchangeState, done: float) -> ExchangeState:
-        """One round, as every part thermalises."""
+        """Make one round of the thermalisation of every part."""
         rungs = []
         for (sampler, n), rung in zip(self.parts, state.rungs):
             for _ in range(n):
@@ -134,7 +134,7 @@ class ReplicaExchange(Sampler):
 
     @property
     def tuned(self) -> bool:
-        """Whether every part is."""
+        """Whether every part is tuned."""
         return are_tuned(self.parts)
 
     def tune(self, state: ExchangeState, n_updates: int, report: Report = silent) -> "ReplicaExchange":
@@ -142,7 +142,7 @@ class ReplicaExchange(Sampler):
         return replace(self, parts=tuned_parts(self.parts, state.rungs, n_updates, report))
 
     def findings(self) -> dict[str, Any]:
-        """Those of the parts."""
+        """The findings of the parts."""
         return findings_of(self.parts)
 
     def with_findings(self, settings: Mapping[str, Any]) -> "ReplicaExchange":

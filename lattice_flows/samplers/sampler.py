@@ -1,4 +1,4 @@
-"""What every sampler offers: `init` and `step`, on explicit states."""
+"""The interface of samplers: `init` and `step`, on explicit states."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,18 +16,19 @@ Report = Callable[[str], None]
 
 
 def silent(text: str) -> None:
-    """A report to nobody."""
+    """A report that ignores the text."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How the chains of a sampler are held in windows: a chain in window k samples the target times exp(-V_k(s)).
+    """The windows of a sampler whose chains sample the target times exp(-V_k(s)), each in its own window k.
 
-    The chains have no common weights until MBAR (`statistics.JoinedWindows`) joins the windows. Chains are dealt to the
-    windows in turn, and the series `window` holds the number k of each chain.
+    The chains have no common weights until MBAR (`statistics.JoinedWindows`) joins them: only together do they
+    represent the target. Chains are assigned to the windows in turn, and the series `window` holds the number k of
+    each.
 
-    count: name of the sampler's argument that gives the number of windows. That many chains make a set.
-    coordinate, symbol: name of the series s, and its symbol in messages.
+    count: name of the sampler's argument for the number of windows; that many chains make a set.
+    coordinate, symbol: name of the series s, and its symbol in texts.
     potentials: V_k(s) of every window, (n_windows, n), from the stored arguments and s (n,).
     """
 
@@ -52,13 +53,13 @@ class Sampler(ABC):
     """The chain's distribution is not the target: averages need the series `log_w`."""
 
     ergodic: ClassVar[bool] = True
-    """It reaches every configuration. One that does not is of use inside a mixture only."""
+    """The sampler reaches every configuration. One that does not can only be used inside a mixture."""
 
     windows: ClassVar[Windows | None] = None
-    """How its chains are held in windows; None if they are not."""
+    """The windows in which the chains are held and how they are joined, or None."""
 
     fewest_deposits: ClassVar[int] = 0
-    """Thermalisation updates below which the bias that they build cannot be relied on; 0 if they build none."""
+    """The smallest number of thermalisation updates that builds a useful bias; 0 if no bias is built."""
 
     @abstractmethod
     def init(self, x: Array, streams: Streams) -> Any:
@@ -66,12 +67,12 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, state: Any, n_updates: int = 1) -> tuple[Any, NamedTuple]:
-        """The state after n_updates updates of every chain, and what happened."""
+        """The state after n_updates updates of every chain, and the info of the step."""
 
     def thermalise(self, state: Any, done: float) -> Any:
-        """The state after one update that is thrown away; `done` is the part of the thermalisation that lies behind.
+        """The state after one update that is discarded; `done` is the completed fraction of the thermalisation.
 
-        A sampler that learns something from its own chains learns it here, and keeps it in the state.
+        A sampler that learns something from its own chains does so here, and keeps it in the state.
         """
         return self.step(state)[0]
 
@@ -80,23 +81,23 @@ class Sampler(ABC):
         return self.init(x, state.streams)
 
     def target(self, state: Any, x: Array) -> Array:
-        """Minus the log density that the chains have, at x (B, *event), up to a constant: (B,)."""
+        """Minus the log density of the chains at x (B, *event), up to a constant: (B,)."""
         return self.action.evaluate(x)
 
     @property
     def tuned(self) -> bool:
-        """Whether nothing is left for `tune` to find."""
+        """Whether nothing is left for `tune` to determine."""
         return True
 
     def tune(self, state: Any, n_updates: int, report: Report = silent) -> "Sampler":
-        """This sampler with what its arguments left open, found in the order of n_updates updates of these chains.
+        """This sampler with its open arguments determined, in the order of n_updates updates of these chains.
 
-        `report` is called now and then with what is on trial; what it raises ends the tuning.
+        `report` is called from time to time with the current trial; an exception from it ends the tuning.
         """
         return self
 
     def findings(self) -> dict[str, Any]:
-        """What `tune` found, in JSON's types; an ensemble stores it beside the card's settings."""
+        """The arguments that `tune` determined, in JSON's types; an ensemble stores them with the card's settings."""
         return {}
 
     def with_findings(self, settings: Mapping[str, Any]) -> "Sampler":
@@ -105,4 +106,4 @@ class Sampler(ABC):
 
 
 SamplerFactory = Callable[[Action], Sampler]
-"""A sampler whose action is still open."""
+"""A function that makes a sampler for an action."""

@@ -1,4 +1,4 @@
-"""Sampler states to named arrays and back."""
+"""Conversion of sampler states to named arrays and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def flatten(state: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """A (nested) tuple or NamedTuple of arrays as name -> array, levels joined by '/'."""
+    """The arrays of a (nested) tuple or NamedTuple by name, levels joined by '/'."""
     flat: dict[str, np.ndarray] = {}
     for name, value in _entries(state):
         path = f"{prefix}{name}"

@@ -27,11 +27,11 @@ class Tempering(Sampler):
 
     action: the target, which is rung 0.
     replica: the sampler of every rung, ergodic and without weights.
-    last: the coupling of the last rung, where the chains move freely; may be left out where `values` are given.
+    last: the coupling of the last rung, where the chains move freely; may be left out if `values` are given.
     coupling: the action's field that changes along the ladder.
-    n_replicas: rungs of a ladder that `tune` is to find.
-    values: the couplings of all rungs, the target's first; None asks `tune` to place them at equal swap acceptance.
-    n_between_swaps: updates of every rung between swaps.
+    n_replicas: number of rungs of a ladder that `tune` determines.
+    values: the couplings of all rungs, the target's first; None lets `tune` place them at equal swap acceptance.
+    n_between_swaps: number of updates of every rung between swaps.
     rungs: the samplers of a tuned ladder.
 
     Raises ValueError for a ladder that does not rise or fall from the target's coupling, and for an unfit replica.
@@ -57,7 +57,7 @@ class Tempering(Sampler):
         if self.n_between_swaps < 1:
             raise ValueError(f"n_between_swaps must be >= 1, got {self.n_between_swaps}")
         if self.rungs and len(self.rungs) != len(self.ladder):
-            raise ValueError(f"rungs must be as many as values, {len(self.ladder)}, got {len(self.rungs)}")
+            raise ValueError(f"there must be as many rungs as values, {len(self.ladder)}, got {len(self.rungs)}")
         self.exchange  # noqa: B018  (builds the rungs and checks them)
 
     def _check_ends(self) -> None:
@@ -77,7 +77,7 @@ class Tempering(Sampler):
             raise ValueError(f"values must end with last = {self.last}, got {values[-1]}")
         steps = np.diff(values)
         if not ((steps > 0).all() or (steps < 0).all()):
-            raise ValueError(f"values must rise or fall all the way, got {list(values)}")
+            raise ValueError(f"values must rise or fall monotonically, got {list(values)}")
 
     @property
     def _first(self) -> float:
@@ -85,7 +85,7 @@ class Tempering(Sampler):
 
     @cached_property
     def ladder(self) -> tuple[float, ...]:
-        """The couplings of the rungs: `values`, or where the search for them begins."""
+        """The couplings of the rungs: `values`, or the starting point of the search for them."""
         if self.values is not None:
             return self.values
         assert self.last is not None
@@ -95,7 +95,7 @@ class Tempering(Sampler):
 
     @cached_property
     def exchange(self) -> ReplicaExchange:
-        """The rungs at work: the first is the target."""
+        """The replica exchange of the rungs, the first of which is the target."""
         actions = [replace(self.action, **{self.coupling: value}) for value in self.ladder]  # type: ignore[type-var]
         rungs = self.rungs or [self.replica(action) for action in actions]
         if any(rung.weighted or not rung.ergodic for rung in rungs):
@@ -107,16 +107,16 @@ class Tempering(Sampler):
         return self.exchange.init(x, streams)
 
     def step(self, state: ExchangeState, n_updates: int = 1) -> tuple[ExchangeState, ExchangeInfo | AcceptExchangeInfo]:
-        """n_updates times n_between_swaps updates of every rung, then swaps of neighbours, see `ReplicaExchange`.
+        """Make n_updates times n_between_swaps updates of every rung, then swaps of neighbours, see `ReplicaExchange`.
 
-        Raises ValueError when the values were neither given nor tuned.
+        Raises ValueError if the values were neither given nor tuned.
         """
         if self.values is None:
             raise ValueError("the ladder is not set: give values, or call tune() first")
         return self.exchange.step(state, n_updates)
 
     def thermalise(self, state: ExchangeState, done: float) -> ExchangeState:
-        """One update, as every rung thermalises."""
+        """Make one update of the thermalisation of every rung."""
         return self.exchange.thermalise(state, done)
 
     def moved(self, state: ExchangeState, x: Array) -> ExchangeState:
@@ -125,15 +125,15 @@ class Tempering(Sampler):
 
     @property
     def tuned(self) -> bool:
-        """Whether the ladder and all its rungs are."""
+        """Whether the ladder and all its rungs are tuned."""
         return self.values is not None and self.exchange.tuned
 
     def tune(self, state: ExchangeState, n_updates: int, report: Report = silent) -> "Tempering":
-        """This sampler with its ladder and rungs found, the ladder in about 2 n_updates updates.
+        """This sampler with its ladder and rungs determined, the ladder in about 2 n_updates updates.
 
         Each round measures the rejection r of the neighbours' swaps, takes the sum of r along the ladder as the barrier
         Lambda(coupling), interpolates it monotonically, and places the rungs at equal barrier (arXiv:1905.02939,
-        section 5): then all neighbours swap equally often. Where hardly any swap is accepted there is nothing to
+        section 5): then all neighbours swap equally often. If hardly any swap is accepted, there is nothing to
         measure: ask for more replicas.
         """
         if self.tuned:
@@ -146,7 +146,7 @@ class Tempering(Sampler):
         return sampler._with_tuned_rungs(state, n_updates, report)
 
     def _improved(self, state: ExchangeState, n: int, report: Report) -> tuple["Tempering", ExchangeState]:
-        """A sampler with a better ladder and rungs that are not tuned, and the chains on it, after n pilot updates."""
+        """A sampler with a better ladder and untuned rungs, and the chains on it, after n pilot updates."""
         exchange = self._with_tuned_rungs(state, n, report).exchange
         acceptances: list[list[Array]] = [[] for _ in self.ladder[1:]]
         for update in range(n):
@@ -163,7 +163,7 @@ class Tempering(Sampler):
         return sampler, sampler._placed(state, self.ladder)
 
     def _placed(self, state: ExchangeState, ladder: Sequence[float]) -> ExchangeState:
-        """Fresh chains on this ladder; each rung begins where the nearest one of the other ladder is."""
+        """Fresh chains on this ladder; each rung starts from the nearest one of the other ladder."""
         fresh = self.init(state.x, split_streams(state.streams, 0))
         nearest = [int(np.argmin(np.abs(np.subtract(ladder, value)))) for value in self.ladder]
         rungs = tuple(
@@ -177,7 +177,7 @@ class Tempering(Sampler):
         return replace(self, values=self.ladder, rungs=tuple(part.sampler for part in exchange.parts))
 
     def findings(self) -> dict[str, Any]:
-        """The values, and what the rungs found."""
+        """The values of the ladder, and the findings of the rungs."""
         return {
             "values": [float(value) for value in self.ladder],
             "rungs": [part.sampler.findings() for part in self.exchange.parts],
@@ -191,9 +191,9 @@ class Tempering(Sampler):
 
 
 def at_equal_barrier(values: Sequence[float], rejections: Sequence[float]) -> tuple[float, ...]:
-    """As many couplings between the same ends, spaced so that neighbours have equal parts of the barrier.
+    """The same number of couplings between the same ends, spaced so that the barrier between neighbours is equal.
 
-    rejections: of the swaps between neighbours of `values`; their sum up to a rung is the barrier there.
+    rejections: rates for the swaps between neighbours of `values`; their sum up to a rung is the barrier there.
     """
     barrier = np.concatenate([[0.0], np.cumsum(np.maximum(rejections, _LEAST_REJECTION))])
     equal = np.linspace(0.0, barrier[-1], len(values))[1:-1]

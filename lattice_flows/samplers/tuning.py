@@ -1,4 +1,4 @@
-"""The number of integrator steps at a fixed trajectory length."""
+"""Tuning of the number of integrator steps at a fixed trajectory length."""
 
 from collections.abc import Callable
 
@@ -13,23 +13,24 @@ _N_MAX = 256  # a flow or an action that needs more is not worth sampling this w
 
 
 def warming(n_md_steps: int | None) -> int | None:
-    """So many steps that trajectories from a hot start are accepted, too; None where the number is not known yet."""
+    """A number of steps with which trajectories from a hot start are accepted as well; None if it is not set yet."""
     return None if n_md_steps is None else _WARMING * n_md_steps
 
 
 def tuned_n_md_steps(
     delta_h: Callable[[int, int], Array], target_acceptance: float, n_updates: int, order: int = 2
 ) -> int:
-    """The smallest n_md_steps up to 256 that reaches the target acceptance, as far as 2 n_updates trajectories tell.
+    """The smallest n_md_steps up to 256 that reaches the target acceptance, estimated from 2 n_updates trajectories.
 
     delta_h(n_md_steps, n) makes n trajectories that only thermalise the chains and n more, whose delta_h it returns.
     The mean acceptance is erfc(sqrt(<delta_h>)/2) and <delta_h> falls like step_size^(2 order) (Creutz 1988; Gupta et
-    al., Phys. Lett. B 242 (1990) 437), so each round rescales the step by what it measured. The chains may come from a
+    al., Phys. Lett. B 242 (1990) 437), so each round rescales the step by its measurement. The chains may come from a
     hot start, where delta_h is far below zero and every trajectory is accepted although the integrator fails: the first
     rounds then raise n_md_steps by the size of delta_h, the chains thermalise, and later rounds lower it again.
 
-    Near the limit of stability delta_h falls much faster than its power, and the rule alone would jump to and fro over
-    the answer: the second half of the rounds keeps between the largest number that failed and the smallest that passed.
+    Near the limit of stability delta_h falls much faster than its power, and the rule alone would jump back and forth
+    over the answer: the second half of the rounds stays between the largest number that failed and the smallest that
+    passed.
     """
     n_md_steps, failed, passed = 10, 0, _N_MAX
     per_round = max(1, n_updates // _ROUNDS)
@@ -48,7 +49,7 @@ def tuned_n_md_steps(
 
 
 def _acceptance(delta_h: Array) -> float:
-    """The mean of min(1, exp(-delta_h)), or less where the size of delta_h leads to expect less in equilibrium."""
+    """The mean of min(1, exp(-delta_h)), or less if the size of delta_h suggests a lower acceptance in equilibrium."""
     measured = np.exp(-np.maximum(delta_h, 0.0)).mean()
     expected = 1.0 - 0.5 * (1.0 - np.exp(-np.abs(delta_h)).mean())
     return float(min(measured, expected))

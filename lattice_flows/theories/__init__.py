@@ -1,6 +1,6 @@
-"""What is sampled and measured: a folder for each theory, with its action, observables, closed forms and kernels.
+"""The lattice field theories: a folder for each, with its action, observables, closed forms and kernels.
 
-The names below are loaded when first used: kernels and closed forms need no torch, and importing them runs this file.
+The names below are loaded on first use: kernels and closed forms need no torch, and importing them runs this file.
 """
 
 from importlib import import_module

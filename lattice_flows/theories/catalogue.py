@@ -39,7 +39,7 @@ OBSERVABLES: dict[str, type[Observable]] = {
 }
 
 OBSERVABLE_SETS: dict[str, Callable[..., tuple[Observable, ...]]] = {"creutz_ratio": creutz_ratio}
-"""What a card may ask for under one name though it takes several series."""
+"""Names under which a card may ask for several series at once."""
 
 _NEAR = 4  # lattice spacings of the two-point function that are always measured
 
@@ -53,4 +53,4 @@ def _of_scalars(shape: tuple[int, ...]) -> tuple[Observable, ...]:
 
 
 STANDARD: dict[str, Callable[[tuple[int, ...]], tuple[Observable, ...]]] = {"theta": _of_links, "phi": _of_scalars}
-"""What every ensemble measures, by the name of its theory's space and the shape of its lattice."""
+"""The observables that every ensemble measures, by the name of its theory's space, for the shape of its lattice."""

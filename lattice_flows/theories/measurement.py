@@ -1,4 +1,4 @@
-"""What is measured, on a running chain and on stored fields through the same code."""
+"""Measurements, by the same code on a running chain and on stored fields."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,23 +16,23 @@ Series = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What to measure at every so many-th configuration."""
+    """An observable and the interval, in configurations, at which it is measured."""
 
     observable: Observable
     every: int
 
     @property
     def flow_time(self) -> float:
-        """Of the gradient flow that comes before, 0 where none does."""
+        """The time of the gradient flow before the measurement, 0 without a flow."""
         return self.observable.flow_time if isinstance(self.observable, Flowed) else 0.0
 
     @property
     def unflowed(self) -> Observable:
-        """What is measured at the end of the flow."""
+        """The observable that is measured at the end of the flow."""
         return self.observable.observable if isinstance(self.observable, Flowed) else self.observable
 
     def as_dict(self) -> dict[str, Any]:
-        """The [[observable]] table with its defaults, ready for JSON; flow_time stands there where it is not 0."""
+        """The [[observable]] table with its defaults, ready for JSON; flow_time is included if it is not 0."""
         names = {constructor: name for name, constructor in OBSERVABLES.items()}
         flow = {"flow_time": self.flow_time} if self.flow_time else {}
         parameters = asdict(self.unflowed)  # type: ignore[call-overload]
@@ -49,8 +49,8 @@ def measured(measurements: Sequence[Measurement], x: np.ndarray, first_config: i
     """The series of a block x (n, B, *event) of the configurations first_config ... first_config + n - 1.
 
     Returns name -> (k, B) with the rows of the configurations whose number is a multiple of `every`, and name ->
-    `every`. Observables at several flow times share the integration. No number depends on what else is measured, nor
-    on where blocks are cut.
+    `every`. Observables at several flow times share the integration. No number depends on other measurements or on
+    the division into blocks.
     """
     series: Series = {}
     configs, done = np.arange(first_config, first_config + len(x)), 0
@@ -74,7 +74,7 @@ def measured(measurements: Sequence[Measurement], x: np.ndarray, first_config: i
 
 
 def _rows(configs: np.ndarray, x: np.ndarray, every: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The configurations whose number is a multiple of any of `every`, and their fields; not copied where all are."""
+    """The numbers that are a multiple of any of `every`, and their fields; without a copy if all are."""
     wanted = np.any([configs % k == 0 for k in every], axis=0)
     return (configs, x) if wanted.all() else (configs[wanted], x[wanted])
 
@@ -84,5 +84,5 @@ def _flow(x: np.ndarray, n_steps: int, step_size: float) -> np.ndarray:
 
 
 def flowed(observable: Observable, flow_time: float) -> Observable:
-    """The observable at this flow time; itself at 0."""
+    """The observable at this flow time; the observable itself at 0."""
     return Flowed(observable, flow_time) if flow_time else observable

@@ -1,4 +1,4 @@
-"""What is measured: a series of numbers per configuration, and the quantities that are estimated from it."""
+"""Observables: a series with one number per configuration, and the quantities that are estimated from it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -27,9 +27,9 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is estimated: function(<term_1>, <term_2>, ...), with its closed form where the theory has one.
+    """A quantity to estimate: function(<term_1>, <term_2>, ...), with its closed form if the theory has one.
 
-    It takes means of series that were measured on the same configurations. Without a function it is the mean itself.
+    The terms are means of series measured on the same configurations. Without a function it is the mean itself.
     """
 
     name: str
@@ -38,19 +38,19 @@ class Quantity:
     exact: Callable[[Any], float] | None = None
     """A function of the theory's closed forms, `Action.exact`."""
     by_symmetry: bool = False
-    """The exact value follows from a symmetry: `exact` takes None where there are no closed forms."""
+    """The exact value follows from a symmetry: `exact` is called with None if there are no closed forms."""
     least_n_eff: float = 0.0
-    """With fewer independent configurations its distribution is too skewed for an error to say much."""
+    """With fewer independent configurations the distribution is too skewed for a meaningful error."""
 
 
 class Observable(ABC):
     """One number per configuration. Subclasses are frozen dataclasses of their parameters."""
 
     space: ClassVar[Space]
-    """Of the fields it is measured on."""
+    """The space of the fields on which it is measured."""
 
     odd: ClassVar[bool] = False
-    """Its sign changes under a symmetry of the theory."""
+    """The observable changes sign under a symmetry of the theory."""
 
     @property
     @abstractmethod
@@ -59,8 +59,8 @@ class Observable(ABC):
 
     @abstractmethod
     def __call__(self, x: Array) -> Array:
-        """Measure a block of configurations at once: (N, *event) -> (N,)."""
+        """Measure a block of configurations together: (N, *event) -> (N,)."""
 
     @abstractmethod
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        """What is estimated on this lattice, if all series that it takes are measured."""
+        """The quantities to estimate on this lattice, provided that all series they need are measured."""

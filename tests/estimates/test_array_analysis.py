@@ -180,7 +180,7 @@ def test_files_that_do_not_belong_together_are_told_apart(begun):
         analyse_run(folder, card)
     last.unlink()
     write(last, card, range(12, 16), task=Task(3, 4), name="other")
-    with pytest.raises(InputError, match=r"hmc\.3\.h5: holds the ensemble 'other'; put it back"):
+    with pytest.raises(InputError, match=r"hmc\.3\.h5: holds the ensemble 'other'; move it back"):
         analyse_run(folder, card)
     last.unlink()
     write(last, card, range(12, 16), task=Task(3, 4), sampler=json.dumps({"name": "hmc", "n_thermalisation": 9}))

@@ -283,7 +283,7 @@ def test_nothing_is_overwritten_and_nothing_left_over(kind, tmp_path, rng):
     toy(tmp_path / "toy.h5", rng)
     first = export(tmp_path / "toy.h5", kind)
     assert {entry.name for entry in tmp_path.iterdir()} == {"toy.h5", first.name}
-    with pytest.raises(InputError, match=rf"{first.name}: exists"):
+    with pytest.raises(InputError, match=rf"{first.name}: already exists"):
         export(tmp_path / "toy.h5", kind)
     with pytest.raises(InputError, match="folder does not exist"):
         export(tmp_path / "toy.h5", kind, tmp_path / "nowhere" / "x")
@@ -345,12 +345,14 @@ def test_fields_larger_than_memory(kind, tmp_path):
 def test_missing_package(kind, package, tmp_path, rng, monkeypatch):
     toy(tmp_path / "toy.h5", rng)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=rf"{package} is missing; pip install 'lattice_flows\[interchange\]'"):
+    with pytest.raises(
+        InputError, match=rf"{package} is missing; install it with pip install 'lattice_flows\[interchange\]'"
+    ):
         export(tmp_path / "toy.h5", kind)
 
 
 def test_unknown_kind(tmp_path):
-    with pytest.raises(InputError, match="there is no 'csv'; known are arviz, netcdf, npy, pyerrors"):
+    with pytest.raises(InputError, match="unknown kind 'csv'; available: arviz, netcdf, npy, pyerrors"):
         export(tmp_path / "toy.h5", "csv")
 
 

@@ -141,7 +141,7 @@ def test_a_lock_left_behind_is_told_from_one_that_is_held(begun):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for holder, expected, note in (
-        ({"host": socket.gethostname(), "pid": ended.pid}, "interrupted", "is gone; run again to go on"),
+        ({"host": socket.gethostname(), "pid": ended.pid}, "interrupted", "has ended; run again to continue"),
         ({"host": socket.gethostname(), "pid": os.getpid()}, "running", "written by process"),
         ({"host": "elsewhere", "pid": ended.pid}, "running", f"written by process {ended.pid} on elsewhere"),
         ({"host": socket.gethostname(), "pid": 10**30}, "running", "written by process"),

@@ -54,5 +54,5 @@ def test_a_history_without_errors_is_drawn(unknown):
 
 def test_the_progress_of_a_training_has_errors_and_doubts():
     assert _seen(look(1, 0.5)) == "ESS 0.500(50), log Z >= 0.500(31)"
-    assert _seen(look(1, 0.05)) == "ESS 0.0500(50) (not to be trusted), log Z >= 0.500(31)"
-    assert _seen(look(1, 0.5, largest_share=0.03)).startswith("ESS 0.500(50) (not to be trusted), ")
+    assert _seen(look(1, 0.05)) == "ESS 0.0500(50) (unreliable), log Z >= 0.500(31)"
+    assert _seen(look(1, 0.5, largest_share=0.03)).startswith("ESS 0.500(50) (unreliable), ")

@@ -468,7 +468,7 @@ def test_an_exchange_passes_its_parts_findings_on(seed):
         ({"values": (2.0, 1.0, 1.5)}, "rise or fall"),
         ({"values": (2.0, 1.0, 1.0)}, "rise or fall"),
         ({"values": (2.0, 1.0), "last": 0.5}, "end with last"),
-        ({"values": (2.0, 1.0), "rungs": (hmc(WilsonU1(2.0)),)}, "rungs must be as many"),
+        ({"values": (2.0, 1.0), "rungs": (hmc(WilsonU1(2.0)),)}, "there must be as many rungs"),
         ({"last": 1.0, "replica": Overrelaxation}, "replica must reach every configuration"),
         ({"last": 1.0, "replica": Biased}, "need no weights"),
     ],

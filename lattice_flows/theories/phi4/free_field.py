@@ -38,9 +38,9 @@ class FreeField:
 
     def __post_init__(self) -> None:
         if not (0 < self.m2 < np.inf and 0 < self.hop < np.inf):
-            raise ValueError(f"a free field has m2 > 0 and hop > 0, got m2 = {self.m2}, hop = {self.hop}")
+            raise ValueError(f"a free field needs m2 > 0 and hop > 0, got m2 = {self.m2}, hop = {self.hop}")
         if not self.shape or min(self.shape) < 1:
-            raise ValueError(f"the extents of a lattice are 1 or more, got {self.shape}")
+            raise ValueError(f"the extents of a lattice must be 1 or more, got {self.shape}")
 
     @property
     def n_sites(self) -> int:
@@ -131,7 +131,7 @@ def sample_free_field(m2: float, shape: tuple[int, ...], streams: Streams, hop: 
 
     White noise is filtered by the square root of the propagator in momentum space.
 
-    Raises ValueError as FreeField does.
+    Raises the same ValueErrors as FreeField.
     """
     amplitudes = np.sqrt(FreeField(m2, shape, hop).propagator)[..., : shape[-1] // 2 + 1]  # of the half kept by rfftn
     noise, streams = normals(streams, int(np.prod(shape)))

@@ -79,8 +79,8 @@ class LinkEnergy(Observable):
 class TwoPoint(Observable):
     """The zero-momentum two-point function C(t) = sum_x <phi(0, 0) phi(t, x)> at a distance t along axis 0.
 
-    With the distances t - 1 and t + 1 measured too, an effective mass arccosh((C(t-1) + C(t+1)) / (2 C(t))) is
-    estimated; it is not a number where the noise takes the argument below 1.
+    If the distances t - 1 and t + 1 are measured too, an effective mass arccosh((C(t-1) + C(t+1)) / (2 C(t))) is
+    estimated; it is not a number if noise makes the argument less than 1.
 
     Raises ValueError for a distance outside 0 ... 4096.
     """
@@ -90,7 +90,7 @@ class TwoPoint(Observable):
 
     def __post_init__(self) -> None:
         if not 0 <= self.distance <= _FARTHEST:
-            raise ValueError(f"a distance is between 0 and {_FARTHEST}, got {self.distance}")
+            raise ValueError(f"the distance must be between 0 and {_FARTHEST}, got {self.distance}")
 
     @property
     def name(self) -> str:
@@ -126,8 +126,8 @@ def _effective_mass(before: float, here: float, after: float) -> float:
 class LowestMode(Observable):
     """F = |sum_x phi(x) exp(2 pi i x_mu / L_mu)|^2 / V, averaged over the axes mu.
 
-    With the magnetisation measured too, and equal extents L, the second-moment correlation length
-    sqrt(chi / F - 1) / (2 sin(pi / L)) is estimated, chi = V <M^2>; it is not a number where chi < F.
+    If the magnetisation is measured too, and all extents L are equal, the second-moment correlation length
+    sqrt(chi / F - 1) / (2 sin(pi / L)) is estimated, chi = V <M^2>; it is not a number if chi < F.
     """
 
     space = REAL

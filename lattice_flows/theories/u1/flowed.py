@@ -13,14 +13,14 @@ LONGEST_FLOW = 1000.0
 class Flowed(Observable):
     """An observable at a flow time t, in units of a^2: smeared over a radius of about sqrt(4 t).
 
-    To lowest order the flow is the heat equation, with <r^2> = 2 D t in D dimensions; sqrt(8 t) of arXiv:1006.4518 is
-    that of four, here it is two.
+    To lowest order the flow is the heat equation, with <r^2> = 2 D t in D dimensions; the sqrt(8 t) of arXiv:1006.4518
+    is that of D = 4, here D = 2.
 
-    Series and quantities carry the flow time in their names, plaquette_t0.5. There are no closed forms but those that
-    a symmetry gives, for the flow keeps it.
+    The names of series and quantities contain the flow time, as in plaquette_t0.5. The only closed forms are those
+    that follow from a symmetry, which the flow preserves.
 
-    Raises ValueError for an observable of anything but gauge fields, one that is flowed already, and a flow time
-    outside (0, 1000].
+    Raises ValueError for an observable of anything but gauge fields, for one that is already flowed, and for a flow
+    time outside (0, 1000].
     """
 
     space = CIRCLE
@@ -29,14 +29,14 @@ class Flowed(Observable):
 
     def __post_init__(self) -> None:
         if self.observable.space is not CIRCLE or isinstance(self.observable, Flowed):
-            raise ValueError(f"the gradient flow is of gauge fields, got {self.observable.name}")
+            raise ValueError(f"the gradient flow is for gauge fields, got {self.observable.name}")
         if not 0.0 < self.flow_time <= LONGEST_FLOW:
-            raise ValueError(f"a flow time is above 0 and at most {LONGEST_FLOW:g}, got {self.flow_time}")
+            raise ValueError(f"a flow time must be above 0 and at most {LONGEST_FLOW:g}, got {self.flow_time}")
         object.__setattr__(self, "flow_time", float(self.flow_time))
 
     @property
     def odd(self) -> bool:  # type: ignore[override]
-        """Its sign changes under a symmetry of the theory."""
+        """The observable changes sign under a symmetry of the theory."""
         return self.observable.odd
 
     @property

@@ -81,9 +81,9 @@ class TopologicalCharge(Observable):
 class WilsonLoop(Observable):
     """The mean of cos of the r x t loops over the lattice and both orientations.
 
-    With the loops that are shorter by one measured too, the Creutz ratio -log(W(r,t) W(r-1,t-1) / (W(r,t-1) W(r-1,t)))
-    is estimated for r, t >= 2; it is not a number where the noise takes a loop to zero or below (Creutz, Phys. Rev.
-    Lett. 45 (1980) 313).
+    If the loops that are shorter by one are measured too, the Creutz ratio
+    -log(W(r,t) W(r-1,t-1) / (W(r,t-1) W(r-1,t))) (Creutz, Phys. Rev. Lett. 45 (1980) 313) is estimated for r, t >= 2;
+    it is not a number if noise makes a loop zero or negative.
 
     Raises ValueError for r or t below 1.
     """
@@ -94,7 +94,7 @@ class WilsonLoop(Observable):
 
     def __post_init__(self) -> None:
         if not (1 <= self.r <= _LONGEST and 1 <= self.t <= _LONGEST):
-            raise ValueError(f"a Wilson loop has 1 <= r, t <= {_LONGEST}, got r = {self.r}, t = {self.t}")
+            raise ValueError(f"a Wilson loop needs 1 <= r, t <= {_LONGEST}, got r = {self.r}, t = {self.t}")
         if self.r > self.t:  # the mean over both orientations does not tell r from t: one name for one number
             r, t = self.t, self.r
             object.__setattr__(self, "r", r)
@@ -133,12 +133,12 @@ def creutz_loops(r: int, t: int) -> tuple[tuple[int, int], ...]:
 
 
 def creutz_ratio(r: int, t: int) -> tuple[Observable, ...]:
-    """The Wilson loops that the r x t Creutz ratio takes.
+    """The Wilson loops in the r x t Creutz ratio.
 
     Raises ValueError for r or t below 2.
     """
     if min(r, t) < 2:
-        raise ValueError(f"a Creutz ratio has r, t >= 2, got r = {r}, t = {t}")
+        raise ValueError(f"a Creutz ratio needs r, t >= 2, got r = {r}, t = {t}")
     return tuple(dict.fromkeys(WilsonLoop(*sides) for sides in creutz_loops(r, t)))
 
 
@@ -165,7 +165,7 @@ class PolyakovCorrelator(Observable):
 
     def __post_init__(self) -> None:
         if self.mu not in (0, 1) or self.distance < 0:
-            raise ValueError(f"mu is 0 or 1 and distance >= 0, got mu = {self.mu}, distance = {self.distance}")
+            raise ValueError(f"mu must be 0 or 1 and distance >= 0, got mu = {self.mu}, distance = {self.distance}")
 
     @property
     def name(self) -> str:
@@ -242,4 +242,4 @@ class PolyakovModulus(Observable):
 
 def _check_axis(mu: int) -> None:
     if mu not in (0, 1):
-        raise ValueError(f"mu is 0 or 1, got mu = {mu}")
+        raise ValueError(f"mu must be 0 or 1, got mu = {mu}")

@@ -123,7 +123,7 @@ def test_polyakov_loops_against_the_torch_geometry(mu, seed):
 
 @pytest.mark.parametrize("kind", [PolyakovLoop, PolyakovModulus])
 def test_axes_out_of_range_are_refused(kind):
-    with pytest.raises(ValueError, match="mu is 0 or 1"):
+    with pytest.raises(ValueError, match="mu must be 0 or 1"):
         kind(2)
 
 
@@ -170,7 +170,7 @@ def test_flow_times_out_of_range_are_refused(wrong):
 
 def test_only_gauge_fields_flow():
     for observable in (Magnetisation(), Flowed(Plaquette(), 0.1)):
-        with pytest.raises(ValueError, match="of gauge fields"):
+        with pytest.raises(ValueError, match="for gauge fields"):
             Flowed(observable, 0.1)
 
 
