@@ -39,7 +39,7 @@ def test_a_file_of_another_seed(command, begun, card, lattice_flows):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--ensemble", "none"], "there is no 'none'"),
+        (["--ensemble", "none"], "unknown name 'none'"),
         (["--task", "0/3"], "holds all chains"),
     ],
 )
@@ -50,8 +50,8 @@ def test_what_cannot_be_sampled(arguments, text, begun, lattice_flows):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["sample", "--ensemble", "none"], "there is no 'none'"),
-        (["sample", "--task", "0/9"], "ask for at most so many tasks"),
+        (["sample", "--ensemble", "none"], "unknown name 'none'"),
+        (["sample", "--task", "0/9"], "ask for no more tasks than that"),
         (["train"], "no [flow]"),
     ],
 )

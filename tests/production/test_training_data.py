@@ -172,7 +172,7 @@ def test_a_card_starts_from_the_flow_of_another(tmp_path: Path) -> None:
     [
         ("data = 'hmc.h5'", "[training]: data = 'hmc.h5': no such ensemble file"),
         ("data = 'hmc'", "[training]: data = 'hmc': is neither 'direct' nor an ensemble file (NAME.h5)"),
-        ("init_from = 'parent.pt'", "[training]: init_from = 'parent.pt': there is no such checkpoint"),
+        ("init_from = 'parent.pt'", "[training]: init_from = 'parent.pt': no such checkpoint"),
     ],
 )
 def test_a_file_that_is_not_there_is_told_before_anything_is_written(

@@ -146,7 +146,7 @@ def test_starts(card, tmp_path):
         run(path, tmp_path / "none", ["ensemble.hmc.start=warm"])
     with pytest.raises(InputError, match="is only for samplers with a flow"):
         run(path, tmp_path / "flow", ["ensemble.hmc.start=flow"])
-    with pytest.raises(InputError, match=r"start = 'none.h5': there is no such ensemble file"):
+    with pytest.raises(InputError, match=r"start = 'none.h5': no such ensemble file"):
         run(path, tmp_path / "absent", ["ensemble.hmc.start=none.h5"])
     with pytest.raises(InputError, match="holds no fields of shape"):
         run(path, tmp_path / "other", ["theory.shape=[4, 4]", f"ensemble.hmc.start={file}"])
