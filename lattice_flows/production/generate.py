@@ -44,7 +44,7 @@ _PENDING_BYTES = 64 << 20  # of fields that wait for a commit, which holds them 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a run measures and commits. The result does not depend on it."""
+    """The intervals at which a run measures and commits. The result does not depend on them."""
 
     block_seconds: float = 0.2  # of work measured as one batch
     commit_seconds: float = 5.0  # of work in one segment, or 1 % of the run so far if that is more
