@@ -352,7 +352,7 @@ def _mixture(*parts: Sampler) -> Sampler:
 class WithoutKernels(WilsonU1):
     """The Wilson action without its compiled forms, for the torch path of HMC."""
 
-    def kernels(self, event: Shape) -> None:
+    def kernel_couplings(self, event: Shape) -> None:
         return None
 
 

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import ImprovedU1, WilsonU1, sample_u1
-from lattice_flows.theories.u1.kernels import fields as u1
+from lattice_flows.theories.u1.kernels.dynamics import Wilson
 
 
 class TwoByTwo(NamedTuple):
@@ -39,7 +40,7 @@ def two_by_two(action: ImprovedU1, n: int = 40) -> TwoByTwo:
 def weighted_draws(action: ImprovedU1, shape: tuple[int, int], beta: float, n: int, seed: int, name: str = "weights"):
     """n independent configurations of the Wilson action at this beta, and log w = -S + S_Wilson, (n,)."""
     x, _ = sample_u1(beta, *shape, make_streams(seed, name, range(n)))
-    return x, u1.action(x, beta) - action.evaluate(x)
+    return x, hmc.action(Wilson(beta), x) - action.evaluate(x)
 
 
 def log_z_by_weights(log_w: np.ndarray, beta: float, shape: tuple[int, int]) -> tuple[float, float]:

@@ -8,12 +8,13 @@ import math
 
 import numpy as np
 
+from lattice_flows.kernels import hmc
 from lattice_flows.samplers.hmc import HMC, HMCState
 from lattice_flows.samplers.integrators import INTEGRATORS
 from lattice_flows.samplers.sampler import Array, Report, Streams
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.u1.action import WilsonU1
-from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
+from lattice_flows.theories.u1.kernels.biased_hmc import BiasedWilson, smooth_charge
 
 Chains = tuple[Array, Array, Array, Streams]
 """x (B, 2, L0, L1), its unbiased action (B,), its smooth charge (B,), and the random streams (B, 2)."""
@@ -34,30 +35,31 @@ def begun(action: Action, x: Array, streams: Streams) -> Chains:
     x = np.array(x, dtype=np.float64, order="C")
     if x.ndim != 4 or x.shape[1] != 2:
         raise ValueError(f"the smooth charge is one of two dimensions, got configurations of shape {list(x.shape[1:])}")
-    return x, action.evaluate(x), biased_hmc_u1.smooth_charge(x), streams.copy()
+    return x, action.evaluate(x), smooth_charge(x), streams.copy()
 
 
 def biased_trajectories(
-    hmc: HMC, chains: Chains, bias: Array, q_max: float, n_updates: int
+    sampler: HMC, chains: Chains, bias: Array, q_max: float, n_updates: int
 ) -> tuple[Chains, Array, Array]:
     """n_updates trajectories of every chain under its own bias (B, n_grid): chains, accepted fraction, last delta_h.
 
     Raises ValueError when n_md_steps was neither given nor tuned.
     """
-    if hmc.n_md_steps is None:
+    if sampler.n_md_steps is None:
         raise ValueError("n_md_steps is not set: give it, or call tune() first")
-    drifts, kicks, _ = INTEGRATORS[hmc.integrator]
-    step_size, beta = hmc.trajectory_length / hmc.n_md_steps, float(require_u1(hmc.action).beta)
-    *new, accepted, delta_h = biased_hmc_u1.trajectories(
-        *chains, beta, bias, q_max, drifts, kicks, step_size, hmc.n_md_steps, n_updates
+    drifts, kicks, _ = INTEGRATORS[sampler.integrator]
+    couplings = BiasedWilson(float(require_u1(sampler.action).beta), bias, q_max)
+    step_sizes = np.full(len(bias), sampler.trajectory_length / sampler.n_md_steps, dtype=np.float64)
+    *new, accepted, delta_h = hmc.biased_trajectories(
+        couplings, *chains, drifts, kicks, step_sizes, sampler.n_md_steps, n_updates
     )
     return tuple(new), accepted, delta_h  # type: ignore[return-value]
 
 
-def tuned_n_md_steps(hmc: HMC, chains: Chains, n_updates: int, report: Report) -> int | None:
+def tuned_n_md_steps(sampler: HMC, chains: Chains, n_updates: int, report: Report) -> int | None:
     """As many as HMC without a bias needs: the bias adds little to the stiffness."""
     x, action, _, streams = chains
-    return hmc.tune(HMCState(x, action, streams), n_updates, report).n_md_steps
+    return sampler.tune(HMCState(x, action, streams), n_updates, report).n_md_steps
 
 
 def charge_reach(action: Action, lattice_shape: tuple[int, ...]) -> float:

@@ -5,6 +5,7 @@ Batrouni et al., Phys. Rev. D 32 (1985) 2736; for HMC with the mass of the free 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import scipy.fft
 import torch
 from numpy.typing import NDArray
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.lattice import REAL
 from lattice_flows.samplers.hmc import HMCInfo, HMCState
@@ -98,8 +100,10 @@ class FourierHMC(Sampler):
 
     def _force(self, event: tuple[int, ...]) -> Callable[[Array], Array]:
         """-dS/dx of an array of configurations, compiled where possible."""
-        kernels = self.action.kernels(event)
-        return kernels.force if kernels else lambda x: self.action.force(torch.from_numpy(x)).numpy()
+        couplings = self.action.kernel_couplings(event)
+        if couplings is None:
+            return lambda x: self.action.force(torch.from_numpy(x)).numpy()
+        return partial(hmc.force, couplings)
 
 
 def _per_chain(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

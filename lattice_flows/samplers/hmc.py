@@ -1,4 +1,4 @@
-"""Hybrid Monte Carlo (Duane et al. 1987) of any action: compiled where the action has kernels, torch elsewhere.
+"""Hybrid Monte Carlo (Duane et al. 1987) of any action: compiled where `kernels.hmc` knows it, torch elsewhere.
 
 Both paths draw the same momenta from the same streams and make the same trajectory up to rounding.
 """
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
@@ -67,8 +68,8 @@ class HMC(Sampler):
     def init(self, x: Array, streams: Streams) -> HMCState:
         """The state of chains at x (B, *event), float64."""
         x = np.ascontiguousarray(x, dtype=np.float64)
-        kernels = self.action.kernels(x.shape[1:])
-        action = kernels.action(x) if kernels else self._torch_action(x)
+        couplings = self.action.kernel_couplings(x.shape[1:])
+        action = self._torch_action(x) if couplings is None else hmc.action(couplings, x)
         return HMCState(x.copy(), action, streams.copy())
 
     def step(self, state: HMCState, n_updates: int = 1) -> tuple[HMCState, HMCInfo]:
@@ -79,11 +80,12 @@ class HMC(Sampler):
         if self.n_md_steps is None:
             raise ValueError("n_md_steps is not set: give it, or call tune() first")
         step_size = self.trajectory_length / self.n_md_steps
-        kernels = self.action.kernels(state.x.shape[1:])
-        if kernels:
+        couplings = self.action.kernel_couplings(state.x.shape[1:])
+        if couplings is not None:
             drifts, kicks, _ = INTEGRATORS[self.integrator]
-            x, action, streams, accepted, delta_h = kernels.trajectories(
-                *state, drifts, kicks, step_size, self.n_md_steps, n_updates
+            step_sizes = np.full(len(state.x), step_size, dtype=np.float64)
+            x, action, streams, accepted, delta_h = hmc.trajectories(
+                couplings, *state, drifts, kicks, step_sizes, self.n_md_steps, n_updates
             )
             return HMCState(x, action, streams), HMCInfo(accepted, delta_h)
         accepted = np.zeros(len(state.x))

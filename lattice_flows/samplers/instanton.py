@@ -7,7 +7,7 @@ from lattice_flows.samplers.local import AcceptInfo, ChainState, chain_state
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.u1.action import WilsonU1
-from lattice_flows.theories.u1.kernels import instanton as instanton_u1
+from lattice_flows.theories.u1.kernels.instanton import instanton
 from lattice_flows.theories.u1_improved.action import ImprovedU1
 
 
@@ -36,9 +36,9 @@ class Instanton(Sampler):
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """n_updates hops."""
         if isinstance(self.action, ImprovedU1):
-            couplings = self.action.loop_couplings
-            x, streams, accepted = instanton_u1.improved_instanton(state.x, state.streams, *couplings, n_updates)
+            plain, rectangle = self.action.loop_couplings
         else:
             assert isinstance(self.action, WilsonU1)
-            x, streams, accepted = instanton_u1.instanton(state.x, state.streams, float(self.action.beta), n_updates)
+            plain, rectangle = float(self.action.beta), 0.0
+        x, streams, accepted = instanton(state.x, state.streams, plain, rectangle, n_updates)
         return ChainState(x, streams), AcceptInfo(accepted)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "action": ("Action", "ActionKernels", "DirectSampler", "LocalUpdates"),
+    "action": ("Action", "DirectSampler", "LocalUpdates"),
     "catalogue": ("ACTIONS", "OBSERVABLES", "OBSERVABLE_SETS", "STANDARD"),
     "observable": ("Observable", "Quantity", "Term"),
     "phi4.action": ("Phi4", "Phi4Hopping"),

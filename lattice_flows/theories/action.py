@@ -9,26 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lattice_flows.kernels import hmc
+from lattice_flows.kernels.molecular_dynamics import Couplings
 from lattice_flows.lattice import Space
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
-
-
-class ActionKernels(NamedTuple):
-    """The compiled forms of an action at its couplings: arrays in, arrays out, a batch axis first."""
-
-    action: Callable[[Array], Array]
-    """x (N, *event) -> S (N,)"""
-    force: Callable[[Array], Array]
-    """x (N, *event) -> -dS/dx"""
-    integrate: Callable[[Array, Array, Array, Array, float, int], tuple[Array, Array]]
-    """x, momenta, drifts, kicks, step_size, n_md_steps -> the end of the trajectory"""
-    trajectories: Callable[
-        [Array, Array, Streams, Array, Array, float, int, int], tuple[Array, Array, Streams, Array, Array]
-    ]
-    """x, S, streams, drifts, kicks, step_size, n_md_steps, n_updates -> x, S, streams, accepted fraction, last
-    delta_h"""
 
 
 class LocalUpdates(NamedTuple):
@@ -68,8 +54,8 @@ class Action(ABC):
         """A random start from uniform deviates u (B, *event) in [0, 1)."""
         return self.space.hot(u)
 
-    def kernels(self, event: tuple[int, ...]) -> ActionKernels | None:
-        """The compiled forms for configurations of shape `event`, where there are any."""
+    def kernel_couplings(self, event: tuple[int, ...]) -> Couplings | None:
+        """What `kernels.hmc` takes to compute with this action on configurations of shape `event`, where it can."""
         return None
 
     def local_updates(self, event: tuple[int, ...]) -> LocalUpdates | None:
@@ -90,8 +76,8 @@ class Action(ABC):
 
     def evaluate(self, x: Array) -> Array:
         """S of an array of configurations (N, *event) -> (N,), compiled where possible."""
-        kernels = self.kernels(x.shape[1:])
-        return kernels.action(x) if kernels else self(torch.from_numpy(x)).numpy()
+        couplings = self.kernel_couplings(x.shape[1:])
+        return self(torch.from_numpy(x)).numpy() if couplings is None else hmc.action(couplings, x)
 
     def force(self, x: Tensor) -> Tensor:
         """-dS/dx, shaped and typed like x; by autograd unless a subclass writes it out."""

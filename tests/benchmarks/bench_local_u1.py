@@ -104,7 +104,7 @@ def rates() -> None:
         x, streams = sample_u1(BETA, size, size, make_streams(1, "bench", range(1)))
         for at_once in (1, 1000):
             times = [
-                nanoseconds(lambda n: [instanton(x, streams, BETA, at_once) for _ in range(n)], at_once)  # noqa: B023
+                nanoseconds(lambda n: [instanton(x, streams, BETA, 0.0, at_once) for _ in range(n)], at_once)  # noqa: B023
                 for _ in range(REPETITIONS)
             ]
             print(f"  {size}x{size} instanton, {at_once} a call: {1e9 / np.median(times):.0f} hops/s")

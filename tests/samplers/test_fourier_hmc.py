@@ -16,7 +16,7 @@ from lattice_flows.theories.phi4.kernels.local import heatbath
 class WithoutKernels(Phi4):
     """The torch path."""
 
-    def kernels(self, event):
+    def kernel_couplings(self, event):
         return None
 
 

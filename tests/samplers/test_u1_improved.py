@@ -31,7 +31,7 @@ from lattice_flows.samplers import (
 from lattice_flows.statistics import gamma_method
 from lattice_flows.theories import ImprovedU1, WilsonU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
-from lattice_flows.theories.u1.kernels.instanton import improved_instanton, instanton
+from lattice_flows.theories.u1.kernels.instanton import instanton
 
 POSITIVE, NEGATIVE = ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0)
 FREE = ImprovedU1(2.4, 1.0 / 12.0)  # where HMC alone moves the charge
@@ -43,7 +43,7 @@ REFERENCE = Path(__file__).parents[1] / "reference" / "u1_improved.json"
 class WithoutKernels(ImprovedU1):
     """The action without its compiled forms, for the torch path of HMC."""
 
-    def kernels(self, event):
+    def kernel_couplings(self, event):
         return None
 
 
@@ -135,10 +135,10 @@ def test_a_hop_keeps_weighted_averages_and_a_hop_of_another_action_does_not(acti
         return max(abs(change.mean()) / change.std() * len(w) ** 0.5 for change in changes)
 
     _, streams = sample_u1(1.0, 2, 2, make_streams(seed, "hops", range(len(x))))
-    assert largest_pull(improved_instanton(x, streams, *action.loop_couplings, 4)[0]) < 4.5
+    assert largest_pull(instanton(x, streams, *action.loop_couplings, 4)[0]) < 4.5
     plain, rectangle = action.loop_couplings
-    assert largest_pull(improved_instanton(x, streams, plain, 1.5 * rectangle, 4)[0]) > 4.5  # planted errors
-    assert largest_pull(instanton(x, streams, plain, 4)[0]) > 4.5
+    assert largest_pull(instanton(x, streams, plain, 1.5 * rectangle, 4)[0]) > 4.5  # planted errors
+    assert largest_pull(instanton(x, streams, plain, 0.0, 4)[0]) > 4.5
 
 
 def test_torch_and_compiled_chains_are_one_chain(action, seed):

@@ -3,23 +3,16 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lattice_flows.lattice import REAL, Space, shift
-from lattice_flows.theories.action import Action, ActionKernels, Array, DirectSampler, LocalUpdates, Streams
+from lattice_flows.theories.action import Action, Array, DirectSampler, LocalUpdates, Streams
 from lattice_flows.theories.phi4.free_field import FreeField, sample_free_field
-from lattice_flows.theories.phi4.kernels import fields, hmc, local
-
-
-class LocalCouplings(NamedTuple):
-    """S = sum_x [ -2 hop phi(x) sum_mu phi(x+mu) + quad phi^2 + quart phi^4 ]."""
-
-    hop: float
-    quad: float
-    quart: float
+from lattice_flows.theories.phi4.kernels import local
+from lattice_flows.theories.phi4.kernels.dynamics import LocalCouplings
 
 
 class LocalScalar(Action):
@@ -62,19 +55,9 @@ class LocalScalar(Action):
         self.couplings(len(lattice_shape))
         return lattice_shape
 
-    def kernels(self, event: tuple[int, ...]) -> ActionKernels:
+    def kernel_couplings(self, event: tuple[int, ...]) -> LocalCouplings:
         """Compiled in every dimension."""
-        c = self.couplings(len(event))
-        return ActionKernels(
-            action=lambda x: fields.action(x, *c),
-            force=lambda x: fields.force(x, *c),
-            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc.integrate(
-                x, momenta, *c, drifts, kicks, step_size, n
-            ),
-            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc.trajectories(
-                x, s, streams, *c, drifts, kicks, step_size, n, n_updates
-            ),
-        )
+        return self.couplings(len(self.event_shape(event)))
 
     def local_updates(self, event: tuple[int, ...]) -> LocalUpdates:
         """Compiled in every dimension."""

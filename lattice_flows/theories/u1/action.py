@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
-from lattice_flows.theories.action import Action, ActionKernels, DirectSampler, LocalUpdates
+from lattice_flows.theories.action import Action, DirectSampler, LocalUpdates
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
 from lattice_flows.theories.u1.direct import sample_u1
-from lattice_flows.theories.u1.kernels import fields, hmc, local
+from lattice_flows.theories.u1.kernels import local
+from lattice_flows.theories.u1.kernels.dynamics import Wilson
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,9 @@ class WilsonU1(Action):
             raise ValueError(f"a gauge theory needs two dimensions or more, got the shape {list(lattice_shape)}")
         return (len(lattice_shape), *lattice_shape)
 
-    def kernels(self, event: tuple[int, ...]) -> ActionKernels | None:
+    def kernel_couplings(self, event: tuple[int, ...]) -> Wilson | None:
         """Compiled in two dimensions."""
-        if not _is_2d(event):
-            return None
-        beta = float(self.beta)
-        return ActionKernels(
-            action=lambda x: fields.action(x, beta),
-            force=lambda x: fields.force(x, beta),
-            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc.integrate(
-                x, momenta, beta, drifts, kicks, step_size, n
-            ),
-            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc.trajectories(
-                x, s, streams, beta, drifts, kicks, step_size, n, n_updates
-            ),
-        )
+        return Wilson(float(self.beta)) if _is_2d(event) else None
 
     def local_updates(self, event: tuple[int, ...]) -> LocalUpdates | None:
         """Compiled in two dimensions."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
-from lattice_flows.theories.action import Action, ActionKernels, DirectSampler
+from lattice_flows.theories.action import Action, DirectSampler
 from lattice_flows.theories.u1.action import WilsonU1
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
-from lattice_flows.theories.u1_improved.kernels import fields, hmc
+from lattice_flows.theories.u1_improved.kernels.dynamics import LoopCouplings
 
 _AXES = (0, 1)
 
@@ -47,9 +47,9 @@ class ImprovedU1(Action):
         return 1.0 - 8.0 * self.c1
 
     @property
-    def loop_couplings(self) -> tuple[float, float]:
+    def loop_couplings(self) -> LoopCouplings:
         """beta c0 and beta c1, of the plaquettes and of the rectangles."""
-        return float(self.beta * self.c0), float(self.beta * self.c1)
+        return LoopCouplings(float(self.beta * self.c0), float(self.beta * self.c1))
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.of_plaquettes(_plaquettes(x))
@@ -87,19 +87,9 @@ class ImprovedU1(Action):
             raise ValueError(f"rectangles are those of two dimensions, got the shape {list(lattice_shape)}")
         return (2, *lattice_shape)
 
-    def kernels(self, event: tuple[int, ...]) -> ActionKernels:
+    def kernel_couplings(self, event: tuple[int, ...]) -> LoopCouplings:
         """Compiled."""
-        c = self.loop_couplings
-        return ActionKernels(
-            action=lambda x: fields.action(x, *c),
-            force=lambda x: fields.force(x, *c),
-            integrate=lambda x, momenta, drifts, kicks, step_size, n: hmc.integrate(
-                x, momenta, *c, drifts, kicks, step_size, n
-            ),
-            trajectories=lambda x, s, streams, drifts, kicks, step_size, n, n_updates: hmc.trajectories(
-                x, s, streams, *c, drifts, kicks, step_size, n, n_updates
-            ),
-        )
+        return self.loop_couplings
 
     def exact(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
         """Closed forms without rectangles, c1 = 0."""

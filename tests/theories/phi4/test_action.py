@@ -5,6 +5,7 @@ import pytest
 import torch
 from phi4_chain import Phi4Chain
 
+from lattice_flows.kernels import hmc
 from lattice_flows.theories import FreeField
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
@@ -42,10 +43,10 @@ def test_the_literal_sums(phi):
 @over_shapes
 @over_actions
 def test_force_and_compiled_forms(action, phi):
-    kernels, x = action.kernels(phi.shape[1:]), phi.numpy()
+    couplings, x = action.kernel_couplings(phi.shape[1:]), phi.numpy()
     torch.testing.assert_close(action.force(phi), Action.force(action, phi), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(kernels.force(x), action.force(phi).numpy(), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(kernels.action(x), action(phi).numpy(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(hmc.force(couplings, x), action.force(phi).numpy(), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(hmc.action(couplings, x), action(phi).numpy(), rtol=1e-12, atol=1e-12)
     assert action(phi.float()).dtype == torch.float64
     assert action.force(phi.float()).dtype == torch.float32
     assert action.event_shape(phi.shape[1:]) == phi.shape[1:]
@@ -159,7 +160,7 @@ def test_impossible_hopping_couplings_are_refused(kappa, lam):
 def test_a_free_hopping_action_is_refused_where_the_dimension_makes_it_unbounded():
     action = Phi4Hopping(0.2, 0.0)
     assert action.event_shape((4, 4)) == (4, 4)
-    for refused in (action.event_shape, action.kernels, action.exact):
+    for refused in (action.event_shape, action.kernel_couplings, action.exact):
         with pytest.raises(ValueError, match=r"kappa must be below 0\.16"):
             refused((4, 4, 4))
     with pytest.raises(ValueError, match=r"kappa must be below 0\.16"):
@@ -170,3 +171,5 @@ def test_a_free_hopping_action_is_refused_where_the_dimension_makes_it_unbounded
 def test_lattices_without_neighbours_are_refused(shape):
     with pytest.raises(ValueError, match="extents of 2 or more"):
         Phi4(1.0, 1.0).event_shape(shape)
+    with pytest.raises(ValueError, match="extents of 2 or more"):
+        Phi4(1.0, 1.0).evaluate(np.zeros((1, *shape)))  # the compiled loops would read beyond the field

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from phi4_chain import Phi4Chain
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import FreeField, sample_free_field
-from lattice_flows.theories.phi4.kernels import fields as phi4
+from lattice_flows.theories.phi4.kernels.dynamics import LocalCouplings
 
 SHAPES = [(8,), (2,), (6, 4), (5, 3), (2, 2), (3, 2, 5)]
 over_shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -77,8 +78,8 @@ def test_direct_configurations_have_the_exact_covariance(shape, seed):
     modes = np.abs(np.fft.fftn(phi, axes=tuple(range(1, phi.ndim)))) ** 2 / oracle.n_sites  # (n, *shape)
     pulls = (modes.mean(0) - oracle.propagator) / (modes.std(0) / np.sqrt(n))
     assert np.abs(pulls).max() < 4.5
-    couplings = (0.8, 0.8 * (2 * len(shape) + 0.5), 0.0)
-    s = phi4.action(phi, *couplings)
+    couplings = LocalCouplings(0.8, 0.8 * (2 * len(shape) + 0.5), 0.0)
+    s = hmc.action(couplings, phi)
     error = s.std() / np.sqrt(n)
     assert abs(s.mean() - oracle.action) < 4.5 * error  # <S> = V/2
     off = FreeField(0.55, shape, 0.8)  # a planted error
@@ -88,10 +89,10 @@ def test_direct_configurations_have_the_exact_covariance(shape, seed):
 @pytest.mark.parametrize(("m2", "hop"), [(0.5, 0.808), (0.52, 0.8)])
 def test_couplings_slightly_off_are_caught(m2, hop, seed):
     """The action of the right couplings is V/2 on its own configurations, and not on these."""
-    n, couplings = 40_000, (0.8, 0.8 * 4.5, 0.0)
+    n, couplings = 40_000, LocalCouplings(0.8, 0.8 * 4.5, 0.0)
     for parameters, is_right in (((0.5, 0.8), True), ((m2, hop), False)):
         streams = make_streams(seed, "test", range(n))
-        s = phi4.action(sample_free_field(parameters[0], (8, 8), streams, parameters[1])[0], *couplings)
+        s = hmc.action(couplings, sample_free_field(parameters[0], (8, 8), streams, parameters[1])[0])
         pull = (s.mean() - 32.0) / (s.std() / np.sqrt(n))
         assert (abs(pull) < 4.5) == is_right
 

@@ -1,4 +1,4 @@
-"""Lattice phi^4 fields (N, *lattice_shape) in any dimension: action, force and measurements, parallel over N.
+"""Lattice phi^4 fields (N, *lattice_shape) in any dimension: neighbours and measurements, parallel over N.
 
     S = sum_x [ -2 hop phi(x) sum_mu phi(x+mu) + quad phi(x)^2 + quart phi(x)^4 ]
 
@@ -69,36 +69,6 @@ def action_of_neighbours(x: Array, near: Array, hop: float, quad: float, quart: 
     for k in range(x.size):
         total += x[k] * (x[k] * (quad + quart * x[k] * x[k]) - hop * near[k])
     return total
-
-
-@njit(fastmath={"contract"})
-def add_force(x: Array, near: Array, hop: float, quad: float, quart: float, out: Array) -> None:
-    """out += 2 hop near - 2 quad phi - 4 quart phi^3, which is -dS/dphi."""
-    hop2, quad2, quart4 = 2.0 * hop, 2.0 * quad, 4.0 * quart
-    for k in range(x.size):
-        out[k] += hop2 * near[k] - x[k] * (quad2 + quart4 * x[k] * x[k])
-
-
-@kernel(parallel=True)
-def _action(x: Array, shape: Shape, hop: float, quad: float, quart: float) -> Array:
-    n, v = x.shape
-    out = np.empty(n)
-    for b in prange(n):
-        near = np.empty(v)
-        neighbours(x[b], shape, near)
-        out[b] = action_of_neighbours(x[b], near, hop, quad, quart)
-    return out
-
-
-@kernel(parallel=True)
-def _force(x: Array, shape: Shape, hop: float, quad: float, quart: float) -> Array:
-    n, v = x.shape
-    out = np.zeros_like(x)
-    for b in prange(n):
-        near = np.empty(v)
-        neighbours(x[b], shape, near)
-        add_force(x[b], near, hop, quad, quart, out[b])
-    return out
 
 
 @kernel(fastmath={"contract", "reassoc", "nsz"}, parallel=True)
@@ -173,16 +143,6 @@ def _lowest_mode_squared(x: Array, shape: Shape) -> Array:
                 imaginary += slices[t] * np.sin(angle)
             out[b] += (real * real + imaginary * imaginary) / (v * shape.size)
     return out
-
-
-def action(phi: Array, hop: float, quad: float, quart: float) -> Array:
-    """S of each configuration, (N,)."""
-    return _action(*flat(phi), hop, quad, quart)
-
-
-def force(phi: Array, hop: float, quad: float, quart: float) -> Array:
-    """-dS/dphi, shaped like phi."""
-    return _force(*flat(phi), hop, quad, quart).reshape(phi.shape)
 
 
 def magnetisation(phi: Array) -> Array:

@@ -11,19 +11,27 @@ metadynamics (arXiv:0803.3861; of a topological charge: arXiv:1508.07270).
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
+from lattice_flows.kernels.by_couplings import implements
 from lattice_flows.kernels.compiled import kernel
-from lattice_flows.kernels.elementary import TWO_PI, fast_log, fast_sin, wrap
-from lattice_flows.kernels.molecular_dynamics import drift, kinetic
-from lattice_flows.kernels.random import fill_normals, uniform_pair
-from lattice_flows.theories.u1.kernels.fields import action_of_plaquettes, add_force, plaquettes
-
-Array = NDArray[np.float64]
-Streams = NDArray[np.uint64]
+from lattice_flows.kernels.elementary import TWO_PI, fast_sin
+from lattice_flows.kernels.molecular_dynamics import (
+    Array,
+    Shape,
+    action,
+    bias,
+    charge,
+    kick,
+    of_chain,
+    store,
+    workspace,
+)
+from lattice_flows.theories.u1.kernels.dynamics import plaquette_workspace, store_wrapped, wilson_action
+from lattice_flows.theories.u1.kernels.fields import add_force, plaquettes
 
 
 @njit(fastmath=True)
@@ -44,7 +52,7 @@ def _cell(bias: Array, q_max: float, q: float) -> tuple[int, float]:
 
 
 @njit
-def _bias(bias: Array, q_max: float, q: float) -> float:
+def _bias_at(bias: Array, q_max: float, q: float) -> float:
     k, fraction = _cell(bias, q_max, q)
     return bias[k] + fraction * (bias[k + 1] - bias[k])
 
@@ -66,103 +74,41 @@ def _to_scaled_forces(p: Array, scale: float, beta: float, slope: float) -> None
         p[k] = amplitude * fast_sin(p[k] + phase)
 
 
-@njit(fastmath={"contract"})
-def _integrate(
-    x: Array,
-    momenta: Array,
-    l1: int,
-    beta: float,
-    bias: Array,
-    q_max: float,
-    drifts: Array,
-    kicks: Array,
-    step_size: float,
-    n_md_steps: int,
-    y: Array,
-    p: Array,
-) -> None:
-    """x (flat, 2V) -> y; the momenta are updated in place; `p` is scratch (V)."""
-    v, last = p.size, kicks.size - 1
-    y0, y1, p0, p1 = y[:v], y[v:], momenta[:v], momenta[v:]  # once: making a view costs as much as a short loop
-    y[:] = x
-    drift(y, momenta, drifts[0] * step_size)
-    for step in range(n_md_steps):
-        for k in range(kicks.size):
-            plaquettes(y0, y1, l1, p)
-            slope = _slope(bias, q_max, _charge_of_plaquettes(p))
-            _to_scaled_forces(p, kicks[k] * step_size, beta, slope)
-            add_force(p, l1, p0, p1)
-            merged = drifts[0] if k == last and step < n_md_steps - 1 else 0.0
-            drift(y, momenta, (drifts[k + 1] + merged) * step_size)
+class BiasedWilson(NamedTuple):
+    """beta, the bias of each chain (B, n_grid), and how far its grid reaches; of one chain, (n_grid,)."""
+
+    beta: float
+    bias: Array
+    q_max: float
 
 
-@kernel(parallel=True)
-def integrate(
-    links: Array,
-    momenta: Array,
-    beta: float,
-    bias: Array,
-    q_max: float,
-    drifts: Array,
-    kicks: Array,
-    step_size: float,
-    n_md_steps: int,
-) -> tuple[Array, Array]:
-    """The end of one trajectory from given momenta: (links, momenta), neither wrapped nor accepted."""
-    n, _, l0, l1 = links.shape
-    end, end_momenta = np.empty_like(links), momenta.copy()
-    for b in prange(n):
-        p = np.empty(l0 * l1)
-        x, y, pi = links[b].reshape(-1), end[b].reshape(-1), end_momenta[b].reshape(-1)
-        _integrate(x, pi, l1, beta, bias[b], q_max, drifts, kicks, step_size, n_md_steps, y, p)
-    return end, end_momenta
+@implements(of_chain, BiasedWilson)
+def _of_chain(couplings: BiasedWilson, b: int) -> BiasedWilson:
+    return BiasedWilson(couplings.beta, couplings.bias[b], couplings.q_max)
 
 
-@kernel(parallel=True)
-def trajectories(
-    links: Array,
-    actions: Array,
-    charges: Array,
-    streams: Streams,
-    beta: float,
-    bias: Array,
-    q_max: float,
-    drifts: Array,
-    kicks: Array,
-    step_size: float,
-    n_md_steps: int,
-    n_updates: int,
-) -> tuple[Array, Array, Array, Streams, Array, Array]:
-    """n_updates trajectories of every chain under its own bias, each with fresh momenta and a Metropolis test.
+@implements(kick, BiasedWilson)
+def _kick(couplings: BiasedWilson, x: Array, momenta: Array, time: float, shape: Shape, work: Array) -> None:
+    v, l1 = work.size, shape[-1]
+    plaquettes(x[:v], x[v:], l1, work)
+    slope = _slope(couplings.bias, couplings.q_max, _charge_of_plaquettes(work))
+    _to_scaled_forces(work, time, couplings.beta, slope)
+    add_force(work, l1, momenta[:v], momenta[v:])
 
-    actions (B,) are the unbiased S and charges (B,) the Q_s of the links. Returns the new links (wrapped), actions,
-    charges, streams, the accepted fraction (B,) and delta_h of the last trajectory (B,), the bias included. The
-    arguments are left as they are.
-    """
-    n, _, l0, l1 = links.shape
-    v = l0 * l1
-    links, actions, charges, streams = links.copy(), actions.copy(), charges.copy(), streams.copy()
-    accepted, delta_h = np.zeros(n), np.zeros(n)
-    for b in prange(n):
-        x = links[b].reshape(-1)
-        y, momenta, p = np.empty(2 * v), np.empty(2 * v), np.empty(v)
-        potential = _bias(bias[b], q_max, charges[b])
-        n_accepted = 0
-        for _ in range(n_updates):
-            fill_normals(streams[b], momenta)
-            start = kinetic(momenta)
-            _integrate(x, momenta, l1, beta, bias[b], q_max, drifts, kicks, step_size, n_md_steps, y, p)
-            plaquettes(y[:v], y[v:], l1, p)
-            new_action, new_charge = action_of_plaquettes(p, beta), _charge_of_plaquettes(p)
-            new_potential = _bias(bias[b], q_max, new_charge)
-            delta_h[b] = new_action - actions[b] + new_potential - potential + kinetic(momenta) - start
-            if fast_log(uniform_pair(streams[b])[0]) < -delta_h[b]:
-                n_accepted += 1
-                actions[b], charges[b], potential = new_action, new_charge, new_potential
-                for k in range(2 * v):
-                    x[k] = wrap(y[k])
-        accepted[b] = n_accepted / n_updates
-    return links, actions, charges, streams, accepted, delta_h
+
+@implements(charge, BiasedWilson)
+def _charge(couplings: BiasedWilson, x: Array, shape: Shape, work: Array) -> float:
+    return _charge_of_plaquettes(work)  # where the action left them
+
+
+@implements(bias, BiasedWilson)
+def _bias(couplings: BiasedWilson, charge: float) -> float:
+    return _bias_at(couplings.bias, couplings.q_max, charge)
+
+
+implements(workspace, BiasedWilson)(plaquette_workspace)
+implements(action, BiasedWilson)(wilson_action)
+implements(store, BiasedWilson)(store_wrapped)
 
 
 @kernel(parallel=True)
@@ -182,7 +128,7 @@ def bias_at(bias: Array, q_max: float, q: Array) -> Array:
     """V(q) of each chain: bias (B, n_grid), q (B,) -> (B,)."""
     out = np.empty(q.size)
     for b in range(q.size):
-        out[b] = _bias(bias[b], q_max, q[b])
+        out[b] = _bias_at(bias[b], q_max, q[b])
     return out
 
 

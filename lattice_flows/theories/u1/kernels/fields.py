@@ -1,4 +1,4 @@
-"""2D U(1) link fields: plaquettes, action, force, charge and loops of a batch (N, 2, L0, L1), parallel over N.
+"""2D U(1) link fields: plaquettes, charge and loops of a batch (N, 2, L0, L1), parallel over N.
 
 The inner functions take one configuration as two flat arrays, the links along axis 0 and 1. They run over all sites
 as if n + 1 were always n's neighbour along axis 1, and then mend the ends of the rows: long loops vectorise, short
@@ -59,31 +59,6 @@ def add_force(s: Array, l1: int, p0: Array, p1: Array) -> None:
         p1[k] += s[k] - s[v - l1 + k]
     for k in range(l1, v):
         p1[k] += s[k] - s[k - l1]
-
-
-@kernel(parallel=True)
-def action(links: Array, beta: float) -> Array:
-    """S = beta sum_P (1 - cos P) of each configuration, (N,)."""
-    n, _, l0, l1 = links.shape
-    out = np.empty(n)
-    for b in prange(n):
-        p = np.empty(l0 * l1)
-        plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
-        out[b] = action_of_plaquettes(p, beta)
-    return out
-
-
-@kernel(parallel=True)
-def force(links: Array, beta: float) -> Array:
-    """-dS/dtheta, shaped like links."""
-    n, _, l0, l1 = links.shape
-    out = np.zeros_like(links)
-    for b in prange(n):
-        p = np.empty(l0 * l1)
-        plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
-        to_scaled_sines(p, beta)
-        add_force(p, l1, out[b, 0].reshape(-1), out[b, 1].reshape(-1))
-    return out
 
 
 @kernel(fastmath=True, parallel=True)

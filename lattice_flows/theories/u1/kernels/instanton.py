@@ -91,34 +91,21 @@ def _hops(
 
 
 @kernel(parallel=True)
-def instanton(links: Array, streams: Streams, beta: float, n_updates: int) -> tuple[Array, Streams, Array]:
-    """n_updates hops by +A or -A of the Wilson action, equally likely, each with a Metropolis test.
+def instanton(
+    links: Array, streams: Streams, plain: float, rectangle: float, n_updates: int
+) -> tuple[Array, Streams, Array]:
+    """n_updates hops by +A or -A, equally likely, each with a Metropolis test.
 
-    Returns the new links (wrapped), the advanced streams and the accepted fraction (B,). The charge need not change by
-    exactly one. The arguments are not changed.
+    S = plain sum_P (1 - cos P) + rectangle sum_R (1 - cos R), see `u1_improved.kernels.fields`; the Wilson action has
+    rectangle = 0. Returns the new links (wrapped), the advanced streams and the accepted fraction (B,). The charge need
+    not change by exactly one. The arguments are not changed.
     """
     n, _, l0, l1 = links.shape
     links, streams, accepted = links.copy(), streams.copy(), np.zeros(n)
     for b in prange(n):
         p = np.empty(l0 * l1)
         plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
-        net, n_accepted = _hops((beta,), (_flux_sums(p),), p.size, streams[b], n_updates)
-        _add_flux(links[b, 0], links[b, 1], net)
-        accepted[b] = n_accepted / n_updates
-    return links, streams, accepted
-
-
-@kernel(parallel=True)
-def improved_instanton(
-    links: Array, streams: Streams, plain: float, rectangle: float, n_updates: int
-) -> tuple[Array, Streams, Array]:
-    """As `instanton`, of S = plain sum_P (1 - cos P) + rectangle sum_R (1 - cos R), see `u1_improved.kernels`."""
-    n, _, l0, l1 = links.shape
-    links, streams, accepted = links.copy(), streams.copy(), np.zeros(n)
-    for b in prange(n):
-        p = np.empty(l0 * l1)
-        plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
-        sums = (_flux_sums(p), _pair_sums(p, l1))
+        sums = (_flux_sums(p), _pair_sums(p, l1) if rectangle != 0.0 else (0.0, 0.0))
         net, n_accepted = _hops((plain, rectangle), sums, p.size, streams[b], n_updates)
         _add_flux(links[b, 0], links[b, 1], net)
         accepted[b] = n_accepted / n_updates

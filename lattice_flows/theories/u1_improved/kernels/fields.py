@@ -6,12 +6,11 @@ plaquettes alone. The inner functions take them as one flat array, row after row
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
-from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_cos, fast_sin
-from lattice_flows.theories.u1.kernels.fields import action_of_plaquettes, add_force, plaquettes, to_scaled_sines
+from lattice_flows.theories.u1.kernels.fields import action_of_plaquettes, to_scaled_sines
 
 Array = NDArray[np.float64]
 
@@ -104,28 +103,3 @@ def action_of_loops(p: Array, l1: int, plain: float, rectangle: float, scratch: 
     total += action_of_plaquettes(pairs, rectangle)
     column_pairs(p, l1, pairs)
     return total + action_of_plaquettes(pairs, rectangle)
-
-
-@kernel(parallel=True)
-def action(links: Array, plain: float, rectangle: float) -> Array:
-    """S of each configuration, (N,)."""
-    n, _, l0, l1 = links.shape
-    out = np.empty(n)
-    for b in prange(n):
-        p, scratch = np.empty(l0 * l1), np.empty(N_SCRATCH * l0 * l1)
-        plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
-        out[b] = action_of_loops(p, l1, plain, rectangle, scratch)
-    return out
-
-
-@kernel(parallel=True)
-def force(links: Array, plain: float, rectangle: float) -> Array:
-    """-dS/dtheta, shaped like links."""
-    n, _, l0, l1 = links.shape
-    out = np.zeros_like(links)
-    for b in prange(n):
-        p, scratch = np.empty(l0 * l1), np.empty(N_SCRATCH * l0 * l1)
-        plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
-        to_scaled_slopes(p, l1, plain, rectangle, 1.0, scratch)
-        add_force(p, l1, out[b, 0].reshape(-1), out[b, 1].reshape(-1))
-    return out

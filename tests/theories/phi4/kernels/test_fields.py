@@ -5,14 +5,15 @@ import pytest
 from phi4_chain import Phi4Chain
 from scipy import integrate
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.statistics import gamma_method
 from lattice_flows.theories import FreeField, sample_free_field
 from lattice_flows.theories.phi4.kernels import fields as phi4
-from lattice_flows.theories.phi4.kernels import hmc as hmc_phi4
+from lattice_flows.theories.phi4.kernels.dynamics import LocalCouplings
 
 SHAPES = [(2,), (5,), (8,), (2, 2), (6, 4), (5, 3), (3, 2, 4), (4, 4, 4), (2, 3, 2, 5)]
-COUPLINGS = (0.9, 1.3, 0.4)
+COUPLINGS = LocalCouplings(0.9, 1.3, 0.4)
 LEAPFROG = (np.array([0.5, 0.5]), np.array([1.0]))
 THREE_KICKS = (np.array([0.2, 0.3, 0.3, 0.2]), np.array([0.4, 0.2, 0.4]))
 
@@ -40,18 +41,18 @@ def literal_force(phi, hop, quad, quart):
 
 @over_shapes
 def test_action_and_force(phi):
-    np.testing.assert_allclose(phi4.action(phi, *COUPLINGS), literal_action(phi, *COUPLINGS), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(phi4.force(phi, *COUPLINGS), literal_force(phi, *COUPLINGS), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(hmc.action(COUPLINGS, phi), literal_action(phi, *COUPLINGS), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(hmc.force(COUPLINGS, phi), literal_force(phi, *COUPLINGS), rtol=0, atol=1e-12)
 
 
 @over_shapes
 def test_force_is_minus_the_gradient(phi):
-    h, force = 1e-5, phi4.force(phi, *COUPLINGS).reshape(3, -1)
+    h, force = 1e-5, hmc.force(COUPLINGS, phi).reshape(3, -1)
     for site in range(0, phi[0].size, 3):
         step = np.zeros((1, phi[0].size))
         step[:, site] = h
         step = step.reshape(1, *phi.shape[1:])
-        slope = (phi4.action(phi + step, *COUPLINGS) - phi4.action(phi - step, *COUPLINGS)) / (2 * h)
+        slope = (hmc.action(COUPLINGS, phi + step) - hmc.action(COUPLINGS, phi - step)) / (2 * h)
         np.testing.assert_allclose(force[:, site], -slope, rtol=0, atol=2e-8)
 
 
@@ -74,7 +75,7 @@ def test_measurements(phi):
 @pytest.mark.parametrize("shape", [(), (1,), (4, 1)])
 def test_extents_below_two_are_refused(shape):
     with pytest.raises(ValueError, match="extents of 2 or more"):
-        phi4.action(np.zeros((1, *shape)), *COUPLINGS)
+        phi4.magnetisation(np.zeros((1, *shape)))
 
 
 def literal_integrate(phi, momenta, drifts, kicks, step_size, n_md_steps):
@@ -89,13 +90,13 @@ def literal_integrate(phi, momenta, drifts, kicks, step_size, n_md_steps):
 @over_shapes
 @pytest.mark.parametrize("integrator", [LEAPFROG, THREE_KICKS], ids=["leapfrog", "three kicks"])
 def test_molecular_dynamics(phi, rng, integrator):
-    momenta = rng.standard_normal(phi.shape)
+    momenta, steps = rng.standard_normal(phi.shape), np.full(len(phi), 0.05)
     before = phi.copy(), momenta.copy()
-    end, end_momenta = hmc_phi4.integrate(phi, momenta, *COUPLINGS, *integrator, 0.05, 7)
+    end, end_momenta = hmc.integrate(COUPLINGS, phi, momenta, *integrator, steps, 7)
     expected, expected_momenta = literal_integrate(phi, momenta, *integrator, 0.05, 7)
     np.testing.assert_allclose(end, expected, rtol=0, atol=1e-12)
     np.testing.assert_allclose(end_momenta, expected_momenta, rtol=0, atol=1e-12)
-    back, minus_p = hmc_phi4.integrate(end, -end_momenta, *COUPLINGS, *integrator, 0.05, 7)
+    back, minus_p = hmc.integrate(COUPLINGS, end, -end_momenta, *integrator, steps, 7)
     np.testing.assert_allclose(back, phi, rtol=0, atol=1e-12)
     np.testing.assert_allclose(minus_p, -momenta, rtol=0, atol=1e-12)
     np.testing.assert_array_equal((phi, momenta), before)
@@ -105,9 +106,9 @@ def delta_h_ratio(phi, momenta, moved_by, judged_by):
     """How much dH at the couplings `judged_by` falls when the step is halved."""
 
     def delta_h(n):
-        end, p = hmc_phi4.integrate(phi, momenta, *moved_by, *LEAPFROG, 0.4 / n, n)
+        end, p = hmc.integrate(moved_by, phi, momenta, *LEAPFROG, np.full(len(phi), 0.4 / n), n)
         kinetic = 0.5 * (p**2 - momenta**2).reshape(len(phi), -1).sum(1)
-        return phi4.action(end, *judged_by) - phi4.action(phi, *judged_by) + kinetic
+        return hmc.action(judged_by, end) - hmc.action(judged_by, phi) + kinetic
 
     return np.abs(delta_h(64)).max() / np.abs(delta_h(128)).max()
 
@@ -116,23 +117,23 @@ def delta_h_ratio(phi, momenta, moved_by, judged_by):
 def test_the_energy_error_falls_as_the_square_of_the_step(phi, rng):
     momenta = rng.standard_normal(phi.shape)
     assert delta_h_ratio(phi, momenta, COUPLINGS, COUPLINGS) == pytest.approx(4.0, rel=0.02)
-    one_per_cent_off = tuple(1.01 * c for c in COUPLINGS)
+    one_per_cent_off = LocalCouplings(*(1.01 * c for c in COUPLINGS))
     assert delta_h_ratio(phi, momenta, one_per_cent_off, COUPLINGS) < 2.0
 
 
 def free_couplings(m2, shape):
-    return 1.0, 2 * len(shape) + m2, 0.0
+    return LocalCouplings(1.0, 2 * len(shape) + m2, 0.0)
 
 
 def chain(shape, couplings, seed, n_chains, n_configs, n_updates=1, step_size=0.25, n_md_steps=4, thermalisation=100):
     """HMC configurations (n_configs, n_chains, *shape) and delta_h, from a random start."""
     x, streams = sample_free_field(2.0, shape, make_streams(seed, "test", range(n_chains)))
-    settings = (*couplings, *LEAPFROG, step_size, n_md_steps)
-    s = phi4.action(x, *couplings)
-    x, s, streams, *_ = hmc_phi4.trajectories(x, s, streams, *settings, thermalisation)
+    settings = (*LEAPFROG, np.full(n_chains, step_size), n_md_steps)
+    s = hmc.action(couplings, x)
+    x, s, streams, *_ = hmc.trajectories(couplings, x, s, streams, *settings, thermalisation)
     configs, delta_h = [], []
     for _ in range(n_configs):
-        x, s, streams, _, last = hmc_phi4.trajectories(x, s, streams, *settings, n_updates)
+        x, s, streams, _, last = hmc.trajectories(couplings, x, s, streams, *settings, n_updates)
         configs.append(x)
         delta_h.append(last)
     return np.stack(configs), np.stack(delta_h)
@@ -168,7 +169,7 @@ def test_hmc_of_the_free_field(shape, seed):
     assert abs(pull(site_mean(configs, 2), 1.03 * oracle.phi_squared)) > 4.5  # the errors are small enough to tell
 
 
-INTERACTING = (0.6, 0.4, 0.5)
+INTERACTING = LocalCouplings(0.6, 0.4, 0.5)
 
 
 def chain_pulls(couplings, n_sites, seed, n_chains, n_configs):
@@ -218,7 +219,7 @@ def test_hmc_of_an_interacting_chain(n_sites, seed):
 @pytest.mark.parametrize("wrong", range(3), ids=["hop", "quad", "quart"])
 def test_a_coupling_one_per_cent_off_is_caught(wrong, seed):
     """A chain whose accept step has the wrong coupling samples that coupling, whatever moves it."""
-    couplings = tuple(c * (1.01 if k == wrong else 1.0) for k, c in enumerate(INTERACTING))
+    couplings = LocalCouplings(*(c * (1.01 if k == wrong else 1.0) for k, c in enumerate(INTERACTING)))
     assert worst(chain_pulls(couplings, 64, seed, 64, 3000)) > 4.5
 
 
@@ -230,7 +231,7 @@ def test_hmc_of_decoupled_sites(shape, seed):
     def moment(power):
         return integrate.quad(lambda x: x**power * np.exp(-quad * x**2 - quart * x**4), -6, 6, points=[0])[0]
 
-    configs, delta_h = chain(shape, (0.0, quad, quart), seed, 16, 3000)
+    configs, delta_h = chain(shape, LocalCouplings(0.0, quad, quart), seed, 16, 3000)
     assert abs(pull(site_mean(configs, 2), moment(2) / moment(0))) < 4.5
     assert abs(pull(site_mean(configs, 4), moment(4) / moment(0))) < 4.5
     assert abs(pull(np.exp(-delta_h), 1.0)) < 4.5
@@ -241,25 +242,29 @@ def test_grouping_changes_nothing(seed):
     """Chains alone, together and in two calls: the same bits; the arguments stay as they are."""
     streams = make_streams(seed, "test", range(5))
     x, streams = sample_free_field(1.0, (5, 4), streams)
-    arguments = (x, phi4.action(x, *COUPLINGS), streams)
+    arguments = (x, hmc.action(COUPLINGS, x), streams)
     before = [array.copy() for array in arguments]
-    settings = (*COUPLINGS, *LEAPFROG, 0.3, 3)
-    together = hmc_phi4.trajectories(*arguments, *settings, 6)
-    alone = hmc_phi4.trajectories(*(array[2:3] for array in arguments), *settings, 6)
+    steps = np.linspace(0.25, 0.35, 5)
+
+    def run(arguments, steps, n):
+        return hmc.trajectories(COUPLINGS, *arguments, *LEAPFROG, steps, 3, n)
+
+    together = run(arguments, steps, 6)
+    alone = run([array[2:3] for array in arguments], steps[2:3], 6)
     for one, several in zip(alone, together):
         np.testing.assert_array_equal(one[0], several[2])
-    half = hmc_phi4.trajectories(*arguments, *settings, 3)
-    for one, two in zip(hmc_phi4.trajectories(*half[:3], *settings, 3)[:3], together):
+    half = run(arguments, steps, 3)
+    for one, two in zip(run(half[:3], steps, 3)[:3], together):
         np.testing.assert_array_equal(one, two)
     for array, copy in zip(arguments, before):
         np.testing.assert_array_equal(array, copy)
-    np.testing.assert_allclose(together[1], phi4.action(together[0], *COUPLINGS), rtol=1e-12)
+    np.testing.assert_allclose(together[1], hmc.action(COUPLINGS, together[0]), rtol=1e-12)
 
 
 def test_a_trajectory_that_runs_away_is_refused(seed):
     x, streams = sample_free_field(1.0, (4, 4), make_streams(seed, "test", range(4)))
-    s = phi4.action(x, *COUPLINGS)
-    end, action, _, accepted, delta_h = hmc_phi4.trajectories(x, s, streams, *COUPLINGS, *LEAPFROG, 5.0, 20, 3)
+    s = hmc.action(COUPLINGS, x)
+    end, action, _, accepted, delta_h = hmc.trajectories(COUPLINGS, x, s, streams, *LEAPFROG, np.full(4, 5.0), 20, 3)
     np.testing.assert_array_equal(end, x)
     np.testing.assert_array_equal(action, s)
     assert not accepted.any()

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import pytest
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.elementary import fast_log
 from lattice_flows.kernels.random import make_streams, normals, uniforms
 from lattice_flows.samplers.integrators import INTEGRATORS
@@ -11,7 +12,8 @@ from lattice_flows.statistics import reweighted
 from lattice_flows.theories import ExactU1, sample_u1
 from lattice_flows.theories.u1.kernels import biased_hmc as biased
 from lattice_flows.theories.u1.kernels import fields as u1
-from lattice_flows.theories.u1.kernels import hmc as hmc_u1
+from lattice_flows.theories.u1.kernels.biased_hmc import BiasedWilson
+from lattice_flows.theories.u1.kernels.dynamics import Wilson
 
 Q_MAX = 0.6  # about 1.5 standard deviations of Q_s at beta = 2 on 4x4: the edges are visited
 GRID = np.linspace(-Q_MAX, Q_MAX, 13)
@@ -24,7 +26,7 @@ def some_bias(n_chains):
 
 def begin(beta, shape, n_chains, seed):
     x, streams = sample_u1(beta, *shape, make_streams(seed, "test", range(n_chains)))
-    return x, u1.action(x, beta), biased.smooth_charge(x), streams
+    return x, hmc.action(Wilson(beta), x), biased.smooth_charge(x), streams
 
 
 def test_smooth_charge(rng):
@@ -44,33 +46,33 @@ def test_the_bias_is_linear_inside_and_constant_outside(rng):
 
 @pytest.mark.parametrize("shape", [(4, 4), (5, 3), (2, 2)], ids=str)
 def test_the_force_is_minus_the_gradient(shape, seed, rng):
-    """A step with one kick and no drift adds the force; S + V is differentiated numerically."""
+    """S + V is differentiated numerically."""
     x, *_ = begin(1.0, shape, 6, seed)
     bias = rng.normal(size=(6, 4))  # coarse: finite differences must not meet a kink
-    still = np.array([0.0, 0.0])
-    momenta = biased.integrate(x, np.zeros_like(x), 1.3, bias, Q_MAX, still, np.array([1.0]), 1.0, 1)[1]
-    without = biased.integrate(x, np.zeros_like(x), 1.3, 0.0 * bias, Q_MAX, still, np.array([1.0]), 1.0, 1)[1]
+    force = hmc.force(BiasedWilson(1.3, bias, Q_MAX), x)
+    without = hmc.force(BiasedWilson(1.3, 0.0 * bias, Q_MAX), x)
 
     def energy(x):
-        return u1.action(x, 1.3) + biased.bias_at(bias, Q_MAX, biased.smooth_charge(x))
+        return hmc.action(Wilson(1.3), x) + biased.bias_at(bias, Q_MAX, biased.smooth_charge(x))
 
     h = 1e-5
     for index in [(0, 0, 0), (1, 0, 0), (0, 1, 1), (1, shape[0] - 1, shape[1] - 1)]:
         step = np.zeros_like(x)
         step[(slice(None), *index)] = h
         slope = (energy(x + step) - energy(x - step)) / (2 * h)
-        np.testing.assert_allclose(momenta[(slice(None), *index)], -slope, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(without, u1.force(x, 1.3), rtol=0, atol=1e-14)
+        np.testing.assert_allclose(force[(slice(None), *index)], -slope, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(without, hmc.force(Wilson(1.3), x), rtol=0, atol=1e-14)
     inside = abs(biased.smooth_charge(x)) < Q_MAX
-    assert (abs(momenta - without).max((1, 2, 3)) > 1e-3)[inside].all()
-    np.testing.assert_array_equal(momenta[~inside], without[~inside])
+    assert (abs(force - without).max((1, 2, 3)) > 1e-3)[inside].all()
+    np.testing.assert_array_equal(force[~inside], without[~inside])
 
 
 def test_a_flat_bias_is_none(seed):
     x, s, q, streams = begin(2.0, (6, 4), 3, seed)
     drifts, kicks, _ = INTEGRATORS["omelyan"]
-    found = biased.trajectories(x, s, q, streams, 2.0, np.full((3, 5), 7.0), 1.0, drifts, kicks, 0.2, 5, 4)
-    expected = hmc_u1.trajectories(x, s, streams, 2.0, drifts, kicks, 0.2, 5, 4)
+    run = (drifts, kicks, np.full(3, 0.2), 5, 4)
+    found = hmc.biased_trajectories(BiasedWilson(2.0, np.full((3, 5), 7.0), 1.0), x, s, q, streams, *run)
+    expected = hmc.trajectories(Wilson(2.0), x, s, streams, *run)
     np.testing.assert_allclose(found[0], expected[0], rtol=0, atol=1e-12)
     np.testing.assert_array_equal(found[3], expected[2])
     np.testing.assert_array_equal(found[4], expected[3])
@@ -80,9 +82,9 @@ def test_a_flat_bias_is_none(seed):
 def test_there_and_back(name, seed):
     x, _, _, streams = begin(2.0, (6, 4), 4, seed)
     momenta = normals(streams, x[0].size)[0].reshape(x.shape)
-    rest = (2.0, some_bias(4), Q_MAX, *INTEGRATORS[name][:2], 0.1, 6)
-    end, p = biased.integrate(x, momenta, *rest)
-    back, minus_p = biased.integrate(end, -p, *rest)
+    couplings, run = BiasedWilson(2.0, some_bias(4), Q_MAX), (*INTEGRATORS[name][:2], np.full(4, 0.1), 6)
+    end, p = hmc.integrate(couplings, x, momenta, *run)
+    back, minus_p = hmc.integrate(couplings, end, -p, *run)
     np.testing.assert_allclose(back, x, rtol=0, atol=1e-11)
     np.testing.assert_allclose(minus_p, -momenta, rtol=0, atol=1e-11)
 
@@ -90,13 +92,18 @@ def test_there_and_back(name, seed):
 N, DRIFTS, KICKS = 4, *INTEGRATORS["leapfrog"][:2]
 
 
+def trajectories(state, bias, n_updates=1):
+    steps = np.full(len(bias), 1.0 / N)
+    return hmc.biased_trajectories(BiasedWilson(2.0, bias, Q_MAX), *state, DRIFTS, KICKS, steps, N, n_updates)
+
+
 def plain(x, s, q, streams, bias, accept_bias):
     """One trajectory by the definition; with accept_bias != bias the accept step tests another potential."""
     momenta, streams = normals(streams, x[0].size)
     u, streams = uniforms(streams, 1)
     p = momenta.reshape(x.shape)
-    end, p = biased.integrate(x, p, 2.0, bias, Q_MAX, DRIFTS, KICKS, 1.0 / N, N)
-    action, charge = u1.action(end, 2.0), biased.smooth_charge(end)
+    end, p = hmc.integrate(BiasedWilson(2.0, bias, Q_MAX), x, p, DRIFTS, KICKS, np.full(len(x), 1.0 / N), N)
+    action, charge = hmc.action(Wilson(2.0), end), biased.smooth_charge(end)
     kinetic = 0.5 * (np.square(p).sum((1, 2, 3)) - np.square(momenta).sum(1))
     potential = biased.bias_at(accept_bias, Q_MAX, charge) - biased.bias_at(accept_bias, Q_MAX, q)
     delta_h = action - s + kinetic + potential
@@ -109,7 +116,7 @@ def test_against_the_definition(seed):
     bias, state = some_bias(8), begin(2.0, (4, 4), 8, seed)
     other = state
     for _ in range(10):
-        *state, accepted, delta_h = biased.trajectories(*state, 2.0, bias, Q_MAX, DRIFTS, KICKS, 1.0 / N, N, 1)
+        *state, accepted, delta_h = trajectories(state, bias)
         *other, expected_accepted, expected_delta_h = plain(*other, bias, bias)
         np.testing.assert_allclose(np.exp(1j * state[0]), np.exp(1j * other[0]), rtol=0, atol=1e-10)
         for one, two in zip((*state[1:3], delta_h), (*other[1:3], expected_delta_h), strict=True):
@@ -137,7 +144,7 @@ def test_reweighting_gives_the_closed_forms(seed):
     bias, state = some_bias(40), begin(2.0, (4, 4), 40, seed)
 
     def step(state):
-        return biased.trajectories(*state, 2.0, bias, Q_MAX, DRIFTS, KICKS, 1.0 / N, N, 3)[:4]
+        return trajectories(state, bias, 3)[:4]
 
     found = pulls(step, state, bias, 1000)
     assert max(map(abs, found.values())) < 4.5, found
@@ -153,9 +160,9 @@ def test_an_accept_step_without_the_bias_is_caught(seed):
 
 def test_mean_of_exp_minus_delta_h_is_one(seed):
     """From direct starts, which the weights exp(-V) turn into equilibrium under the bias: no thermalisation needed."""
-    bias, (x, s, q, streams) = some_bias(60_000), begin(2.0, (4, 4), 60_000, seed)
-    *_, accepted, delta_h = biased.trajectories(x, s, q, streams, 2.0, bias, Q_MAX, DRIFTS, KICKS, 1.0 / N, N, 1)
-    w = np.exp(-biased.bias_at(bias, Q_MAX, q))
+    bias, state = some_bias(60_000), begin(2.0, (4, 4), 60_000, seed)
+    *_, accepted, delta_h = trajectories(state, bias)
+    w = np.exp(-biased.bias_at(bias, Q_MAX, state[2]))
     difference = w * (np.exp(-delta_h) - 1.0)
     assert abs(difference.mean()) < 4.5 * difference.std() / len(w) ** 0.5
     unweighted = np.exp(-delta_h) - 1.0  # the wrong ensemble, as a planted error
@@ -179,16 +186,15 @@ def test_deposit():
 
 def test_metadynamics_raises_the_valley_it_sits_in(seed):
     """Well-tempered deposits from a frozen chain flatten the distribution: Q_s wanders further than without."""
-    drifts, kicks, _ = INTEGRATORS["omelyan"]
+    run = (*INTEGRATORS["omelyan"][:2], np.full(20, 0.25), 4, 1)
     state = begin(8.0, (8, 8), 20, seed)
     bias, farthest = np.zeros((20, 61)), {}
     for height in (0.0, 0.1):
-        x, s, q, streams = state
-        visited = []
+        chains, visited = state, []
         for _ in range(300):
-            x, s, q, streams, _, _ = biased.trajectories(x, s, q, streams, 8.0, bias, 2.0, drifts, kicks, 0.25, 4, 1)
-            bias = biased.deposit(bias, 2.0, q, height, 0.1, 10.0)
-            visited.append(q)
+            *chains, _, _ = hmc.biased_trajectories(BiasedWilson(8.0, bias, 2.0), *chains, *run)
+            bias = biased.deposit(bias, 2.0, chains[2], height, 0.1, 10.0)
+            visited.append(chains[2])
         farthest[height] = np.abs(visited).max(axis=0).mean()
     assert farthest[0.1] > farthest[0.0] + 0.2
 
@@ -198,8 +204,7 @@ def test_arguments_are_left_alone_and_bits_do_not_depend_on_threads_or_grouping(
     was = [part.copy() for part in (*state, bias)]
 
     def run(part):
-        own = [array[part] for array in state]
-        return biased.trajectories(*own, 2.0, bias[part], Q_MAX, DRIFTS, KICKS, 0.25, 4, 10)
+        return trajectories([array[part] for array in state], bias[part], 10)
 
     whole = run(slice(None))
     numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))

@@ -6,9 +6,11 @@ import torch
 from scipy.integrate import solve_ivp
 
 from lattice_flows import lattice
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
+from lattice_flows.theories.u1.kernels.dynamics import Wilson
 from lattice_flows.theories.u1.kernels.gradient_flow import STEP_SIZE, flow_steps, gradient_flow, whole_steps
 
 SHAPES = [(4, 4), (3, 5), (2, 2), (8, 6)]
@@ -32,7 +34,11 @@ def test_against_another_integrator(rng):
     shape = (2, 3, 4)
     start = rng.uniform(-1.0, 1.0, shape)
     solution = solve_ivp(
-        lambda t, x: u1.force(x.reshape(1, *shape), 1.0).ravel(), (0.0, 0.7), start.ravel(), rtol=1e-11, atol=1e-12
+        lambda t, x: hmc.force(Wilson(1.0), x.reshape(1, *shape)).ravel(),
+        (0.0, 0.7),
+        start.ravel(),
+        rtol=1e-11,
+        atol=1e-12,
     )
     end = solution.y[:, -1].reshape(shape)
     assert distance(gradient_flow(start[None], 0.7, 0.001)[0], end) < 1e-8
@@ -76,10 +82,10 @@ def test_weak_fields_diffuse(rng):
 
 
 def test_the_action_falls(links):
-    actions = [u1.action(links, 1.0)]
+    actions = [hmc.action(Wilson(1.0), links)]
     for _ in range(60):
         links = flow_steps(links, 1, STEP_SIZE)
-        actions.append(u1.action(links, 1.0))
+        actions.append(hmc.action(Wilson(1.0), links))
     assert np.all(np.diff(actions, axis=0) < 0)
 
 

@@ -4,10 +4,12 @@ import numba
 import numpy as np
 import pytest
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.elementary import wrap
 from lattice_flows.kernels.random import make_streams, uniforms
 from lattice_flows.theories import ExactU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
+from lattice_flows.theories.u1.kernels.dynamics import Wilson
 from lattice_flows.theories.u1.kernels.instanton import instanton
 
 wrapped = numba.vectorize(["float64(float64)"])(lambda x: wrap(x))
@@ -42,7 +44,7 @@ def pull(values, truth):
 def test_one_hop_shifts_every_plaquette_by_the_same_flux(shape, rng, seed):
     v = shape[0] * shape[1]
     x = rng.uniform(-np.pi, np.pi, (300, 2, *shape))
-    y, _, fraction = instanton(x, make_streams(seed, "test", range(300)), 0.01, 1)
+    y, _, fraction = instanton(x, make_streams(seed, "test", range(300)), 0.01, 0.0, 1)
     assert (y >= -np.pi).all()
     assert (y < np.pi).all()
     shift = wrapped(plaquettes(y) - plaquettes(x)).reshape(300, v)
@@ -63,7 +65,7 @@ def test_one_hop_shifts_every_plaquette_by_the_same_flux(shape, rng, seed):
 @pytest.mark.parametrize("n_updates", [1, 7])
 def test_invariance_from_direct_starts(shape, beta, n_updates, seed):
     x, streams = direct(beta, shape, 8000, seed)
-    y, _, fraction = instanton(x, streams, beta, n_updates)
+    y, _, fraction = instanton(x, streams, beta, 0.0, n_updates)
     assert 0.0 < fraction.mean() < 1.0
     exact = ExactU1(beta, shape[0] * shape[1])
     pulls = {
@@ -79,14 +81,14 @@ def test_invariance_from_direct_starts(shape, beta, n_updates, seed):
 def test_every_decision_is_the_one_the_action_asks_for(shape, beta, seed):
     """With the same two uniform deviates: the first chooses the sign, the second decides."""
     x, streams = direct(beta, shape, 20_000, seed)
-    _, later, fraction = instanton(x, streams, beta, 1)
+    _, later, fraction = instanton(x, streams, beta, 0.0, 1)
     deviates, after = uniforms(streams, 2)
     np.testing.assert_array_equal(later, after)
     sign = np.where(deviates[:, 0] < 0.5, 1.0, -1.0)[:, None, None, None]
     new = x + sign * flux_field(shape)
 
     def wrong_decisions(beta):
-        margin = np.log(deviates[:, 1]) + u1.action(new, beta) - u1.action(x, beta)
+        margin = np.log(deviates[:, 1]) + hmc.action(Wilson(beta), new) - hmc.action(Wilson(beta), x)
         return ((margin < 0) != (fraction == 1.0)) & (np.abs(margin) > 1e-9)
 
     assert 0.0 < fraction.mean() < 1.0
@@ -97,10 +99,10 @@ def test_every_decision_is_the_one_the_action_asks_for(shape, beta, seed):
 @pytest.mark.parametrize("shape", [(4, 6), (2, 2), (5, 3)], ids=str)
 def test_hops_at_once_are_hops_one_by_one(shape, seed):
     x, streams = direct(1.0, shape, 50, seed)
-    whole, whole_streams, fraction = instanton(x, streams, 1.0, 40)
+    whole, whole_streams, fraction = instanton(x, streams, 1.0, 0.0, 40)
     y, accepted = x, 0.0
     for _ in range(40):
-        y, streams, one = instanton(y, streams, 1.0, 1)
+        y, streams, one = instanton(y, streams, 1.0, 0.0, 1)
         accepted += one
     np.testing.assert_array_equal(whole_streams, streams)
     np.testing.assert_allclose(40 * fraction, accepted, rtol=0, atol=1e-9)
@@ -111,10 +113,10 @@ def test_hops_at_once_are_hops_one_by_one(shape, seed):
 def test_bits_do_not_depend_on_threads_or_grouping(seed):
     x, streams = direct(2.0, (6, 5), 5, seed)
     was = x.copy(), streams.copy()
-    whole = instanton(x, streams, 2.0, 11)
+    whole = instanton(x, streams, 2.0, 0.0, 11)
     numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
-    threaded = instanton(x, streams, 2.0, 11)
-    apart = [np.concatenate(part) for part in zip(*(instanton(x[[k]], streams[[k]], 2.0, 11) for k in range(5)))]
+    threaded = instanton(x, streams, 2.0, 0.0, 11)
+    apart = [np.concatenate(part) for part in zip(*(instanton(x[[k]], streams[[k]], 2.0, 0.0, 11) for k in range(5)))]
     for result in (threaded, apart):
         for one, other in zip(result, whole, strict=True):
             np.testing.assert_array_equal(one, other)

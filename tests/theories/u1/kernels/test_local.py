@@ -6,11 +6,13 @@ import pytest
 from scipy import stats
 from scipy.special import ive
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.elementary import wrap
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import ExactU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
 from lattice_flows.theories.u1.kernels import local as local_u1
+from lattice_flows.theories.u1.kernels.dynamics import Wilson
 
 wrapped = numba.vectorize(["float64(float64)"])(lambda x: wrap(x))
 
@@ -157,13 +159,13 @@ def test_heat_bath_at_large_coupling(seed):
     x, streams = direct(beta, (4, 6), 4000, seed)
     y, _ = local_u1.heatbath(x, streams, beta, 3)
     assert np.isfinite(y).all()
-    assert abs(pull(u1.action(y, beta) / v, 0.5 * (v - 1) / v)) < 4.5
-    assert abs(pull(u1.action(y, 1.03 * beta) / v, 0.5 * (v - 1) / v)) > 4.5  # a planted error
+    assert abs(pull(hmc.action(Wilson(beta), y) / v, 0.5 * (v - 1) / v)) < 4.5
+    assert abs(pull(hmc.action(Wilson(1.03 * beta), y) / v, 0.5 * (v - 1) / v)) > 4.5  # a planted error
     # From a hot start half the links have their two plaquettes against each other; all must come out finite.
     hot = wrapped(np.random.default_rng(seed).uniform(-np.pi, np.pi, (50, 2, 5, 4)))
     cooled, _ = local_u1.heatbath(hot, make_streams(seed, "hot", range(50)), beta, 5)
     assert np.isfinite(cooled).all()
-    assert (u1.action(cooled, beta) < u1.action(hot, beta)).all()
+    assert (hmc.action(Wilson(beta), cooled) < hmc.action(Wilson(beta), hot)).all()
 
 
 # Metropolis
@@ -241,7 +243,9 @@ def test_overrelaxation_is_the_reflection_of_each_link(shape, rng):
     assert sum(x[0][site].size for site in order) == x[0].size
     assert np.abs(wrapped(y - reflected(x, order))).max() < 1e-13
     assert np.abs(wrapped(x - reflected(y, order[::-1]))).max() < 1e-13  # each class is its own inverse
-    np.testing.assert_allclose(u1.action(local_u1.overrelaxation(x, 500), 1.0), u1.action(x, 1.0), rtol=1e-12)
+    np.testing.assert_allclose(
+        hmc.action(Wilson(1.0), local_u1.overrelaxation(x, 500)), hmc.action(Wilson(1.0), x), rtol=1e-12
+    )
 
 
 # all of them

@@ -4,10 +4,12 @@ import numba
 import numpy as np
 import pytest
 
+from lattice_flows.kernels import hmc
 from lattice_flows.kernels.elementary import fast_log
 from lattice_flows.kernels.random import make_streams, uniforms
 from lattice_flows.theories import ExactU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
+from lattice_flows.theories.u1.kernels.dynamics import Wilson
 from lattice_flows.theories.u1.kernels.winding import wind, winding
 
 POINTS = [((8, 8), 2.0, 4), ((6, 3), 1.0, 2), ((4, 4), 3.0, 1), ((2, 2), 1.0, 1), ((8, 5), 4.0, 4), ((16, 16), 6.0, 8)]
@@ -22,7 +24,7 @@ def angle_between(x, y):
 def test_a_cold_field_gets_one_unit_of_charge_at_the_known_price(size, sign):
     links = wind(np.zeros((1, 2, 6, 9)), 4, 7, size, sign)  # across both boundaries
     assert u1.topological_charge(links)[0] == pytest.approx(sign, abs=1e-12)
-    assert u1.action(links, 2.0)[0] == pytest.approx(8 * size * (1 - np.cos(np.pi / (2 * size))), abs=1e-12)
+    assert hmc.action(Wilson(2.0), links)[0] == pytest.approx(8 * size * (1 - np.cos(np.pi / (2 * size))), abs=1e-12)
 
 
 def plaquettes(links):
@@ -61,7 +63,7 @@ def plain(links, streams, beta, size, n_updates, signs=(1.0, -1.0)):
         for b in range(len(links)):
             place = int(u[b, 0] * links.shape[2]), int(u[b, 1] * links.shape[3])
             moved = wind(links[b : b + 1], *place, size, signs[0] if v[b, 0] < 0.5 else signs[1])
-            change = u1.action(moved, beta) - u1.action(links[b : b + 1], beta)
+            change = hmc.action(Wilson(beta), moved) - hmc.action(Wilson(beta), links[b : b + 1])
             if fast_log(v[b, 1]) < -change[0]:
                 links = np.concatenate([links[:b], moved, links[b + 1 :]])
                 accepted[b] += 1 / n_updates
