@@ -57,7 +57,7 @@ def test_every_file_is_whole(name):
     folder = copied(name)
     for path in [*sorted((folder / "ensembles").glob("*.*")), *folder.glob("flow/*.h5"), *folder.glob("flow/*.pt")]:
         done("verify", path)
-        done("info", path)
+    done("info", path)
 
 
 def test_what_was_stopped_goes_on_to_the_bits_of_a_run_that_was_not():
@@ -111,8 +111,8 @@ def test_a_finished_run_is_extended(name):
     before = {path.stem: rows(path) for path in ensemble_paths(folder)}
     done("sample", folder, *extension(folder))
     for path in ensemble_paths(folder):
-        done("verify", path)
         _assert_begins_with(rows(path), before[path.stem], path.stem)
+    done("verify", path)
     require_same_maker(table)
     assert {path.stem: sha256_of(path) for path in ensemble_paths(folder)} == table["longer"]
 
