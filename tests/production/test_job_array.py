@@ -307,7 +307,7 @@ def test_how_far_tasks_are_is_read_from_their_files(begun):
     more = parse_card(CARD, ["ensemble.hmc.n_configs=50"]).ensemble("hmc")
     assert not task_progress(folder, more, 3)[2].finished
     for count in (1, 2):
-        with pytest.raises(InputError, match=r"hmc\.2\.h5: is of an array of more than"):
+        with pytest.raises(InputError, match=r"hmc\.2\.h5: belongs to an array of more than"):
             task_progress(folder, table, count)
     with pytest.raises(InputError, match=r"hmc\.\d\.h5: holds .*, but task \d/4 has"):
         task_progress(folder, table, 4)

@@ -91,7 +91,7 @@ def test_a_doubtful_charge_has_no_part_in_theta_and_open_sectors():
         points = axes.containers[0][0]
         faces.append(to_hex(points.get_markerfacecolor()) == "#ffffff")
     assert faces == [False, True]
-    assert "errors of b are not" in plot.caption
+    assert "errors of b cannot be trusted" in plot.caption
     (plot,) = sector_plots({"ensembles": {"a": ensemble()}})
     assert "Open symbols" not in plot.caption
 
