@@ -11,7 +11,7 @@ _LINE = 512
 
 # Where the stages of a run begin, as (module, attribute, what a kill in there has met). The innermost one counts.
 STAGES = (
-    ("lattice_flows.stages", "open_run", "card"),
+    ("lattice_flows.stages", "claim", "card"),
     ("lattice_flows.production.train", "_train", "training"),
     ("lattice_flows.training.training_state", "save_checkpoint", "checkpoint"),
     ("lattice_flows.training.loop", "append_record", "history"),
