@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
-from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.production.run_folder import RunFolder, open_run
 from lattice_flows.stages import run, sample_stage, train_stage
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights, read_checkpoint
 
@@ -193,6 +193,7 @@ def test_a_checkpoint_of_another_theory_shape_or_flow_is_told_in_one_line(
     arguments = [part for change in changes for part in ("--set", change)]
     status, _, errors = lattice_flows("sample", card(MLP), *arguments, "--out", "other")
     assert (status, "is not trained" in one_line(errors)) == (2, True)
+    open_run(card(MLP), tmp_path / "other", changes)
     put(parent, tmp_path / "other")
     status, _, errors = lattice_flows("sample", card(MLP), *arguments, "--out", "other")
     assert status == 2
@@ -205,7 +206,7 @@ def test_damaged_checkpoints_are_told_in_one_line(parent, lattice_flows, card, t
     whole = parent.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
-    lattice_flows("sample", card(MLP), "--out", "run")
+    open_run(card(MLP), tmp_path / "run", [])
     for content in (b"", whole[: len(whole) // 2], bytes(flipped), b"no checkpoint"):
         parent.write_bytes(content)
         put(parent, tmp_path / "run")
