@@ -88,3 +88,9 @@ def test_noise_that_hides_a_mass_gives_nan():
 def test_distances_out_of_range_are_refused(distance):
     with pytest.raises(ValueError, match="distance"):
         TwoPoint(distance)
+
+
+def test_no_configurations_have_no_numbers():
+    """A block of a running chain may hold none that is to be measured."""
+    for one in OBSERVABLES:
+        assert one(np.empty((0, 6, 8))).shape == (0,)

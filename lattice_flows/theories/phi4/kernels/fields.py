@@ -8,6 +8,8 @@ blocks of L * stride sites, in which neighbours are slices shifted by the stride
 Extents are 2 or more; for L = 2 the neighbours at +mu and -mu are one site, counted twice.
 """
 
+import math
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
@@ -27,7 +29,7 @@ def flat(phi: Array) -> tuple[Array, Shape]:
     shape = phi.shape[1:]
     if not shape or min(shape) < 2:
         raise ValueError(f"a phi^4 lattice has extents of 2 or more, got {shape}")
-    return np.ascontiguousarray(phi).reshape(len(phi), -1), np.array(shape, dtype=np.int64)
+    return np.ascontiguousarray(phi).reshape(len(phi), math.prod(shape)), np.array(shape, dtype=np.int64)
 
 
 @njit(fastmath={"contract"})
