@@ -167,7 +167,10 @@ def test_shares_with_a_score_are_refused() -> None:
 @TREES
 @torch.no_grad()
 def test_float32_shares_give_the_map_of_their_values(build, generator: torch.Generator) -> None:
-    """Computed in double precision, rounded at the end; so with links."""
+    """Computed in double precision, rounded at the end; so with links, whose sums are rounded before.
+
+    A steep map carries that rounding on: the differences are those of 50 digits at the most.
+    """
     flow = build((4, 4))
     small = reduced(flow, WilsonU1(2.0)).flow.transform
     assert isinstance(small, PlaquetteTree)
@@ -175,7 +178,7 @@ def test_float32_shares_give_the_map_of_their_values(build, generator: torch.Gen
         x, log_det = transform.forward(z)
         x64, log_det64 = transform.forward(z.double())
         assert x.dtype == log_det.dtype == torch.float32
-        torch.testing.assert_close(torch.sin(0.5 * (x - x64)), torch.zeros_like(x64), atol=1e-5, rtol=0)
+        torch.testing.assert_close(torch.sin(0.5 * (x - x64)), torch.zeros_like(x64), atol=1e-4, rtol=0)
         torch.testing.assert_close(log_det.double(), log_det64, atol=1e-4, rtol=0)
         back, back_log_det = transform.inverse(x)
         assert back.dtype == back_log_det.dtype == torch.float32
