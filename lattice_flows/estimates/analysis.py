@@ -16,7 +16,7 @@ from lattice_flows.estimates.of_run import array_warnings, check_theory, open_ru
 from lattice_flows.estimates.replicas import Replicas, grouped, open_replicas
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import ensemble_summary, flow_samples_summary, plain
-from lattice_flows.estimates.summary_types import FlowSummary, Summary
+from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Summary
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 
@@ -73,7 +73,7 @@ def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING
         groups = tuple(selection.of(group) for group in open_run_ensembles(folder, card, stack))
         if not groups and flow is None:
             raise InputError(f"{folder.path}: holds no ensembles yet; use run or sample first")
-        ensembles = {group.name: ensemble_summary(group) for group in groups}
+        ensembles = _ensembles(groups)
         for group in groups:
             ensembles[group.name]["warnings"][:0] = array_warnings(group, card.ensemble(group.name))
         theory = groups[0].theory if groups else card.theory.as_dict()
@@ -93,7 +93,7 @@ def analyse_files(paths: Sequence[Path], selection: Selection = EVERYTHING) -> A
     with ExitStack() as stack:
         files = [_begun(path, stack) for path in paths]
         groups = tuple(selection.of(group) for group in grouped(files))
-        ensembles = {group.name: ensemble_summary(group) for group in groups}
+        ensembles = _ensembles(groups)
         summary = plain({"theory": groups[0].theory, "flow": None, "ensembles": ensembles})
         return Analysis(summary, groups, None, stack.pop_all())
 
@@ -110,6 +110,15 @@ def _flow(folder: RunFolder, card: Card, stack: ExitStack) -> tuple[Replicas, Fl
     (samples,) = open_replicas([folder.evaluation], stack)
     check_theory(samples, card)
     return samples, flow_samples_summary(samples, checkpoint)
+
+
+def _ensembles(groups: Sequence[Replicas]) -> dict[str, EnsembleSummary]:
+    """The summaries of the ensembles by name; large series of one do not stay in memory during the next."""
+    found = {}
+    for group in groups:
+        found[group.name] = ensemble_summary(group)
+        group.forget_large_series()
+    return found
 
 
 def _begun(path: Path, stack: ExitStack) -> Ensemble:

@@ -185,6 +185,11 @@ class Replicas:
         while self._kept and sum(map(self._n_bytes, self._kept)) + n_bytes > _KEPT_BYTES:
             self._kept.pop(next(iter(self._kept)))
 
+    def forget_large_series(self) -> None:
+        """Give back the memory of large series, which are read again when they are needed."""
+        for name in [name for name in self._kept if self.is_large(name)]:
+            del self._kept[name]
+
     def _values(self, k: int, name: str) -> np.ndarray:
         """The values that count of the series in file k, (n, n_chains)."""
         file = self._only_open(self.files[k])
