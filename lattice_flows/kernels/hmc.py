@@ -161,7 +161,8 @@ def _run_chain(
     for _ in range(n_updates):
         md.refresh(couplings, momenta, stream, shape, work)
         start = md.kinetic(couplings, momenta, shape, work)
-        end[:] = x
+        for k in range(x.size):
+            end[k] = x[k]
         _integrate(couplings, end, momenta, shape, drifts, kicks, step_size, n_md_steps, work)
         new_action = md.action(couplings, end, shape, work)
         new_charge = md.charge(couplings, end, shape, work)

@@ -72,7 +72,8 @@ def kinetic(couplings: Couplings, momenta: Array, shape: Shape, work: Any) -> fl
 @with_default()
 def store(couplings: Couplings, end: Array, x: Array) -> None:
     """x = the accepted end of a trajectory, wrapped into the range of its variables."""
-    x[:] = end
+    for k in range(x.size):  # x[:] = end takes seconds to compile, for its message about unequal shapes
+        x[k] = end[k]
 
 
 @with_default()

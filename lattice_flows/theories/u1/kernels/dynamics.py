@@ -1,4 +1,4 @@
-"""The Wilson action of 2D U(1) links (B, 2, L0, L1) in the compiled HMC, S = beta sum_P (1 - cos P)."""
+"""The Wilson action of 2D U(1) links (B, 2, L0, L1) in the compiled HMC, see `u1.kernels.fields`."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from lattice_flows.theories.u1.kernels.fields import action_of_plaquettes, add_f
 
 
 class Wilson(NamedTuple):
-    """beta."""
+    """S = beta sum_P (1 - cos P)."""
 
     beta: float
 

@@ -1,4 +1,4 @@
-"""2D U(1) with 1x2 loops in the compiled HMC: S = plain sum_P (1 - cos P) + rectangle sum_R (1 - cos R)."""
+"""2D U(1) with 1x2 loops in the compiled HMC, see `u1_improved.kernels.fields`."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from lattice_flows.theories.u1_improved.kernels.fields import N_SCRATCH, action_
 
 
 class LoopCouplings(NamedTuple):
-    """Of the plaquettes and of the rectangles."""
+    """S = plain sum_P (1 - cos P) + rectangle sum_R (1 - cos R)."""
 
     plain: float
     rectangle: float
