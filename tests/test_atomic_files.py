@@ -12,6 +12,8 @@ from full_disk import FullDisk
 
 from lattice_flows.atomic_files import make_folder, naming, remove_leftovers, write_at, write_atomically
 
+pytestmark = pytest.mark.quick
+
 LONG = bytes(range(256)) * 20_000  # more than one write
 
 

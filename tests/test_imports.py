@@ -11,6 +11,8 @@ import pytest
 import lattice_flows
 import lattice_flows.theories
 
+pytestmark = pytest.mark.quick
+
 WITHOUT_TORCH = re.compile(
     r"lattice_flows\.(kernels|statistics|ensembles|theories\.\w+\.(kernels|closed_forms|direct|free_field))(\.|$)"
 )

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 SCRIPT = Path(__file__).parents[2] / "analysis" / "topological_freezing.py"
 THEORY = {"beta": 6.0, "shape": [16, 16]}
 

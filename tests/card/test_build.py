@@ -10,6 +10,8 @@ from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, PlaquetteCouplingFlow
 
+pytestmark = pytest.mark.quick
+
 CPU = torch.device("cpu")
 CARD = """
 [theory]

@@ -7,6 +7,8 @@ from lattice_flows.card.card import Measurement, parse_card, read_card
 from lattice_flows.errors import InputError
 from lattice_flows.theories import WilsonLoop, WilsonU1
 
+pytestmark = pytest.mark.quick
+
 MINIMAL = '[theory]\nname = "u1"\nshape = [8, 8]\nbeta = 2\n'
 
 

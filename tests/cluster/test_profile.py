@@ -7,6 +7,8 @@ import pytest
 from lattice_flows.cluster.profile import parse_profile, read_profile, seconds
 from lattice_flows.errors import InputError
 
+pytestmark = pytest.mark.quick
+
 SHIPPED = sorted((Path(__file__).parents[2] / "runs" / "cluster").glob("*.toml"))
 
 WRONG = {

@@ -12,6 +12,8 @@ from ensembles.toy_chain import EVERY, HEADER, contents, create, extend, run, st
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, LockedError
 
+pytestmark = pytest.mark.quick
+
 ADDED = {"polyakov": np.arange(36.0).reshape(12, 3), "winding": np.arange(9).reshape(3, 3)}
 ADDED_EVERY = {"winding": 5}
 

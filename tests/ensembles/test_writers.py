@@ -14,6 +14,8 @@ from full_disk import FullDisk
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, LockedError
 
+pytestmark = pytest.mark.quick
+
 HOLDER = """
 import sys, time
 from ensembles.toy_chain import create, extend, start

@@ -8,6 +8,8 @@ import pytest
 import xarray
 from ensembles.toy_chain import CHAINS, HEADER, run, start, write
 
+pytestmark = pytest.mark.quick
+
 CONFIG_AXES = {
     "series/action": ("config", "chain"),
     "series/topological_charge": ("config", "chain"),

@@ -14,6 +14,8 @@ from lattice_flows.statistics import effective_sample_size
 from lattice_flows.terminal import numbers
 from lattice_flows.training.history import Record, is_trusted
 
+pytestmark = pytest.mark.quick
+
 N = 4096
 
 

@@ -15,6 +15,8 @@ from lattice_flows.lattice import REAL
 from lattice_flows.theories import Phi4, WilsonU1
 from lattice_flows.training import path_gradient, reverse_kl
 
+pytestmark = pytest.mark.quick
+
 Shape = tuple[int, ...]
 
 EVERY = pytest.mark.parametrize("case", SCALAR_FLOWS, ids=lambda case: case.name)

@@ -8,6 +8,8 @@ from cases import FLOW_CASES, FlowCase
 
 from lattice_flows.flows import Flow, HaarU1, initialise, plaquette_coupling
 
+pytestmark = pytest.mark.quick
+
 EVERY = pytest.mark.parametrize("case", FLOW_CASES, ids=lambda case: case.name)
 
 

@@ -11,6 +11,8 @@ from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.lattice import REAL
 from lattice_flows.theories import FreeField, Phi4, Phi4Hopping
 
+pytestmark = pytest.mark.quick
+
 SHAPES = [(6,), (2, 2), (5, 4), (2, 3, 4)]
 
 

@@ -12,6 +12,8 @@ from lattice_flows.flows.multiscale import MultiscaleFlow
 from lattice_flows.flows.tree import RegionTree
 from lattice_flows.theories import ImprovedU1, Phi4, Phi4Hopping, WilsonU1
 
+pytestmark = pytest.mark.quick
+
 U1, IMPROVED, PHI4 = WilsonU1(2.0), ImprovedU1(2.0, 1 / 12), Phi4(-4.0, 8.0)
 PLANS = [
     ("plaquette_coupling", (8, 4), None, {}),

@@ -12,6 +12,8 @@ from lattice_flows.flows.mask_pattern import OFFSETS, PATTERNS, MaskPattern, cel
 from lattice_flows.lattice import conjugate, gauge_transform, plaquette, translate
 from lattice_flows.theories import ImprovedU1
 
+pytestmark = pytest.mark.quick
+
 SHAPES = ((4, 4), (8, 4))
 CPU = torch.device("cpu")
 EVERY_MASK = pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)

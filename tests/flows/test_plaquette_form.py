@@ -20,6 +20,8 @@ from lattice_flows.lattice import plaquette
 from lattice_flows.theories import Action, ImprovedU1, Phi4, WilsonU1
 from lattice_flows.training import Scaled
 
+pytestmark = pytest.mark.quick
+
 TREES = pytest.mark.parametrize("build", [mlp_tree, structured_tree, exact_tree])
 SHAPES = pytest.mark.parametrize("shape", [(4, 4), (6, 4), (3, 5)], ids=str)
 ACTIONS = [WilsonU1(2.0), ImprovedU1(1.5, 1.0 / 12.0)]

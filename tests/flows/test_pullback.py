@@ -9,6 +9,8 @@ from lattice_flows.flows import Pullback
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories import WilsonU1
 
+pytestmark = pytest.mark.quick
+
 EVERY = pytest.mark.parametrize("case", FLOW_CASES, ids=lambda case: case.name)
 
 

@@ -6,6 +6,8 @@ from cases import TRANSFORMS, TransformCase
 
 from lattice_flows.flows import Flow, HaarU1, forward_with_score
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("case", "shape"),

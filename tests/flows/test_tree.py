@@ -10,6 +10,8 @@ from lattice_flows.flows.tree import RegionTree, Split
 from lattice_flows.lattice import plaquette
 from lattice_flows.theories import WilsonU1
 
+pytestmark = pytest.mark.quick
+
 SHAPES = [(4, 4), (16, 16), (6, 4), (4, 6), (6, 10), (3, 5), (7, 7), (2, 9), (1, 2), (5, 1), (12, 20)]
 EVERY = pytest.mark.parametrize("shape", SHAPES, ids=str)
 

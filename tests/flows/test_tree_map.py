@@ -17,6 +17,8 @@ from lattice_flows.flows.tree_map import (
     tree_score,
 )
 
+pytestmark = pytest.mark.quick
+
 SHAPES = pytest.mark.parametrize("shape", [(4, 4), (6, 4), (3, 5), (2, 7), (1, 2), (6, 10), (16, 8)])
 N = 7
 

@@ -1,8 +1,11 @@
 """The compiled accept loop against the plain definition of independence Metropolis."""
 
 import numpy as np
+import pytest
 
 from lattice_flows.kernels.accept import independence_metropolis
+
+pytestmark = pytest.mark.quick
 
 
 def plain(log_w, proposed, uniforms, runs):

@@ -6,6 +6,8 @@ from numba import vectorize
 
 from lattice_flows.kernels.elementary import fast_cos, fast_log, fast_sin, wrap
 
+pytestmark = pytest.mark.quick
+
 sin = vectorize(["float64(float64)"])(lambda x: fast_sin(x))
 cos = vectorize(["float64(float64)"])(lambda x: fast_cos(x))
 log = vectorize(["float64(float64)"])(lambda x: fast_log(x))

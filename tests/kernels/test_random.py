@@ -6,6 +6,8 @@ from scipy import stats
 
 from lattice_flows.kernels.random import make_streams, normals, philox4x32, uniforms
 
+pytestmark = pytest.mark.quick
+
 # Random123's kat_vectors: counter words, key words, output words
 VECTORS = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),

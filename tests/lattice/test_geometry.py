@@ -18,6 +18,8 @@ from lattice_flows.lattice import (
     wilson_loop,
 )
 
+pytestmark = pytest.mark.quick
+
 SHAPES = [(4, 4), (4, 6), (5, 3), (3, 4, 5)]
 
 

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from lattice_flows.report import terminal_tables
 
+pytestmark = pytest.mark.quick
+
 NAN, INF = math.nan, math.inf
 
 

@@ -8,6 +8,8 @@ from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import WilsonU1, sample_u1
 
+pytestmark = pytest.mark.quick
+
 BETA, SHAPE, LENGTH = 3.0, (6, 4), 0.8
 
 

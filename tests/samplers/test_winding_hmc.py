@@ -10,6 +10,8 @@ from lattice_flows.statistics import gamma_method
 from lattice_flows.theories import Phi4, WilsonU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
 
+pytestmark = pytest.mark.quick
+
 POINTS = [((4, 4), 1.0), ((6, 10), 1.5), ((3, 5), 2.5), ((2, 2), 1.0), ((8, 8), 4.0), ((16, 16), 7.0)]
 
 

@@ -22,6 +22,8 @@ from lattice_flows.statistics import (
     r_hat,
 )
 
+pytestmark = pytest.mark.quick
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports scipy.odr, which is deprecated
     import pyerrors

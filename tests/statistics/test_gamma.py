@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from lattice_flows.statistics import autocorrelation, derived, gamma_method, ratio, reweighted
 from lattice_flows.statistics.lagged import lagged_products
 
+pytestmark = pytest.mark.quick
+
 LENGTHS = [(4000,), (1000, 777, 500), (300, 20, 5), (5, 9), (1000,) * 4]
 N_SERIES = 400
 TAU_09 = 9.5  # of AR(1) with 0.9

@@ -9,6 +9,8 @@ from scipy.signal import lfilter
 from lattice_flows.statistics import LazyReplicas, count_crossings, diagnostics, gamma_method, mapped, r_hat, sizes_of
 from lattice_flows.statistics.pooled import Pooled
 
+pytestmark = pytest.mark.quick
+
 
 def chains(kind: str, rng: np.random.Generator, n: int = 2001, n_chains: int = 20) -> list[np.ndarray]:
     x = lfilter([1.0], [1.0, -0.8], rng.normal(size=(n_chains, n)), axis=1) + 0.1 * rng.normal(size=(n_chains, 1))

@@ -7,6 +7,8 @@ from lattice_flows.statistics import count_crossings, diagnostics, gamma_method,
 from lattice_flows.statistics.replicas import rows_of
 from lattice_flows.statistics.shares import blocks_of, in_shares
 
+pytestmark = pytest.mark.quick
+
 
 def test_every_replica_is_in_one_block_of_its_length():
     sizes = [5] * 3 + [10_000] * 40 + [20_000] * 2 + [5]

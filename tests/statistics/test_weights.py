@@ -17,6 +17,8 @@ from lattice_flows.statistics import (
     weighted_mean,
 )
 
+pytestmark = pytest.mark.quick
+
 SIGMA = 0.5  # log-normal weights: ESS = exp(-sigma^2), log mean w = mu + sigma^2 / 2
 N_REPEATS = 400
 

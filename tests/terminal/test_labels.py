@@ -4,6 +4,8 @@ import pytest
 
 from lattice_flows.terminal import labels
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("name", "plain", "page"),

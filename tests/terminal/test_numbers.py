@@ -8,6 +8,8 @@ import pytest
 
 from lattice_flows.terminal import numbers
 
+pytestmark = pytest.mark.quick
+
 NAN, INF = math.nan, math.inf
 
 

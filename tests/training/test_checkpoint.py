@@ -12,6 +12,8 @@ from full_disk import FullDisk
 from lattice_flows.training import Checkpoint, CheckpointError, load_flow_weights, read_checkpoint, save_checkpoint
 from lattice_flows.training.history import Record, append_record, read_history, truncate_history
 
+pytestmark = pytest.mark.quick
+
 WEIGHTS = {"b": torch.arange(3.0), "a": torch.ones(2, 2)}
 CHECKPOINT = Checkpoint(
     header={"theory": {"beta": 2.0}},

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from lattice_flows.training.clipping import BlockClip, NormClip, parameter_blocks
 
+pytestmark = pytest.mark.quick
+
 
 class Net(nn.Module):
     def __init__(self) -> None:

@@ -21,6 +21,8 @@ from lattice_flows.training import (
     reverse_kl,
 )
 
+pytestmark = pytest.mark.quick
+
 N_BATCHES, BATCH = 100, 10_000
 
 # Narrower than the flow in every dimension, so that weights are bounded and none is truncated.

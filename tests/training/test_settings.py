@@ -8,6 +8,8 @@ import pytest
 
 from lattice_flows.training import TrainingSettings
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -10,6 +10,8 @@ from lattice_flows.theories import FreeField
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
 
+pytestmark = pytest.mark.quick
+
 SHAPES = [(5,), (2,), (6, 4), (5, 3), (3, 4, 2)]
 ACTIONS = [Phi4(-1.7, 0.8), Phi4(0.4, 0.0), Phi4Hopping(0.21, 0.6), Phi4Hopping(0.11, 0.0)]
 

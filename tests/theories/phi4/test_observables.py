@@ -10,6 +10,8 @@ from lattice_flows.statistics import derived, gamma_method
 from lattice_flows.theories import FreeField, sample_free_field
 from lattice_flows.theories.phi4.observables import LinkEnergy, LowestMode, Magnetisation, TwoPoint
 
+pytestmark = pytest.mark.quick
+
 OBSERVABLES = (Magnetisation(), LinkEnergy(), LowestMode(), *(TwoPoint(t) for t in range(4)))
 M2, N_CHAINS, N_CONFIGS = 0.6, 200, 200
 

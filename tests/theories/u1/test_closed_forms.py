@@ -9,6 +9,8 @@ from scipy import integrate, special
 
 from lattice_flows.theories import ExactU1
 
+pytestmark = pytest.mark.quick
+
 REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "u1_exact.json").read_text())
 
 

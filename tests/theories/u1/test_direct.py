@@ -8,6 +8,8 @@ from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import ExactU1, sample_u1
 from lattice_flows.theories.u1.kernels import fields as u1
 
+pytestmark = pytest.mark.quick
+
 CASES = [((4, 4), 0.0), ((4, 4), 1e-4), ((8, 8), 2.0), ((6, 10), 1.5), ((3, 5), 4.0), ((16, 16), 7.0), ((2, 2), 1.0)]
 
 

@@ -10,6 +10,8 @@ from improved_u1_oracle import two_by_two
 from lattice_flows.lattice import conjugate, gauge_transform, plaquette, reflect, translate
 from lattice_flows.theories import Action, ImprovedU1, Phi4, WilsonU1
 
+pytestmark = pytest.mark.quick
+
 ACTIONS = [ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0), ImprovedU1(1.3, 0.125), ImprovedU1(2.0, 0.0)]
 SHAPES = [(2, 2), (2, 5), (3, 2), (4, 3), (3, 7), (8, 8)]
 

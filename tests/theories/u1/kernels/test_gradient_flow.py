@@ -13,6 +13,8 @@ from lattice_flows.theories.u1.kernels import fields as u1
 from lattice_flows.theories.u1.kernels.dynamics import Wilson
 from lattice_flows.theories.u1.kernels.gradient_flow import STEP_SIZE, flow_steps, gradient_flow, whole_steps
 
+pytestmark = pytest.mark.quick
+
 SHAPES = [(4, 4), (3, 5), (2, 2), (8, 6)]
 
 

@@ -11,6 +11,8 @@ from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import WilsonU1, sample_u1
 from lattice_flows.theories.u1.kernels.dynamics import Wilson
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(params=INTEGRATORS)
 def integrator(request):

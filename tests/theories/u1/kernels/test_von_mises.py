@@ -10,6 +10,8 @@ from lattice_flows.kernels.elementary import fast_atan2
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories.u1.kernels.von_mises import fill_von_mises
 
+pytestmark = pytest.mark.quick
+
 N = 500_000
 
 atan2 = vectorize(["float64(float64, float64)"])(lambda y, x: fast_atan2(y, x))
