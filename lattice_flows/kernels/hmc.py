@@ -22,6 +22,7 @@ Here x is a batch (B, *event), and an integrator comes as `drifts` (k + 1,) and 
 drift, kick, ..., kick, drift. step_sizes (B,) are those of the chains. Arguments are left as they are.
 """
 
+import math
 from functools import cache
 from typing import Any
 
@@ -105,7 +106,7 @@ def biased_trajectories(
 
 def _flat(x: Array) -> tuple[Array, Shape]:
     """x as (B, size), and the shape of a configuration."""
-    return np.ascontiguousarray(x).reshape(len(x), -1), _as_array(x.shape[1:])
+    return np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:])), _as_array(x.shape[1:])
 
 
 @cache  # it takes as long as a short trajectory
