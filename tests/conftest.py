@@ -21,6 +21,31 @@ import torch
 
 from lattice_flows.cli import main
 
+# Modules of few and long tests: begun last, as xdist would have it, one of them would keep the other worker waiting.
+# Those of the scheduler stand apart, for only one of them runs at a time.
+LONG = (
+    "cluster/test_slurm_run",
+    "stages/test_run",
+    "samplers/test_contract",
+    "stages/test_hostile_files",
+    "cluster/test_slurm_failures",
+    "golden/",
+    "stages/",
+    "stress/",
+    "test_cli",
+    "cluster/test_slurm_torchrun",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long modules first, in one order for all workers."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.nodeid.removeprefix("tests/")
+        return next((k for k, module in enumerate(LONG) if name.startswith(module)), len(LONG))
+
+    items.sort(key=place)
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
