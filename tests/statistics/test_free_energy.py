@@ -5,8 +5,7 @@ import pytest
 
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.statistics import log_z_differences
-from lattice_flows.theories import ExactU1, sample_u1
-from lattice_flows.theories.u1.kernels.fields import action
+from lattice_flows.theories import ExactU1, WilsonU1, sample_u1
 
 BETAS = (1.0, 1.4, 1.9, 2.5)
 
@@ -16,7 +15,7 @@ def energies(seed, betas=BETAS):
     chains = []
     for k, beta in enumerate(betas):
         links, _ = sample_u1(beta, 6, 6, make_streams(seed, f"coupling {k}", range(3000)))
-        energy = action(links, 1.0)
+        energy = WilsonU1(1.0).evaluate(links)
         chains.append([energy[:2000], energy[2000:]])
     return chains
 
