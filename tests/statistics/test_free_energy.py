@@ -14,9 +14,9 @@ def energies(seed, betas=BETAS):
     """sum (1 - cos P) of independent configurations on 6x6, two chains of each coupling, one of them shorter."""
     chains = []
     for k, beta in enumerate(betas):
-        links, _ = sample_u1(beta, 6, 6, make_streams(seed, f"coupling {k}", range(3000)))
+        links, _ = sample_u1(beta, 6, 6, make_streams(seed, f"coupling {k}", range(12_000)))
         energy = WilsonU1(1.0).evaluate(links)
-        chains.append([energy[:2000], energy[2000:]])
+        chains.append([energy[:8000], energy[8000:]])
     return chains
 
 
