@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from lattice_flows.card.build import oracle
-from lattice_flows.estimates.replicas import open_replicas, transformed
+from lattice_flows.estimates.replicas import open_replicas
 from lattice_flows.statistics import chi_squared, covariance_of_means
 
 CARD = Path(__file__).parents[2] / "runs" / "quickstart" / "card.toml"
@@ -31,10 +31,12 @@ def chi_squared_of(path: Path) -> tuple[float, int]:
     with ExitStack() as stack:
         (group,) = open_replicas([path], stack)
         exact = oracle(group.theory)
-        chosen = [(name, quantity) for name, quantity in group.quantities() if quantity.name != REDUNDANT]
-        series = [transformed(group.series(name), quantity) for name, quantity in chosen]
+        means_with_exact = [one for one in group.quantities() if one.exact is not None and one.function is None]
+        chosen = [one for one in means_with_exact if one.name != REDUNDANT]
+        terms = [one.terms[0] for one in chosen]
+        series = [[term.transform(chain) for chain in group.series(term.series)] for term in terms]
         means = np.array([np.concatenate(chains).mean() for chains in series])
-        truths = np.array([quantity.exact(exact) for _, quantity in chosen])
+        truths = np.array([quantity.exact(exact) for quantity in chosen])
         return chi_squared(means - truths, covariance_of_means(series)).chi2, len(chosen)
 
 
