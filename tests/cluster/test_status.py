@@ -15,8 +15,6 @@ from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
 from lattice_flows.stages import sample_stage
 
-pytestmark = pytest.mark.quick
-
 PROFILE = 'scheduler = "slurm"\n[sample]\nchains_per_task = 1\n'
 CARD = """
 [theory]

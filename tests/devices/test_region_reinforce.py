@@ -12,8 +12,6 @@ from lattice_flows.training import region_torch
 from lattice_flows.training.region_reinforce import region_reinforce
 from lattice_flows.training.region_torch import torch_region_reinforce
 
-pytestmark = pytest.mark.quick
-
 ACTION = WilsonU1(2.0)
 TREES = pytest.mark.parametrize("build", [mlp_tree, structured_tree])
 N = 40

@@ -9,8 +9,6 @@ from ensembles.toy_chain import CHAINS, FIELD, HEADER, contents, start
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, FieldSpec
 
-pytestmark = pytest.mark.quick
-
 WALK = FieldSpec("theta", ("mu", "x0", "x1"), (2, 16, 16), "float32")
 
 

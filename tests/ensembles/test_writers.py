@@ -14,8 +14,6 @@ from full_disk import FullDisk
 
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, FieldSpec, LockedError
 
-pytestmark = pytest.mark.quick
-
 HOLDER = """
 import sys, time
 from ensembles.toy_chain import create, extend, start

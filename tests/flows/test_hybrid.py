@@ -11,8 +11,6 @@ from lattice_flows.flows.hybrid import hybrid
 from lattice_flows.lattice import conjugate, gauge_transform
 from lattice_flows.theories import ImprovedU1, Phi4, WilsonU1
 
-pytestmark = pytest.mark.quick
-
 ACTION = ImprovedU1(3.0, 1 / 12)
 
 

@@ -10,8 +10,6 @@ import pytest
 
 from lattice_flows.kernels.cache_folder import DAY, KEPT, CacheFolder, folder_name
 
-pytestmark = pytest.mark.quick
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> CacheFolder:

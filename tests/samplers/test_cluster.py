@@ -9,8 +9,6 @@ from lattice_flows.samplers.cluster import Cluster
 from lattice_flows.statistics import gamma_method
 from lattice_flows.theories import Phi4, Phi4Hopping, WilsonU1
 
-pytestmark = pytest.mark.quick
-
 POINTS = [
     ((6, 4), Phi4(1.0, 0.0)),
     ((8,), Phi4(0.5, 0.0)),

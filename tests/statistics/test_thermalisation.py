@@ -5,8 +5,6 @@ import pytest
 
 from lattice_flows.statistics import find_thermalisation, gamma_method, most_dropped
 
-pytestmark = pytest.mark.quick
-
 N, N_CHAINS = 4000, 4
 
 

@@ -10,8 +10,6 @@ from lattice_flows.statistics import gamma_method
 from lattice_flows.theories.phi4.kernels.cluster import cluster
 from lattice_flows.theories.phi4.kernels.local import heatbath
 
-pytestmark = pytest.mark.quick
-
 
 def mixed(couplings, n_clusters=3, wrong_hop=None):
     """One heat bath and then clusters, whose bonds may be wrong; in this order, for a heat bath forgets signs."""
