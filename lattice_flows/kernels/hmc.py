@@ -39,6 +39,8 @@ from lattice_flows.kernels.random import uniform_pair
 
 Streams = NDArray[np.uint64]
 
+_APART = 256  # numbers, half of 4096 bytes: at a distance near a multiple of that a load waits for stores to the other
+
 
 def action(couplings: Couplings, x: Array) -> Array:
     """S of each configuration, without a bias, (B,)."""
@@ -155,7 +157,8 @@ def _run_chain(
 
     Returns the new action and charge, the accepted fraction, and delta_h of the last trajectory.
     """
-    end, momenta = np.empty_like(x), np.empty_like(x)
+    both = np.empty(2 * x.size + _APART)
+    end, momenta = both[: x.size], both[x.size + _APART :]
     work = md.workspace(couplings, end, shape)
     potential = md.bias(couplings, charge)
     n_accepted, delta_h = 0, 0.0
