@@ -104,7 +104,7 @@ def _log_z(log_w: Tensor) -> tuple[float, float]:
 
 
 def test_flows_of_different_density_have_one_log_z(generator: torch.Generator) -> None:
-    """The mean weight is Z whatever the flow; an action 2 % larger, 8 sigma away, is told from it."""
+    """The mean weight is Z whatever the flow; an action 2 % larger is told from it."""
     values = []
     tree, near = hybrid((4, 4), ACTION, tree_beta=1.5), _far((4, 4), size=0.02)
     for flow, factor in ((tree, 1.0), (near, 1.0), (near, 1.02)):

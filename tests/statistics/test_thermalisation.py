@@ -43,7 +43,7 @@ def test_a_drift_that_all_chains_share_is_seen_in_their_average(ar1):
 def test_many_short_stationary_chains_lose_little(ar1):
     """The average over the chains is a short series, whose noise alone must not cut it.
 
-    Noise does take a quarter and more of one in fifty: of 700 the mean was 11.4 +- 1.3, and 13 were as large as that.
+    Noise alone takes more than a quarter now and then: of 700 the mean cut was 11.4 +- 1.3, at least 12 were so large.
     """
     cuts = [find_thermalisation([ar1(500, 0.9, 32) for _ in range(4)]) for _ in range(60)]
     assert np.mean(cuts) < 0.08 * 500, cuts
