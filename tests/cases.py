@@ -45,7 +45,7 @@ from lattice_flows.samplers import (
     Umbrella,
     WindingHMC,
 )
-from lattice_flows.theories import ACTIONS, Action, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
+from lattice_flows.theories import THEORIES, Action, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.training import TrainingSettings, recommended, train
 
 Shape = tuple[int, ...]
@@ -224,7 +224,7 @@ ACTION_CASES = [
     ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4)),
 ]
 
-assert {type(case.action) for case in ACTION_CASES} == set(ACTIONS.values()), "every catalogued action needs a case"
+assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
 
 
 Point = tuple[Shape, Action]

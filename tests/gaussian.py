@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lattice_flows.ensembles import FieldSpec
 from lattice_flows.flows import Flow, Prior, Transform
 from lattice_flows.lattice import REAL
 from lattice_flows.theories import Action
@@ -52,8 +53,8 @@ class GaussianAction(Action):
     t: tuple[float, ...]
     space = REAL
 
-    def event_shape(self, lattice_shape):
-        return (len(self.m),)
+    def field(self, lattice_shape):
+        return FieldSpec("x", ("coordinate",), (len(self.m),))
 
     def __call__(self, x: Tensor) -> Tensor:
         m, t = (torch.tensor(values, dtype=x.dtype) for values in (self.m, self.t))

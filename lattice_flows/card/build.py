@@ -1,6 +1,8 @@
 """The objects that the tables of a card describe."""
 
 import copy
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +12,35 @@ from lattice_flows.card.card import Card, FlowTable, TheoryTable
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, initialise
-from lattice_flows.theories.catalogue import ACTIONS
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.training import load_flow_weights
 
 
-def field_spec(theory: TheoryTable, dtype: str = "float64") -> FieldSpec:
-    """The format in which configurations of the theory are stored."""
-    event = theory.action.event_shape(theory.shape)
-    axes = [f"x{axis}" for axis in range(len(theory.shape))]
-    return FieldSpec(theory.action.space.name, tuple((["mu", *axes])[-len(event) :]), event, dtype)
+def field_spec(theory: TheoryTable, dtype: str | None = None) -> FieldSpec:
+    """The format in which configurations of the theory are stored, in their own dtype unless another is given."""
+    field = theory.action.field(theory.shape)
+    return field if dtype is None else replace(field, dtype=dtype)
 
 
-def couplings_of(theory: dict[str, Any]) -> dict[str, Any]:
+def couplings_of(theory: Mapping[str, Any]) -> dict[str, Any]:
     """The couplings among the entries of a [theory] table."""
     return {key: value for key, value in theory.items() if key not in ("name", "shape", "boundary")}
 
 
-def oracle(theory: dict[str, Any]) -> Any:
+def lattice_shape_of(theory: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of the lattice of a [theory] table, () where there is none."""
+    return tuple(theory.get("shape", ()))
+
+
+def action_of(theory: Mapping[str, Any]) -> Action:
+    """The action of a [theory] table."""
+    return THEORIES[theory["name"]](**couplings_of(theory))
+
+
+def closed_forms_of(theory: Mapping[str, Any]) -> Any:
     """The closed forms of a [theory] table, or None."""
-    return ACTIONS[theory["name"]](**couplings_of(theory)).exact(tuple(theory["shape"]))
+    return action_of(theory).closed_forms(lattice_shape_of(theory))
 
 
 def build_flow(card: Card, device: torch.device) -> Flow:

@@ -19,9 +19,8 @@ from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_opt
 from lattice_flows.card.sources import DIRECT, check_data, check_start, existing_ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, Flow, FlowPlan
-from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories.action import Action
-from lattice_flows.theories.catalogue import ACTIONS, STANDARD
+from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.training import TrainingSettings, recommended
 
@@ -34,11 +33,17 @@ Positive = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class _Lattice(BaseModel):
-    """The keys of every [theory] in addition to its couplings."""
+    """The keys of every [theory] on a lattice, in addition to its couplings."""
 
     model_config = _STRICT
     shape: tuple[Extent, ...]
     boundary: Literal["periodic"] = "periodic"
+
+
+class _NoLattice(BaseModel):
+    """The keys of every [theory] without a lattice, in addition to its couplings: none."""
+
+    model_config = _STRICT
 
 
 class _Production(BaseModel):
@@ -52,7 +57,7 @@ class _Production(BaseModel):
     start: str | None = None  # None: "flow" where the sampler takes one, else "hot"
     store_fields: bool = True
     compression: Literal["none", "gzip"] = "none"
-    field_dtype: Literal["float64", "float32"] = "float64"
+    field_dtype: Literal["float64", "float32"] | None = None  # None: that of the theory's fields
 
 
 class _Run(BaseModel):
@@ -65,17 +70,18 @@ class _Run(BaseModel):
 
 @dataclass(frozen=True)
 class TheoryTable:
-    """[theory]: the action with its couplings, and the lattice."""
+    """[theory]: the action with its couplings, and the lattice, where there is one."""
 
     name: str
-    shape: tuple[int, ...]
-    boundary: str
     action: Action
     couplings: dict[str, Any]
+    shape: tuple[int, ...] = ()
+    boundary: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The table with its defaults, ready for JSON."""
-        return {"name": self.name, "shape": list(self.shape), "boundary": self.boundary, **self.couplings}
+        lattice = {"shape": list(self.shape), "boundary": self.boundary} if self.shape else {}
+        return {"name": self.name, **lattice, **self.couplings}
 
 
 @dataclass(frozen=True)
@@ -232,16 +238,20 @@ def _split(table: dict[str, Any], model: type[BaseModel], *also: str) -> tuple[d
 
 def _theory(table: dict[str, Any]) -> TheoryTable:
     where = "[theory]"
-    constructor = lookup(ACTIONS, table.get("name"), f"{where}: name")
-    common, couplings = _split(table, _Lattice, "name")
-    values = checked(arguments(constructor), couplings, where, [*_Lattice.model_fields, "name"])
-    lattice = checked(_Lattice, common, where)
+    constructor = lookup(THEORIES, table.get("name"), f"{where}: name")
+    allowed = constructor.dimensions
+    model = _NoLattice if 0 in allowed else _Lattice
+    if 0 in allowed and (keys := [key for key in _Lattice.model_fields if key in table]):
+        raise InputError(f"{where}: {keys[0]}: {table['name']} has no lattice; leave it out")
+    common, couplings = _split(table, model, "name")
+    values = checked(arguments(constructor), couplings, where, [*model.model_fields, "name"])
+    lattice = checked(model, common, where)
     action = _constructed(constructor, values, where)
-    sides, allowed = len(lattice["shape"]), action.dimensions
-    if sides not in allowed:
+    shape = lattice.get("shape", ())
+    if len(shape) not in allowed:
         wanted = str(allowed[0]) if len(allowed) == 1 else f"{allowed[0]} to {allowed[-1]}"
-        raise InputError(f"{where}: shape has {sides} sides, but ensembles of {table['name']} need {wanted}")
-    built(action.event_shape, where, lattice["shape"])
+        raise InputError(f"{where}: shape has {len(shape)} sides, but ensembles of {table['name']} need {wanted}")
+    built(action.event_shape, where, shape)
     return TheoryTable(name=table["name"], action=action, couplings=values, **lattice)
 
 
@@ -254,9 +264,10 @@ def _flow(table: dict[str, Any], theory: TheoryTable) -> FlowTable:
     values = checked(arguments(constructor, given=given), options, where, ["name"])
     wanted = inspect.signature(constructor).parameters
     plan = built(constructor, where, **{key: value for key, value in given.items() if key in wanted}, **values)
-    if plan.space is not theory.action.space:
-        fields = "gauge" if plan.space is CIRCLE else "scalar"
-        raise InputError(f"{where}: {name} is a flow of {fields} fields, but the theory is {theory.name}")
+    if plan.space != theory.action.space:
+        raise InputError(
+            f"{where}: {name} is a flow of {plan.space}, but the variables of {theory.name} are {theory.action.space}"
+        )
     return FlowTable(table["name"], values, plan)
 
 
@@ -280,6 +291,10 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     # A flow knows little of hot configurations: with a log w far above all of its samples a chain would stay there.
     if production["start"] is None:
         production["start"] = "flow" if needs_flow(sampler_name, options) else "hot"
+    dtype = theory.action.space.dtype
+    if production["field_dtype"] is not None and dtype != "float64":
+        raise InputError(f"{where}: field_dtype: fields of {theory.name} are stored as {dtype}; leave it out")
+    production["field_dtype"] = production["field_dtype"] or dtype
     entry = EnsembleTable(name=name, sampler=sampler_name, options=options, **production)
     if entry.needs_flow and flow is None:
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a [flow] table")
@@ -301,9 +316,9 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
     """The theory's standard observables and the card's, one series each; the card may set `every` for both."""
     standard = {one.observable.name: one for one in standard_measurements(theory)}
-    return tuple({**standard, **asked_for(tables, theory.action.space, theory.name)}.values())
+    return tuple({**standard, **asked_for(tables, theory.action, theory.name)}.values())
 
 
 def standard_measurements(theory: TheoryTable) -> tuple[Measurement, ...]:
     """The measurements of a card without [[observable]] tables."""
-    return tuple(Measurement(one, 1) for one in STANDARD[theory.action.space.name](theory.shape))
+    return tuple(Measurement(one, 1) for one in theory.action.observables(theory.shape))

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.card.arguments import arguments, built, checked, lookup, unknown_key
 from lattice_flows.errors import InputError
-from lattice_flows.lattice import CIRCLE, Space
-from lattice_flows.theories.catalogue import OBSERVABLE_SETS, OBSERVABLES
-from lattice_flows.theories.measurement import Measurement, flowed
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.catalogue import THEORIES
+from lattice_flows.theories.measurement import Measurement, flowed, given, observables_of
 from lattice_flows.theories.u1.flowed import LONGEST_FLOW
 
 
@@ -21,15 +21,15 @@ class _Common(BaseModel):
     flow_time: Annotated[float, Field(ge=0.0, le=LONGEST_FLOW)] = 0.0
 
 
-def asked_for(tables: Sequence[Mapping[str, Any]], space: Space, theory: str) -> dict[str, Measurement]:
-    """The measurements in these [[observable]] tables, by the name of the series, for fields of this theory and space.
+def asked_for(tables: Sequence[Mapping[str, Any]], action: Action, theory: str) -> dict[str, Measurement]:
+    """The measurements in these [[observable]] tables, by the name of the series, for the theory of this name.
 
     Sets of observables may overlap. Raises InputError for a wrong table.
     """
     found: dict[str, Measurement] = {}
     for table in tables:
         where = f"[[observable]] {table.get('name')}"
-        measurements = {one.observable.name: one for one in _of_table(table, where, space, theory)}
+        measurements = {one.observable.name: one for one in _of_table(table, where, action, theory)}
         for name, one in measurements.items():
             if name in found and found[name].every != one.every:
                 raise InputError(f"{where}: {name} is given twice, with every = {found[name].every} and {one.every}")
@@ -39,19 +39,20 @@ def asked_for(tables: Sequence[Mapping[str, Any]], space: Space, theory: str) ->
     return found
 
 
-def _of_table(table: Mapping[str, Any], where: str, space: Space, theory: str) -> tuple[Measurement, ...]:
-    constructor = lookup({**OBSERVABLES, **OBSERVABLE_SETS}, table.get("name"), "[[observable]]: name")
+def _of_table(table: Mapping[str, Any], where: str, action: Action, theory: str) -> tuple[Measurement, ...]:
+    known = observables_of(action)
+    name = table.get("name")
+    if name not in known and any(name in other.named_observables for other in THEORIES.values()):
+        raise InputError(f"{where}: is not an observable of {theory}; available: {', '.join(sorted(known))}")
+    constructor = lookup(known, name, "[[observable]]: name")
+    from_action = given(constructor, action)
     parameters = {key: value for key, value in table.items() if key not in ("name", *_Common.model_fields)}
-    model = arguments(constructor)
+    model = arguments(constructor, given=from_action)
     if unknown := [key for key in parameters if key not in model.model_fields]:
         raise InputError(unknown_key(unknown[0], where, ["name", *_Common.model_fields, *model.model_fields]))
-    if getattr(constructor, "space", space) is not space:
-        raise InputError(f"{where}: is not an observable of {theory}")
-    made = built(constructor, where, **checked(model, parameters, where))
+    made = built(constructor, where, **from_action, **checked(model, parameters, where))
     observables = made if isinstance(made, tuple) else (made,)
-    if any(observable.space is not space for observable in observables):
-        raise InputError(f"{where}: is not an observable of {theory}")
     common = checked(_Common, {key: table[key] for key in _Common.model_fields if key in table}, where)
-    if common["flow_time"] and space is not CIRCLE:
+    if common["flow_time"] and not all(observable.flowable for observable in observables):
         raise InputError(f"{where}: flow_time: the gradient flow is for gauge fields, but the theory is {theory}")
     return tuple(Measurement(flowed(one, common["flow_time"]), common["every"]) for one in observables)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lattice_flows.card.build import oracle
+from lattice_flows.card.build import closed_forms_of
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
@@ -41,12 +41,12 @@ class Analysis:
     @property
     def exact(self) -> Any:
         """The closed forms of the theory to which the averages belong, or None."""
-        return oracle(self.summary["theory"])
+        return closed_forms_of(self.summary["theory"])
 
     @property
     def sampled(self) -> Any:
         """The closed forms of the theory that was sampled, or None."""
-        return oracle(self.sources[0].sampled_theory)
+        return closed_forms_of(self.sources[0].sampled_theory)
 
     def close(self) -> None:
         """Close the files of the ensembles."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lattice_flows.card.build import oracle
+from lattice_flows.card.build import closed_forms_of
 from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
 from lattice_flows.estimates.summary_types import (
     FixedCharge,
@@ -66,7 +66,7 @@ def topology_summary(group: Replicas, observables: Observables) -> Topology | No
     log_w = group.series_like(LOG_W, CHARGE) if group.weighted else None
     if log_w is not None and not _are_weights(log_w):
         return None
-    exact = oracle(group.theory)
+    exact = closed_forms_of(group.theory)
     trusted = bool(CHARGE_SQUARED in observables and observables[CHARGE_SQUARED]["trusted"])
     found = sector_probabilities(charge, log_w, distribution=exact.charge_distribution if exact else None)
     by_sector, fixed = _by_sector(group, observables, charge, log_w, exact)

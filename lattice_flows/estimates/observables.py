@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from lattice_flows.card.build import oracle
+from lattice_flows.card.build import closed_forms_of
 from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
 from lattice_flows.estimates.summary_types import Observables
 from lattice_flows.estimates.umbrella_windows import block_doubt, joined_estimator
@@ -38,7 +38,7 @@ _FEWEST_CHAINS = 4  # that tell a spread
 
 def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
     """The estimate of every quantity whose series are measured, and warnings about them."""
-    exact = oracle(group.theory)
+    exact = closed_forms_of(group.theory)
     joined = joined_estimator(group)
     estimate = joined or _estimator(group)
     observables: Observables = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lattice_flows.card.build import action_of, lattice_shape_of
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import Settings, Theory
@@ -242,12 +243,13 @@ class Replicas:
         """The observables that were measured in any of the files."""
         texts = dict.fromkeys(str(file.header("observables")) for file in self.files)
         tables = [table for text in texts for table in json.loads(text)]
-        measured = [Measurement.from_dict(table).observable for table in tables]
+        action = action_of(self.theory)
+        measured = [Measurement.from_dict(table, action).observable for table in tables]
         return list({one.name: one for one in measured}.values())
 
     def quantities(self) -> list[Quantity]:
         """The quantities that can be estimated from the measured series, and the derived ones."""
-        shape = tuple(self.theory["shape"])
+        shape = lattice_shape_of(self.theory)
         every = [quantity for observable in self.observables() for quantity in observable.quantities(shape)]
         measured = [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
         return [*measured, *self.derived]

@@ -17,7 +17,7 @@ from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.samplers import windows_of
 from lattice_flows.statistics import MIN_LENGTH, find_thermalisation, most_dropped
 from lattice_flows.theories.action import Action
-from lattice_flows.theories.catalogue import ACTIONS
+from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.observable import Quantity
 
 _BLOCK_BYTES = 64 << 20
@@ -92,7 +92,7 @@ def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
     theory = group.sampled_theory
     own = couplings_of(theory)
     where = "--reweight"
-    constructor = ACTIONS[theory["name"]]
+    constructor = THEORIES[theory["name"]]
     wanted = checked(arguments(constructor), {**own, **couplings}, where)
     source, target = constructor(**own), built(constructor, where, **wanted)
     ratios = tuple(_log_ratio(file, source, target) for file in group.files)
@@ -111,7 +111,7 @@ def _log_ratio(file: Ensemble, source: Action, target: Action) -> np.ndarray:
         raise InputError(f"{file.path}: stores no fields, which reweighting in these couplings needs")
     log_ratio = np.empty_like(action)
     for start, block in file.blocks(_BLOCK_BYTES):
-        flat = block.astype(np.float64, copy=False).reshape(-1, *file.field.shape)  # (n * B, *event)
+        flat = block.astype(source.space.dtype, copy=False).reshape(-1, *file.field.shape)  # (n * B, *event)
         log_ratio[start : start + len(block)] = (source.evaluate(flat) - target.evaluate(flat)).reshape(block.shape[:2])
     return log_ratio
 

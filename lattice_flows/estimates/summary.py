@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lattice_flows.atomic_files import write_atomically
-from lattice_flows.card.build import oracle
+from lattice_flows.card.build import closed_forms_of
 from lattice_flows.errors import written_to
 from lattice_flows.estimates import chain_diagnostics
 from lattice_flows.estimates.charge_sectors import topology_summary
@@ -27,7 +27,7 @@ def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSumma
     observables, warnings = observables_summary(samples)
     if not weights["reliable"]:
         _distrust(observables)
-    exact = oracle(samples.theory)
+    exact = closed_forms_of(samples.theory)
     return {
         **weights,
         "warnings": weights_warnings(weights) + warnings,

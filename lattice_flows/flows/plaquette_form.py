@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from lattice_flows.ensembles import FieldSpec
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.multiscale import Multiscale
 from lattice_flows.flows.plaquette_action import PlaquetteAction
@@ -45,9 +46,9 @@ class ActionOfPlaquettes(Action):
     def space(self) -> Space:  # type: ignore[override]
         return CIRCLE
 
-    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
         """One plaquette per site."""
-        return lattice_shape
+        return FieldSpec("plaquette", tuple(f"x{axis}" for axis in range(len(lattice_shape))), lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.action.of_plaquettes(x)

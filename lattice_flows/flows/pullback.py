@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lattice_flows.ensembles import FieldSpec
 from lattice_flows.flows.transform import Transform
 from lattice_flows.lattice import Space
 from lattice_flows.theories.action import Action
@@ -24,9 +25,9 @@ class Pullback(Action):
     def space(self) -> Space:  # type: ignore[override]
         return self.action.space
 
-    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The event shape of the target."""
-        return self.action.event_shape(lattice_shape)
+    def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
+        """That of the target."""
+        return self.action.field(lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         field, log_det = self.transform.forward(x)

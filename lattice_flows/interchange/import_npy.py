@@ -150,7 +150,7 @@ def _card(theory: dict[str, Any], shape: tuple[int, ...]) -> Card:
     table = {**theory, "shape": list(shape)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     card = parse_card("\n".join(["[theory]", *lines, ""]), where="import")
-    if card.theory.action.space is not CIRCLE:
+    if field_spec(card.theory).dims[0] != "mu":
         raise InputError(f"import: takes link angles of a U(1) theory, but the theory is {card.theory.name}")
     return card
 

@@ -8,16 +8,33 @@ from lattice_flows.lattice.geometry import (
     wilson_line,
     wilson_loop,
 )
-from lattice_flows.lattice.space import CIRCLE, REAL, TWO_PI, Circle, Real, Space
+from lattice_flows.lattice.spaces import (
+    CIRCLE,
+    REAL,
+    SU2,
+    TWO_PI,
+    Circle,
+    Discrete,
+    Interval,
+    Product,
+    Real,
+    Space,
+    Sphere,
+)
 from lattice_flows.lattice.symmetries import conjugate, gauge_transform, reflect, translate
 
 __all__ = [
     "CIRCLE",
     "REAL",
+    "SU2",
     "TWO_PI",
     "Circle",
+    "Discrete",
+    "Interval",
+    "Product",
     "Real",
     "Space",
+    "Sphere",
     "conjugate",
     "gauge_transform",
     "plaquette",

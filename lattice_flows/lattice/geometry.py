@@ -7,7 +7,7 @@ is the sum of the angles along it, not wrapped.
 import torch
 from torch import Tensor
 
-from lattice_flows.lattice.space import CIRCLE, TWO_PI
+from lattice_flows.lattice.spaces import CIRCLE, TWO_PI
 
 
 def shift(field: Tensor, mu: int, steps: int = 1) -> Tensor:

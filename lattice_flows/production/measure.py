@@ -17,6 +17,7 @@ from rich.console import Console
 
 from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.arguments import lookup
+from lattice_flows.card.build import action_of
 from lattice_flows.card.observables import asked_for
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, written_to
@@ -24,8 +25,8 @@ from lattice_flows.production.devices import kernel_threads, use_threads
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
-from lattice_flows.theories.catalogue import ACTIONS
-from lattice_flows.theories.measurement import Measurement, measured
+from lattice_flows.theories.catalogue import THEORIES
+from lattice_flows.theories.measurement import Measurement, measured, observables_of
 from lattice_flows.theories.u1.observables import WilsonLoop
 
 _BLOCK_BYTES = 16 << 20  # of fields in memory
@@ -60,7 +61,7 @@ def requested(path: Path, texts: Sequence[str]) -> tuple[Measurement, ...]:
     with Ensemble.open(path) as ensemble:
         theory = _theory(path, ensemble.attributes)
     tables = [parse_observable(text) for text in texts]
-    return tuple(asked_for(tables, ACTIONS[theory].space, theory).values())
+    return tuple(asked_for(tables, action_of(theory), theory["name"]).values())
 
 
 def measure(
@@ -141,7 +142,9 @@ class _Partial:
 
     def _take(self, held: Mapping[str, np.ndarray], ensemble: Ensemble) -> None:
         """Take over these arrays. Raises one of many errors if they are not as `save` writes them."""
-        self.measurements = [Measurement.from_dict(table) for table in json.loads(held["observables"].item())]
+        action = action_of(_theory(self.path, ensemble.attributes))
+        tables = json.loads(held["observables"].item())
+        self.measurements = [Measurement.from_dict(table, action) for table in tables]
         n_done = held["n_done"]
         if not self.measurements or n_done.shape or n_done.dtype.kind != "i" or not 0 <= n_done <= ensemble.n_configs:
             raise ValueError("neither observables nor a count of configurations")
@@ -185,13 +188,14 @@ def _go_through(
     ensemble: Ensemble, partial: _Partial, stop: StopRequest, progress: Meter, block_seconds: float
 ) -> None:
     """Measure the remaining configurations, in blocks of a fraction of a second."""
+    action = action_of(_theory(partial.path, ensemble.attributes))
     event = ensemble.field.shape
     room = max(1, _BLOCK_BYTES // (8 * ensemble.n_chains * int(np.prod(event))))
     rows, saved = 1, time.monotonic()
     while partial.n_done < ensemble.n_configs:
         begun, start = time.monotonic(), partial.n_done
         x = ensemble.configs(start, min(start + rows, ensemble.n_configs))  # (n, B, *event)
-        block, _ = measured(partial.measurements, x.astype(np.float64, copy=False), start)
+        block, _ = measured(partial.measurements, x.astype(action.space.dtype, copy=False), start)
         for name, values in block.items():
             partial.series[name].append(values)
         partial.n_done += len(x)
@@ -207,8 +211,8 @@ def _go_through(
 def _check(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement]) -> None:
     theory = _theory(path, ensemble.attributes)
     for one in measurements:
-        if one.observable.space is not ACTIONS[theory].space:
-            raise InputError(f"{path}: {one.observable.name} is not an observable of {theory}")
+        if one.unflowed.kind not in observables_of(action_of(theory)):
+            raise InputError(f"{path}: {one.observable.name} is not an observable of {theory['name']}")
     if not ensemble.finished:
         raise InputError(f"{path}: is unfinished; finish it first with `lattice-flows run` on its run folder")
     if not ensemble.has_fields:
@@ -285,11 +289,11 @@ def _warn(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement], c
         _say(console, path, f"{rounded} and equal those of the running chain only to single precision")
 
 
-def _theory(path: Path, attributes: Mapping[str, Any]) -> str:
-    """The theory's name as in a card."""
+def _theory(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The [theory] table, of a known theory."""
     table = _json(path, attributes, "theory", dict)
-    lookup(ACTIONS, table.get("name"), f"{path}: theory")
-    return table["name"]
+    lookup(THEORIES, table.get("name"), f"{path}: theory")
+    return table
 
 
 def _tables(path: Path, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:

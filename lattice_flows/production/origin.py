@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from lattice_flows.card.build import action_of
 from lattice_flows.production.job_array import Task, parse_task
 from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.theories.measurement import Measurement
@@ -90,7 +91,8 @@ class Origin:
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """The measurements of these tables."""
-        return tuple(map(Measurement.from_dict, self.observables))
+        action = action_of(self.theory)
+        return tuple(Measurement.from_dict(table, action) for table in self.observables)
 
     @property
     def threads(self) -> int:

@@ -31,14 +31,14 @@ def start_configurations(
         assert flow is not None
         return _flow_samples(flow, streams)
     if start == DIRECT:
-        draw = theory.action.direct_sampler()
-        assert draw is not None
-        return draw(event, streams)
-    if start in ("hot", "cold"):
-        u, streams = uniforms(streams, int(np.prod(event)))
-        deviates = torch.from_numpy(u).view(-1, *event)  # (B, *event)
-        space = theory.action.space
-        return (theory.action.hot(deviates) if start == "hot" else space.cold(deviates)).numpy(), streams
+        direct = theory.action.direct_sampler()
+        assert direct is not None
+        return direct.draw(event, streams)
+    if start == "hot":
+        return theory.action.hot(streams, event)
+    if start == "cold":
+        _, streams = uniforms(streams, int(np.prod(event)))  # as older versions did: their chains begin here
+        return np.broadcast_to(theory.action.space.cold(event), (len(streams), *event)), streams
     return _last_configurations(start, event, range(first_chain, first_chain + len(streams))), streams
 
 

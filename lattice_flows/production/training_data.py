@@ -37,14 +37,14 @@ class TrainingData(NamedTuple):
 class DirectData:
     """A source of fresh independent configurations at every call."""
 
-    draw: DirectSampler
+    direct: DirectSampler
     event: tuple[int, ...]
 
     def __call__(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw (n, *event), from random streams with keys from the generator."""
         keys = torch.randint(2**63 - 1, (n,), generator=generator, device=generator.device).cpu().numpy()
         streams = np.stack([keys.astype(np.uint64), np.zeros(n, np.uint64)], axis=1)
-        return torch.from_numpy(self.draw(self.event, streams)[0])
+        return torch.from_numpy(self.direct.draw(self.event, streams)[0])
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def training_data(
     where = f"training.data = {source!r}"
     check_data(source, theory.action, where)
     if source == DIRECT:
-        draw = theory.action.direct_sampler()
-        assert draw is not None
-        data = DirectData(draw, theory.action.event_shape(theory.shape))
+        direct = theory.action.direct_sampler()
+        assert direct is not None
+        data = DirectData(direct, theory.action.event_shape(theory.shape))
         return TrainingData(data, data, DIRECT)
     with Ensemble.open(existing_ensemble(source, where)) as ensemble:
         _check(ensemble, theory, where)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lattice_flows.samplers.cluster import Cluster
+from lattice_flows.samplers.cluster import Cluster, SwendsenWang
 from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.direct import Direct
 from lattice_flows.samplers.flow_hmc import FlowHMC
@@ -15,6 +15,7 @@ from lattice_flows.samplers.instanton import Instanton
 from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.mixture import Mixture
+from lattice_flows.samplers.random_walk import RandomWalk
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.sampler import Sampler, SamplerFactory, Windows
 from lattice_flows.samplers.tempering import Tempering
@@ -30,6 +31,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "instanton": Instanton,
     "winding_hmc": WindingHMC,
     "cluster": Cluster,
+    "swendsen_wang": SwendsenWang,
+    "random_walk": RandomWalk,
     "mixture": Mixture,
     "tempering": Tempering,
     "replica_exchange": ReplicaExchange,
@@ -67,9 +70,11 @@ __all__ = [
     "Mixture",
     "Overrelaxation",
     "Part",
+    "RandomWalk",
     "ReplicaExchange",
     "Sampler",
     "SamplerFactory",
+    "SwendsenWang",
     "Tempering",
     "Umbrella",
     "WindingHMC",

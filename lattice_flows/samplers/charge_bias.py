@@ -68,6 +68,6 @@ def charge_reach(action: Action, lattice_shape: tuple[int, ...]) -> float:
     Sector Q has its Q_s about Q <cos P>. The grid must end in the middle of a sector: outside of it V is constant, so a
     grid that ended on a barrier would leave a deep valley beyond it.
     """
-    exact = require_u1(action).exact(lattice_shape)
+    exact = require_u1(action).closed_forms(lattice_shape)
     assert exact is not None
     return max(1, math.ceil(_REACH * math.sqrt(exact.charge_squared))) * max(exact.plaquette, _LEAST_PLAQUETTE)

@@ -1,45 +1,82 @@
-"""Wolff's cluster update of scalar theories: the signs of a whole domain flip at once."""
+"""Cluster updates: a whole domain of spins turns at once."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from lattice_flows.samplers.local import ChainState, chain_state
-from lattice_flows.samplers.sampler import Array, Sampler, Streams
-from lattice_flows.theories.action import Action
-from lattice_flows.theories.phi4.action import LocalScalar
-from lattice_flows.theories.phi4.kernels import cluster as cluster_phi4
-
-
-class ClusterInfo(NamedTuple):
-    """The mean fraction of the sites that an update flipped, (B,)."""
-
-    cluster_size: Array
+from lattice_flows.samplers.sampler import Sampler, Streams
+from lattice_flows.theories.action import Action, ClusterUpdate, Field
 
 
 @dataclass(frozen=True)
 class Cluster(Sampler):
-    """One update grows a cluster from a random site and flips its sign (Wolff, Phys. Rev. Lett. 62 (1989) 361).
+    """One update grows a cluster from a random site and flips it (Wolff, Phys. Rev. Lett. 62 (1989) 361).
 
-    At fixed |phi| the signs are an Ising model (Brower and Tamayo, Phys. Rev. Lett. 62 (1989) 1087). |phi| does not
-    change: mix it with hmc, heatbath or metropolis.
+    In a scalar theory the signs at fixed |phi| are an Ising model (Brower and Tamayo, Phys. Rev. Lett. 62 (1989) 1087):
+    |phi| does not change, so mix it with hmc, heatbath or metropolis.
 
-    Raises ValueError for any action but a local one of a scalar field.
+    Raises ValueError for an action without cluster updates.
     """
 
     action: Action
-    ergodic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.action, LocalScalar):
-            raise ValueError(f"cluster updates are for phi4 and phi4_hopping, not for {type(self.action).__name__}")
+        _require_clusters(self.action)
 
-    def init(self, x: Array, streams: Streams) -> ChainState:
-        """The state of chains at x (B, *lattice_shape)."""
-        return chain_state(x, streams)
+    @property
+    def ergodic(self) -> bool:  # type: ignore[override]
+        """Whether the clusters change all that there is to change."""
+        return self.action.clusters_reach_all
 
-    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, ClusterInfo]:
+    def init(self, x: Field, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
+        _update(self.action, x.shape[1:], "wolff")
+        return chain_state(self.action, x, streams)
+
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NamedTuple]:
         """Make n_updates cluster flips in every chain."""
-        assert isinstance(self.action, LocalScalar)
-        couplings = self.action.couplings(state.x.ndim - 1)
-        x, streams, flipped = cluster_phi4.cluster(state.x, state.streams, *couplings, n_updates)
-        return ChainState(x, streams), ClusterInfo(flipped)
+        x, streams, info = _update(self.action, state.x.shape[1:], "wolff")(*state, n_updates)
+        return ChainState(x, streams), info
+
+
+@dataclass(frozen=True)
+class SwendsenWang(Sampler):
+    """One update divides the lattice into clusters and flips each with probability 1/2.
+
+    Swendsen and Wang, Phys. Rev. Lett. 58 (1987) 86.
+
+    Raises ValueError for an action without cluster updates.
+    """
+
+    action: Action
+
+    def __post_init__(self) -> None:
+        _require_clusters(self.action)
+
+    @property
+    def ergodic(self) -> bool:  # type: ignore[override]
+        """Whether the clusters change all that there is to change."""
+        return self.action.clusters_reach_all
+
+    def init(self, x: Field, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
+        _update(self.action, x.shape[1:], "swendsen_wang")
+        return chain_state(self.action, x, streams)
+
+    def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NamedTuple]:
+        """Divide every chain's lattice n_updates times."""
+        x, streams, info = _update(self.action, state.x.shape[1:], "swendsen_wang")(*state, n_updates)
+        return ChainState(x, streams), info
+
+
+def _require_clusters(action: Action) -> None:
+    if type(action).cluster_updates is Action.cluster_updates:
+        raise ValueError(f"there are no cluster updates of {type(action).__name__}; use hmc, heatbath or metropolis")
+
+
+def _update(action: Action, event: tuple[int, ...], kind: str) -> ClusterUpdate:
+    """The update of this kind. Raises ValueError if the action has none for configurations of this shape."""
+    update = getattr(action.cluster_updates(event), kind)
+    if update is None:
+        raise ValueError(f"{type(action).__name__} has no {kind} updates of configurations of shape {list(event)}")
+    return update

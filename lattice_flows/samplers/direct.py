@@ -22,13 +22,13 @@ class Direct(Sampler):
 
     def init(self, x: Array, streams: Streams) -> ChainState:
         """The state before the first draw; x (B, *event) only gives the shape, as every step replaces it."""
-        return chain_state(x, streams)
+        return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NoInfo]:
         """Draw a fresh configuration for every chain, n_updates times."""
-        draw = self.action.direct_sampler()
-        assert draw is not None
+        direct = self.action.direct_sampler()
+        assert direct is not None
         x, streams = state
         for _ in range(n_updates):
-            x, streams = draw(x.shape[1:], streams)
+            x, streams = direct.draw(x.shape[1:], streams)
         return ChainState(x, streams), NoInfo()

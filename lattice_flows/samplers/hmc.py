@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lattice_flows.kernels import hmc
-from lattice_flows.kernels.random import normals, uniforms
+from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_n_md_steps, warming
@@ -35,7 +35,7 @@ class HMCInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class HMC(Sampler):
-    """HMC with unit mass.
+    """HMC with unit mass, on any space with momenta.
 
     action: the target.
     trajectory_length: molecular-dynamics time of a trajectory. A mode whose half period it meets hardly moves: exact,
@@ -45,7 +45,7 @@ class HMC(Sampler):
     integrator: "leapfrog", "omelyan" (second order, minimum norm) or "omelyan4" (fourth order).
     device: where a torch action computes.
 
-    Raises ValueError for values out of range.
+    Raises ValueError for values out of range and for variables that cannot move continuously.
     """
 
     action: Action
@@ -56,6 +56,8 @@ class HMC(Sampler):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if self.action.space.tangent_shape is None:
+            raise ValueError(f"hmc moves continuous variables; {type(self.action).__name__} has {self.action.space}")
         if not 0 < self.trajectory_length < float("inf"):
             raise ValueError(f"trajectory_length must be > 0, got {self.trajectory_length}")
         if self.n_md_steps is not None and not 1 <= self.n_md_steps <= 100_000:
@@ -138,17 +140,16 @@ class HMC(Sampler):
             return self.action(torch.from_numpy(x).to(self.device)).cpu().numpy()
 
     def _torch_trajectory(self, state: HMCState, step_size: float, n_md_steps: int) -> tuple[HMCState, Array, Array]:
-        n_chains = len(state.x)
-        momenta, streams = normals(state.streams, state.x[0].size)  # (B, event size)
+        n_chains, space = len(state.x), self.action.space
+        momenta, streams = space.momenta(state.x, state.streams)
         u, streams = uniforms(streams, 1)  # (B, 1)
         x = torch.from_numpy(state.x).to(self.device)
         with torch.no_grad():
-            p = torch.from_numpy(momenta).to(self.device).view_as(x)
+            p = torch.from_numpy(momenta).to(self.device)
             end, p = integrate(self.action, x, p, INTEGRATORS[self.integrator], step_size, n_md_steps)
-            end = self.action.space.wrap(end)
+            end = space.wrap(end)
             action = self.action(end).cpu().numpy()
-        kinetic = 0.5 * p.square().flatten(1).sum(1).cpu().numpy()
-        delta_h = action - state.action + kinetic - 0.5 * np.square(momenta).sum(1)
+        delta_h = action - state.action + space.kinetic(p).cpu().numpy() - space.kinetic(momenta)
         accept = np.log(u[:, 0]) < -delta_h  # False for a delta_h that is not a number
         mask = accept.reshape(n_chains, *([1] * (state.x.ndim - 1)))  # (B, 1, ...)
         new = HMCState(np.where(mask, end.cpu().numpy(), state.x), np.where(accept, action, state.action), streams)

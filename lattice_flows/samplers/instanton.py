@@ -31,7 +31,7 @@ class Instanton(Sampler):
 
     def init(self, x: Array, streams: Streams) -> ChainState:
         """The state of chains at x (B, 2, L0, L1)."""
-        return chain_state(x, streams)
+        return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """n_updates hops."""

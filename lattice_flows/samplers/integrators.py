@@ -46,12 +46,12 @@ INTEGRATORS: dict[str, Integrator] = {
 def integrate(
     action: Action, x: Tensor, momenta: Tensor, integrator: Integrator, step_size: float, n_md_steps: int
 ) -> tuple[Tensor, Tensor]:
-    """The end of a trajectory of H = p^2/2 + S(x): (x, momenta), each (B, *event), x not wrapped."""
+    """The end of a trajectory of H = p^2/2 + S(x): (x, momenta), x (B, *event) not wrapped."""
     drift, drifts, kicks = action.space.drift, integrator.drifts.tolist(), integrator.kicks.tolist()
-    x = drift(x, momenta, drifts[0] * step_size)
+    x, momenta = drift(x, momenta, drifts[0] * step_size)
     for step in range(n_md_steps):
         for k, kick in enumerate(kicks):
             momenta = momenta + kick * step_size * action.force(x)
             merged = drifts[0] if k == len(kicks) - 1 and step < n_md_steps - 1 else 0.0
-            x = drift(x, momenta, (drifts[k + 1] + merged) * step_size)
+            x, momenta = drift(x, momenta, (drifts[k + 1] + merged) * step_size)
     return x, momenta

@@ -1,13 +1,13 @@
 """Local updates of single variables: Metropolis, heat bath, overrelaxation. An update is a sweep over the lattice."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
-from lattice_flows.theories.action import Action, LocalUpdates
+from lattice_flows.theories.action import Action, Field
 
 _ROUNDS = 16
 
@@ -15,7 +15,7 @@ _ROUNDS = 16
 class ChainState(NamedTuple):
     """x (B, *event), and the random streams (B, 2)."""
 
-    x: Array
+    x: Field
     streams: Streams
 
 
@@ -29,9 +29,9 @@ class NoInfo(NamedTuple):
     """An empty info: nothing is tested, so nothing is reported."""
 
 
-def chain_state(x: Array, streams: Streams) -> ChainState:
+def chain_state(action: Action, x: Field, streams: Streams) -> ChainState:
     """The state of chains at x (B, *event), with copies of both."""
-    return ChainState(np.array(x, dtype=np.float64, order="C"), streams.copy())
+    return ChainState(np.array(x, dtype=action.space.dtype, order="C"), streams.copy())
 
 
 def _require_sweeps(action: Action) -> None:
@@ -39,11 +39,12 @@ def _require_sweeps(action: Action) -> None:
         raise ValueError(f"there are no local updates of {type(action).__name__}; use hmc")
 
 
-def _updates(action: Action, event: tuple[int, ...]) -> LocalUpdates:
-    updates = action.local_updates(event)
-    if updates is None:
-        raise ValueError(f"{type(action).__name__} has no compiled local updates for configurations of shape {event}")
-    return updates
+def _update(action: Action, event: tuple[int, ...], kind: str) -> Callable[..., Any]:
+    """The update of this kind. Raises ValueError if the action has none for configurations of this shape."""
+    update = getattr(action.local_updates(event), kind)
+    if update is None:
+        raise ValueError(f"{type(action).__name__} has no {kind} of configurations of shape {list(event)}")
+    return update
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,16 @@ class Metropolis(Sampler):
         if not 0 < self.target_acceptance < 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
 
-    def init(self, x: Array, streams: Streams) -> ChainState:
-        """The state of chains at x (B, *event)."""
-        return chain_state(x, streams)
+    def init(self, x: Field, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
+        _update(self.action, x.shape[1:], "metropolis")
+        return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """Make n_updates sweeps. Raises ValueError if the width was neither given nor tuned."""
         if self.width is None:
             raise ValueError("width is not set: give it, or call tune() first")
-        update = _updates(self.action, state.x.shape[1:]).metropolis
+        update = _update(self.action, state.x.shape[1:], "metropolis")
         x, streams, accepted = update(state.x, state.streams, self.width, n_updates)
         return ChainState(x, streams), AcceptInfo(accepted)
 
@@ -88,7 +90,7 @@ class Metropolis(Sampler):
         """This sampler with the width that reaches the target acceptance."""
         if self.tuned:
             return self
-        widest = self.action.space.diameter
+        widest = self.action.local_updates(state.x.shape[1:]).widest
         width = min(1.0, widest)
         for _ in range(_ROUNDS):
             report(f"width = {width:.3g}")
@@ -118,13 +120,14 @@ class HeatBath(Sampler):
     def __post_init__(self) -> None:
         _require_sweeps(self.action)
 
-    def init(self, x: Array, streams: Streams) -> ChainState:
-        """The state of chains at x (B, *event)."""
-        return chain_state(x, streams)
+    def init(self, x: Field, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
+        _update(self.action, x.shape[1:], "heatbath")
+        return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NoInfo]:
         """Make n_updates sweeps."""
-        x, streams = _updates(self.action, state.x.shape[1:]).heatbath(state.x, state.streams, n_updates)
+        x, streams = _update(self.action, state.x.shape[1:], "heatbath")(state.x, state.streams, n_updates)
         return ChainState(x, streams), NoInfo()
 
 
@@ -143,12 +146,13 @@ class Overrelaxation(Sampler):
     def __post_init__(self) -> None:
         _require_sweeps(self.action)
 
-    def init(self, x: Array, streams: Streams) -> ChainState:
-        """The state of chains at x (B, *event)."""
-        return chain_state(x, streams)
+    def init(self, x: Field, streams: Streams) -> ChainState:
+        """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
+        _update(self.action, x.shape[1:], "overrelaxation")
+        return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """Make n_updates sweeps."""
-        update = _updates(self.action, state.x.shape[1:]).overrelaxation
+        update = _update(self.action, state.x.shape[1:], "overrelaxation")
         x, streams, accepted = update(state.x, state.streams, n_updates)
         return ChainState(x, streams), AcceptInfo(accepted)

@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "action": ("Action", "DirectSampler", "LocalUpdates"),
-    "catalogue": ("ACTIONS", "OBSERVABLES", "OBSERVABLE_SETS", "STANDARD"),
+    "action": ("Action", "DirectSampler", "LocalUpdates", "Oracle"),
+    "catalogue": ("OBSERVABLES", "THEORIES"),
+    "combined": ("Combined",),
     "observable": ("Observable", "Quantity", "Term"),
     "phi4.action": ("Phi4", "Phi4Hopping"),
     "phi4.free_field": ("FreeField", "sample_free_field"),

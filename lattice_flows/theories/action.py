@@ -1,70 +1,136 @@
-"""What is sampled: couplings, S(x) and force(x)."""
+"""What is sampled: couplings, S(x) and force(x), and whatever else is known about a theory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lattice_flows.ensembles import FieldSpec
 from lattice_flows.kernels import hmc
 from lattice_flows.kernels.molecular_dynamics import Couplings
 from lattice_flows.lattice import Space
+from lattice_flows.theories.observable import Observable
 
 Array = NDArray[np.float64]
+Field = NDArray[Any]
+"""Configurations, in the dtype of their space."""
 Streams = NDArray[np.uint64]
+Shape = tuple[int, ...]
 
 
 class LocalUpdates(NamedTuple):
-    """The compiled sweeps of an action at its couplings."""
+    """The compiled sweeps of an action at its couplings; None where there is no such update."""
 
-    metropolis: Callable[[Array, Streams, float, int], tuple[Array, Streams, Array]]
+    metropolis: Callable[[Field, Streams, float, int], tuple[Field, Streams, Array]] | None = None
     """x, streams, width, n_sweeps -> x, streams, accepted fraction"""
-    heatbath: Callable[[Array, Streams, int], tuple[Array, Streams]]
+    heatbath: Callable[[Field, Streams, int], tuple[Field, Streams]] | None = None
     """x, streams, n_sweeps -> x, streams"""
-    overrelaxation: Callable[[Array, Streams, int], tuple[Array, Streams, Array]]
+    overrelaxation: Callable[[Field, Streams, int], tuple[Field, Streams, Array]] | None = None
     """x, streams, n_sweeps -> x, streams, accepted fraction"""
+    widest: float = np.inf
+    """No width of `metropolis` need be larger."""
 
 
-DirectSampler = Callable[[tuple[int, ...], Streams], tuple[Array, Streams]]
-"""event shape, streams (B, 2) -> x (B, *event), streams"""
+ClusterUpdate = Callable[[Field, Streams, int], tuple[Field, Streams, NamedTuple]]
+"""x, streams, n_updates -> x, streams, and the means over these updates, a NamedTuple of arrays (B,): `cluster_size`,
+the fraction of the sites in a cluster, and improved estimators."""
+
+
+class ClusterUpdates(NamedTuple):
+    """The compiled cluster updates of an action at its couplings; None where there is no such update."""
+
+    wolff: ClusterUpdate | None = None
+    """One cluster from a random site is flipped."""
+    swendsen_wang: ClusterUpdate | None = None
+    """The whole lattice falls into clusters, each flipped with probability 1/2."""
+
+
+class DirectSampler(NamedTuple):
+    """Independent configurations and their density."""
+
+    draw: Callable[[Shape, Streams], tuple[Field, Streams]]
+    """event shape, streams (B, 2) -> x (B, *event), streams"""
+    log_q: Callable[[Field], Array]
+    """The log density of x (B, *event) relative to the reference measure, (B,)."""
+
+
+class Oracle(Protocol):
+    """The closed forms of a theory on one lattice: attributes, of which each theory has its own beside this one.
+
+    A quantity without a closed form is absent, or None.
+    """
+
+    @property
+    def log_z(self) -> float | None:
+        """log Z relative to the reference measure."""
+
+
+NamedObservable = Callable[..., Observable | tuple[Observable, ...]]
+"""What makes an observable, or several at once, from the keys of a card; an argument `action` is the theory's."""
 
 
 class Action(ABC):
     """A target density p(x) = exp(-S(x)) / Z relative to the reference measure of its space.
 
-    Subclasses are frozen dataclasses of couplings. They know no lattice size.
+    Subclasses are frozen dataclasses of couplings. They know no lattice size. A theory is this class and what it hands
+    out: its fields, standard observables, closed forms, compiled updates.
     """
 
     space: ClassVar[Space]
-    dimensions: ClassVar[range]
-    """Of the lattices that a card can ask for."""
+
+    dimensions: ClassVar[range] = range(1)
+    """Of the lattices that a card can ask for; 0 is a theory without a lattice."""
+
+    clusters_reach_all: ClassVar[bool] = True
+    """Cluster updates alone reach every configuration, where there are any."""
+
+    named_observables: ClassVar[Mapping[str, NamedObservable]] = {}
+    """The observables that [[observable]] tables can ask for, by name."""
 
     @abstractmethod
-    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one configuration. Raises ValueError for a lattice on which the theory is not defined."""
+    def field(self, lattice_shape: Shape) -> FieldSpec:
+        """One configuration: the name of the field, its axes, shape and dtype.
+
+        lattice_shape is () for a theory without a lattice. Raises ValueError for a lattice on which the theory is not
+        defined.
+        """
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """S of each configuration: x (B, *event) -> (B,), float64."""
 
-    def hot(self, u: Tensor) -> Tensor:
-        """A random start from uniform deviates u (B, *event) in [0, 1)."""
-        return self.space.hot(u)
+    @final
+    def event_shape(self, lattice_shape: Shape) -> Shape:
+        """The shape of one configuration. Raises ValueError for a lattice on which the theory is not defined."""
+        return self.field(lattice_shape).shape
 
-    def kernel_couplings(self, event: tuple[int, ...]) -> Couplings | None:
+    def observables(self, lattice_shape: Shape) -> tuple[Observable, ...]:
+        """The observables that every ensemble on this lattice measures."""
+        return ()
+
+    def closed_forms(self, lattice_shape: Shape) -> Any:
+        """What is known exactly on this lattice, an `Oracle`, or None."""
+        return None
+
+    def hot(self, streams: Streams, event: Shape) -> tuple[Field, Streams]:
+        """A random start for each stream, (B, *event)."""
+        return self.space.hot(streams, event)
+
+    def kernel_couplings(self, event: Shape) -> Couplings | None:
         """What `kernels.hmc` takes to compute with this action on configurations of shape `event`, where it can."""
         return None
 
-    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates | None:
+    def local_updates(self, event: Shape) -> LocalUpdates:
         """The compiled sweeps for configurations of shape `event`, where there are any."""
-        return None
+        return LocalUpdates()
 
-    def exact(self, lattice_shape: tuple[int, ...]) -> Any:
-        """The closed forms on this lattice (`lattice_flows.theories`), or None."""
-        return None
+    def cluster_updates(self, event: Shape) -> ClusterUpdates:
+        """The compiled cluster updates for configurations of shape `event`, where there are any."""
+        return ClusterUpdates()
 
     def direct_sampler(self) -> DirectSampler | None:
         """Draws independent configurations, where that is possible."""
@@ -74,14 +140,26 @@ class Action(ABC):
         """The number c with S = c S_other for every configuration, None where there is none."""
         return 1.0 if self == other else None
 
-    def evaluate(self, x: Array) -> Array:
+    def scaled(self, factor: float) -> "Action":
+        """The action factor * S, of the same class where that has such couplings."""
+        from lattice_flows.theories.combined import Combined  # which is an action itself
+
+        return Combined(((factor, self),))
+
+    def toward(self, other: "Action", t: float) -> "Action":
+        """The action (1 - t) S + t S_other, of the same class where that has such couplings."""
+        from lattice_flows.theories.combined import Combined
+
+        return Combined(((1.0 - t, self), (t, other)))
+
+    def evaluate(self, x: Field) -> Array:
         """S of an array of configurations (N, *event) -> (N,), compiled where possible."""
         couplings = self.kernel_couplings(x.shape[1:])
         return self(torch.from_numpy(x)).numpy() if couplings is None else hmc.action(couplings, x)
 
     def force(self, x: Tensor) -> Tensor:
-        """-dS/dx, shaped and typed like x; by autograd unless a subclass writes it out."""
+        """-dS/dx along the tangent, shaped like momenta; by autograd unless a subclass writes it out."""
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(self(x).sum(), x)
-        return -gradient
+        return -self.space.tangent(x.detach(), gradient)

@@ -1,11 +1,13 @@
 """Measurements, by the same code on a running chain and on stored fields."""
 
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lattice_flows.theories.action import Action, NamedObservable
 from lattice_flows.theories.catalogue import OBSERVABLES
 from lattice_flows.theories.observable import Observable
 from lattice_flows.theories.u1.flowed import Flowed
@@ -33,16 +35,33 @@ class Measurement:
 
     def as_dict(self) -> dict[str, Any]:
         """The [[observable]] table with its defaults, ready for JSON; flow_time is included if it is not 0."""
-        names = {constructor: name for name, constructor in OBSERVABLES.items()}
         flow = {"flow_time": self.flow_time} if self.flow_time else {}
-        parameters = asdict(self.unflowed)  # type: ignore[call-overload]
-        return {"name": names[type(self.unflowed)], "every": self.every, **parameters, **flow}
+        return {"name": self.unflowed.kind, "every": self.every, **self.unflowed.parameters(), **flow}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> "Measurement":
-        """The measurement that `as_dict` describes."""
+    def from_dict(cls, table: Mapping[str, Any], action: Action) -> "Measurement":
+        """The measurement that `as_dict` describes, of this theory.
+
+        Raises ValueError for an observable that the theory does not have.
+        """
         parameters = {key: value for key, value in table.items() if key not in ("name", "every", "flow_time")}
-        return cls(flowed(OBSERVABLES[table["name"]](**parameters), table.get("flow_time", 0.0)), table["every"])
+        known = observables_of(action)
+        if table["name"] not in known:
+            raise ValueError(f"there is no observable {table['name']!r} of {type(action).__name__}")
+        constructor = known[table["name"]]
+        made = constructor(**given(constructor, action), **parameters)
+        assert isinstance(made, Observable)
+        return cls(flowed(made, table.get("flow_time", 0.0)), table["every"])
+
+
+def observables_of(action: Action) -> dict[str, NamedObservable]:
+    """What [[observable]] tables can ask for, by name: the theory's observables, and those for any theory."""
+    return {**OBSERVABLES, **action.named_observables}
+
+
+def given(constructor: NamedObservable, action: Action) -> dict[str, Any]:
+    """The arguments of an observable that do not come from a card: the action, if it has such a parameter."""
+    return {"action": action} if "action" in inspect.signature(constructor).parameters else {}
 
 
 def measured(measurements: Sequence[Measurement], x: np.ndarray, first_config: int) -> tuple[Series, dict[str, int]]:

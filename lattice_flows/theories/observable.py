@@ -2,13 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from lattice_flows.lattice import Space
 
 Array = NDArray[np.float64]
 
@@ -35,8 +33,8 @@ class Quantity:
     name: str
     terms: tuple[Term, ...]
     function: Callable[..., float] | None = None
-    exact: Callable[[Any], float] | None = None
-    """A function of the theory's closed forms, `Action.exact`."""
+    exact: Callable[[Any], float | None] | None = None
+    """A function of the theory's closed forms, `Action.closed_forms`; None where they do not know it."""
     by_symmetry: bool = False
     """The exact value follows from a symmetry: `exact` is called with None if there are no closed forms."""
     least_n_eff: float = 0.0
@@ -44,13 +42,24 @@ class Quantity:
 
 
 class Observable(ABC):
-    """One number per configuration. Subclasses are frozen dataclasses of their parameters."""
+    """One number per configuration.
 
-    space: ClassVar[Space]
-    """The space of the fields on which it is measured."""
+    Subclasses are frozen dataclasses of their parameters, the keys of a card's [[observable]] table. One with a field
+    `action` gets that of the theory.
+    """
+
+    kind: ClassVar[str]
+    """The name in a card."""
 
     odd: ClassVar[bool] = False
     """The observable changes sign under a symmetry of the theory."""
+
+    flowable: ClassVar[bool] = False
+    """It can be measured after the gradient flow of gauge fields."""
+
+    def parameters(self) -> dict[str, Any]:
+        """The keys of a card from which the observable is made, without the action."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "action"}  # type: ignore[arg-type]
 
     @property
     @abstractmethod

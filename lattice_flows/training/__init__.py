@@ -25,7 +25,6 @@ from lattice_flows.training.loop import (
 from lattice_flows.training.objectives import (
     LossEstimate,
     Objective,
-    Scaled,
     path_gradient,
     reinforce,
     reverse_kl,
@@ -67,7 +66,6 @@ __all__ = [
     "Ranks",
     "Record",
     "SampleBuffer",
-    "Scaled",
     "SelfNormalised",
     "TooManyRanks",
     "TrainingDiverged",

@@ -5,13 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lattice_flows.lattice import CIRCLE, Space
+from lattice_flows.lattice import Space
 
 DataSource = Callable[[int, torch.Generator], Tensor]
 """n, generator -> n configurations of the target (n, *event). The result depends on the generator alone, whose state
 is in the checkpoint: it is the only cursor."""
 
-_ROUNDING = 1e-6  # radians beyond pi: pi itself in single precision
 _TRIED = 16
 
 
@@ -20,13 +19,13 @@ class DataError(ValueError):
 
 
 def check_configurations(x: Tensor, space: Space, event: tuple[int, ...], where: str) -> None:
-    """Raise DataError unless x is (n, *event), finite and, on the circle, made of angles in [-pi, pi]."""
+    """Raise DataError unless x is (n, *event), finite and made of variables of this space."""
     if tuple(x.shape[1:]) != tuple(event):
         raise DataError(f"{where}: holds configurations of shape {list(x.shape[1:])}, the theory has {list(event)}")
     if not torch.isfinite(x).all():
         raise DataError(f"{where}: holds values that are not finite")
-    if space is CIRCLE and (largest := float(x.abs().max())) > torch.pi + _ROUNDING:
-        raise DataError(f"{where}: does not hold U(1) angles: the largest is {largest:.6g}, beyond pi")
+    if told := space.fault(x):
+        raise DataError(f"{where}: does not hold {space}: {told}")
 
 
 def check_source(source: DataSource, space: Space, event: tuple[int, ...], device: torch.device) -> None:

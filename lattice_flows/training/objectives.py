@@ -19,7 +19,6 @@ from lattice_flows.flows import (
     forward_with_score,
     reduced,
 )
-from lattice_flows.lattice import Space
 from lattice_flows.theories.action import Action
 from lattice_flows.training.region_reinforce import region_reinforce
 from lattice_flows.training.region_torch import torch_region_reinforce
@@ -135,22 +134,3 @@ REVERSE_OBJECTIVES: dict[str, Reverse] = {
     "reverse_kl": reverse_kl,
     "reinforce": reinforce,
 }
-
-
-@dataclass(frozen=True)
-class Scaled(Action):
-    """The action factor * S of the targets that annealing passes through."""
-
-    action: Action
-    factor: float
-
-    @property
-    def space(self) -> Space:  # type: ignore[override]
-        return self.action.space
-
-    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The event shape of the action."""
-        return self.action.event_shape(lattice_shape)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.factor * self.action(x)

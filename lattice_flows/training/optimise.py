@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -11,11 +10,9 @@ from torch import Tensor
 
 from lattice_flows.flows import Flow
 from lattice_flows.theories.action import Action
-from lattice_flows.theories.u1.action import WilsonU1
-from lattice_flows.theories.u1_improved.action import ImprovedU1
 from lattice_flows.training.clipping import BlockClip, Clip, NormClip
 from lattice_flows.training.gradient_noise import GradientNoise
-from lattice_flows.training.objectives import Batch, Objective, Scaled
+from lattice_flows.training.objectives import Batch, Objective
 from lattice_flows.training.precision import network_precision
 from lattice_flows.training.ranks import Ranks
 from lattice_flows.training.settings import TrainingSettings
@@ -67,8 +64,10 @@ class Optimiser:
         """The step after `n_done` others, at this progress of the run."""
         settings = self.settings
         n = settings.batch_size_at(progress)
+        factor = settings.action_scale_at(progress)
+        annealed = action if factor == 1.0 else action.scaled(factor)
         self.adam.zero_grad()
-        loss = self._gradient(scaled(action, settings, progress), n, generator, dtype)
+        loss = self._gradient(annealed, n, generator, dtype)
         norm = self.clip()
         self.noise.measure(self.adam, n_done)
         for group in self.adam.param_groups:
@@ -129,13 +128,3 @@ class Optimiser:
     def forget_finite(self) -> None:
         """Restart the watch for values that are not finite."""
         self._finite = None
-
-
-def scaled(action: Action, settings: TrainingSettings, progress: float) -> Action:
-    """The action at this progress of the annealing."""
-    factor = settings.action_scale_at(progress)
-    if factor == 1.0:
-        return action
-    if isinstance(action, (WilsonU1, ImprovedU1)):  # the same class: what knows its plaquettes still does
-        return replace(action, beta=factor * action.beta)
-    return Scaled(action, factor)

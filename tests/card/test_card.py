@@ -35,7 +35,7 @@ def test_observables_are_the_standard_ones_and_the_cards():
     assert names == ["plaquette", "topological_charge", "wilson_loop_1x2", "wilson_loop_2x2", "wilson_loop_1x3"]
     assert card.measurements[-1] == Measurement(WilsonLoop(1, 3), 7)
     for measurement in card.measurements:
-        assert Measurement.from_dict(measurement.as_dict()) == measurement
+        assert Measurement.from_dict(measurement.as_dict(), card.theory.action) == measurement
 
 
 def test_overrides():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from cases import ACTION_CASES, ActionCase, WithoutKernels
 from devices.registry import PAIR_NAMES, pair_named
+from random_fields import random_field
 from torch import Tensor
 
 from lattice_flows.flows import Pullback, forward_with_score
@@ -65,7 +66,7 @@ def test_density_and_samples(name: str, dtype: torch.dtype, device: torch.device
 
 @ACTIONS
 def test_actions(case: ActionCase, device: torch.device, generator: torch.Generator) -> None:
-    x = case.action.space.hot(torch.rand(N, *case.event, generator=generator, dtype=torch.float64))
+    x = random_field(case.action.space, N, case.event, generator)
     for dtype in (torch.float64, torch.float32):
         field = x.to(device=device, dtype=dtype)
         action, force = case.action(field), case.action.force(field)

@@ -18,13 +18,12 @@ from lattice_flows.flows import (
 )
 from lattice_flows.lattice import plaquette
 from lattice_flows.theories import Action, ImprovedU1, Phi4, WilsonU1
-from lattice_flows.training import Scaled
 
 pytestmark = pytest.mark.quick
 
 TREES = pytest.mark.parametrize("build", [mlp_tree, structured_tree, exact_tree])
 SHAPES = pytest.mark.parametrize("shape", [(4, 4), (6, 4), (3, 5)], ids=str)
-ACTIONS = [WilsonU1(2.0), ImprovedU1(1.5, 1.0 / 12.0)]
+THEORIES = [WilsonU1(2.0), ImprovedU1(1.5, 1.0 / 12.0)]
 
 
 def _tree(flow: Flow) -> Multiscale:
@@ -37,7 +36,7 @@ def _links(transform: Multiscale, shares: Tensor) -> Tensor:
     return transform._link_change(transform._plaquettes(shares))
 
 
-@pytest.mark.parametrize("action", ACTIONS, ids=str)
+@pytest.mark.parametrize("action", THEORIES, ids=str)
 @SHAPES
 @TREES
 def test_links_with_the_same_latent_shares_have_the_same_weight(
@@ -54,7 +53,7 @@ def test_links_with_the_same_latent_shares_have_the_same_weight(
     log_w = -action(x) + log_det
     torch.testing.assert_close(-pair.action(plaquettes) + reduced_log_det, log_w, atol=1e-10, rtol=0)
     torch.testing.assert_close(pair.flow.prior.log_prob(shares), torch.zeros(20).double(), atol=0, rtol=0)
-    assert log_w.std() > (1e-7 if build is exact_tree and action is ACTIONS[0] else 0.1)
+    assert log_w.std() > (1e-7 if build is exact_tree and action is THEORIES[0] else 0.1)
 
 
 @TREES
@@ -123,11 +122,11 @@ def test_a_scaled_action_is_that_of_the_scaled_coupling(generator: torch.Generat
     flow = multiscale((4, 4), WilsonU1(1.0), conditioner="exact")
     spread = []
     for factor in (0.5, 0.505):
-        pair = reduced(flow, Scaled(WilsonU1(2.0), factor))
+        pair = reduced(flow, WilsonU1(2.0).scaled(factor))
         with torch.no_grad():
             x, log_q = pair.flow.sample(200, generator)
         log_w = -pair.action(x) - log_q
-        spread.append(float(abs(log_w - WilsonU1(1.0).exact((4, 4)).log_z).max()))
+        spread.append(float(abs(log_w - WilsonU1(1.0).closed_forms((4, 4)).log_z).max()))
     assert spread[0] < 3e-3
     assert spread[1] > 3e-2
 

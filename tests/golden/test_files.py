@@ -28,7 +28,7 @@ from lattice_flows.flows import FLOWS
 from lattice_flows.samplers import SAMPLERS
 
 # Of the package's own names only the catalogues, which say what a card may ask for.
-from lattice_flows.theories import ACTIONS
+from lattice_flows.theories import THEORIES
 
 UNFINISHED = {"array", "interrupted", "training"}
 FINISHED = [name for name in NAMES if name not in UNFINISHED]
@@ -37,7 +37,7 @@ FINISHED = [name for name in NAMES if name not in UNFINISHED]
 def test_there_is_golden_data_of_all_that_a_card_may_ask_for():
     """What is new gets a card, and `make.py` adds its run."""
     cards = [tomllib.loads(path.read_text()) for path in GOLDEN.glob("runs/*/card.toml")]
-    assert {card["theory"]["name"] for card in cards} >= ACTIONS.keys()
+    assert {card["theory"]["name"] for card in cards} >= THEORIES.keys()
     assert {card["flow"]["name"] for card in cards if "flow" in card} >= FLOWS.keys()
     assert set(_named(cards, "sampler")) >= SAMPLERS.keys()
 

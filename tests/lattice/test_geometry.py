@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from random_fields import random_field
 
 from lattice_flows.lattice import (
     CIRCLE,
@@ -26,7 +27,7 @@ SHAPES = [(4, 4), (4, 6), (5, 3), (3, 4, 5)]
 @pytest.fixture(params=SHAPES, ids=str)
 def links(request, generator):
     shape = request.param
-    return CIRCLE.hot(torch.rand(3, len(shape), *shape, generator=generator, dtype=torch.float64))
+    return random_field(CIRCLE, 3, (len(shape), *shape), generator)
 
 
 def planes(links):
@@ -93,7 +94,7 @@ def test_translation_moves_plaquettes(links):
 
 
 def test_charge_is_an_odd_integer_function(generator):
-    links = CIRCLE.hot(torch.rand(50, 2, 6, 4, generator=generator, dtype=torch.float64))
+    links = random_field(CIRCLE, 50, (2, 6, 4), generator)
     charge = topological_charge(links)
     torch.testing.assert_close(charge, charge.round(), atol=1e-12, rtol=0)
     assert charge.round().unique().numel() > 1

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lattice_flows.theories import STANDARD, Plaquette, WilsonLoop
+from lattice_flows.theories import Plaquette, WilsonLoop, WilsonU1
 
 CARD = """
 seed = 5
@@ -35,7 +35,7 @@ def series_of(path):
 def older(card, lattice_flows, tmp_path):
     """The file of a run which measured plaquettes and a Wilson loop alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(STANDARD, "theta", lambda shape: (Plaquette(), WilsonLoop(1, 2)))
+        patch.setattr(WilsonU1, "observables", lambda self, shape: (Plaquette(), WilsonLoop(1, 2)))
         status, _, said = lattice_flows("sample", card(CARD), "--out", "run")
         assert status == 0, said
     return tmp_path / "run" / "ensembles" / "heatbath.h5"

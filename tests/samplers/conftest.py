@@ -7,14 +7,14 @@ import pytest
 import scipy.stats
 
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.theories import STANDARD, Quantity
+from lattice_flows.theories import Quantity
 
 _MOST_CHARGE = 8
 
 
 def started(sampler, action, shape, n_chains, seed, name="test"):
     """A state in equilibrium: the start is drawn directly, so that nothing needs to be thermalised."""
-    draw = action.direct_sampler()
+    draw = action.direct_sampler().draw
     x, streams = draw(action.event_shape(shape), make_streams(seed, name, range(n_chains)))
     return sampler.init(x, streams)
 
@@ -28,7 +28,7 @@ def produced(sampler, action, state, n_configs, n_updates, shape):
         log_w.append(info.log_w if sampler.weighted else np.zeros(len(state.x)))  # a flow chain's are for its proposals
     fields, weights = np.stack(x), np.exp(np.stack(log_w) - np.max(log_w))  # (n, B, *event), (n, B)
     flat = fields.reshape(-1, *fields.shape[2:])
-    observables = STANDARD[action.space.name](shape)
+    observables = action.observables(shape)
     return {observable.name: observable(flat).reshape(fields.shape[:2]) for observable in observables}, weights
 
 
@@ -38,7 +38,7 @@ def measured(series, weights, action, shape) -> Iterator[tuple[Quantity, float, 
     The error is the jackknife's over the chains, which start independently and in equilibrium: it is right however
     slowly a chain moves, where the Gamma method would not know the error of a frozen charge.
     """
-    observables = STANDARD[action.space.name](shape)
+    observables = action.observables(shape)
     for quantity in [quantity for observable in observables for quantity in observable.quantities(shape)]:
         if quantity.exact is not None and all(term.series in series for term in quantity.terms):
             terms = np.stack([weights * term.transform(series[term.series]) for term in quantity.terms])
@@ -83,7 +83,7 @@ def pulls():
     def measure(sampler, shape, n_chains, n_configs, n_updates, seed, action=None, start=None):
         action = action or sampler.action
         state = started(sampler, start or action, shape, n_chains, seed)
-        oracle = action.exact(shape)
+        oracle = action.closed_forms(shape)
         found = {}
         series, weights = produced(sampler, action, state, n_configs, n_updates, shape)
         for quantity, value, error in measured(series, weights, action, shape):

@@ -50,7 +50,7 @@ def sampler(case):
 
 def begin(case, sampler, chains, seed):
     shape, action = case.points[0]
-    x, streams = action.direct_sampler()(action.event_shape(shape), make_streams(seed, "test", chains))
+    x, streams = action.direct_sampler().draw(action.event_shape(shape), make_streams(seed, "test", chains))
     return sampler.init(x, streams)
 
 

@@ -141,9 +141,8 @@ def test_tuning_near_the_limit_of_stability(seed):
 @pytest.mark.parametrize(("m2", "lam"), [(-4.0, 8.0), (-4.0, 1000.0), (-8.0, 1.0), (1.0, 0.0)])
 def test_tuning_a_scalar_field_from_a_hot_start(m2, lam, seed):
     action = Phi4(m2, lam)
-    u, streams = uniforms(make_streams(seed, "test", range(8)), 64)
     sampler = HMC(action, 1.0)
-    state = sampler.init(action.hot(torch.from_numpy(u).view(-1, 8, 8)).numpy(), streams)
+    state = sampler.init(*action.hot(make_streams(seed, "test", range(8)), (8, 8)))
     tuned = sampler.tune(state, 200)
     for k in range(50):
         state = tuned.thermalise(state, k / 50)

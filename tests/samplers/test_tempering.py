@@ -13,7 +13,7 @@ import pytest
 from lattice_flows.kernels.random import make_streams, uniforms
 from lattice_flows.samplers import HMC, Direct, HeatBath, Overrelaxation, Part, Sampler, replica_exchange
 from lattice_flows.samplers.exchange import acceptance, first_trips, swap_gain, travelled, tried_pairs
-from lattice_flows.samplers.local import NoInfo, chain_state
+from lattice_flows.samplers.local import ChainState, NoInfo, chain_state
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.samplers.tempering import Tempering, at_equal_barrier
@@ -139,7 +139,7 @@ class Toy(Sampler):
     energies: tuple[float, ...]
 
     def init(self, x, streams):
-        return chain_state(x, streams)
+        return ChainState(x.copy(), streams.copy())
 
     def step(self, state, n_updates=1):
         return state, NoInfo()
@@ -404,7 +404,7 @@ class Biased(Sampler):
     weighted: ClassVar[bool] = True
 
     def init(self, x, streams):
-        return BiasedState(*chain_state(x, streams), np.zeros(len(x)))
+        return BiasedState(*chain_state(self.action, x, streams), np.zeros(len(x)))
 
     def moved(self, state, x):
         return state._replace(x=x)

@@ -35,7 +35,7 @@ from lattice_flows.theories.u1.kernels.instanton import instanton
 
 POSITIVE, NEGATIVE = ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0)
 FREE = ImprovedU1(2.4, 1.0 / 12.0)  # where HMC alone moves the charge
-ACTIONS = [POSITIVE, NEGATIVE, FREE]
+THEORIES = [POSITIVE, NEGATIVE, FREE]
 BETA_OF_DRAWS = [(POSITIVE, 3.3), (NEGATIVE, 4.0), (FREE, 1.1)]  # whose weights are even
 REFERENCE = Path(__file__).parents[1] / "reference" / "u1_improved.json"
 
@@ -47,7 +47,7 @@ class WithoutKernels(ImprovedU1):
         return None
 
 
-@pytest.fixture(params=ACTIONS, ids=["positive", "negative", "free"])
+@pytest.fixture(params=THEORIES, ids=["positive", "negative", "free"])
 def action(request):
     return request.param
 
@@ -180,7 +180,7 @@ def test_the_identity_of_schwinger_and_dyson(action, seed):
 
 def test_without_rectangles_the_closed_form_and_the_direct_sampler(seed):
     action, shape = ImprovedU1(2.0, 0.0), (6, 4)
-    exact = action.exact(shape)
+    exact = action.closed_forms(shape)
     known = {
         "plaquette": (exact.plaquette, 0.0),
         "wilson_loop_1x2": (exact.wilson_loop(2), 0.0),
@@ -267,7 +267,7 @@ def test_log_z_by_weights_is_that_by_integration_in_c1(action, beta, seed):
         slope = slope_in_c1(at, seed + k)
         integral += 0.5 * action.c1 * weight * slope.value
         variance += (0.5 * action.c1 * weight * slope.error) ** 2
-    by_integration = WilsonU1(action.beta).exact((4, 4)).log_z - integral
+    by_integration = WilsonU1(action.beta).closed_forms((4, 4)).log_z - integral
     assert abs(by_weights - by_integration) < 4.5 * math.hypot(error, math.sqrt(variance))
 
 
@@ -292,4 +292,4 @@ def test_the_rule_of_integration_on_the_smallest_torus(action):
         slope = action.beta * 4 * (2 * (1 - exact.wilson_loop_1x2) - 8 * (1 - exact.plaquette))
         integral += 0.5 * action.c1 * weight * slope
     expected = two_by_two(action).log_z
-    assert WilsonU1(action.beta).exact((2, 2)).log_z - integral == pytest.approx(expected, abs=1e-7)
+    assert WilsonU1(action.beta).closed_forms((2, 2)).log_z - integral == pytest.approx(expected, abs=1e-7)

@@ -14,7 +14,7 @@ from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.stages import analyse_files_stage, sample_stage
-from lattice_flows.theories import ACTIONS, ImprovedU1
+from lattice_flows.theories import THEORIES, ImprovedU1
 
 ROOT = Path(__file__).parents[2]
 RUNS, REFERENCE = ROOT / "runs" / "u1_improved", ROOT / "tests" / "reference" / "u1_improved.json"
@@ -49,7 +49,7 @@ n_thermalisation = 20
 
 @pytest.fixture(autouse=True)
 def _in_the_catalogue(monkeypatch):
-    monkeypatch.setitem(ACTIONS, "u1_improved", ImprovedU1)
+    monkeypatch.setitem(THEORIES, "u1_improved", ImprovedU1)
 
 
 def test_the_table_is_the_constructors_arguments():

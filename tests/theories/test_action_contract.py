@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from cases import ACTION_CASES
+from random_fields import random_field
 
 from lattice_flows.kernels import hmc
 from lattice_flows.lattice import REAL, conjugate, gauge_transform, reflect, translate
@@ -18,8 +19,7 @@ def case(request):
 
 @pytest.fixture
 def x(case, generator):
-    u = torch.rand(3, *case.event, generator=generator, dtype=torch.float64)
-    return case.action.space.hot(u)
+    return random_field(case.action.space, 3, case.event, generator)
 
 
 def leapfrog(action, x, momenta, step_size, n_md_steps):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.quick
 N_BATCHES, BATCH = 100, 10_000
 
 # Narrower than the flow in every dimension, so that weights are bounded and none is truncated.
-ACTIONS = [
+THEORIES = [
     pytest.param(([0.0], [0.0]), GaussianAction((0.6,), (0.75,)), id="1D"),
     pytest.param(([0.2, -0.3, 0.0], [0.1, 0.0, 0.2]), GaussianAction((-0.4, 0.3, 0.5), (0.8, 0.75, 0.9)), id="3D"),
 ]
@@ -68,7 +68,7 @@ def _largest_pull(gradients: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize(("start", "action"), ACTIONS)
+@pytest.mark.parametrize(("start", "action"), THEORIES)
 def test_gradient_is_the_analytic_one(
     name: str, start: tuple[list[float], list[float]], action: GaussianAction, generator: torch.Generator
 ) -> None:

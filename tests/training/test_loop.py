@@ -14,6 +14,7 @@ from torch import Tensor
 from lattice_flows.flows import Chain, Flow, initialise, plaquette_coupling
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories import Action, WilsonU1
+from lattice_flows.theories.u1.action import link_field
 from lattice_flows.training import (
     CHECKPOINT_NAME,
     HISTORY_NAME,
@@ -307,8 +308,8 @@ class Spoiled(Action):
     count: list[int]
     space = CIRCLE
 
-    def event_shape(self, lattice_shape):
-        return (len(lattice_shape), *lattice_shape)
+    def field(self, lattice_shape):
+        return link_field(lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         self.count.append(1)

@@ -12,7 +12,8 @@ from torch import Tensor
 from lattice_flows.flows import Flow, plaquette_coupling
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories import Action, WilsonU1
-from lattice_flows.training import LossEstimate, Scaled, path_gradient, reverse_kl
+from lattice_flows.theories.u1.action import link_field
+from lattice_flows.training import LossEstimate, path_gradient, reverse_kl
 
 Objective = Callable[..., LossEstimate]
 FLOWS = pytest.mark.parametrize("build", [projection_flow, spline_flow])
@@ -25,8 +26,8 @@ class OwnDensity(Action):
     flow: Flow
     space = CIRCLE
 
-    def event_shape(self, lattice_shape):
-        return (len(lattice_shape), *lattice_shape)
+    def field(self, lattice_shape):
+        return link_field(lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         return -self.flow.log_prob(x)
@@ -115,7 +116,7 @@ def test_likelihoods_have_the_gradient_of_finite_differences(
 def test_scaled_action(generator: torch.Generator) -> None:
     action = WilsonU1(3.0)
     x = torch.randn(3, 2, 4, 4, generator=generator, dtype=torch.float64)
-    scaled = Scaled(action, 0.25)
+    scaled = action.scaled(0.25)
     torch.testing.assert_close(scaled(x), 0.25 * action(x))
     torch.testing.assert_close(scaled.force(x), 0.25 * action.force(x))
     assert scaled.space is CIRCLE

@@ -44,7 +44,7 @@ def _gradient(
     flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, action: Action = ACTION, **sizes: int
 ) -> Tensor:
     """A process's loss and gradient in one row."""
-    draw = ACTION.direct_sampler()
+    draw = ACTION.direct_sampler().draw
     assert draw is not None
     data = DirectData(draw, flow.prior.shape)
     objective = build_objective(settings, flow, data, torch.float64, torch.device("cpu"), ranks)

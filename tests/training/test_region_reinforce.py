@@ -28,8 +28,8 @@ class Whole(Action):
     action: Action
     space = CIRCLE
 
-    def event_shape(self, lattice_shape):
-        return self.action.event_shape(lattice_shape)
+    def field(self, lattice_shape):
+        return self.action.field(lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.action(x)

@@ -19,7 +19,6 @@ from lattice_flows.samplers import FlowMetropolis
 from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
 from lattice_flows.theories import Action, ExactU1, ImprovedU1, WilsonU1
 from lattice_flows.theories.u1.kernels.fields import mean_plaquette, topological_charge
-from lattice_flows.training import Scaled
 
 Known = dict[str, tuple[float, float]]  # value and error by name
 Shape = tuple[int, int]
@@ -158,5 +157,5 @@ def test_flow_metropolis_has_the_known_distribution_of_charges(
     pulls = _pulls(estimates(point.action), known)
     assert pulls.keys() >= {"plaquette", "Q^2", "P(-1)", "P(0)", "P(1)"}
     assert max(map(abs, pulls.values())) < 4.5, pulls
-    wrong = _pulls(estimates(Scaled(point.action, 1.03)), known)
+    wrong = _pulls(estimates(point.action.scaled(1.03)), known)
     assert max(map(abs, wrong.values())) > 4.5, wrong

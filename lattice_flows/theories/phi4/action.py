@@ -2,17 +2,38 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lattice_flows.ensembles import FieldSpec
+from lattice_flows.kernels.random import uniforms
 from lattice_flows.lattice import REAL, Space, shift
-from lattice_flows.theories.action import Action, Array, DirectSampler, LocalUpdates, Streams
+from lattice_flows.theories.action import (
+    Action,
+    Array,
+    ClusterUpdates,
+    DirectSampler,
+    Field,
+    LocalUpdates,
+    NamedObservable,
+    Streams,
+)
+from lattice_flows.theories.observable import Observable
 from lattice_flows.theories.phi4.free_field import FreeField, sample_free_field
-from lattice_flows.theories.phi4.kernels import local
+from lattice_flows.theories.phi4.kernels import cluster, local
 from lattice_flows.theories.phi4.kernels.dynamics import LocalCouplings
+from lattice_flows.theories.phi4.observables import NAMED, standard
+
+
+class ClusterInfo(NamedTuple):
+    """The mean fraction of the sites that an update flipped, (B,)."""
+
+    cluster_size: Array
 
 
 class LocalScalar(Action):
@@ -23,6 +44,8 @@ class LocalScalar(Action):
 
     space: ClassVar[Space] = REAL
     dimensions: ClassVar[range] = range(1, 5)
+    clusters_reach_all: ClassVar[bool] = False  # they keep |phi|
+    named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
     @abstractmethod
     def couplings(self, dimension: int) -> LocalCouplings:
@@ -40,20 +63,35 @@ class LocalScalar(Action):
         near = sum(shift(x, mu) + shift(x, mu, -1) for mu in range(x.ndim - 1))
         return 2.0 * hop * near - x * (2.0 * quad + 4.0 * quart * x * x)
 
-    def hot(self, u: Tensor) -> Tensor:
+    def hot(self, streams: Streams, event: tuple[int, ...]) -> tuple[Field, Streams]:
         """Uniform where quad phi^2 + quart phi^4 < 2: a single site far outside would hold up molecular dynamics."""
-        _, quad, quart = self.couplings(u.ndim - 1)
+        _, quad, quart = self.couplings(len(event))
         # The positive root, in the form that does not cancel.
         root = math.sqrt(quad * quad + 8.0 * quart)
         square = 4.0 / (quad + root) if quad > 0 else (root - quad) / (2.0 * quart)
-        return math.sqrt(square) * (2.0 * u - 1.0)
+        u, streams = uniforms(streams, math.prod(event))
+        return math.sqrt(square) * (2.0 * u.reshape(-1, *event) - 1.0), streams
 
-    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def scaled(self, factor: float) -> "LocalScalar":
+        """A theory with all coefficients of the local form multiplied."""
+        return CombinedScalar(((factor, self),))
+
+    def toward(self, other: Action, t: float) -> Action:
+        """A theory with coefficients in between."""
+        if isinstance(other, LocalScalar):
+            return CombinedScalar(((1.0 - t, self), (t, other)))
+        return super().toward(other, t)
+
+    def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
         """One real number per site."""
         if not lattice_shape or min(lattice_shape) < 2:
             raise ValueError(f"a scalar field needs extents of 2 or more, got the shape {list(lattice_shape)}")
         self.couplings(len(lattice_shape))
-        return lattice_shape
+        return FieldSpec("phi", tuple(f"x{axis}" for axis in range(len(lattice_shape))), lattice_shape)
+
+    def observables(self, lattice_shape: tuple[int, ...]) -> tuple[Observable, ...]:
+        """Magnetisation, link energy, lowest mode and two-point function."""
+        return standard(lattice_shape)
 
     def kernel_couplings(self, event: tuple[int, ...]) -> LocalCouplings:
         """Compiled in every dimension."""
@@ -68,21 +106,50 @@ class LocalScalar(Action):
             overrelaxation=lambda x, streams, n: local.overrelaxation(x, streams, *c, n),
         )
 
-    def exact(self, lattice_shape: tuple[int, ...]) -> FreeField | None:
+    def cluster_updates(self, event: tuple[int, ...]) -> ClusterUpdates:
+        """Of the signs, in every dimension."""
+        c = self.couplings(len(event))
+
+        def wolff(x: Field, streams: Streams, n: int) -> tuple[Field, Streams, ClusterInfo]:
+            x, streams, flipped = cluster.cluster(x, streams, *c, n)
+            return x, streams, ClusterInfo(flipped)
+
+        return ClusterUpdates(wolff=wolff)
+
+    def closed_forms(self, lattice_shape: tuple[int, ...]) -> FreeField | None:
         """Closed forms of the free field."""
         dimension = len(lattice_shape)
         hop, quad, quart = self.couplings(dimension)
-        return FreeField(quad / hop - 2.0 * dimension, lattice_shape, hop) if quart == 0 else None
+        return FreeField(quad / hop - 2.0 * dimension, lattice_shape, hop) if quart == 0 and hop > 0 else None
 
     def direct_sampler(self) -> DirectSampler | None:
         """Independent Gaussian momenta of the free field."""
 
         def draw(event: tuple[int, ...], streams: Streams) -> tuple[Array, Streams]:
-            free = self.exact(event)
-            assert free is not None
+            free = self._free(event)
             return sample_free_field(free.m2, event, streams, free.hop)
 
-        return draw if self.couplings(1).quart == 0 else None
+        def log_q(x: Field) -> Array:
+            return -self.evaluate(x) - self._free(x.shape[1:]).log_z
+
+        _, _, quart = self.couplings(1)
+        return DirectSampler(draw, log_q) if quart == 0 else None
+
+    def _free(self, lattice_shape: tuple[int, ...]) -> FreeField:
+        free = self.closed_forms(lattice_shape)
+        assert free is not None
+        return free
+
+
+@dataclass(frozen=True)
+class CombinedScalar(LocalScalar):
+    """S = sum_k weight_k S_k of such theories."""
+
+    terms: tuple[tuple[float, LocalScalar], ...]
+
+    def couplings(self, dimension: int) -> LocalCouplings:
+        parts = np.array([np.multiply(weight, theory.couplings(dimension)) for weight, theory in self.terms])
+        return LocalCouplings(*map(float, parts.sum(0)))
 
 
 def _require_finite(**couplings: float) -> None:

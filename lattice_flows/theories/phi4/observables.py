@@ -1,15 +1,18 @@
 """Observables of a scalar field (N, *lattice_shape) in any dimension."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from lattice_flows.lattice import REAL
+from lattice_flows.theories.action import NamedObservable
 from lattice_flows.theories.observable import Array, Observable, Quantity, Term
 from lattice_flows.theories.phi4.kernels import fields
 
 _FARTHEST = 4096
+_NEAR = 4  # lattice spacings of the two-point function that are always measured
 
 
 def _square(series: Array) -> Array:
@@ -28,7 +31,7 @@ class Magnetisation(Observable):
     cumulant 1 - <M^4> / (3 <M^2>^2).
     """
 
-    space = REAL
+    kind: ClassVar[str] = "magnetisation"
     odd = True
     name = "magnetisation"
 
@@ -65,7 +68,7 @@ class Magnetisation(Observable):
 class LinkEnergy(Observable):
     """The mean of phi(x) phi(x+mu) over sites and directions, the "Ising energy density" of arXiv:1904.12072."""
 
-    space = REAL
+    kind: ClassVar[str] = "energy"
     name = "energy"
 
     def __call__(self, x: Array) -> Array:
@@ -85,7 +88,7 @@ class TwoPoint(Observable):
     Raises ValueError for a distance outside 0 ... 4096.
     """
 
-    space = REAL
+    kind: ClassVar[str] = "two_point"
     distance: int
 
     def __post_init__(self) -> None:
@@ -130,7 +133,7 @@ class LowestMode(Observable):
     sqrt(chi / F - 1) / (2 sin(pi / L)) is estimated, chi = V <M^2>; it is not a number if chi < F.
     """
 
-    space = REAL
+    kind: ClassVar[str] = "lowest_mode"
     name = "lowest_mode_squared"
 
     def __call__(self, x: Array) -> Array:
@@ -153,3 +156,12 @@ class LowestMode(Observable):
             exact=lambda oracle: oracle.second_moment_correlation_length,
         )
         return (mode, length)
+
+
+def standard(lattice_shape: tuple[int, ...]) -> tuple[Observable, ...]:
+    """The observables that every ensemble measures."""
+    near = range(min(_NEAR, lattice_shape[0] // 2) + 1)
+    return Magnetisation(), LinkEnergy(), LowestMode(), *map(TwoPoint, near)
+
+
+NAMED: Mapping[str, NamedObservable] = {one.kind: one for one in (Magnetisation, LinkEnergy, LowestMode, TwoPoint)}

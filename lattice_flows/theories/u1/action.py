@@ -1,6 +1,7 @@
 """U(1) gauge actions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import ClassVar
@@ -9,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lattice_flows.ensembles import FieldSpec
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
-from lattice_flows.theories.action import Action, DirectSampler, LocalUpdates
+from lattice_flows.theories.action import Action, Array, DirectSampler, Field, LocalUpdates, NamedObservable
+from lattice_flows.theories.observable import Observable
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
 from lattice_flows.theories.u1.direct import sample_u1
 from lattice_flows.theories.u1.kernels import local
 from lattice_flows.theories.u1.kernels.dynamics import Wilson
+from lattice_flows.theories.u1.observables import NAMED, STANDARD
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class WilsonU1(Action):
     beta: float
     space: ClassVar[Space] = CIRCLE
     dimensions: ClassVar[range] = range(2, 3)
+    named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= MAX_BETA:
@@ -62,34 +67,61 @@ class WilsonU1(Action):
         """beta / beta_other."""
         return self.beta / other.beta if isinstance(other, WilsonU1) and other.beta > 0 else None
 
-    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def scaled(self, factor: float) -> "WilsonU1":
+        """Of coupling factor * beta."""
+        return WilsonU1(factor * self.beta)
+
+    def toward(self, other: Action, t: float) -> Action:
+        """Of the coupling in between, where the other is a Wilson action too."""
+        if isinstance(other, WilsonU1):
+            return WilsonU1((1.0 - t) * self.beta + t * other.beta)
+        return super().toward(other, t)
+
+    def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
         """One link per direction and site."""
         if len(lattice_shape) < 2:
             raise ValueError(f"a gauge theory needs two dimensions or more, got the shape {list(lattice_shape)}")
-        return (len(lattice_shape), *lattice_shape)
+        return link_field(lattice_shape)
+
+    def observables(self, lattice_shape: tuple[int, ...]) -> tuple[Observable, ...]:
+        """Plaquette, charge and small Wilson loops, in two dimensions."""
+        return STANDARD if len(lattice_shape) == 2 else ()
 
     def kernel_couplings(self, event: tuple[int, ...]) -> Wilson | None:
         """Compiled in two dimensions."""
         return Wilson(float(self.beta)) if _is_2d(event) else None
 
-    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates | None:
+    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates:
         """Compiled in two dimensions."""
         if not _is_2d(event):
-            return None
+            return LocalUpdates()
         beta = float(self.beta)
         return LocalUpdates(
             metropolis=lambda x, streams, width, n: local.metropolis(x, streams, beta, width, n),
             heatbath=lambda x, streams, n: local.heatbath(x, streams, beta, n),
             overrelaxation=lambda x, streams, n: (local.overrelaxation(x, n), streams, np.ones(len(x))),
+            widest=math.pi,
         )
 
-    def exact(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
+    def closed_forms(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
         """Closed forms in two dimensions."""
         return ExactU1(self.beta, math.prod(lattice_shape)) if len(lattice_shape) == 2 else None
 
     def direct_sampler(self) -> DirectSampler:
         """Independent plaquettes, in two dimensions."""
-        return lambda event, streams: sample_u1(float(self.beta), *event[1:], streams)
+
+        def log_q(x: Field) -> Array:
+            exact = self.closed_forms(x.shape[2:])
+            assert exact is not None
+            return -self.evaluate(x) - exact.log_z
+
+        return DirectSampler(lambda event, streams: sample_u1(float(self.beta), *event[1:], streams), log_q)
+
+
+def link_field(lattice_shape: tuple[int, ...]) -> FieldSpec:
+    """The angles of the links, (D, *lattice_shape)."""
+    axes = [f"x{axis}" for axis in range(len(lattice_shape))]
+    return FieldSpec("theta", ("mu", *axes), (len(lattice_shape), *lattice_shape))
 
 
 def _is_2d(event: tuple[int, ...]) -> bool:

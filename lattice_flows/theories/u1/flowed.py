@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories.observable import Array, Observable, Quantity
 from lattice_flows.theories.u1.kernels.gradient_flow import gradient_flow
 
@@ -23,12 +22,11 @@ class Flowed(Observable):
     time outside (0, 1000].
     """
 
-    space = CIRCLE
     observable: Observable
     flow_time: float
 
     def __post_init__(self) -> None:
-        if self.observable.space is not CIRCLE or isinstance(self.observable, Flowed):
+        if not self.observable.flowable:
             raise ValueError(f"the gradient flow is for gauge fields, got {self.observable.name}")
         if not 0.0 < self.flow_time <= LONGEST_FLOW:
             raise ValueError(f"a flow time must be above 0 and at most {LONGEST_FLOW:g}, got {self.flow_time}")

@@ -1,11 +1,13 @@
 """Observables of 2D U(1) link fields (N, 2, L0, L1)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from lattice_flows.lattice import CIRCLE
+from lattice_flows.theories.action import NamedObservable
 from lattice_flows.theories.observable import Array, Observable, Quantity, Term
 from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.theories.u1.kernels import fields, polyakov
@@ -31,7 +33,8 @@ def _b2(q4: float, q2: float) -> float:
 class Plaquette(Observable):
     """The mean of cos P over the lattice."""
 
-    space = CIRCLE
+    kind: ClassVar[str] = "plaquette"
+    flowable: ClassVar[bool] = True
     name = "plaquette"
 
     def __call__(self, x: Array) -> Array:
@@ -48,7 +51,8 @@ class TopologicalCharge(Observable):
     Estimated from it are <Q>, <Q^2>, chi_top = <Q^2>/V and b2 = -(<Q^4> - 3 <Q^2>^2) / (12 <Q^2>).
     """
 
-    space = CIRCLE
+    kind: ClassVar[str] = "topological_charge"
+    flowable: ClassVar[bool] = True
     odd = True
     name = "topological_charge"
 
@@ -88,7 +92,8 @@ class WilsonLoop(Observable):
     Raises ValueError for r or t below 1.
     """
 
-    space = CIRCLE
+    kind: ClassVar[str] = "wilson_loop"
+    flowable: ClassVar[bool] = True
     r: int
     t: int
 
@@ -159,7 +164,8 @@ class PolyakovCorrelator(Observable):
     Raises ValueError for mu outside 0, 1 or a negative distance.
     """
 
-    space = CIRCLE
+    kind: ClassVar[str] = "polyakov_correlator"
+    flowable: ClassVar[bool] = True
     mu: int
     distance: int
 
@@ -188,7 +194,8 @@ class PolyakovLoop(Observable):
     Raises ValueError for mu outside 0, 1.
     """
 
-    space = CIRCLE
+    kind: ClassVar[str] = "polyakov_loop"
+    flowable: ClassVar[bool] = True
     odd = True
     mu: int
 
@@ -215,7 +222,8 @@ class PolyakovModulus(Observable):
     Raises ValueError for mu outside 0, 1.
     """
 
-    space = CIRCLE
+    kind: ClassVar[str] = "polyakov_modulus"
+    flowable: ClassVar[bool] = True
     mu: int
 
     def __post_init__(self) -> None:
@@ -243,3 +251,12 @@ class PolyakovModulus(Observable):
 def _check_axis(mu: int) -> None:
     if mu not in (0, 1):
         raise ValueError(f"mu must be 0 or 1, got mu = {mu}")
+
+
+STANDARD: tuple[Observable, ...] = (Plaquette(), TopologicalCharge(), WilsonLoop(1, 2), WilsonLoop(2, 2))
+
+NAMED: Mapping[str, NamedObservable] = {
+    **{one.kind: one for one in (Plaquette, TopologicalCharge, WilsonLoop)},
+    **{one.kind: one for one in (PolyakovCorrelator, PolyakovLoop, PolyakovModulus)},
+    "creutz_ratio": creutz_ratio,
+}

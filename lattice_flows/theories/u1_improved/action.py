@@ -1,16 +1,20 @@
 """The U(1) gauge action with rectangles."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from lattice_flows.ensembles import FieldSpec
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
-from lattice_flows.theories.action import Action, DirectSampler
-from lattice_flows.theories.u1.action import WilsonU1
+from lattice_flows.theories.action import Action, DirectSampler, NamedObservable
+from lattice_flows.theories.observable import Observable
+from lattice_flows.theories.u1.action import WilsonU1, link_field
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
+from lattice_flows.theories.u1.observables import NAMED, STANDARD
 from lattice_flows.theories.u1_improved.kernels.dynamics import LoopCouplings
 
 _AXES = (0, 1)
@@ -34,6 +38,7 @@ class ImprovedU1(Action):
     c1: float
     space: ClassVar[Space] = CIRCLE
     dimensions: ClassVar[range] = range(2, 3)
+    named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= MAX_BETA:
@@ -81,19 +86,33 @@ class ImprovedU1(Action):
             return None
         return self.beta / other.beta
 
-    def event_shape(self, lattice_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def scaled(self, factor: float) -> "ImprovedU1":
+        """Of coupling factor * beta."""
+        return ImprovedU1(factor * self.beta, self.c1)
+
+    def toward(self, other: Action, t: float) -> Action:
+        """Of the coupling in between, where the other has the same c1."""
+        if isinstance(other, ImprovedU1) and other.c1 == self.c1:
+            return ImprovedU1((1.0 - t) * self.beta + t * other.beta, self.c1)
+        return super().toward(other, t)
+
+    def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
         """One link per direction and site of a plane."""
         if len(lattice_shape) != 2:
             raise ValueError(f"rectangles are those of two dimensions, got the shape {list(lattice_shape)}")
-        return (2, *lattice_shape)
+        return link_field(lattice_shape)
+
+    def observables(self, lattice_shape: tuple[int, ...]) -> tuple[Observable, ...]:
+        """Plaquette, charge and small Wilson loops."""
+        return STANDARD
 
     def kernel_couplings(self, event: tuple[int, ...]) -> LoopCouplings:
         """Compiled."""
         return self.loop_couplings
 
-    def exact(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
+    def closed_forms(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
         """Closed forms without rectangles, c1 = 0."""
-        return WilsonU1(self.beta).exact(lattice_shape) if self.c1 == 0 else None
+        return WilsonU1(self.beta).closed_forms(lattice_shape) if self.c1 == 0 else None
 
     def direct_sampler(self) -> DirectSampler | None:
         """Independent plaquettes without rectangles, c1 = 0."""

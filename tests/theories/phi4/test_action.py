@@ -13,10 +13,10 @@ from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
 pytestmark = pytest.mark.quick
 
 SHAPES = [(5,), (2,), (6, 4), (5, 3), (3, 4, 2)]
-ACTIONS = [Phi4(-1.7, 0.8), Phi4(0.4, 0.0), Phi4Hopping(0.21, 0.6), Phi4Hopping(0.11, 0.0)]
+THEORIES = [Phi4(-1.7, 0.8), Phi4(0.4, 0.0), Phi4Hopping(0.21, 0.6), Phi4Hopping(0.11, 0.0)]
 
 over_shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
-over_actions = pytest.mark.parametrize("action", ACTIONS, ids=str)
+over_actions = pytest.mark.parametrize("action", THEORIES, ids=str)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_closed_forms_of_the_free_field(action, shape, generator):
     hessian = torch.autograd.functional.hessian(
         lambda x: action(x.view(1, *shape)).sum(), torch.zeros(n, dtype=torch.float64)
     ).numpy()
-    oracle = action.exact(shape)
+    oracle = action.closed_forms(shape)
     assert isinstance(oracle, FreeField)
     assert oracle.log_z == pytest.approx(0.5 * n * np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(hessian)[1], rel=1e-12)
     assert oracle.phi_squared == pytest.approx(np.linalg.inv(hessian)[0, 0], rel=1e-12)
@@ -109,15 +109,15 @@ def test_direct_configurations_of_the_free_field(action, seed):
     from lattice_flows.kernels.random import make_streams
 
     shape, n = (4, 3), 20_000
-    x, _ = action.direct_sampler()(shape, make_streams(seed, "test", range(n)))
+    x, _ = action.direct_sampler().draw(shape, make_streams(seed, "test", range(n)))
     s = action.evaluate(x)
     assert abs(s.mean() - 6.0) < 4.5 * s.std() / np.sqrt(n)  # V/2
     squares = (x**2).reshape(n, -1).mean(1)
-    assert abs(squares.mean() - action.exact(shape).phi_squared) < 4.5 * squares.std() / np.sqrt(n)
+    assert abs(squares.mean() - action.closed_forms(shape).phi_squared) < 4.5 * squares.std() / np.sqrt(n)
 
 
 def test_an_interacting_theory_has_no_closed_forms():
-    assert Phi4(0.5, 0.1).exact((4, 4)) is None
+    assert Phi4(0.5, 0.1).closed_forms((4, 4)) is None
     assert Phi4Hopping(0.1, 0.1).direct_sampler() is None
 
 
@@ -162,7 +162,7 @@ def test_impossible_hopping_couplings_are_refused(kappa, lam):
 def test_a_free_hopping_action_is_refused_where_the_dimension_makes_it_unbounded():
     action = Phi4Hopping(0.2, 0.0)
     assert action.event_shape((4, 4)) == (4, 4)
-    for refused in (action.event_shape, action.kernel_couplings, action.exact):
+    for refused in (action.event_shape, action.kernel_couplings, action.closed_forms):
         with pytest.raises(ValueError, match=r"kappa must be below 0\.16"):
             refused((4, 4, 4))
     with pytest.raises(ValueError, match=r"kappa must be below 0\.16"):

@@ -10,7 +10,6 @@ from lattice_flows.ensembles.layout import check_name
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.statistics import derived, gamma_method
 from lattice_flows.theories import (
-    OBSERVABLES,
     ExactU1,
     Flowed,
     Magnetisation,
@@ -23,6 +22,7 @@ from lattice_flows.theories import (
     creutz_ratio,
     sample_u1,
 )
+from lattice_flows.theories.u1.action import WilsonU1
 from lattice_flows.theories.u1.kernels.gradient_flow import gradient_flow
 
 BETA, SHAPE, N_CHAINS, N_CONFIGS = 2.0, (4, 5), 100, 300
@@ -176,4 +176,4 @@ def test_only_gauge_fields_flow():
 
 def test_the_catalogue_holds_them():
     kinds = {type(one) for one in MEASURED}
-    assert kinds <= set(OBSERVABLES.values())
+    assert kinds <= set(WilsonU1.named_observables.values())

@@ -12,11 +12,11 @@ from lattice_flows.theories import Action, ImprovedU1, Phi4, WilsonU1
 
 pytestmark = pytest.mark.quick
 
-ACTIONS = [ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0), ImprovedU1(1.3, 0.125), ImprovedU1(2.0, 0.0)]
+THEORIES = [ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0), ImprovedU1(1.3, 0.125), ImprovedU1(2.0, 0.0)]
 SHAPES = [(2, 2), (2, 5), (3, 2), (4, 3), (3, 7), (8, 8)]
 
 
-@pytest.fixture(params=ACTIONS, ids=lambda action: f"beta{action.beta}-c1{action.c1:+.3f}")
+@pytest.fixture(params=THEORIES, ids=lambda action: f"beta{action.beta}-c1{action.c1:+.3f}")
 def action(request):
     return request.param
 
@@ -106,9 +106,9 @@ def test_without_rectangles_it_is_the_wilson_action(x):
     wilson, improved = WilsonU1(2.5), ImprovedU1(2.5, 0.0)
     torch.testing.assert_close(improved(x), wilson(x), rtol=1e-14, atol=0)
     torch.testing.assert_close(improved.force(x), wilson.force(x), rtol=0, atol=1e-14)
-    assert improved.exact((4, 6)) == wilson.exact((4, 6))
+    assert improved.closed_forms((4, 6)) == wilson.closed_forms((4, 6))
     assert improved.direct_sampler() is not None
-    assert ImprovedU1(2.5, 0.1).exact((4, 6)) is None
+    assert ImprovedU1(2.5, 0.1).closed_forms((4, 6)) is None
     assert ImprovedU1(2.5, 0.1).direct_sampler() is None
 
 
@@ -151,7 +151,7 @@ def test_other_dimensions_are_refused():
 
 def test_quadrature_knows_the_closed_form():
     """And d log Z / dc1 is -<dS/dc1>."""
-    exact = WilsonU1(1.5).exact((2, 2))
+    exact = WilsonU1(1.5).closed_forms((2, 2))
     found = two_by_two(ImprovedU1(1.5, 0.0))
     assert found.log_z == pytest.approx(exact.log_z, abs=1e-12)
     assert found.plaquette == pytest.approx(exact.plaquette, abs=1e-12)

@@ -13,11 +13,11 @@ from lattice_flows.theories.u1.kernels.dynamics import Wilson
 from lattice_flows.theories.u1.kernels.instanton import instanton
 from lattice_flows.theories.u1_improved.kernels.dynamics import LoopCouplings
 
-ACTIONS = [ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0), ImprovedU1(2.0, 0.0)]
+THEORIES = [ImprovedU1(6.0, 1.0 / 12.0), ImprovedU1(3.0, -1.0 / 12.0), ImprovedU1(2.0, 0.0)]
 SHAPES = [(2, 2), (2, 5), (3, 2), (1, 4), (4, 1), (5, 7), (16, 16), (3, 17)]
 
 
-@pytest.fixture(params=ACTIONS, ids=lambda action: f"beta{action.beta}-c1{action.c1:+.3f}")
+@pytest.fixture(params=THEORIES, ids=lambda action: f"beta{action.beta}-c1{action.c1:+.3f}")
 def action(request):
     return request.param
 
@@ -84,7 +84,7 @@ def equilibrium(action, shape, n, seed):
     return x, s, streams
 
 
-@pytest.mark.parametrize("action", ACTIONS[:2], ids=["positive", "negative"])
+@pytest.mark.parametrize("action", THEORIES[:2], ids=["positive", "negative"])
 def test_mean_of_exp_minus_delta_h_is_one(action, seed):
     """Creutz's equality. The chains are independent: errors are plain."""
     x, s, streams = equilibrium(action, (6, 6), 2000, seed)
@@ -122,7 +122,7 @@ def flux_field(shape):
     return field
 
 
-@pytest.mark.parametrize("action", ACTIONS[:2], ids=["positive", "negative"])
+@pytest.mark.parametrize("action", THEORIES[:2], ids=["positive", "negative"])
 @pytest.mark.parametrize("shape", [(2, 2), (3, 2), (4, 6), (8, 5)], ids=str)
 def test_every_hop_is_decided_as_the_whole_action_asks(action, shape, seed):
     """With the same two uniform deviates: the first chooses the sign, the second decides."""
@@ -165,7 +165,7 @@ def test_hops_at_once_are_hops_one_by_one(shape, seed):
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 3)], ids=str)
 def test_same_bits_for_any_threads_and_grouping_and_arguments_left_alone(shape, seed):
-    couplings = ACTIONS[1].loop_couplings
+    couplings = THEORIES[1].loop_couplings
     settings = (*INTEGRATORS["omelyan"][:2], np.full(5, 0.2))
     x, streams = begin(shape, 5, seed)
     s = hmc.action(couplings, x)

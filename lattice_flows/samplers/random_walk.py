@@ -1,0 +1,93 @@
+"""A random walk with a Metropolis test, on any space."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lattice_flows.kernels.random import uniforms
+from lattice_flows.samplers.local import AcceptInfo
+from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.theories.action import Action, Field
+
+_ROUNDS = 16
+
+
+class WalkState(NamedTuple):
+    """x (B, *event), its action (B,), and the random streams (B, 2)."""
+
+    x: Field
+    action: Array
+    streams: Streams
+
+
+@dataclass(frozen=True)
+class RandomWalk(Sampler):
+    """A change of all variables at once, see `Space.perturb`, with a Metropolis test: for a few variables.
+
+    On a lattice the width that is accepted falls like 1 / sqrt(V), and sweeps (metropolis) or trajectories (hmc) are
+    better.
+
+    width: the size of a change, in the units of the variables; a probability where they are integers. None lets `tune`
+    determine it.
+    target_acceptance: the acceptance rate that `tune` aims at.
+
+    Raises ValueError for values out of range.
+    """
+
+    action: Action
+    width: float | None = None
+    target_acceptance: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.width is not None and not 0 < self.width < float("inf"):
+            raise ValueError(f"width must be > 0, got {self.width}")
+        if not 0 < self.target_acceptance < 1:
+            raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
+
+    def init(self, x: Field, streams: Streams) -> WalkState:
+        """The state of chains at x (B, *event)."""
+        x = np.array(x, dtype=self.action.space.dtype, order="C")
+        return WalkState(x, self.action.evaluate(x), streams.copy())
+
+    def step(self, state: WalkState, n_updates: int = 1) -> tuple[WalkState, AcceptInfo]:
+        """Try n_updates changes of every chain. Raises ValueError if the width was neither given nor tuned."""
+        if self.width is None:
+            raise ValueError("width is not set: give it, or call tune() first")
+        x, action, streams = state
+        accepted = np.zeros(len(x))
+        for _ in range(n_updates):
+            trial, streams = self.action.space.perturb(x, streams, self.width)
+            u, streams = uniforms(streams, 1)
+            new = self.action.evaluate(trial)
+            with np.errstate(invalid="ignore"):  # from infinity to infinity nothing is accepted
+                accept = np.log(u[:, 0]) < action - new
+            x = np.where(accept.reshape(-1, *[1] * (x.ndim - 1)), trial, x)
+            action = np.where(accept, new, action)
+            accepted += accept
+        return WalkState(x, action, streams), AcceptInfo(accepted / n_updates)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the width is set."""
+        return self.width is not None
+
+    def tune(self, state: WalkState, n_updates: int, report: Report = silent) -> "RandomWalk":
+        """This sampler with the width that reaches the target acceptance."""
+        if self.tuned:
+            return self
+        width, per_round = 1.0, max(1, n_updates // _ROUNDS)
+        for _ in range(_ROUNDS):
+            report(f"width = {width:.3g}")
+            state, info = replace(self, width=width).step(state, per_round)
+            width *= float(np.clip(info.accepted.mean() / self.target_acceptance, 0.5, 2.0))
+        return replace(self, width=width)
+
+    def findings(self) -> dict[str, Any]:
+        """The tuned width."""
+        return {"width": self.width}
+
+    def with_findings(self, settings: Mapping[str, Any]) -> "RandomWalk":
+        """This sampler with the stored width."""
+        return replace(self, width=settings["width"])
