@@ -10,7 +10,7 @@ _NAMES = {
     "action": ("Action", "DirectSampler", "LocalUpdates", "Oracle"),
     "catalogue": ("OBSERVABLES", "THEORIES"),
     "combined": ("Combined",),
-    "observable": ("Observable", "Quantity", "Term"),
+    "observable": ("Label", "Observable", "Quantity", "Term"),
     "phi4.action": ("Phi4", "Phi4Hopping"),
     "phi4.free_field": ("FreeField", "sample_free_field"),
     "phi4.observables": ("LinkEnergy", "LowestMode", "Magnetisation", "TwoPoint"),

@@ -16,6 +16,14 @@ def identity(series: Array) -> Array:
     return series
 
 
+class Label(NamedTuple):
+    """The short name of a quantity in three notations: for a terminal, a page, and a figure."""
+
+    plain: str
+    page: str
+    tex: str
+
+
 class Term(NamedTuple):
     """The mean of transform(series): the series' name and the transform."""
 
@@ -37,6 +45,8 @@ class Quantity:
     """A function of the theory's closed forms, `Action.closed_forms`; None where they do not know it."""
     by_symmetry: bool = False
     """The exact value follows from a symmetry: `exact` is called with None if there are no closed forms."""
+    label: Label | None = None
+    """Its short name, where it is not the name itself."""
     least_n_eff: float = 0.0
     """With fewer independent configurations the distribution is too skewed for a meaningful error."""
 
@@ -53,6 +63,9 @@ class Observable(ABC):
 
     odd: ClassVar[bool] = False
     """The observable changes sign under a symmetry of the theory."""
+
+    drawn: ClassVar[bool] = False
+    """A report draws its history, its distribution and its autocorrelation."""
 
     flowable: ClassVar[bool] = False
     """It can be measured after the gradient flow of gauge fields."""
