@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from scalar_cases import SCALAR_FLOWS, trained_scalar_flow
+from torch import Tensor
 
 from lattice_flows.flows import (
     FLOWS,
@@ -23,6 +24,7 @@ from lattice_flows.flows import (
     multiscale,
     plaquette_coupling,
 )
+from lattice_flows.lattice import conjugate, gauge_transform, reflect, translate
 from lattice_flows.samplers import (
     HMC,
     SAMPLERS,
@@ -39,6 +41,7 @@ from lattice_flows.samplers import (
     Mixture,
     Overrelaxation,
     Part,
+    RandomWalk,
     ReplicaExchange,
     Sampler,
     Tempering,
@@ -205,23 +208,41 @@ assert {case.catalogue_name for case in (*FLOW_CASES, *SCALAR_FLOWS)} == set(FLO
 
 @dataclass(frozen=True)
 class ActionCase:
-    """An action on configurations of shape `event`."""
+    """An action on a lattice of this shape, () without one; `images(x, generator)` are x under all its symmetries."""
 
     name: str
     action: Action
-    event: Shape
+    lattice_shape: Shape
+    images: Callable[[Tensor, torch.Generator], list[Tensor]]
+
+    @property
+    def event(self) -> Shape:
+        return self.action.event_shape(self.lattice_shape)
+
+
+def link_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Links (B, D, *lattice_shape) transformed, conjugated, translated and reflected."""
+    alpha = torch.randn(x[:, 0].shape, generator=generator, dtype=torch.float64)
+    moved = [reflect(x, mu) for mu in range(x.ndim - 2)]
+    return [gauge_transform(x, alpha), conjugate(x), translate(x, (1,) * (x.ndim - 2)), *moved]
+
+
+def site_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Numbers on sites (B, *lattice_shape) with the other sign, translated and reflected."""
+    axes = range(1, x.ndim)
+    return [-x, *(torch.roll(x, 1, axis) for axis in axes), *(torch.flip(x, [axis]) for axis in axes)]
 
 
 ACTION_CASES = [
-    ActionCase("u1 8x8", WilsonU1(2.0), (2, 8, 8)),
-    ActionCase("u1 5x3", WilsonU1(0.7), (2, 5, 3)),
-    ActionCase("u1 3x4x3", WilsonU1(1.3), (3, 3, 4, 3)),
-    ActionCase("u1_improved 6x4", ImprovedU1(3.0, -1.0 / 12.0), (2, 6, 4)),
-    ActionCase("u1_improved 2x3", ImprovedU1(6.0, 1.0 / 12.0), (2, 2, 3)),
-    ActionCase("phi4 6x5", Phi4(-4.0, 8.0), (6, 5)),
-    ActionCase("phi4 7", Phi4(0.5, 1.0), (7,)),
-    ActionCase("phi4 2x3x4", Phi4(-1.0, 0.7), (2, 3, 4)),
-    ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4)),
+    ActionCase("u1 8x8", WilsonU1(2.0), (8, 8), link_images),
+    ActionCase("u1 5x3", WilsonU1(0.7), (5, 3), link_images),
+    ActionCase("u1 3x4x3", WilsonU1(1.3), (3, 4, 3), link_images),
+    ActionCase("u1_improved 6x4", ImprovedU1(3.0, -1.0 / 12.0), (6, 4), link_images),
+    ActionCase("u1_improved 2x3", ImprovedU1(6.0, 1.0 / 12.0), (2, 3), link_images),
+    ActionCase("phi4 6x5", Phi4(-4.0, 8.0), (6, 5), site_images),
+    ActionCase("phi4 7", Phi4(0.5, 1.0), (7,), site_images),
+    ActionCase("phi4 2x3x4", Phi4(-1.0, 0.7), (2, 3, 4), site_images),
+    ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4), site_images),
 ]
 
 assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
@@ -427,6 +448,7 @@ SAMPLER_CASES = [
         120,
         4,
     ),
+    SamplerCase("random_walk", "random_walk", lambda a, shape: RandomWalk(a, 0.2), FREE_POINTS[2:3], 64, 120, 200),
     SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
     SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),

@@ -31,7 +31,6 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "instanton": Instanton,
     "winding_hmc": WindingHMC,
     "cluster": Cluster,
-    "swendsen_wang": SwendsenWang,
     "random_walk": RandomWalk,
     "mixture": Mixture,
     "tempering": Tempering,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import scipy.stats
+from equilibrium import equilibrium
 
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import Quantity
@@ -13,10 +14,8 @@ _MOST_CHARGE = 8
 
 
 def started(sampler, action, shape, n_chains, seed, name="test"):
-    """A state in equilibrium: the start is drawn directly, so that nothing needs to be thermalised."""
-    draw = action.direct_sampler().draw
-    x, streams = draw(action.event_shape(shape), make_streams(seed, name, range(n_chains)))
-    return sampler.init(x, streams)
+    """A state in equilibrium."""
+    return sampler.init(*equilibrium(action, shape, make_streams(seed, name, range(n_chains))))
 
 
 def produced(sampler, action, state, n_configs, n_updates, shape):

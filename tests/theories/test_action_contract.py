@@ -7,7 +7,6 @@ from cases import ACTION_CASES
 from random_fields import random_field
 
 from lattice_flows.kernels import hmc
-from lattice_flows.lattice import REAL, conjugate, gauge_transform, reflect, translate
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import Action
 
@@ -60,24 +59,16 @@ def test_action_is_double_and_finite(case, x):
     assert torch.isfinite(case.action(x)).all()
 
 
-def images(case, x, generator):
-    """x under every symmetry of its theory."""
-    if case.action.space is REAL:
-        axes = range(1, x.ndim)
-        return [-x, *(torch.roll(x, 1, axis) for axis in axes), *(torch.flip(x, [axis]) for axis in axes)]
-    alpha = torch.randn(3, *case.event[1:], generator=generator, dtype=torch.float64)
-    moved = [reflect(x, mu) for mu in range(x.ndim - 2)]
-    return [gauge_transform(x, alpha), conjugate(x), translate(x, (1,) * (x.ndim - 2)), *moved]
-
-
 def test_symmetries(case, x, generator):
-    for image in images(case, x, generator):
+    for image in case.images(x, generator):
         torch.testing.assert_close(case.action(image), case.action(x), rtol=1e-12, atol=0)
 
 
 def test_event_shape_is_that_of_the_configurations(case):
-    lattice_shape = case.event if case.action.space is REAL else case.event[1:]
-    assert case.action.event_shape(lattice_shape) == case.event
+    field = case.action.field(case.lattice_shape)
+    assert field.shape == case.event
+    assert field.lattice_shape == case.lattice_shape or not case.lattice_shape
+    assert field.dtype == case.action.space.dtype
 
 
 def test_compiled_and_torch_trajectories_agree(case, x, generator):
