@@ -83,6 +83,7 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
             "exact": truth,
             "pull": None if truth is None else pull(found.value, found.error, truth),
             "trusted": not doubts,
+            "label": quantity.short._asdict(),
         }
         for text in doubts:
             suspicious.setdefault(text, []).append(quantity.name)

@@ -247,10 +247,14 @@ class Replicas:
         measured = [Measurement.from_dict(table, action).observable for table in tables]
         return list({one.name: one for one in measured}.values())
 
+    @property
+    def lattice_shape(self) -> tuple[int, ...]:
+        """The extents of the lattice, () without one."""
+        return lattice_shape_of(self.theory)
+
     def quantities(self) -> list[Quantity]:
         """The quantities that can be estimated from the measured series, and the derived ones."""
-        shape = lattice_shape_of(self.theory)
-        every = [quantity for observable in self.observables() for quantity in observable.quantities(shape)]
+        every = [q for observable in self.observables() for q in observable.quantities(self.lattice_shape)]
         measured = [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
         return [*measured, *self.derived]
 

@@ -34,6 +34,7 @@ class ObservableRow(TypedDict):
     exact: float | None  # the closed form
     pull: float | None  # (value - exact) / error
     trusted: bool  # whether the error means what it says; the warnings tell why it does not
+    label: NotRequired[dict[str, str]]  # its short name: plain, on a page, and in TeX
 
 
 Observables = dict[str, ObservableRow]

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,14 +21,12 @@ from lattice_flows.monitor.lock_holder import Writer, writer_note, writer_of
 from lattice_flows.monitor.screen import Row, count, duration, page
 from lattice_flows.production.run_folder import RunFolder, find_run
 from lattice_flows.terminal import numbers
-from lattice_flows.terminal.labels import label
 from lattice_flows.terminal.numbers import number
 from lattice_flows.training.checkpoint import CheckpointError
 from lattice_flows.training.history import Record, is_trusted, read_history
 
 _TAIL = 100_000  # values of a series that are read, of all chains together: the last ones
 _CHARGE = "topological_charge"
-_HISTORIES = (_CHARGE, "magnetisation")  # the first that an ensemble has is drawn
 
 
 def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
@@ -39,9 +38,10 @@ def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
         raise InputError(f"--interval {interval}: must be a positive number of seconds")
     run, card = find_run(folder, None)
     watched: list[_WatchedTraining | _WatchedEither] = [] if card.flow is None else [_WatchedTraining(run, card)]
-    watched += [_WatchedEither(run, table) for table in card.ensembles]
-    couplings = ", ".join(f"{key} = {value}" for key, value in card.theory.couplings.items())
-    title = f"{run.path}: {card.theory.name} {' x '.join(map(str, card.theory.shape))}, {couplings}"
+    watched += [_WatchedEither(run, table, _drawn(card)) for table in card.ensembles]
+    couplings = [f"{key} = {value}" for key, value in card.theory.couplings.items()]
+    lattice = " ".join([card.theory.name, " x ".join(map(str, card.theory.shape))]).rstrip()
+    title = f"{run.path}: {', '.join([lattice, *couplings])}"
     if once or not console.is_terminal:
         console.print(page(title, [entry.row() for entry in watched], console))
         return
@@ -57,9 +57,9 @@ def watch(folder: Path, console: Console, interval: float, once: bool) -> None:
 class _WatchedEither:
     """One ensemble of the card, made by one process or by a job array."""
 
-    def __init__(self, run: RunFolder, table: EnsembleTable) -> None:
+    def __init__(self, run: RunFolder, table: EnsembleTable, drawn: Mapping[str, str]) -> None:
         self.run, self.name = run, table.name
-        self._one, self._array = _WatchedEnsemble(run.ensemble(table.name), table), WatchedArray(run, table)
+        self._one, self._array = _WatchedEnsemble(run.ensemble(table.name), table, drawn), WatchedArray(run, table)
 
     def row(self) -> Row:
         """The present state of the ensemble."""
@@ -84,8 +84,8 @@ class _Held:
 class _WatchedEnsemble:
     """One ensemble of the card. Its files are read only after a new commit, and only the ends of its series."""
 
-    def __init__(self, path: Path, table: EnsembleTable) -> None:
-        self.path, self.table = path, table
+    def __init__(self, path: Path, table: EnsembleTable, drawn: Mapping[str, str]) -> None:
+        self.path, self.table, self.drawn = path, table, drawn
         self._ensemble: Ensemble | None = None
         self._held = _Held()
         self._commit: tuple[Path, float] | None = None
@@ -140,7 +140,7 @@ class _WatchedEnsemble:
             else:
                 self._ensemble.refresh()
             with self._ensemble:  # closes its file, which a finished run deletes; what is known of it stays
-                self._held = _held(self._ensemble)
+                self._held = _held(self._ensemble, self.drawn)
         except EnsembleError as error:
             if last_commit(self.path) != commit:  # joined while it was read: the next look sees it whole
                 return
@@ -158,9 +158,16 @@ class _WatchedEnsemble:
         return self._held.rate
 
 
-def _held(ensemble: Ensemble) -> _Held:
+def _drawn(card: Card) -> dict[str, str]:
+    """Symbols of the series of which the first that an ensemble has is drawn, by name: the charge before others."""
+    measured = [one.observable for one in card.measurements if one.observable.drawn or one.observable.name == _CHARGE]
+    first = sorted(measured, key=lambda one: one.name != _CHARGE)
+    return {one.name: one.quantities(card.theory.shape)[0].short.plain for one in first}
+
+
+def _held(ensemble: Ensemble, drawn: Mapping[str, str]) -> _Held:
     n_thermalised = 0 if ensemble.n_configs else int(ensemble.state().get("n_thermalised", 0))
-    name = next((name for name in _HISTORIES if name in ensemble.series_names), None)
+    name = next((name for name in drawn if name in ensemble.series_names), None)
     values = np.empty((0, 1)) if name is None else ensemble.series(name, _rows(ensemble))
     return _Held(
         n_configs=ensemble.n_configs,
@@ -169,7 +176,7 @@ def _held(ensemble: Ensemble) -> _Held:
         rate=ensemble.n_configs / ensemble.seconds if ensemble.seconds > 0 else None,
         figures=_figures(ensemble),
         history=np.rint(values[:, 0]) if name == _CHARGE else values[:, 0],
-        last=f"{label(name).plain} {_last_values(name, values[-1])}" if name and len(values) else "",
+        last=f"{drawn[name]} {_last_values(name, values[-1])}" if name and len(values) else "",
     )
 
 

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary
+from lattice_flows.estimates.summary_types import EnsembleSummary, Summary
+from lattice_flows.report.series_figures import autocorrelations, names
 from lattice_flows.report.style import (
-    GREY,
     WIDTH,
     FigureData,
     Plot,
@@ -24,8 +24,8 @@ from lattice_flows.report.style import (
     panel_grid,
 )
 from lattice_flows.report.summary_lookups import CHARGE, CHARGE_SQUARED, place
-from lattice_flows.statistics import MIN_LENGTH, autocorrelation, gamma_method, reweighted
-from lattice_flows.terminal.numbers import with_error
+from lattice_flows.statistics import MIN_LENGTH, gamma_method, reweighted
+from lattice_flows.theories.observable import Quantity
 from lattice_flows.theories.u1.closed_forms import ExactU1
 
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ def charge_plots(groups: Sequence[Replicas], summary: Summary, exact: ExactU1 | 
     return [
         charge_histories(charged, summary),
         charge_distributions(charged, summary, exact),
-        *charge_autocorrelations(charged, summary),
+        *autocorrelations("charge_autocorrelation", charged, summary, _charge_squared(charged)),
     ]
 
 
@@ -61,7 +61,7 @@ def charge_histories(groups: Sequence[Replicas], summary: Summary) -> Plot:
     return Plot(
         "charge_history",
         figure,
-        f"Histories of the topological charge of {_names(groups)}. Frozen: {', '.join(frozen) or 'none'}.",
+        f"Histories of the topological charge of {names(groups)}. Frozen: {', '.join(frozen) or 'none'}.",
         "Topological charge along the first chain of each ensemble, over about a hundred autocorrelation times; note "
         "that the panels differ in length." + (" Frozen ensembles are shown with four whole chains." if frozen else ""),
         FigureData(("ensemble", "chain", "configuration", "topological charge Q"), rows),
@@ -117,7 +117,7 @@ def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: Ex
     return Plot(
         "charge_distribution",
         figure,
-        f"Distribution of the topological charge of {_names(groups)}, for |Q| up to {charges[-1]}, against {against}.",
+        f"Distribution of the topological charge of {names(groups)}, for |Q| up to {charges[-1]}, against {against}.",
         f"Distribution of the topological charge, against {against} (grey). Errors by the Gamma method; for a charge "
         "that an ensemble never visited, the error is zero, which is wrong.",
         FigureData(("ensemble", "topological charge Q", "P(Q)", "error of P(Q)", f"P(Q) of the {name}"), rows),
@@ -155,62 +155,10 @@ def _probabilities(group: Replicas, charges: NDArray[np.int64]) -> tuple[Array, 
     return np.array([one.value for one in found]), np.array([one.error for one in found])
 
 
-def charge_autocorrelations(groups: Sequence[Replicas], summary: Summary) -> list[Plot]:
-    """rho(t) of Q^2 with the window of tau_int, for the ensembles with a known tau_int."""
-    chains = [group for group in groups if _tau_int_estimate(group, summary)]
-    if not chains:
-        return []
-    figure, panels = panel_grid(len(chains), height=1.7, sharey=True)
-    rows = [row for axes, group in zip(panels, chains) for row in _draw_autocorrelation(axes, group, summary)]
-    outer_labels(panels, "$t$ (configurations)", r"$\rho(t)$ of $Q^2$")
-    left_out = [group for group in groups if group not in chains]
-    missing = f" Not shown because frozen or weighted: {_names(left_out)}." if left_out else ""
-    return [
-        Plot(
-            "charge_autocorrelation",
-            figure,
-            f"Autocorrelation functions of the squared topological charge of {_names(chains)}.",
-            "Normalised autocorrelation function of Q² with its error; the dashed line is the window up to which it is "
-            f"summed to τ_int.{missing}",
-            FigureData(
-                ("ensemble", "lag t (configurations)", "rho(t) of Q^2", "error of rho(t)", "window (configurations)"),
-                rows,
-            ),
-        )
-    ]
-
-
-def _tau_int_estimate(group: Replicas, summary: Summary) -> ObservableRow | None:
-    """The estimate of Q^2, if its tau_int is known, else None."""
-    estimate = summary["ensembles"][group.name]["observables"].get(CHARGE_SQUARED)
-    if group.weighted or _is_frozen(group, summary) or estimate is None or estimate["tau_int"] is None:
-        return None
-    return estimate
-
-
-def _draw_autocorrelation(axes: Axes, group: Replicas, summary: Summary) -> list[tuple[str, int, float, float, int]]:
-    """Draw rho(t) with its errors and its window; returns ensemble, t, rho, error and window."""
-    estimate = _tau_int_estimate(group, summary)
-    assert estimate is not None
-    max_lag = min(max(10, math.ceil(1.6 * estimate["window"])), _MOST_LAGS)
-    rho, error, window = autocorrelation([np.rint(chain) ** 2 for chain in group.series(CHARGE)], max_lag)
-    lags, tint = np.arange(len(rho)), colour(place(summary, group.name))
-    axes.axhline(0, color=GREY, linewidth=0.8)
-    if window < len(rho):
-        axes.axvline(window, color=GREY, linestyle="--", linewidth=1.0)
-    axes.fill_between(lags, rho - error, rho + error, color=tint, alpha=0.25, linewidth=0)
-    axes.plot(lags, rho, ".-" if len(lags) < 40 else "-", color=tint)
-    tau_int = with_error(estimate["tau_int"], estimate["tau_int_error"])
-    gap = ",  " if len(group.name) <= _LONG_NAME else "\n"
-    axes.set_title(rf"{group.name}{gap}$\tau_\mathrm{{int}} = {tau_int}$")
-    axes.set(xlim=(0, max(lags[-1], 1)), ylim=(-0.25, 1.05))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    return [(group.name, int(t), float(r), float(e), int(window)) for t, r, e in zip(lags, rho, error)]
+def _charge_squared(groups: Sequence[Replicas]) -> Quantity:
+    """<Q^2>."""
+    return next(quantity for quantity in groups[0].quantities() if quantity.name == CHARGE_SQUARED)
 
 
 def _is_frozen(group: Replicas, summary: Summary) -> bool:
     return summary["ensembles"][group.name]["frozen"]
-
-
-def _names(groups: Sequence[Replicas]) -> str:
-    return ", ".join(group.name for group in groups)

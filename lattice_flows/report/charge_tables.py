@@ -5,8 +5,8 @@ from typing import NamedTuple
 from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary, Topology, ValueWithError
 from lattice_flows.report import terminal_tables
 from lattice_flows.report.page_tables import PageTable
-from lattice_flows.report.summary_lookups import CHARGE_SQUARED, has_trusted_sectors
-from lattice_flows.terminal import labels, numbers
+from lattice_flows.report.summary_lookups import CHARGE_SQUARED, has_trusted_sectors, label_of
+from lattice_flows.terminal import numbers
 
 
 class TopologyTables(NamedTuple):
@@ -67,7 +67,7 @@ def _fixed_charge(found: _Found) -> PageTable | None:
             rows.append(
                 (
                     name,
-                    labels.label(observable).page,
+                    label_of(ensemble["observables"], observable).page,
                     _marked(numbers.with_error(fit["value"], fit["error"]), trusted),
                     _estimate(plain),
                     numbers.number(plain["exact"] if plain else None, 6),
@@ -95,7 +95,13 @@ def _sectors(name: str, ensemble: EnsembleSummary, found: Topology) -> PageTable
     if not sectors:
         return None
     shown = list(dict.fromkeys(key for sector in sectors for key in sector["observables"]))
-    headings = ("Q", "P(Q)", "exact", "Gaussian", *(f"{labels.label(key).page} at Q" for key in shown))
+    headings = (
+        "Q",
+        "P(Q)",
+        "exact",
+        "Gaussian",
+        *(f"{label_of(ensemble['observables'], key).page} at Q" for key in shown),
+    )
     rows = [
         (
             _charge(sector["charge"]),

@@ -118,7 +118,7 @@ def estimates_of(group: Replicas, *names: str) -> list[ObservableRow]:
 
 def lattice(group: Replicas) -> str:
     """The shape of the lattice as text, such as 16x16."""
-    return "x".join(map(str, group.theory["shape"]))
+    return "x".join(map(str, group.lattice_shape))
 
 
 def split_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:

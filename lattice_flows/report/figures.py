@@ -12,12 +12,11 @@ from lattice_flows.estimates.analysis import Analysis
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Summary, Weights
 from lattice_flows.report.charge_figures import charge_plots
-from lattice_flows.report.magnetisation_figures import magnetisation_plots
 from lattice_flows.report.sector_figures import topology_plots
+from lattice_flows.report.series_figures import series_plots
 from lattice_flows.report.style import GREY, STYLE, FigureData, Plot, colour, legend_above, marker, single
-from lattice_flows.report.summary_lookups import place
+from lattice_flows.report.summary_lookups import label_of, place
 from lattice_flows.report.training_figures import training_plots
-from lattice_flows.terminal.labels import label
 from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.training.history import Record
 
@@ -36,7 +35,7 @@ def all_plots(analysis: Analysis, history: Sequence[Record]) -> list[Plot]:
             *pulls(summary),
             *charge_plots(groups, summary, exact),
             *topology_plots(summary, exact),
-            *magnetisation_plots(groups, summary),
+            *series_plots(groups, summary),
             *weights(groups, analysis.samples, summary, sampled),
             *training_plots(history, sampled),
         ]
@@ -68,7 +67,7 @@ def pulls(summary: Summary) -> list[Plot]:
     for row in range(1, len(observables)):
         axes.axhline(row - 0.5, color="0.8", linewidth=0.6)
     axes.set(xlim=(-edge, edge), ylim=(len(observables) - 0.5, -0.5), xlabel="(value − exact) / error")
-    axes.set_yticks(range(len(observables)), [label(key).tex for key in observables])
+    axes.set_yticks(range(len(observables)), [_tex(summary, key) for key in observables])
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     legend_above(figure)
@@ -92,6 +91,13 @@ def pulls(summary: Summary) -> list[Plot]:
             ),
         )
     ]
+
+
+def _tex(summary: Summary, observable: str) -> str:
+    """The short name of an observable, from the first source that has it."""
+    sources = [entry["observables"] for entry in summary["ensembles"].values()]
+    sources += [summary["flow"]["observables"]] if summary["flow"] else []
+    return label_of(next(rows for rows in sources if observable in rows), observable).tex
 
 
 class _Pull(NamedTuple):

@@ -4,20 +4,17 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lattice_flows.card.build import couplings_of
+from lattice_flows.card.build import action_of, couplings_of, lattice_shape_of
 from lattice_flows.card.samplers import needs_flow
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import EnsembleSummary, Observables, Summary, Theory
 from lattice_flows.report import terminal_tables
 from lattice_flows.report.style import Cell, FigureData
-from lattice_flows.terminal import labels, numbers
+from lattice_flows.report.summary_lookups import label_of
+from lattice_flows.terminal import numbers
 
 Row = tuple[str, ...]
 
-_SYMBOLS = {
-    "u1": "U(1)", "u1_improved": "improved U(1)", "phi4": "φ⁴", "phi4_hopping": "φ⁴",
-    "beta": "β", "c1": "c₁", "kappa": "κ", "lam": "λ", "m2": "m²",
-}  # fmt: skip
 _HEADLINE = ("topological_susceptibility", "susceptibility")  # what an ensemble's sentence is about
 _MOST_ROWS = 100  # of a figure's table
 
@@ -40,11 +37,11 @@ class FigureTable(NamedTuple):
 
 def title(theory: Theory) -> str:
     """The title of a theory, such as 2D U(1), 16 × 16, β = 6."""
-    shape = theory["shape"]
-    name = f"{len(shape)}D {_SYMBOLS.get(theory['name'], theory['name'])}"
-    return ", ".join(
-        [name, " × ".join(map(str, shape)), *(f"{_SYMBOLS.get(k, k)} = {v:g}" for k, v in couplings_of(theory).items())]
-    )
+    action, shape = action_of(theory), lattice_shape_of(theory)
+    name = action.title or theory["name"]
+    lattice = [f"{len(shape)}D {name}", " × ".join(map(str, shape))] if shape else [name]
+    couplings = [f"{action.symbols.get(key, key)} = {value:g}" for key, value in couplings_of(theory).items()]
+    return ", ".join([*lattice, *couplings])
 
 
 def date(made: Sequence[Replicas]) -> str:
@@ -97,7 +94,7 @@ def _sentence(ensemble: EnsembleSummary) -> str:
     if name is None:
         return f"nothing could be estimated{price}."
     row = rows[name]
-    value = f"{labels.label(name).page} = {numbers.with_error(row['value'], row['error'])}"
+    value = f"{label_of(rows, name).page} = {numbers.with_error(row['value'], row['error'])}"
     if ensemble["frozen"]:
         return f"frozen; {value} cannot be trusted{price}."
     doubt = "" if row["trusted"] else ", with an error that cannot be trusted"
@@ -118,7 +115,7 @@ def all_observables(summary: Summary) -> list[PageTable]:
 
 def observables(caption: str, rows: Observables) -> PageTable:
     headings = ("observable", "value", "exact", "pull", "τ_int", "n_eff", "R-hat")
-    names = [labels.label(name).page for name in rows]
+    names = [label_of(rows, name).page for name in rows]
     return PageTable(
         caption, headings, [(name, *row[1:]) for name, row in zip(names, terminal_tables.observable_rows(rows))]
     )

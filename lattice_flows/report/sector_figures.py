@@ -25,7 +25,6 @@ from lattice_flows.report.style import (
     single,
 )
 from lattice_flows.report.summary_lookups import CHARGE_SQUARED, has_trusted_sectors, place
-from lattice_flows.terminal.labels import label
 from lattice_flows.theories.u1.closed_forms import ExactU1
 
 Array = NDArray[np.float64]
@@ -158,7 +157,7 @@ def sector_plots(summary: Summary) -> list[Plot]:
     for i, (axes, (name, rows)) in enumerate(zip(panels, found.items())):
         data.extend(_draw_sectors(axes, rows, summary, name, labelled=i == 0))
         axes.set_title(name)
-    outer_labels(panels, "$Q^2$", f"{label(_SHOWN).tex} at charge $Q$")
+    outer_labels(panels, "$Q^2$", f"{_SHOWN} at charge $Q$")
     legend_above(figure)
     return [
         Plot(

@@ -16,7 +16,9 @@ from lattice_flows.estimates.summary_types import (
     Summary,
     Weights,
 )
-from lattice_flows.terminal import labels, numbers
+from lattice_flows.report.summary_lookups import label_of
+from lattice_flows.terminal import numbers
+from lattice_flows.theories.observable import Label, named
 
 Ensembles = Mapping[str, EnsembleSummary]
 
@@ -60,7 +62,7 @@ def observable_rows(observables: Observables) -> Iterable[tuple[str, ...]]:
     """Observable, value(error), exact, pull, tau_int(error), n_eff, R-hat; '!' if the error cannot be trusted."""
     for observable, row in observables.items():
         yield (
-            labels.label(observable).plain,
+            label_of(observables, observable).plain,
             numbers.with_error(row["value"], row["error"]) + ("" if row["trusted"] else " !"),
             numbers.number(row["exact"], 6),
             numbers.pull(row["pull"]),
@@ -80,10 +82,13 @@ def samplers_table(ensembles: Ensembles) -> Table:
     return table
 
 
-def cost_label(ensembles: Ensembles) -> labels.Label:
+def cost_label(ensembles: Ensembles) -> Label:
     """The label of the observable by which independent configurations are counted; "slowest" if ensembles differ."""
-    names = {name for entry in ensembles.values() if (name := entry["cost_observable"]) is not None}
-    return labels.label(names.pop()) if len(names) == 1 else labels.Label("slowest", "slowest", "slowest")
+    counted = [(name, entry["observables"]) for entry in ensembles.values() if (name := entry["cost_observable"])]
+    if len({name for name, _ in counted}) != 1:
+        return named("slowest")
+    name, observables = counted[0]
+    return label_of(observables, name)
 
 
 def sampler_row(ensemble: EnsembleSummary) -> tuple[str, ...]:

@@ -85,6 +85,11 @@ class Action(ABC):
     dimensions: ClassVar[range] = range(1)
     """Of the lattices that a card can ask for; 0 is a theory without a lattice."""
 
+    title: ClassVar[str] = ""
+    """What a page calls the theory, without its dimension; the card's name if empty."""
+    symbols: ClassVar[Mapping[str, str]] = {}
+    """Of couplings, on a page: {"beta": "β"}."""
+
     clusters_reach_all: ClassVar[bool] = True
     """Cluster updates alone reach every configuration, where there are any."""
 

@@ -24,6 +24,11 @@ class Label(NamedTuple):
     tex: str
 
 
+def named(name: str) -> Label:
+    """The label of what has none of its own."""
+    return Label(name, name, name.replace("_", " "))
+
+
 class Term(NamedTuple):
     """The mean of transform(series): the series' name and the transform."""
 
@@ -46,9 +51,14 @@ class Quantity:
     by_symmetry: bool = False
     """The exact value follows from a symmetry: `exact` is called with None if there are no closed forms."""
     label: Label | None = None
-    """Its short name, where it is not the name itself."""
+    """Its short name, where the name is not short."""
     least_n_eff: float = 0.0
     """With fewer independent configurations the distribution is too skewed for a meaningful error."""
+
+    @property
+    def short(self) -> Label:
+        """The label, or the name itself."""
+        return self.label or named(self.name)
 
 
 class Observable(ABC):

@@ -210,7 +210,8 @@ def test_a_long_table_is_thinned_evenly():
 
 
 def test_findings_name_value_doubt_and_cost():
-    row = {"value": 0.02, "error": 0.0011, "exact": 0.021, "pull": -0.9, "trusted": True}
+    label = {"plain": "chi_top", "page": "χ_top", "tex": "chi"}
+    row = {"value": 0.02, "error": 0.0011, "exact": 0.021, "pull": -0.9, "trusted": True, "label": label}
     one = {"frozen": False, "seconds_per_independent_config": 0.5, "cost_observable": None,
            "observables": {"topological_susceptibility": row}}  # fmt: skip
     stuck = {**one, "frozen": True, "seconds_per_independent_config_at_least": 7.0}

@@ -22,7 +22,8 @@ from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.report import terminal_tables, write_report
 from lattice_flows.report.charge_figures import charge_plots
-from lattice_flows.terminal import labels, numbers
+from lattice_flows.report.summary_lookups import label_of
+from lattice_flows.terminal import numbers
 
 
 @dataclass
@@ -122,7 +123,7 @@ def test_every_number_stands_in_its_table(run: Run):
         assert len(shown) == len(figures["observables"]) + 1 >= 4  # and the headings
         for name, row in figures["observables"].items():
             r_hat = "-" if row["r_hat"] is None else f"{row['r_hat']:.3f}"
-            assert shown[printed(labels.label(name).page)] == [
+            assert shown[printed(label_of(figures["observables"], name).page)] == [
                 numbers.with_error(row["value"], row["error"]) + ("" if row["trusted"] else " !"),
                 numbers.number(row["exact"], 6),
                 numbers.pull(row["pull"]),

@@ -13,20 +13,22 @@ pytestmark = pytest.mark.quick
 NAN, INF = math.nan, math.inf
 
 
-def _row(value: float, error: float | None, tau_int: float | None = 57.3) -> dict:
+def _row(value: float, error: float | None, tau_int: float | None = 57.3, label: str = "") -> dict:
     return {"value": value, "error": error, "exact": 0.0193640, "pull": -123.4, "tau_int": tau_int,
             "tau_int_error": tau_int and 12.1, "window": 5, "n_eff": 1234567.0, "r_hat": 1.0791,
-            "trusted": False}  # fmt: skip
+            "trusted": False, "label": dict.fromkeys(("plain", "page", "tex"), label)}  # fmt: skip
 
 
 def _ensemble(cost: float | None, bound: float | None = None, **changes: object) -> dict:
-    names = ("plaquette", "topological_charge_squared", "topological_susceptibility", "wilson_loop_12x12")
+    names = {"plaquette": "plaquette", "topological_charge_squared": "Q^2", "topological_susceptibility": "chi_top",
+             "wilson_loop_12x12": "W(12x12)"}  # fmt: skip
     ensemble = {"sampler": "flow_metropolis", "n_chains": 128, "n_configs": 1000000,
                 "n_configs_of_longest": 1000000, "acceptance_rate": 0.01923, "seconds": 12345.6, "threads": 1,
                 "frozen": bound is not None, "seconds_per_independent_config": cost,
                 "seconds_per_independent_config_at_least": bound, "warnings": [],
                 "cost_observable": "topological_charge_squared",
-                "observables": {name: _row(-0.0212742, 0.0021366) for name in names}}  # fmt: skip
+                "observables": {name: _row(-0.0212742, 0.0021366, label=short)
+                                for name, short in names.items()}}  # fmt: skip
     return ensemble | changes
 
 

@@ -43,6 +43,8 @@ class LocalScalar(Action):
     """
 
     space: ClassVar[Space] = REAL
+    title: ClassVar[str] = "φ⁴"
+    symbols: ClassVar[Mapping[str, str]] = {"m2": "m²", "lam": "λ", "kappa": "κ"}
     dimensions: ClassVar[range] = range(1, 5)
     clusters_reach_all: ClassVar[bool] = False  # they keep |phi|
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from lattice_flows.theories.action import NamedObservable
-from lattice_flows.theories.observable import Array, Observable, Quantity, Term
+from lattice_flows.theories.observable import Array, Label, Observable, Quantity, Term
 from lattice_flows.theories.phi4.kernels import fields
 
 _FARTHEST = 4096
@@ -23,6 +23,10 @@ def _fourth_power(series: Array) -> Array:
     return series**4
 
 
+def _label(symbol: str) -> Label:
+    return Label(symbol, symbol, f"${symbol}$")
+
+
 @dataclass(frozen=True)
 class Magnetisation(Observable):
     """M, the mean of phi over the lattice.
@@ -33,6 +37,7 @@ class Magnetisation(Observable):
 
     kind: ClassVar[str] = "magnetisation"
     odd = True
+    drawn = True
     name = "magnetisation"
 
     def __call__(self, x: Array) -> Array:
@@ -42,24 +47,29 @@ class Magnetisation(Observable):
         volume = math.prod(lattice_shape)
         mean, modulus, square = Term(self.name), Term(self.name, np.abs), Term(self.name, _square)
         return (
-            Quantity("magnetisation", (mean,), exact=lambda oracle: 0.0, by_symmetry=True),
-            Quantity("abs_magnetisation", (modulus,), exact=lambda oracle: oracle.abs_magnetisation),
+            Quantity("magnetisation", (mean,), exact=lambda oracle: 0.0, by_symmetry=True, label=_label("M")),
+            Quantity(
+                "abs_magnetisation", (modulus,), exact=lambda oracle: oracle.abs_magnetisation, label=_label("|M|")
+            ),
             Quantity(
                 "susceptibility",
                 (Term(self.name, lambda series: volume * series**2),),
                 exact=lambda oracle: oracle.susceptibility,
+                label=Label("chi", "χ", r"$\chi$"),
             ),
             Quantity(
                 "connected_susceptibility",
                 (square, modulus),
                 lambda m2, abs_m: volume * (m2 - abs_m**2),
                 exact=lambda oracle: oracle.connected_susceptibility,
+                label=Label("chi_c", "χ_c", r"$\chi_\mathrm{c}$"),
             ),
             Quantity(
                 "binder_cumulant",
                 (Term(self.name, _fourth_power), square),
                 lambda m4, m2: 1.0 - m4 / (3.0 * m2**2),
                 exact=lambda oracle: oracle.binder_cumulant,
+                label=_label("U"),
             ),
         )
 
@@ -75,7 +85,7 @@ class LinkEnergy(Observable):
         return fields.link_energy(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        return (Quantity("energy", (Term(self.name),), exact=lambda oracle: oracle.link_energy),)
+        return (Quantity("energy", (Term(self.name),), exact=lambda oracle: oracle.link_energy, label=_label("E")),)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,9 @@ class TwoPoint(Observable):
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         t = self.distance
-        two_point = Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.time_slice_correlator(t))
+        two_point = Quantity(
+            self.name, (Term(self.name),), exact=lambda oracle: oracle.time_slice_correlator(t), label=_label(f"C({t})")
+        )
         if t % lattice_shape[0] == 0:
             return (two_point,)
         mass = Quantity(
@@ -112,6 +124,7 @@ class TwoPoint(Observable):
             tuple(Term(_two_point(distance)) for distance in (t - 1, t, t + 1)),
             _effective_mass,
             exact=lambda oracle: oracle.effective_mass,
+            label=Label(f"m_eff({t})", f"m_eff({t})", rf"$m_\mathrm{{eff}}({t})$"),
         )
         return (two_point, mass)
 
@@ -140,7 +153,9 @@ class LowestMode(Observable):
         return fields.lowest_mode_squared(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        mode = Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.lowest_mode_squared)
+        mode = Quantity(
+            self.name, (Term(self.name),), exact=lambda oracle: oracle.lowest_mode_squared, label=_label("F")
+        )
         if len(set(lattice_shape)) > 1:
             return (mode,)
         volume, extent = math.prod(lattice_shape), lattice_shape[0]
@@ -154,6 +169,7 @@ class LowestMode(Observable):
             (Term("magnetisation", _square), Term(self.name)),
             correlation_length,
             exact=lambda oracle: oracle.second_moment_correlation_length,
+            label=Label("xi", "ξ", r"$\xi$"),
         )
         return (mode, length)
 

@@ -32,6 +32,8 @@ class WilsonU1(Action):
 
     beta: float
     space: ClassVar[Space] = CIRCLE
+    title: ClassVar[str] = "U(1)"
+    symbols: ClassVar[Mapping[str, str]] = {"beta": "β"}
     dimensions: ClassVar[range] = range(2, 3)
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 

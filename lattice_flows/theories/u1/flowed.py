@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from lattice_flows.theories.observable import Array, Observable, Quantity
+from lattice_flows.theories.observable import Array, Label, Observable, Quantity
 from lattice_flows.theories.u1.kernels.gradient_flow import gradient_flow
 
 LONGEST_FLOW = 1000.0
@@ -54,4 +54,7 @@ class Flowed(Observable):
     def _renamed(self, quantity: Quantity) -> Quantity:
         terms = tuple(term._replace(series=f"{term.series}{self._suffix}") for term in quantity.terms)
         exact = quantity.exact if quantity.by_symmetry else None
-        return replace(quantity, name=f"{quantity.name}{self._suffix}", terms=terms, exact=exact)
+        plain, page, tex = quantity.short
+        time = self._suffix.removeprefix("_t")
+        label = Label(f"{plain} (t={time})", f"{page} (t = {time})", f"{tex} ($t = {time}$)")
+        return replace(quantity, name=f"{quantity.name}{self._suffix}", terms=terms, exact=exact, label=label)

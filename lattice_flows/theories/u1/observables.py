@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from lattice_flows.theories.action import NamedObservable
-from lattice_flows.theories.observable import Array, Observable, Quantity, Term
+from lattice_flows.theories.observable import Array, Label, Observable, Quantity, Term
 from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.theories.u1.kernels import fields, polyakov
 
@@ -62,20 +62,31 @@ class TopologicalCharge(Observable):
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         volume = int(np.prod(lattice_shape))
         return (
-            Quantity("topological_charge", (Term(self.name, np.rint),), exact=lambda oracle: 0.0, by_symmetry=True),
             Quantity(
-                "topological_charge_squared", (Term(self.name, _square),), exact=lambda oracle: oracle.charge_squared
+                "topological_charge",
+                (Term(self.name, np.rint),),
+                exact=lambda oracle: 0.0,
+                by_symmetry=True,
+                label=Label("Q", "Q", "$Q$"),
+            ),
+            Quantity(
+                "topological_charge_squared",
+                (Term(self.name, _square),),
+                exact=lambda oracle: oracle.charge_squared,
+                label=Label("Q^2", "Q²", "$Q^2$"),
             ),
             Quantity(
                 "topological_susceptibility",
                 (Term(self.name, lambda series: _square(series) / volume),),
                 exact=lambda oracle: oracle.susceptibility,
+                label=Label("chi_top", "χ_top", r"$\chi_\mathrm{top}$"),
             ),
             Quantity(
                 "topological_b2",
                 (Term(self.name, _fourth_power), Term(self.name, _square)),
                 _b2,
                 exact=lambda oracle: oracle.b2,
+                label=Label("b2", "b₂", "$b_2$"),
                 least_n_eff=1000.0,
             ),
         )
@@ -125,11 +136,14 @@ class WilsonLoop(Observable):
         def exact_ratio(oracle: ExactU1) -> float:
             return _creutz_ratio(*(oracle.wilson_loop(a * b) for a, b in creutz_loops(r, t)))
 
-        loop = Quantity(self.name, (Term(self.name),), exact=exact if fits else None)
+        label = Label(f"W({r}x{t})", f"W({r}×{t})", rf"$W_{{{r}\times{t}}}$")
+        loop = Quantity(self.name, (Term(self.name),), exact=exact if fits else None, label=label)
         if r < 2:
             return (loop,)
         terms = tuple(Term(_loop(a, b)) for a, b in creutz_loops(r, t))
-        return loop, Quantity(f"creutz_ratio_{r}x{t}", terms, _creutz_ratio, exact=exact_ratio if fits else None)
+        ratio = Label(f"Creutz({r}x{t})", f"Creutz({r}×{t})", rf"$\chi_{{{r}\times{t}}}$")
+        exact_of_ratio = exact_ratio if fits else None
+        return loop, Quantity(f"creutz_ratio_{r}x{t}", terms, _creutz_ratio, exact=exact_of_ratio, label=ratio)
 
 
 def creutz_loops(r: int, t: int) -> tuple[tuple[int, int], ...]:
@@ -182,7 +196,9 @@ class PolyakovCorrelator(Observable):
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         area = lattice_shape[self.mu] * (self.distance % lattice_shape[1 - self.mu])
-        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.wilson_loop(area)),)
+        plain = f"P_{self.mu}({self.distance})"
+        label = Label(plain, plain, f"${plain}$")
+        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.wilson_loop(area), label=label),)
 
 
 @dataclass(frozen=True)
@@ -210,7 +226,9 @@ class PolyakovLoop(Observable):
         return polyakov.mean_polyakov_loop(x, self.mu)[0]
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: 0.0, by_symmetry=True),)
+        plain = f"Re L_{self.mu}"
+        label = Label(plain, plain, rf"$\mathrm{{Re}}\,L_{self.mu}$")
+        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: 0.0, by_symmetry=True, label=label),)
 
 
 @dataclass(frozen=True)
@@ -237,14 +255,19 @@ class PolyakovModulus(Observable):
         return np.hypot(*polyakov.mean_polyakov_loop(x, self.mu))
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        length, n_loops = lattice_shape[self.mu], lattice_shape[1 - self.mu]
+        length, n_loops, modulus = lattice_shape[self.mu], lattice_shape[1 - self.mu], f"|L_{self.mu}|"
 
         def exact(oracle: ExactU1) -> float:
             return sum(oracle.wilson_loop(length * distance) for distance in range(n_loops)) / n_loops
 
         return (
-            Quantity(self.name, (Term(self.name),)),
-            Quantity(f"polyakov_modulus_squared_{self.mu}", (Term(self.name, np.square),), exact=exact),
+            Quantity(self.name, (Term(self.name),), label=Label(modulus, modulus, f"${modulus}$")),
+            Quantity(
+                f"polyakov_modulus_squared_{self.mu}",
+                (Term(self.name, np.square),),
+                exact=exact,
+                label=Label(f"{modulus}^2", f"{modulus}²", f"${modulus}^2$"),
+            ),
         )
 
 

@@ -37,6 +37,8 @@ class ImprovedU1(Action):
     beta: float
     c1: float
     space: ClassVar[Space] = CIRCLE
+    title: ClassVar[str] = "improved U(1)"
+    symbols: ClassVar[Mapping[str, str]] = {"beta": "β", "c1": "c₁"}
     dimensions: ClassVar[range] = range(2, 3)
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
