@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ from lattice_flows.flows import FLOWS, Flow, FlowPlan
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
-from lattice_flows.training import TrainingSettings, recommended
+from lattice_flows.training import OBJECTIVES, TrainingSettings, needs_of, recommended
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -275,8 +275,25 @@ def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     """[training], with settings that suit the flow for keys that the card does not give."""
     suitable = recommended(flow.name, flow.options, table) if flow else {}
     settings: TrainingSettings = _constructed(TrainingSettings, suitable | table, "[training]")
+    if flow is not None:
+        _check_abilities(settings, flow)
     check_data(settings.data, theory.action, f"[training]: data = {settings.data!r}")
     return settings
+
+
+def _check_abilities(settings: TrainingSettings, flow: FlowTable) -> None:
+    """Raise InputError if the training asks for what the flow does not offer."""
+    offers, precisions = flow.plan.offers, flow.plan.precisions
+    if missing := sorted(needs_of(settings) - offers):
+        able = [name for name in OBJECTIVES if needs_of(replace(settings, objective=name, data="direct")) <= offers]
+        raise InputError(
+            f"[training]: objective = {settings.objective!r} needs the {' and the '.join(missing)} of the flow, which "
+            f"{flow.name} does not have; use one of {', '.join(able)}"
+        )
+    if settings.precision is not None and settings.precision not in precisions:
+        raise InputError(
+            f"[training]: precision = {settings.precision!r}: {flow.name} is trained in {' or '.join(precisions)}"
+        )
 
 
 def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> EnsembleTable:

@@ -10,7 +10,7 @@ from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
 from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow, multiscale
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
-from lattice_flows.flows.plan import FlowPlan
+from lattice_flows.flows.plan import Ability, FlowPlan
 from lattice_flows.flows.plaquette_action import IndependentPlaquettes, PlaquetteAction
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, PlaquetteCouplingFlow, plaquette_coupling
 from lattice_flows.flows.plaquette_form import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
@@ -32,6 +32,7 @@ FLOWS: dict[str, type[FlowPlan]] = {
 __all__ = [
     "FLOWS",
     "PATTERNS",
+    "Ability",
     "ActionOfPlaquettes",
     "Chain",
     "CheckerboardFlow",

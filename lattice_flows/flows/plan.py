@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import wraps
-from typing import ClassVar, ParamSpec, final
+from typing import ClassVar, Literal, ParamSpec, final
 
 import torch
 
@@ -12,6 +12,10 @@ from lattice_flows.flows.initialise import initialise
 from lattice_flows.lattice import Space
 
 Options = ParamSpec("Options")
+
+Ability = Literal["inverse", "gradient", "score"]
+"""Of a flow: it has an inverse, and so a density at given fields; its samples can be differentiated with respect to its
+parameters; d log q / dx of a sample can be carried along (`forward_with_score`)."""
 
 
 class FlowPlan(ABC):
@@ -26,6 +30,12 @@ class FlowPlan(ABC):
 
     space: ClassVar[Space]
     """Where the variables live that the flow is a density of."""
+
+    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score"})
+    """What objectives can ask of the flow."""
+
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
+    """In which it can be trained."""
 
     @abstractmethod
     def assemble(self) -> Flow:

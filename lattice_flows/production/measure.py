@@ -16,8 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from lattice_flows.atomic_files import write_atomically
-from lattice_flows.card.arguments import lookup
-from lattice_flows.card.build import action_of
+from lattice_flows.card.arguments import arguments, built, checked, lookup
+from lattice_flows.card.build import couplings_of
 from lattice_flows.card.observables import asked_for
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, written_to
@@ -25,6 +25,7 @@ from lattice_flows.production.devices import kernel_threads, use_threads
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
+from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement, measured, observables_of
 from lattice_flows.theories.u1.observables import WilsonLoop
@@ -59,9 +60,9 @@ def requested(path: Path, texts: Sequence[str]) -> tuple[Measurement, ...]:
     Raises InputError for a wrong text; EnsembleError if the file cannot be read.
     """
     with Ensemble.open(path) as ensemble:
-        theory = _theory(path, ensemble.attributes)
+        name, action = _theory(path, ensemble.attributes)
     tables = [parse_observable(text) for text in texts]
-    return tuple(asked_for(tables, action_of(theory), theory["name"]).values())
+    return tuple(asked_for(tables, action, name).values())
 
 
 def measure(
@@ -142,7 +143,7 @@ class _Partial:
 
     def _take(self, held: Mapping[str, np.ndarray], ensemble: Ensemble) -> None:
         """Take over these arrays. Raises one of many errors if they are not as `save` writes them."""
-        action = action_of(_theory(self.path, ensemble.attributes))
+        _, action = _theory(self.path, ensemble.attributes)
         tables = json.loads(held["observables"].item())
         self.measurements = [Measurement.from_dict(table, action) for table in tables]
         n_done = held["n_done"]
@@ -188,7 +189,7 @@ def _go_through(
     ensemble: Ensemble, partial: _Partial, stop: StopRequest, progress: Meter, block_seconds: float
 ) -> None:
     """Measure the remaining configurations, in blocks of a fraction of a second."""
-    action = action_of(_theory(partial.path, ensemble.attributes))
+    _, action = _theory(partial.path, ensemble.attributes)
     event = ensemble.field.shape
     room = max(1, _BLOCK_BYTES // (8 * ensemble.n_chains * int(np.prod(event))))
     rows, saved = 1, time.monotonic()
@@ -209,10 +210,10 @@ def _go_through(
 
 
 def _check(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement]) -> None:
-    theory = _theory(path, ensemble.attributes)
+    name, action = _theory(path, ensemble.attributes)
     for one in measurements:
-        if one.unflowed.kind not in observables_of(action_of(theory)):
-            raise InputError(f"{path}: {one.observable.name} is not an observable of {theory['name']}")
+        if one.unflowed.kind not in observables_of(action):
+            raise InputError(f"{path}: {one.observable.name} is not an observable of {name}")
     if not ensemble.finished:
         raise InputError(f"{path}: is unfinished; finish it first with `lattice-flows run` on its run folder")
     if not ensemble.has_fields:
@@ -289,11 +290,11 @@ def _warn(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement], c
         _say(console, path, f"{rounded} and equal those of the running chain only to single precision")
 
 
-def _theory(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The [theory] table, of a known theory."""
-    table = _json(path, attributes, "theory", dict)
-    lookup(THEORIES, table.get("name"), f"{path}: theory")
-    return table
+def _theory(path: Path, attributes: Mapping[str, Any]) -> tuple[str, Action]:
+    """The theory's name as in a card, and its action."""
+    table, where = _json(path, attributes, "theory", dict), f"{path}: theory"
+    constructor = lookup(THEORIES, table.get("name"), where)
+    return table["name"], built(constructor, where, **checked(arguments(constructor), couplings_of(table), where))
 
 
 def _tables(path: Path, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.production.header import chains_of
 from lattice_flows.production.origin import Origin
 from lattice_flows.theories.action import DirectSampler
-from lattice_flows.training import DataError, DataSource, check_configurations
+from lattice_flows.training import DataError, Source, check_configurations
 
 _HELD_OUT = 0.1  # of an ensemble, its end: to judge by, not to learn from
 _GAP = 0.05  # left out before them: neighbours in a chain are nearly the same configuration
@@ -28,19 +28,19 @@ _FEWEST = 100
 class TrainingData(NamedTuple):
     """Two sources of configurations, and an identifier of the data (JSON-able)."""
 
-    learn: DataSource
-    held_out: DataSource
+    learn: Source
+    held_out: Source
     identity: str
 
 
 @dataclass(frozen=True)
-class DirectData:
+class DirectData(Source):
     """A source of fresh independent configurations at every call."""
 
     direct: DirectSampler
     event: tuple[int, ...]
 
-    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw (n, *event), from random streams with keys from the generator."""
         keys = torch.randint(2**63 - 1, (n,), generator=generator, device=generator.device).cpu().numpy()
         streams = np.stack([keys.astype(np.uint64), np.zeros(n, np.uint64)], axis=1)
@@ -48,24 +48,24 @@ class DirectData:
 
 
 @dataclass(frozen=True)
-class StoredData:
+class StoredData(Source):
     """A source that draws from configurations x (N, *event) with equal probability."""
 
     x: Tensor
 
-    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw (n, *event)."""
         at = torch.randint(len(self.x), (n,), generator=generator, device=generator.device)
         return self.x[at.to(self.x.device)]
 
 
 @dataclass(frozen=True)
-class HeldOutData:
+class HeldOutData(Source):
     """Configurations x (N, *event) from the end of an ensemble, for evaluation: each is used at most once."""
 
     x: Tensor
 
-    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """At most n configurations, evenly spaced: (m, *event). They are correlated like their chains."""
         return self.x[:: -(-len(self.x) // n)]
 

@@ -1,6 +1,6 @@
 """Objectives and the one training loop."""
 
-from lattice_flows.training.catalogue import OBJECTIVES, build_objective
+from lattice_flows.training.catalogue import OBJECTIVES, build_objective, needs_of
 from lattice_flows.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -9,7 +9,7 @@ from lattice_flows.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from lattice_flows.training.data import DataError, DataSource, check_configurations
+from lattice_flows.training.data import DataError, check_configurations
 from lattice_flows.training.evaluate import evaluate, evaluate_on
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.history import Record, read_history
@@ -42,6 +42,7 @@ from lattice_flows.training.ranks import (
 from lattice_flows.training.recommended import recommended
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import TrainingSettings
+from lattice_flows.training.source import Drawn, Source
 from lattice_flows.training.validate import Validation, validate
 
 __all__ = [
@@ -53,7 +54,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "DataError",
-    "DataSource",
+    "Drawn",
     "FailedOnFirstRank",
     "FlowWeights",
     "ForwardKL",
@@ -67,6 +68,7 @@ __all__ = [
     "Record",
     "SampleBuffer",
     "SelfNormalised",
+    "Source",
     "TooManyRanks",
     "TrainingDiverged",
     "TrainingResult",
@@ -79,6 +81,7 @@ __all__ = [
     "joined",
     "launched_ranks",
     "load_flow_weights",
+    "needs_of",
     "path_gradient",
     "read_checkpoint",
     "read_history",

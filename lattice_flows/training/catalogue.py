@@ -4,21 +4,29 @@ from typing import get_args
 
 import torch
 
-from lattice_flows.flows import Flow
-from lattice_flows.training.data import DataSource
+from lattice_flows.flows import Ability, Flow
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES, Objective
 from lattice_flows.training.ranks import ALONE, Ranks
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import ObjectiveName, TrainingSettings
+from lattice_flows.training.source import Source
 
 OBJECTIVES = get_args(ObjectiveName)
+
+
+def needs_of(settings: TrainingSettings) -> frozenset[Ability]:
+    """What the objective of these settings asks of a flow."""
+    needed = {**{name: one.needs for name, one in REVERSE_OBJECTIVES.items()}, "self_normalised": SelfNormalised.needs}
+    needed["forward_kl"] = ForwardKL.needs
+    needed["mixture"] = ForwardKL.needs | needed[settings.mixture_reverse]
+    return needed[settings.objective]
 
 
 def build_objective(
     settings: TrainingSettings,
     flow: Flow,
-    data: DataSource | None,
+    data: Source | None,
     dtype: torch.dtype,
     device: torch.device,
     ranks: Ranks = ALONE,
@@ -28,7 +36,7 @@ def build_objective(
     if name in REVERSE_OBJECTIVES:
         return REVERSE_OBJECTIVES[name]
     if name == "self_normalised":
-        return SelfNormalised(SampleBuffer(settings.buffer_size, flow.prior.shape, dtype, device), ranks)
+        return SelfNormalised(SampleBuffer(settings.buffer_size, flow.prior.shape, dtype, device, ranks))
     assert data is not None
     forward = ForwardKL(data)
     if name == "forward_kl":

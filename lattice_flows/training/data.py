@@ -1,15 +1,10 @@
 """Configurations of the target that a training learns from, or is judged by."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from lattice_flows.lattice import Space
-
-DataSource = Callable[[int, torch.Generator], Tensor]
-"""n, generator -> n configurations of the target (n, *event). The result depends on the generator alone, whose state
-is in the checkpoint: it is the only cursor."""
+from lattice_flows.training.source import Source
 
 _TRIED = 16
 
@@ -28,6 +23,6 @@ def check_configurations(x: Tensor, space: Space, event: tuple[int, ...], where:
         raise DataError(f"{where}: does not hold {space}: {told}")
 
 
-def check_source(source: DataSource, space: Space, event: tuple[int, ...], device: torch.device) -> None:
+def check_source(source: Source, space: Space, event: tuple[int, ...], device: torch.device) -> None:
     """Draw a few configurations and check them. Raises DataError."""
-    check_configurations(source(_TRIED, torch.Generator(device).manual_seed(0)), space, event, "training.data")
+    check_configurations(source.draw(_TRIED, torch.Generator(device).manual_seed(0)), space, event, "training.data")

@@ -1,15 +1,15 @@
 """Objectives that learn from configurations: the forward divergence KL(p|q) + H(p) = -E_p[log q], and mixtures."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Ability, Flow
 from lattice_flows.theories.action import Action
-from lattice_flows.training.data import DataSource
 from lattice_flows.training.objectives import Batch, LossEstimate, Objective
-from lattice_flows.training.ranks import ALONE, Ranks
 from lattice_flows.training.sample_buffer import SampleBuffer
+from lattice_flows.training.source import Source
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,18 @@ class ForwardKL(Objective):
     log_w is that of the data.
     """
 
-    data: DataSource
+    data: Source
+    needs: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.data,)
 
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """(x,), configurations of the target."""
-        return (self.data(n, generator).to(device=generator.device, dtype=dtype),)
+        return (self.data.draw(n, generator).to(device=generator.device, dtype=dtype),)
 
     def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
         (x,) = batch
@@ -44,6 +49,10 @@ class Mixture(Objective):
     forward: ForwardKL
     reverse_weight: float  # a
     forward_weight: float  # b
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (*self.reverse.sources, *self.forward.sources)
 
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
@@ -78,18 +87,17 @@ class SelfNormalised(Objective):
     """
 
     buffer: SampleBuffer
-    ranks: Ranks = ALONE
+    needs: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.buffer,)
 
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """(x, log_w): the samples taken out of the buffer, and the weights of those put in."""
-        z = flow.prior.sample(n, generator, dtype)[self.ranks.rows(n)]
-        with torch.no_grad():
-            x, log_q = flow.image(z)
-            log_w = self.ranks.gathered(-action(x) - log_q, n)
-            x = self.ranks.gathered(x, n)
-        self.buffer.add(x, log_w)
+        log_w = self.buffer.advance(flow, action, n, generator, dtype)
         return self.buffer.draw(n, generator).to(dtype), log_w
 
     def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from lattice_flows.flows import Flow
 from lattice_flows.theories.action import Action
 from lattice_flows.training.checkpoint import CheckpointError
-from lattice_flows.training.data import DataSource
 from lattice_flows.training.events import EVENTS_NAME, event_writer
 from lattice_flows.training.history import Record, append_record, truncate_history
 from lattice_flows.training.ranks import ALONE, Ranks, TooManyRanks
 from lattice_flows.training.settings import TrainingSettings
+from lattice_flows.training.source import Source
 from lattice_flows.training.training_state import CHECKPOINT_NAME, Run, TrainingDiverged, save_untrained
 
 __all__ = ["CHECKPOINT_NAME", "HISTORY_NAME", "STOPPED", "Progress", "TrainingDiverged", "TrainingResult", "train"]
@@ -54,8 +54,8 @@ def train(
     *,
     seed: int,
     header: dict[str, Any],
-    data: DataSource | None = None,
-    held_out: DataSource | None = None,
+    data: Source | None = None,
+    held_out: Source | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,

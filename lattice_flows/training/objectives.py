@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lattice_flows.flows import (
+    Ability,
     ActionOfPlaquettes,
     Flow,
     IndependentPlaquettes,
@@ -22,6 +23,7 @@ from lattice_flows.flows import (
 from lattice_flows.theories.action import Action
 from lattice_flows.training.region_reinforce import region_reinforce
 from lattice_flows.training.region_torch import torch_region_reinforce
+from lattice_flows.training.source import Source
 
 Batch = tuple[Tensor, ...]
 """The input of a training step: tensors of n rows each."""
@@ -39,6 +41,11 @@ class Objective(ABC):
 
     The loss is a mean over rows, so that a batch can be shared by processes and computed in parts.
     """
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where its configurations come from, where they are not fresh samples of the flow alone."""
+        return ()
 
     @abstractmethod
     def draw(
@@ -62,6 +69,8 @@ class Reverse(Objective):
     """A function of latent configurations (n, *event) of the flow, in its `reduced` form where it has one."""
 
     of_latents: Callable[[Flow, Action, Tensor], LossEstimate]
+    needs: frozenset[Ability]
+    """What it asks of a flow."""
 
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
@@ -110,17 +119,17 @@ def _reinforce(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
     return LossEstimate(surrogate - (log_w.mean() + surrogate.detach()), log_w)
 
 
-reverse_kl = Reverse(_reverse_kl)
+reverse_kl = Reverse(_reverse_kl, needs=frozenset({"gradient"}))
 """-mean(log_w) over n fresh samples, with the reparametrised gradient: the total derivative."""
 
-path_gradient = Reverse(_path_gradient)
+path_gradient = Reverse(_path_gradient, needs=frozenset({"gradient", "score"}))
 """The same number with the path gradient, arXiv:2207.08219: only the part through x, d(log q + S)/dx dx/dw.
 
 The term left out, E[d log q(x) / dw] at fixed x, is zero; without it the gradient of every single sample vanishes
 where q = p. d log q / dx is carried along the flow (`forward_with_score`).
 """
 
-reinforce = Reverse(_reinforce)
+reinforce = Reverse(_reinforce, needs=frozenset({"inverse"}))
 """The same number with the score-function gradient E[(f - b) d log q(x) / dw], f = log q + S at fixed samples.
 
 The baseline b of each sample is the mean of f over the other n - 1 (arXiv:2202.01314, arXiv:2308.13294), which leaves

@@ -5,14 +5,22 @@ import math
 import torch
 from torch import Tensor
 
+from lattice_flows.flows import Flow
+from lattice_flows.theories.action import Action
+from lattice_flows.training.ranks import ALONE, Ranks
+from lattice_flows.training.source import Source
 
-class SampleBuffer:
+
+class SampleBuffer(Source):
     """The last `size` samples of a flow with their weights, on one device: size * (8 + bytes of a configuration).
 
     `state` holds everything: x (size, *event), log_w (size,), and the place of the next one.
     """
 
-    def __init__(self, size: int, event: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, size: int, event: tuple[int, ...], dtype: torch.dtype, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
+        self.ranks = ranks
         self.x = torch.zeros((size, *event), dtype=dtype, device=device)
         self.log_w = torch.full((size,), -math.inf, dtype=torch.float64, device=device)
         self.place = 0
@@ -25,6 +33,16 @@ class SampleBuffer:
         self.x[places] = x
         self.log_w[places] = log_w.double()
         self.place = (self.place + len(x)) % size
+
+    def advance(self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Add n fresh samples of the flow, of which each process makes its share; returns their log_w (n,)."""
+        z = flow.prior.sample(n, generator, dtype)[self.ranks.rows(n)]
+        with torch.no_grad():
+            x, log_q = flow.image(z)
+            log_w = self.ranks.gathered(-action(x) - log_q, n)
+            x = self.ranks.gathered(x, n)
+        self.add(x, log_w)
+        return log_w
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n samples (n, *event) by systematic resampling of the truncated weights: one uniform number for all."""

@@ -13,8 +13,7 @@ from lattice_flows.flows import Flow
 from lattice_flows.theories.action import Action
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.checkpoint import Checkpoint, CheckpointError, Weights, read_checkpoint, save_checkpoint
-from lattice_flows.training.data import DataSource, check_source
-from lattice_flows.training.forward_objectives import SelfNormalised
+from lattice_flows.training.data import Source, check_source
 from lattice_flows.training.history import Record
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES
 from lattice_flows.training.optimise import Optimiser, StepInfo
@@ -44,8 +43,8 @@ class Run:
         folder: Path,
         seed: int,
         header: dict[str, Any],
-        data: DataSource | None,
-        held_out: DataSource | None,
+        data: Source | None,
+        held_out: Source | None,
         ranks: Ranks,
     ) -> None:
         first = next(flow.parameters())
@@ -119,8 +118,8 @@ class Run:
         self.optimiser.adam.load_state_dict(checkpoint.optimizer)
         self.optimiser.clip.load_state_dict(checkpoint.clip)
         self.optimiser.noise.load_state_dict(checkpoint.noise)
-        if isinstance(self.objective, SelfNormalised):
-            self.objective.buffer.load_state_dict(checkpoint.objective)
+        for source in self.objective.sources:
+            source.load_state_dict(checkpoint.objective)
         self.generator.set_state(checkpoint.generators[0])
         self.monitor_generator.set_state(checkpoint.generators[1])
         self.step, self.train_seconds = checkpoint.step, checkpoint.train_seconds
@@ -199,7 +198,9 @@ class Run:
         return "converged" if patience is not None and self.best["looks"] >= patience else ""
 
     def _objective_state(self) -> Weights:
-        return self.objective.buffer.state_dict() if isinstance(self.objective, SelfNormalised) else {}
+        states = [state for source in self.objective.sources if (state := source.state_dict())]
+        assert len(states) <= 1, "the states of two sources would overwrite each other"
+        return states[0] if states else {}
 
     def _diverged(self, what: str) -> TrainingDiverged:
         settings = self.settings

@@ -11,9 +11,9 @@ from lattice_flows.flows import Flow
 from lattice_flows.statistics import effective_sample_size, largest_weight_share, log_partition
 from lattice_flows.statistics.weights import ValueWithError
 from lattice_flows.theories.action import Action
-from lattice_flows.training.data import DataSource
 from lattice_flows.training.evaluate import evaluate, evaluate_on
 from lattice_flows.training.ranks import ALONE, Ranks
+from lattice_flows.training.source import Source
 
 _UNKNOWN = ValueWithError(math.nan, math.nan)
 
@@ -39,12 +39,14 @@ def validate(
     n: int,
     generator: torch.Generator,
     dtype: torch.dtype,
-    data: DataSource | None = None,
+    data: Source | None = None,
     ranks: Ranks = ALONE,
 ) -> Validation:
     """Validate by n >= 2 fresh samples, and by n configurations of `data` that the flow did not learn from."""
     log_w = evaluate(flow, action, n, generator, dtype=dtype, ranks=ranks)
-    upper = None if data is None else _mean(evaluate_on(flow, action, data(n, generator), dtype=dtype, ranks=ranks))
+    upper = None
+    if data is not None:
+        upper = _mean(evaluate_on(flow, action, data.draw(n, generator), dtype=dtype, ranks=ranks))
     if not np.isfinite(log_w).all():
         return Validation(False, n, _UNKNOWN, math.nan, _UNKNOWN, _UNKNOWN, upper)
     return Validation(

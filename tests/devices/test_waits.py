@@ -15,7 +15,7 @@ from torch import Tensor
 from lattice_flows.flows import Pullback, Transform, forward_with_score, projection, reduced
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import Action, WilsonU1
-from lattice_flows.training import ForwardKL, Objective, path_gradient, reinforce, reverse_kl
+from lattice_flows.training import Drawn, ForwardKL, Objective, path_gradient, reinforce, reverse_kl
 
 FLOWS = pytest.mark.parametrize("name", PAIR_NAMES)
 N = 4
@@ -64,7 +64,7 @@ def test_maps_do_not_wait(name: str, direction: str) -> None:
 @FLOWS
 @pytest.mark.parametrize(
     "objective",
-    [reverse_kl, path_gradient, reinforce, ForwardKL(lambda n, generator: torch.empty(n))],
+    [reverse_kl, path_gradient, reinforce, ForwardKL(Drawn(lambda n, generator: torch.empty(n)))],
     ids=["reverse_kl", "path_gradient", "reinforce", "forward_kl"],
 )
 def test_losses_do_not_wait(name: str, objective: Objective) -> None:

@@ -316,7 +316,7 @@ def test_files_that_cannot_be_measured(ensemble, tmp_path):
         add(alone, "polyakov_loop mu=0")
     with pytest.raises(InputError, match="magnetisation is not an observable of u1"):
         measure(alone, [Measurement(Magnetisation(), 1)], StopRequest(), quiet())
-    header = {"theory": json.dumps({"name": "u1"}), "observables": "[]"}
+    header = {"theory": json.dumps({"name": "u1", "beta": 1.0}), "observables": "[]"}
     spec = FieldSpec("theta", ("mu", "x0", "x1"), (2, 3, 3))
     path = tmp_path / "growing.h5"
     with Ensemble.create(path, header=header, chains=range(1), field=spec, store_fields=True) as writer:
@@ -346,7 +346,7 @@ def test_a_file_that_changes_meanwhile_is_left_alone(ensemble):
 
 def test_single_precision_fields_are_measured_in_double(tmp_path, rng):
     x = rng.uniform(-np.pi, np.pi, (4, 2, 2, 3, 3)).astype(np.float32)
-    header = {"theory": json.dumps({"name": "u1"}), "observables": "[]"}
+    header = {"theory": json.dumps({"name": "u1", "beta": 1.0}), "observables": "[]"}
     spec = FieldSpec("theta", ("mu", "x0", "x1"), (2, 3, 3), "float32")
     path = tmp_path / "single.h5"
     with Ensemble.create(path, header=header, chains=range(2), field=spec, store_fields=True) as writer:

@@ -67,6 +67,6 @@ def test_the_broken_phase_changes_its_sign_as_hmc_does_not(seed):
 
 
 def test_other_actions_are_refused():
-    with pytest.raises(ValueError, match="not for WilsonU1"):
+    with pytest.raises(ValueError, match="no cluster updates of WilsonU1"):
         Cluster(WilsonU1(1.0))
     assert not Cluster(Phi4(1.0, 1.0)).ergodic

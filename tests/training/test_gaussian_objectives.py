@@ -11,6 +11,7 @@ from torch import Tensor
 from lattice_flows.flows import Flow
 from lattice_flows.training import (
     OBJECTIVES,
+    Drawn,
     ForwardKL,
     Mixture,
     Objective,
@@ -39,8 +40,8 @@ def _objectives(action: GaussianAction) -> dict[str, Callable[[], Objective]]:
         "reverse_kl": lambda: reverse_kl,
         "path_gradient": lambda: path_gradient,
         "reinforce": lambda: reinforce,
-        "forward_kl": lambda: ForwardKL(action.draw),
-        "mixture": lambda: Mixture(path_gradient, ForwardKL(action.draw), 0.7, 1.6),
+        "forward_kl": lambda: ForwardKL(Drawn(action.draw)),
+        "mixture": lambda: Mixture(path_gradient, ForwardKL(Drawn(action.draw)), 0.7, 1.6),
         "self_normalised": lambda: SelfNormalised(SampleBuffer(*buffer)),
     }
 
@@ -89,7 +90,7 @@ def test_reverse_losses_are_minus_the_mean_log_weight(name: str, generator: torc
 def test_forward_loss_is_the_cross_entropy(generator: torch.Generator) -> None:
     """-E_p[log q] = KL(p|q) + H(p), and <log w>_p = log Z + KL(p|q); a target 3 % wider is seen."""
     flow, action = gaussian_flow([0.0], [0.0]), GaussianAction((0.6,), (0.75,))
-    loss, log_w = ForwardKL(action.draw)(flow, action, 100_000, generator)
+    loss, log_w = ForwardKL(Drawn(action.draw))(flow, action, 100_000, generator)
 
     def kl(t: float) -> float:
         return -math.log(t) + (t**2 + 0.36) / 2 - 0.5

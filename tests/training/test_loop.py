@@ -21,6 +21,7 @@ from lattice_flows.training import (
     OBJECTIVES,
     CheckpointError,
     DataError,
+    Drawn,
     Progress,
     TrainingDiverged,
     TrainingResult,
@@ -116,7 +117,7 @@ def test_every_kind_of_state_is_resumed(name: str, tmp_path: Path) -> None:
     """To the bit, also where a part of it would be easy to forget: 17 is neither a look nor a doubling."""
     settings = replace(SETTINGS, **{"max_steps": 30, "monitor_every": 10, **VARIANTS[name]})
     action = GaussianAction((0.6, -0.2), (0.75, 0.9))
-    changes = {"settings": settings, "action": action, "data": None if settings.data is None else action.draw}
+    changes = {"settings": settings, "action": action, "data": None if settings.data is None else Drawn(action.draw)}
     first, other = ([0.0, 0.0], [0.1, 0.2]), ([0.5, 0.5], [0.0, 0.0])
     assert _train(tmp_path / "whole", **changes, flow=gaussian_flow(*first)).step == 30
     stopped = _train(tmp_path / "parts", **changes, flow=gaussian_flow(*first), should_stop=_after(17))
@@ -230,7 +231,9 @@ def test_looks_enclose_log_z(tmp_path: Path) -> None:
         monitor_every=100,
         monitor_samples=20_000,
     )
-    _train(tmp_path, flow=gaussian_flow([0.0, 0.0], [0.0, 0.0]), action=action, settings=settings, data=action.draw)
+    _train(
+        tmp_path, flow=gaussian_flow([0.0, 0.0], [0.0, 0.0]), action=action, settings=settings, data=Drawn(action.draw)
+    )
     (row,) = read_history(tmp_path / HISTORY_NAME)
     assert abs(row.log_z - action.log_z) < 4.5 * row.log_z_error
     assert row.log_z_bound + 4.5 * row.log_z_bound_error < action.log_z < row.log_z_upper - 4.5 * row.log_z_upper_error
@@ -245,7 +248,7 @@ def test_every_objective_learns_a_gaussian(objective: str, tmp_path: Path) -> No
     settings = TrainingSettings(
         objective=objective, data=data, max_steps=400, batch_size=256, learning_rate=0.02, ema_decay=0.95
     )
-    _train(tmp_path, flow=flow, action=action, settings=settings, data=action.draw if data else None)
+    _train(tmp_path, flow=flow, action=action, settings=settings, data=Drawn(action.draw) if data else None)
     last = read_history(tmp_path / HISTORY_NAME)[-1]
     assert last.ess > 0.99
     assert abs(last.log_z - action.log_z) < 0.01
@@ -347,13 +350,13 @@ def test_refuses_data_that_are_no_configurations(tmp_path: Path) -> None:
     bad = [
         (lambda n, generator: torch.zeros(n, 2, 4, 8), r"holds configurations of shape \[2, 4, 8\], the theory has"),
         (lambda n, generator: torch.full((n, 2, 4, 4), math.nan), "holds values that are not finite"),
-        (lambda n, generator: torch.full((n, 2, 4, 4), 6.0), "does not hold U.1. angles: the largest is 6, beyond pi"),
+        (lambda n, generator: torch.full((n, 2, 4, 4), 6.0), "does not hold angles: the largest is 6, beyond pi"),
     ]
     for source, message in bad:
         with pytest.raises(DataError, match=message):
-            _train(tmp_path, settings=settings, data=source)
+            _train(tmp_path, settings=settings, data=Drawn(source))
     with pytest.raises(ValueError, match="give both or neither"):
         _train(tmp_path, settings=settings)
     with pytest.raises(ValueError, match="give both or neither"):
-        _train(tmp_path, data=_direct)
+        _train(tmp_path, data=Drawn(_direct))
     assert not (tmp_path / CHECKPOINT_NAME).exists()

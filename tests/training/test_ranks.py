@@ -44,9 +44,9 @@ def _gradient(
     flow: Flow, settings: TrainingSettings, ranks: Ranks, seed: int, action: Action = ACTION, **sizes: int
 ) -> Tensor:
     """A process's loss and gradient in one row."""
-    draw = ACTION.direct_sampler().draw
-    assert draw is not None
-    data = DirectData(draw, flow.prior.shape)
+    direct = ACTION.direct_sampler()
+    assert direct is not None
+    data = DirectData(direct, flow.prior.shape)
     objective = build_objective(settings, flow, data, torch.float64, torch.device("cpu"), ranks)
     flow.zero_grad()
     optimiser = Optimiser(flow, settings, objective, ranks, **sizes)

@@ -1,0 +1,55 @@
+"""A training asks of a flow no more than it offers, and the card says so."""
+
+from typing import ClassVar
+
+import pytest
+
+from lattice_flows.card.card import parse_card
+from lattice_flows.errors import InputError
+from lattice_flows.flows import FLOWS, PlaquetteCouplingFlow
+from lattice_flows.training import OBJECTIVES
+
+pytestmark = pytest.mark.quick
+
+
+class OneWay(PlaquetteCouplingFlow):
+    """A flow without an inverse."""
+
+    offers: ClassVar = frozenset({"gradient"})
+    precisions: ClassVar = ("float64",)
+
+
+CARD = """
+[theory]
+name = "u1"
+shape = [4, 4]
+beta = 1.0
+[flow]
+name = "one_way"
+[training]
+objective = "{objective}"
+data = "direct"
+{more}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _with_a_one_way_flow(monkeypatch):
+    monkeypatch.setitem(FLOWS, "one_way", OneWay)
+
+
+@pytest.mark.parametrize("objective", sorted(set(OBJECTIVES) - {"reverse_kl"}))
+def test_what_the_flow_does_not_offer_is_refused_in_one_line(objective):
+    with pytest.raises(
+        InputError, match=r"needs the .* of the flow, which one_way does not have; use one of reverse_kl$"
+    ):
+        parse_card(CARD.format(objective=objective, more=""))
+
+
+def test_what_it_offers_is_not():
+    assert parse_card(CARD.format(objective="reverse_kl", more="")).training.objective == "reverse_kl"
+
+
+def test_a_precision_that_the_flow_is_not_trained_in():
+    with pytest.raises(InputError, match="precision = 'float32': one_way is trained in float64"):
+        parse_card(CARD.format(objective="reverse_kl", more='precision = "float32"'))
