@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from lattice_flows.catalogue import PluginError
 from lattice_flows.errors import InputError
 
 
@@ -73,4 +74,7 @@ def lookup(catalogue: Mapping[str, Any], name: object, where: str) -> Any:
     """The catalogue's entry. Raises InputError that lists the names available."""
     if not isinstance(name, str) or name not in catalogue:
         raise InputError(f"{where}: unknown name {name!r}; available: {', '.join(sorted(catalogue))}")
-    return catalogue[name]
+    try:
+        return catalogue[name]
+    except PluginError as error:
+        raise InputError(f"{where}: {error}") from None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lattice_flows.card.card import Card, FlowTable, TheoryTable
+from lattice_flows.catalogue import PluginError
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, initialise
@@ -33,14 +34,18 @@ def lattice_shape_of(theory: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(theory.get("shape", ()))
 
 
-def action_of(theory: Mapping[str, Any]) -> Action:
-    """The action of a [theory] table."""
-    return THEORIES[theory["name"]](**couplings_of(theory))
+def action_of(theory: Mapping[str, Any]) -> Action | None:
+    """The action of a [theory] table; None if its code is not installed, or is named on a card that is not in hand."""
+    try:
+        return THEORIES[theory["name"]](**couplings_of(theory))
+    except (KeyError, PluginError):
+        return None
 
 
 def closed_forms_of(theory: Mapping[str, Any]) -> Any:
     """The closed forms of a [theory] table, or None."""
-    return action_of(theory).closed_forms(lattice_shape_of(theory))
+    action = action_of(theory)
+    return action.closed_forms(lattice_shape_of(theory)) if action else None
 
 
 def build_flow(card: Card, device: torch.device) -> Flow:

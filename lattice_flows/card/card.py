@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lattice_flows.card.arguments import arguments, built, checked, lookup
 from lattice_flows.card.observables import asked_for
 from lattice_flows.card.overrides import apply_override
+from lattice_flows.card.plugins import load_plugins, sources
 from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_options
 from lattice_flows.card.sources import DIRECT, check_data, check_start, existing_ensemble
 from lattice_flows.errors import InputError
@@ -140,6 +141,8 @@ class Card:
     measurements: tuple[Measurement, ...]
     text: str
     overrides: tuple[str, ...]
+    plugins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The package and version of everything named that is not the package's own."""
 
     def ensemble(self, name: str) -> EnsembleTable:
         """The ensemble of this name. Raises InputError if there is none."""
@@ -203,6 +206,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
         entries = table.get(key, [])
         if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
             raise InputError(f"[[{key}]] must be an array of tables, written [[{key}]]")
+    load_plugins(table)
     if "theory" not in table:
         raise InputError("the table [theory] is missing")
     run = checked(_Run, {k: v for k, v in table.items() if k not in tables}, "top level", tables)
@@ -222,6 +226,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
         measurements=_measurements(theory, table.get("observable", [])),
         text=text,
         overrides=overrides,
+        plugins=sources(table),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lattice_flows.card.arguments import arguments, built, checked
+from lattice_flows.card.arguments import arguments, built, checked, lookup
 from lattice_flows.card.build import couplings_of
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
@@ -92,7 +92,7 @@ def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:
     theory = group.sampled_theory
     own = couplings_of(theory)
     where = "--reweight"
-    constructor = THEORIES[theory["name"]]
+    constructor = lookup(THEORIES, theory["name"], f"{where}: theory")
     wanted = checked(arguments(constructor), {**own, **couplings}, where)
     source, target = constructor(**own), built(constructor, where, **wanted)
     ratios = tuple(_log_ratio(file, source, target) for file in group.files)

@@ -1,5 +1,6 @@
 """Priors, transforms, flows = prior + transform, and the pullback of an action through them."""
 
+from lattice_flows.catalogue import Catalogue
 from lattice_flows.flows.checkerboard import CheckerboardFlow, checkerboard_coupling
 from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.compiled import compile_flow
@@ -21,12 +22,15 @@ from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform
 
-FLOWS: dict[str, type[FlowPlan]] = {
-    "plaquette_coupling": PlaquetteCouplingFlow,
-    "multiscale": MultiscaleFlow,
-    "hybrid": HybridFlow,
-    "checkerboard_coupling": CheckerboardFlow,
-}
+FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
+    "flows",
+    {
+        "plaquette_coupling": PlaquetteCouplingFlow,
+        "multiscale": MultiscaleFlow,
+        "hybrid": HybridFlow,
+        "checkerboard_coupling": CheckerboardFlow,
+    },
+)
 """Plans of flows: the lattice shape, the action if they have such a parameter, and options."""
 
 __all__ = [

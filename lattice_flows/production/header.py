@@ -81,6 +81,7 @@ def header_of(
         card=card.text,
         overrides=card.overrides,
         flow_sha256=checksum,
+        plugins=card.plugins,
     ) | ({} if task is None else {"task": str(task)})
 
 

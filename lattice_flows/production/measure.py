@@ -272,7 +272,11 @@ def _check_same_request(path: Path, partial: _Partial, missing: Sequence[Measure
 def _text(one: Measurement) -> str:
     """The text from which `parse_observable` makes this measurement."""
     table = one.as_dict()
-    pairs = [f"{key}={value}" for key, value in table.items() if key != "name" and (key, value) != ("every", 1)]
+    pairs = [
+        f"{key}={value}"
+        for key, value in table.items()
+        if key not in ("name", "series") and (key, value) != ("every", 1)
+    ]
     return " ".join([table["name"], *pairs])
 
 

@@ -25,6 +25,7 @@ def origin_attributes(
     card: str = "",
     overrides: Sequence[str] = (),
     flow_sha256: str = "",
+    plugins: Mapping[str, str] | None = None,
 ) -> dict[str, str | int]:
     """The attributes for an ensemble made now, by this version on this machine.
 
@@ -33,6 +34,7 @@ def origin_attributes(
     weighted     whether averages need the series log_w
     card         the text of the card, "" if there is none
     flow_sha256  the checksum of the flow's weights, "" if there is no flow
+    plugins      package and version of the code outside of this package, by its name on the card
     """
     return {
         "name": name,
@@ -50,7 +52,7 @@ def origin_attributes(
         "card": card,
         "overrides": json.dumps(overrides),
         "flow_sha256": flow_sha256,
-    }
+    } | ({"plugins": json.dumps(dict(plugins))} if plugins else {})
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ class FigureTable(NamedTuple):
 def title(theory: Theory) -> str:
     """The title of a theory, such as 2D U(1), 16 × 16, β = 6."""
     action, shape = action_of(theory), lattice_shape_of(theory)
-    name = action.title or theory["name"]
+    name, symbols = (action and action.title) or theory["name"], action.symbols if action else {}
     lattice = [f"{len(shape)}D {name}", " × ".join(map(str, shape))] if shape else [name]
-    couplings = [f"{action.symbols.get(key, key)} = {value:g}" for key, value in couplings_of(theory).items()]
+    couplings = [f"{symbols.get(key, key)} = {value:g}" for key, value in couplings_of(theory).items()]
     return ", ".join([*lattice, *couplings])
 
 

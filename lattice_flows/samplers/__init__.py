@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lattice_flows.catalogue import Catalogue
 from lattice_flows.samplers.cluster import Cluster, SwendsenWang
 from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.direct import Direct
@@ -22,26 +23,29 @@ from lattice_flows.samplers.tempering import Tempering
 from lattice_flows.samplers.umbrella import Umbrella
 from lattice_flows.samplers.winding_hmc import WindingHMC
 
-SAMPLERS: dict[str, type[Sampler]] = {
-    "hmc": HMC,
-    "metropolis": Metropolis,
-    "heatbath": HeatBath,
-    "overrelaxation": Overrelaxation,
-    "fourier_hmc": FourierHMC,
-    "instanton": Instanton,
-    "winding_hmc": WindingHMC,
-    "cluster": Cluster,
-    "random_walk": RandomWalk,
-    "mixture": Mixture,
-    "tempering": Tempering,
-    "replica_exchange": ReplicaExchange,
-    "metadynamics": Metadynamics,
-    "umbrella": Umbrella,
-    "flow_metropolis": FlowMetropolis,
-    "flow_hmc": FlowHMC,
-    "flow_samples": FlowSamples,
-    "direct": Direct,
-}
+SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
+    "samplers",
+    {
+        "hmc": HMC,
+        "metropolis": Metropolis,
+        "heatbath": HeatBath,
+        "overrelaxation": Overrelaxation,
+        "fourier_hmc": FourierHMC,
+        "instanton": Instanton,
+        "winding_hmc": WindingHMC,
+        "cluster": Cluster,
+        "random_walk": RandomWalk,
+        "mixture": Mixture,
+        "tempering": Tempering,
+        "replica_exchange": ReplicaExchange,
+        "metadynamics": Metadynamics,
+        "umbrella": Umbrella,
+        "flow_metropolis": FlowMetropolis,
+        "flow_hmc": FlowHMC,
+        "flow_samples": FlowSamples,
+        "direct": Direct,
+    },
+)
 
 
 def windows_of(settings: Mapping[str, Any]) -> Windows | None:
@@ -49,8 +53,8 @@ def windows_of(settings: Mapping[str, Any]) -> Windows | None:
 
     None without windows, and for a sampler that is not in the catalogue: an imported one, or a newer one.
     """
-    sampler = SAMPLERS.get(settings.get("name", ""))
-    return sampler.windows if sampler else None
+    name = settings.get("name", "")
+    return SAMPLERS[name].windows if name in SAMPLERS else None
 
 
 __all__ = [

@@ -1,6 +1,7 @@
 """Measurements, by the same code on a running chain and on stored fields."""
 
 import inspect
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,13 @@ import numpy as np
 
 from lattice_flows.theories.action import Action, NamedObservable
 from lattice_flows.theories.catalogue import OBSERVABLES
-from lattice_flows.theories.observable import Observable
+from lattice_flows.theories.observable import Observable, Stored
 from lattice_flows.theories.u1.flowed import Flowed
 from lattice_flows.theories.u1.kernels.gradient_flow import STEP_SIZE, flow_steps, whole_steps
 
 Series = dict[str, np.ndarray]
+
+_OWN_KEYS = ("name", "every", "flow_time", "series")  # of a table; the others are the observable's
 
 
 @dataclass(frozen=True)
@@ -34,29 +37,33 @@ class Measurement:
         return self.observable.observable if isinstance(self.observable, Flowed) else self.observable
 
     def as_dict(self) -> dict[str, Any]:
-        """The [[observable]] table with its defaults, ready for JSON; flow_time is included if it is not 0."""
+        """The [[observable]] table with its defaults and the name of its series, ready for JSON.
+
+        flow_time is included if it is not 0.
+        """
         flow = {"flow_time": self.flow_time} if self.flow_time else {}
-        return {"name": self.unflowed.kind, "every": self.every, **self.unflowed.parameters(), **flow}
+        parameters = {"every": self.every, **self.unflowed.parameters(), **flow}
+        return {"name": self.unflowed.kind, **parameters, "series": self.observable.name}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any], action: Action) -> "Measurement":
+    def from_dict(cls, table: Mapping[str, Any], action: Action | None) -> "Measurement":
         """The measurement that `as_dict` describes, of this theory.
 
-        Raises ValueError for an observable that the theory does not have.
+        Where the code of the theory (None) or of the observable is missing, it is known by its stored series alone.
         """
-        parameters = {key: value for key, value in table.items() if key not in ("name", "every", "flow_time")}
-        known = observables_of(action)
-        if table["name"] not in known:
-            raise ValueError(f"there is no observable {table['name']!r} of {type(action).__name__}")
+        known = {} if action is None else observables_of(action)
+        if action is None or table["name"] not in known:
+            return cls(Stored(table.get("series", table["name"])), table["every"])
+        parameters = {key: value for key, value in table.items() if key not in _OWN_KEYS}
         constructor = known[table["name"]]
         made = constructor(**given(constructor, action), **parameters)
         assert isinstance(made, Observable)
         return cls(flowed(made, table.get("flow_time", 0.0)), table["every"])
 
 
-def observables_of(action: Action) -> dict[str, NamedObservable]:
+def observables_of(action: Action) -> Mapping[str, NamedObservable]:
     """What [[observable]] tables can ask for, by name: the theory's observables, and those for any theory."""
-    return {**OBSERVABLES, **action.named_observables}
+    return ChainMap(dict(action.named_observables), OBSERVABLES)
 
 
 def given(constructor: NamedObservable, action: Action) -> dict[str, Any]:

@@ -96,3 +96,19 @@ class Observable(ABC):
     @abstractmethod
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         """The quantities to estimate on this lattice, provided that all series they need are measured."""
+
+
+@dataclass(frozen=True)
+class Stored(Observable):
+    """A series of a file whose observable is not known here: the code that measured it is not installed."""
+
+    kind: ClassVar[str] = "stored"
+    name: str
+
+    def __call__(self, x: Array) -> Array:
+        """Raise ValueError."""
+        raise ValueError(f"{self.name} cannot be measured: the code of this observable is not installed")
+
+    def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
+        """Its mean."""
+        return (Quantity(self.name, (Term(self.name),)),)
