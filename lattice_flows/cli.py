@@ -10,6 +10,8 @@ import typer
 from lattice_flows.exit_status import EXIT_FAILURE, EXIT_STOPPED, end, exit_status, is_one_of_several, leave_outcome
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from rich.console import Console
 
     from lattice_flows.estimates.summary_types import Summary
@@ -35,6 +37,9 @@ Overrides = Annotated[
     typer.Option(
         "--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the card; ensemble.NAME.key for an ensemble's."
     ),
+]
+Plugins = Annotated[
+    bool, typer.Option("--allow-plugins", help="The card may name code outside of the package, as MODULE:CLASS.")
 ]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An ensemble file or a flow checkpoint.")]
 
@@ -72,6 +77,7 @@ def run(
     file: Annotated[
         Path | None, typer.Option("--from", metavar="ENSEMBLE.h5", help="Regenerate this ensemble and compare.")
     ] = None,
+    allow_plugins: Plugins = False,
 ) -> None:
     """Run a card: train, sample, analyse, report. Continues what is unfinished."""
     from lattice_flows.errors import InputError
@@ -80,8 +86,9 @@ def run(
     if source is not None and file is None:
         from lattice_flows.stages import run as run_card
 
-        _require_no_jobs(source, out)
-        _print_summary(run_card(source, out, overrides or [], console), console)
+        with _permission(allow_plugins):
+            _require_no_jobs(source, out)
+            _print_summary(run_card(source, out, overrides or [], console), console)
         return
     if source is not None or file is None:
         raise InputError("run: give a run card, the folder of a run, or --from with an ensemble file")
@@ -93,6 +100,13 @@ def run(
         raise typer.Exit(EXIT_FAILURE)
 
 
+def _permission(allow_plugins: bool) -> "AbstractContextManager[None]":
+    """The permission for cards that are read meanwhile to name code outside of the package."""
+    from lattice_flows.card.plugins import plugins
+
+    return plugins(allow_plugins)
+
+
 def _require_no_jobs(source: Path, out: Path | None) -> None:
     """Raise InputError if the run has jobs at work, unless this process is one of them."""
     if "LATTICE_FLOWS_OUTCOME" not in os.environ and not is_one_of_several():
@@ -102,12 +116,13 @@ def _require_no_jobs(source: Path, out: Path | None) -> None:
 
 
 @app.command()
-def train(source: Source, out: Out = None, overrides: Overrides = None) -> None:
+def train(source: Source, out: Out = None, overrides: Overrides = None, allow_plugins: Plugins = False) -> None:
     """Train the card's flow."""
     from lattice_flows.stages import train_stage
 
-    _require_no_jobs(source, out)
-    train_stage(source, out, overrides or [], _console())
+    with _permission(allow_plugins):
+        _require_no_jobs(source, out)
+        train_stage(source, out, overrides or [], _console())
 
 
 @app.command()
@@ -119,14 +134,16 @@ def sample(
     task: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only the chains of task I = 0 ... N - 1 of a job array.")
     ] = None,
+    allow_plugins: Plugins = False,
 ) -> None:
     """Generate the card's ensembles."""
     from lattice_flows.production.job_array import parse_task
     from lattice_flows.stages import sample_stage
 
-    _require_no_jobs(source, out)
     share = None if task is None else parse_task(task)
-    sample_stage(source, out, overrides or [], ensemble or [], _console(), share)
+    with _permission(allow_plugins):
+        _require_no_jobs(source, out)
+        sample_stage(source, out, overrides or [], ensemble or [], _console(), share)
 
 
 @app.command()
@@ -150,6 +167,7 @@ def analyse(
         list[str] | None,
         typer.Option(metavar="'NAME = EXPR'", help="A function of averages, e.g. -log(wilson_loop_1x2 / plaquette)."),
     ] = None,
+    allow_plugins: Plugins = False,
 ) -> None:
     """Estimate averages with errors: from a run, with its report, or from any ensemble files."""
     from lattice_flows.errors import InputError
@@ -169,7 +187,8 @@ def analyse(
         parse_thermalisation(thermalisation), every, parse_couplings(reweight or []), tuple(derive or ())
     )
     if runs:
-        summary = analyse_stage(runs[0], out, selection, console)
+        with _permission(allow_plugins):
+            summary = analyse_stage(runs[0], out, selection, console)
     else:
         summary = analyse_files_stage(sources, report, selection, console)
     if json_file is not None:
@@ -232,11 +251,13 @@ def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
     interval: Annotated[float, typer.Option(metavar="SECONDS", help="Time between two looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and exit.")] = False,
+    allow_plugins: Plugins = False,
 ) -> None:
     """Show the live state of a run, read from its files."""
     from lattice_flows.monitor.watch import watch as watch_run
 
-    watch_run(folder, _console(), interval, once)
+    with _permission(allow_plugins):
+        watch_run(folder, _console(), interval, once)
 
 
 @app.command()
@@ -249,19 +270,25 @@ def submit(
     out: Out = None,
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only write and print the job scripts.")] = False,
+    allow_plugins: Plugins = False,
 ) -> None:
     """Submit batch jobs for the unfinished part of a run: train, sample as job arrays, analyse."""
     from lattice_flows.cluster import submit as submit_run
 
-    submit_run(source, cluster, out, overrides or [], dry_run, _console())
+    with _permission(allow_plugins):
+        submit_run(source, cluster, out, overrides or [], dry_run, _console())
 
 
 @app.command()
-def status(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a submitted run.")]) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a submitted run.")],
+    allow_plugins: Plugins = False,
+) -> None:
     """Show the stages of a submitted run, from its files and the scheduler."""
     from lattice_flows.cluster import status as status_of_run
 
-    status_of_run(folder, _console())
+    with _permission(allow_plugins):
+        status_of_run(folder, _console())
 
 
 @app.command()

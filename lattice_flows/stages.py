@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lattice_flows.card.card import Card
+from lattice_flows.card.plugins import are_allowed, plugins
 from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_summary
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import write_summary
@@ -20,13 +21,24 @@ from lattice_flows.training import CHECKPOINT_NAME, joined, launched_ranks, read
 
 
 def run(
-    source: str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), console: Console | None = None
+    source: str | Path,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+    allow_plugins: bool | None = None,
 ) -> Summary:
     """Train, generate, analyse and report according to the card at `source` (or the run folder).
+
+    allow_plugins: whether the card may name code outside of the package, as MODULE:CLASS; None: as it is already.
 
     Raises InputError for wrong input, Stopped on a signal with everything saved.
     """
     source, out, console = Path(source), Path(out) if out else None, console or Console()
+    with plugins(are_allowed() if allow_plugins is None else allow_plugins):
+        return _run(source, out, overrides, console)
+
+
+def _run(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> Summary:
     folder, card = asked_for(source, out, overrides)
     for table in card.ensembles:
         if not table.needs_flow or _is_trained(folder):

@@ -3,9 +3,11 @@
 The permission holds for the card in hand. Names in the header of a file or a checkpoint are never imported.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from lattice_flows.catalogue import Catalogue, PluginError
@@ -35,7 +37,7 @@ def are_allowed() -> bool:
 
 
 def load_plugins(card: Mapping[str, Any]) -> None:
-    """Add what the card names as MODULE:CLASS to the catalogues.
+    """Add what the card names as MODULE:CLASS to the catalogues; modules in the current folder are found, too.
 
     Raises InputError if that is not allowed, or if it cannot be imported.
     """
@@ -44,6 +46,8 @@ def load_plugins(card: Mapping[str, Any]) -> None:
             continue
         if not are_allowed():
             raise InputError(f"{where} = {name!r}: runs code that is not part of the package; allow it with {OPTION}")
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)  # where a script of the user's would look, too
         try:
             catalogue.add_named(name)
         except PluginError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lattice_flows.card.plugins import OPTION, are_allowed
 from lattice_flows.cluster.plan import Part, Stage, log, outcome
 from lattice_flows.cluster.profile import Profile, SampleTable, TrainTable, seconds
 from lattice_flows.errors import InputError
@@ -83,6 +84,7 @@ def _values(folder: RunFolder, profile: Profile, stage: Stage, directory: Path) 
         "indices": None if stage.indices is None else compressed(stage.indices),
         "limit": table.array_limit if isinstance(table, SampleTable) else None,
         "run": folder.path,
+        "options": _Verbatim(f" {OPTION}" if are_allowed() else ""),
         "directory": directory,
         "logs": folder.cluster / "logs",
         "log": str(log(folder, stage.name).with_suffix("")),

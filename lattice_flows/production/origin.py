@@ -36,7 +36,7 @@ def origin_attributes(
     flow_sha256  the checksum of the flow's weights, "" if there is no flow
     plugins      package and version of the code outside of this package, by its name on the card
     """
-    return {
+    attributes: dict[str, str | int] = {
         "name": name,
         "theory": json.dumps(theory),
         "sampler": json.dumps(sampler),
@@ -52,7 +52,10 @@ def origin_attributes(
         "card": card,
         "overrides": json.dumps(overrides),
         "flow_sha256": flow_sha256,
-    } | ({"plugins": json.dumps(dict(plugins))} if plugins else {})
+    }
+    if plugins:
+        attributes["plugins"] = json.dumps(dict(plugins))
+    return attributes
 
 
 @dataclass(frozen=True)

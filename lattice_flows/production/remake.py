@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from lattice_flows.card.card import Card, parse_card
+from lattice_flows.card.plugins import plugins
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.generate import generate_at
@@ -64,7 +65,8 @@ def _recipe(file: Path) -> tuple[Card, Origin]:
     overrides, name = origin.overrides, origin.name
     if name != evaluation_table().name:  # an ensemble may have been extended since its card was written
         overrides = [*overrides, f"ensemble.{name}.n_configs={attributes['n_configs']}"]
-    card = parse_card(origin.card, overrides, f"{file}: its card")
+    with plugins(allowed=False):  # a file runs no code but the package's
+        card = parse_card(origin.card, overrides, f"{file}: its card")
     return card, origin
 
 

@@ -68,9 +68,15 @@ class HMC(Sampler):
             raise ValueError(f"integrator must be one of {', '.join(INTEGRATORS)}, got {self.integrator!r}")
 
     def init(self, x: Array, streams: Streams) -> HMCState:
-        """The state of chains at x (B, *event), float64."""
+        """The state of chains at x (B, *event), float64.
+
+        Raises ValueError for configurations that do not fit the action's space, and for an action or force of another
+        shape or type than they should have.
+        """
         x = np.ascontiguousarray(x, dtype=np.float64)
         couplings = self.action.kernel_couplings(x.shape[1:])
+        if couplings is None:
+            _check(self.action, x)
         action = self._torch_action(x) if couplings is None else hmc.action(couplings, x)
         return HMCState(x.copy(), action, streams.copy())
 
@@ -154,3 +160,20 @@ class HMC(Sampler):
         mask = accept.reshape(n_chains, *([1] * (state.x.ndim - 1)))  # (B, 1, ...)
         new = HMCState(np.where(mask, end.cpu().numpy(), state.x), np.where(accept, action, state.action), streams)
         return new, accept.astype(np.float64), delta_h
+
+
+def _check(action: Action, x: Array) -> None:
+    """Raise ValueError if S or the force of an action in torch is not what molecular dynamics takes."""
+    name, space, event = type(action).__name__, action.space, x.shape[1:]
+    own = space.variable_shape
+    if event[len(event) - len(own) :] != own:
+        raise ValueError(f"{name}: configurations of {space} must end in the axes {own}, got the shape {list(event)}")
+    field = torch.from_numpy(x[:2])
+    with torch.no_grad():
+        value = action(field)
+    if value.shape != (len(field),) or value.dtype != torch.float64:
+        told = f"{list(value.shape)}, {value.dtype}"
+        raise ValueError(f"{name}: S of {len(field)} configurations must be {[len(field)]}, torch.float64, got {told}")
+    force, wanted = action.force(field), (len(field), *space.tangent_event(event))
+    if force.shape != wanted:
+        raise ValueError(f"{name}: the force must have the shape {list(wanted)}, like momenta, got {list(force.shape)}")

@@ -1,8 +1,10 @@
 """What is sampled: couplings, S(x) and force(x), and whatever else is known about a theory."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, final
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from lattice_flows.kernels import hmc
 from lattice_flows.kernels.molecular_dynamics import Couplings
 from lattice_flows.lattice import Space
 from lattice_flows.theories.observable import Observable
+
+_log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 Field = NDArray[Any]
@@ -96,6 +100,12 @@ class Action(ABC):
     named_observables: ClassVar[Mapping[str, NamedObservable]] = {}
     """The observables that [[observable]] tables can ask for, by name."""
 
+    def __new__(cls, *arguments: Any, **couplings: Any) -> Self:
+        """Raises TypeError for a class that does not say where its variables live."""
+        if not hasattr(cls, "space"):
+            raise TypeError(f"{cls.__name__} needs an attribute `space`, such as lattice_flows.lattice.REAL")
+        return super().__new__(cls)
+
     @abstractmethod
     def field(self, lattice_shape: Shape) -> FieldSpec:
         """One configuration: the name of the field, its axes, shape and dtype.
@@ -160,7 +170,10 @@ class Action(ABC):
     def evaluate(self, x: Field) -> Array:
         """S of an array of configurations (N, *event) -> (N,), compiled where possible."""
         couplings = self.kernel_couplings(x.shape[1:])
-        return self(torch.from_numpy(x)).numpy() if couplings is None else hmc.action(couplings, x)
+        if couplings is not None:
+            return hmc.action(couplings, x)
+        _tell_slow(type(self).__name__, x.shape[1:])
+        return self(torch.from_numpy(x)).numpy()
 
     def force(self, x: Tensor) -> Tensor:
         """-dS/dx along the tangent, shaped like momenta; by autograd unless a subclass writes it out."""
@@ -168,3 +181,14 @@ class Action(ABC):
             x = x.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(self(x).sum(), x)
         return -self.space.tangent(x.detach(), gradient)
+
+
+@cache
+def _tell_slow(name: str, event: Shape) -> None:
+    """Say once that torch computes this action, and what would be faster."""
+    _log.warning(
+        "%s: no compiled kernels for configurations of shape %s, so torch computes the action, which is slow; "
+        "give them by kernel_couplings, see docs/add-a-theory.md",
+        name,
+        list(event),
+    )

@@ -103,7 +103,11 @@ class Stored(Observable):
     """A series of a file whose observable is not known here: the code that measured it is not installed."""
 
     kind: ClassVar[str] = "stored"
-    name: str
+    series: str
+
+    @property
+    def name(self) -> str:
+        return self.series
 
     def __call__(self, x: Array) -> Array:
         """Raise ValueError."""

@@ -406,6 +406,7 @@ def test_tables_of_measurements_go_there_and_back():
         "r": 1,
         "t": 2,
         "flow_time": 0.5,
+        "series": "wilson_loop_1x2_t0.5",
     }
 
 
