@@ -1,6 +1,8 @@
 """Exact lattice field theory sampling with normalizing flows.
 
-The names below are loaded when first used, so that ``import lattice_flows`` costs nothing.
+    import lattice_flows as lf
+
+The names below are loaded when first used, so that importing the package costs nothing.
 """
 
 from importlib import import_module
@@ -8,18 +10,92 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Ensemble": "lattice_flows.ensembles",
-    "FlowMetropolis": "lattice_flows.samplers",
-    "Direct": "lattice_flows.samplers",
-    "FlowHMC": "lattice_flows.samplers",
-    "HMC": "lattice_flows.samplers",
-    "ImprovedU1": "lattice_flows.theories",
-    "WilsonU1": "lattice_flows.theories",
-    "gamma_method": "lattice_flows.statistics",
-    "plaquette_coupling": "lattice_flows.flows",
-    "run": "lattice_flows.stages",
+_NAMES = {
+    "lattice": ("CIRCLE", "REAL", "SU2", "Discrete", "Interval", "Product", "Space", "Sphere"),
+    "theories": (
+        "THEORIES",
+        "OBSERVABLES",
+        "Action",
+        "Observable",
+        "Quantity",
+        "Term",
+        "Label",
+        "WilsonU1",
+        "ImprovedU1",
+        "Phi4",
+        "Phi4Hopping",
+        "ExactU1",
+        "FreeField",
+        "Plaquette",
+        "TopologicalCharge",
+        "WilsonLoop",
+        "PolyakovCorrelator",
+        "PolyakovLoop",
+        "PolyakovModulus",
+        "Flowed",
+        "Magnetisation",
+        "LinkEnergy",
+        "LowestMode",
+        "TwoPoint",
+    ),
+    "samplers": (
+        "SAMPLERS",
+        "Sampler",
+        "HMC",
+        "FourierHMC",
+        "WindingHMC",
+        "Metropolis",
+        "RandomWalk",
+        "HeatBath",
+        "Overrelaxation",
+        "Cluster",
+        "SwendsenWang",
+        "Instanton",
+        "Direct",
+        "Mixture",
+        "Part",
+        "Tempering",
+        "ReplicaExchange",
+        "Metadynamics",
+        "Umbrella",
+        "FlowMetropolis",
+        "FlowHMC",
+        "FlowSamples",
+    ),
+    "flows": (
+        "FLOWS",
+        "Flow",
+        "FlowPlan",
+        "Prior",
+        "Transform",
+        "Chain",
+        "Inverse",
+        "Pullback",
+        "plaquette_coupling",
+        "multiscale",
+        "hybrid",
+        "checkerboard_coupling",
+    ),
+    "training": ("TrainingSettings", "train", "evaluate", "path_gradient", "reinforce", "reverse_kl"),
+    "statistics": (
+        "Estimate",
+        "gamma_method",
+        "derived",
+        "reweighted",
+        "derived_reweighted",
+        "weighted_mean",
+        "effective_sample_size",
+        "log_partition",
+        "pareto_k",
+        "r_hat",
+        "pull",
+        "mbar",
+    ),
+    "ensembles": ("Ensemble", "FieldSpec"),
+    "kernels.random": ("make_streams",),
+    "stages": ("run",),
 }
+_HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = ["__version__", *_HOMES]
 

@@ -32,3 +32,22 @@ def test_every_public_name_is_found(name: str):
     assert all(getattr(module, public) is not None for public in module.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         getattr(module, "nonsense")  # noqa: B009
+
+
+def test_the_public_names_hold_every_theory_sampler_and_observable():
+    from lattice_flows.samplers import SAMPLERS
+    from lattice_flows.theories import THEORIES, Observable
+
+    classes = {*THEORIES.values(), *SAMPLERS.values()}
+    for theory in THEORIES.values():
+        classes |= {one for one in theory.named_observables.values() if isinstance(one, type)}
+    assert all(getattr(lattice_flows, one.__name__) is one for one in classes)
+    assert any(issubclass(one, Observable) for one in classes)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = {"torch", "numba", "scipy", "h5py", "pydantic", "matplotlib", "numpy"}
+    for statement in ("import lattice_flows", "import lattice_flows.cli"):
+        code = f"import sys\n{statement}\nprint(sorted({heavy!r} & sys.modules.keys()))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n", statement
