@@ -5,6 +5,7 @@ from lattice_flows.flows.checkerboard import CheckerboardFlow, checkerboard_coup
 from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
+from lattice_flows.flows.direct_draws import DirectDraws, DirectPrior, direct_draws, drawn_streams
 from lattice_flows.flows.flow import Flow, FlowSample
 from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
@@ -29,6 +30,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "multiscale": MultiscaleFlow,
         "hybrid": HybridFlow,
         "checkerboard_coupling": CheckerboardFlow,
+        "direct_draws": DirectDraws,
     },
 )
 """Plans of flows: the lattice shape, the action if they have such a parameter, and options."""
@@ -42,6 +44,8 @@ __all__ = [
     "CheckerboardFlow",
     "CircleTransform",
     "CircularSpline",
+    "DirectDraws",
+    "DirectPrior",
     "Flow",
     "FlowPlan",
     "FlowSample",
@@ -67,6 +71,8 @@ __all__ = [
     "Transform",
     "checkerboard_coupling",
     "compile_flow",
+    "direct_draws",
+    "drawn_streams",
     "forward_with_score",
     "hybrid",
     "initialise",

@@ -82,11 +82,18 @@ def _solve(y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tens
             x, error, low, high = _iteration(y, components, *state)
             settled = state[1] <= tolerance  # its next step is all rounding, which would be taken for a bad one
             state = torch.where(settled, state[0], x), torch.where(settled, state[1], error), low, high
-        return state[0]
+        return torch.where(state[1] <= tolerance, state[0], math.nan)  # seen as a weight that is no number
     for iteration in range(1, _ITERATIONS + 1):
         state = _iteration(y, components, *state)
         if iteration % _CHECK_EVERY == 0 and bool((state[1] <= tolerance).all()):
-            break
+            return state[0]
+    unsolved = state[1] > tolerance  # False for what is not a number, which spoils the loss and is told there
+    if bool(unsolved.any()):
+        worst = float(state[1][unsolved].max())
+        raise RuntimeError(
+            f"the inverse of a projection: {int(unsolved.sum())} of {unsolved.numel()} angles are not solved after "
+            f"{_ITERATIONS} iterations, the last step was {worst:.3g} rad and not below {tolerance:.3g}"
+        )
     return state[0]
 
 

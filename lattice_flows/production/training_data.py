@@ -15,6 +15,7 @@ from lattice_flows.card.card import TheoryTable
 from lattice_flows.card.sources import DIRECT, check_data, existing_ensemble
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.flows import drawn_streams
 from lattice_flows.production.header import chains_of
 from lattice_flows.production.origin import Origin
 from lattice_flows.theories.action import DirectSampler
@@ -42,9 +43,7 @@ class DirectData(Source):
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw (n, *event), from random streams with keys from the generator."""
-        keys = torch.randint(2**63 - 1, (n,), generator=generator, device=generator.device).cpu().numpy()
-        streams = np.stack([keys.astype(np.uint64), np.zeros(n, np.uint64)], axis=1)
-        return torch.from_numpy(self.direct.draw(self.event, streams)[0])
+        return torch.from_numpy(self.direct.draw(self.event, drawn_streams(n, generator))[0])
 
 
 @dataclass(frozen=True)

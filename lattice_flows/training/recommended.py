@@ -13,7 +13,10 @@ _TREE: dict[str, Any] = {
     "ema_decay": 0.998,
 }
 
-_BY_FLOW: dict[str, dict[str, Any]] = {"multiscale": _TREE}
+_BY_FLOW: dict[str, dict[str, Any]] = {
+    "multiscale": _TREE,
+    "direct_draws": {"objective": "reinforce"},  # nothing to train, and no gradient
+}
 
 
 def recommended(flow: str, options: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
