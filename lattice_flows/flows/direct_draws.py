@@ -57,8 +57,8 @@ class DirectDraws(FlowPlan):
 
     The couplings that are not given are those of the card. There is nothing to train.
 
-    Raises ValueError for couplings that the theory does not have, for a lattice on which it is not defined, and where it cannot be drawn
-    directly.
+    Raises ValueError for couplings that the theory does not have, for a theory that cannot be drawn directly, and for a
+    lattice on which it is not defined.
     """
 
     shape: tuple[int, ...]

@@ -141,24 +141,26 @@ class HMC(Sampler):
         """This sampler with the stored n_md_steps."""
         return replace(self, n_md_steps=settings["n_md_steps"])
 
-    def _torch_action(self, x: Array) -> Array:
+    def _torch_action(self, x: Array, target: Action | None = None) -> Array:
         with torch.no_grad():
-            return self.action(torch.from_numpy(x).to(self.device)).cpu().numpy()
+            return (target or self.action)(torch.from_numpy(x).to(self.device)).cpu().numpy()
 
     def _torch_trajectory(self, state: HMCState, step_size: float, n_md_steps: int) -> tuple[HMCState, Array, Array]:
         n_chains, space = len(state.x), self.action.space
-        momenta, streams = space.momenta(state.x, state.streams)
+        target, streams = self.action.refresh(state.x, state.streams)
+        before = state.action if target is self.action else self._torch_action(state.x, target)
+        momenta, streams = space.momenta(state.x, streams)
         u, streams = uniforms(streams, 1)  # (B, 1)
         x = torch.from_numpy(state.x).to(self.device)
         with torch.no_grad():
             p = torch.from_numpy(momenta).to(self.device)
-            end, p = integrate(self.action, x, p, INTEGRATORS[self.integrator], step_size, n_md_steps)
+            end, p = integrate(target, x, p, INTEGRATORS[self.integrator], step_size, n_md_steps)
             end = space.wrap(end)
-            action = self.action(end).cpu().numpy()
-        delta_h = action - state.action + space.kinetic(p).cpu().numpy() - space.kinetic(momenta)
+            action = target(end).cpu().numpy()
+        delta_h = action - before + space.kinetic(p).cpu().numpy() - space.kinetic(momenta)
         accept = np.log(u[:, 0]) < -delta_h  # False for a delta_h that is not a number
         mask = accept.reshape(n_chains, *([1] * (state.x.ndim - 1)))  # (B, 1, ...)
-        new = HMCState(np.where(mask, end.cpu().numpy(), state.x), np.where(accept, action, state.action), streams)
+        new = HMCState(np.where(mask, end.cpu().numpy(), state.x), np.where(accept, action, before), streams)
         return new, accept.astype(np.float64), delta_h
 
 

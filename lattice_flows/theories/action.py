@@ -135,6 +135,14 @@ class Action(ABC):
         """A random start for each stream, (B, *event)."""
         return self.space.hot(streams, event)
 
+    def refresh(self, x: Field, streams: Streams) -> tuple["Action", Streams]:
+        """The action for the next trajectory from x (B, *event), row b for chain b, and the advanced streams.
+
+        An action with auxiliary fields, such as pseudofermions, draws them here from their distribution at x. Between
+        two refreshes they are constants, and the chain of x keeps the action without them.
+        """
+        return self, streams
+
     def kernel_couplings(self, event: Shape) -> Couplings | None:
         """What `kernels.hmc` takes to compute with this action on configurations of shape `event`, where it can."""
         return None

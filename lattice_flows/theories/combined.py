@@ -52,5 +52,14 @@ class Combined(Action):
     def hot(self, streams: Streams, event: Shape) -> tuple[Field, Streams]:
         return self._first.hot(streams, event)
 
+    def refresh(self, x: Field, streams: Streams) -> tuple[Action, Streams]:
+        """Every term refreshed."""
+        terms = []
+        for weight, action in self.terms:
+            fresh, streams = action.refresh(x, streams)
+            terms.append((weight, fresh))
+        same = all(fresh is action for (_, fresh), (_, action) in zip(terms, self.terms))
+        return (self if same else Combined(tuple(terms))), streams
+
     def scaled(self, factor: float) -> "Combined":
         return Combined(tuple((factor * weight, action) for weight, action in self.terms))
