@@ -231,7 +231,9 @@ def export(
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE.npy...", help="One file per chain.")],
     out: Annotated[Path, typer.Option(metavar="NAME.h5", help="The new ensemble file.")],
-    coupling: Annotated[list[str], typer.Option(metavar="COUPLING=X", help="Such as beta=6.0; may be repeated.")],
+    coupling: Annotated[
+        list[str] | None, typer.Option(metavar="COUPLING=X", help="Such as beta=6.0; may be repeated.")
+    ] = None,
     theory: Annotated[str, typer.Option(metavar="THEORY", help="The theory that was sampled.")] = "u1",
     mu_axis: Annotated[
         Literal["first", "last"], typer.Option(help="Position of the axis of directions in a configuration.")
@@ -243,7 +245,7 @@ def import_(
     from lattice_flows.terminal.interrupt import stop_on_signals
 
     with stop_on_signals() as stop:
-        import_npy(files, {"name": theory, **parse_couplings(coupling)}, out, _console(), stop, mu_axis)
+        import_npy(files, {"name": theory, **parse_couplings(coupling or [])}, out, _console(), stop, mu_axis)
 
 
 @app.command()
@@ -319,17 +321,24 @@ def verify(file: File) -> None:
 
 @app.command()
 def exact(
-    theory: Annotated[str, typer.Argument(metavar="THEORY", help="A theory with closed forms: u1.")],
-    beta: Annotated[float, typer.Option(help="The coupling.")],
-    shape: Annotated[tuple[int, int], typer.Option(help="The lattice, two numbers.")],
+    theory: Annotated[str, typer.Argument(metavar="THEORY", help="A theory with closed forms, such as u1.")],
+    beta: Annotated[float | None, typer.Option(help="The coupling beta, where there is one.")] = None,
+    shape: Annotated[
+        tuple[int, int] | None, typer.Option(help="The lattice, two numbers; absent where there is none.")
+    ] = None,
+    coupling: Annotated[
+        list[str] | None, typer.Option(metavar="COUPLING=X", help="Any other coupling; may be repeated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the closed forms of a solvable theory."""
     import json
 
     from lattice_flows.card.closed_forms import closed_forms
+    from lattice_flows.estimates.selection import parse_couplings
 
-    values = closed_forms(theory, beta, shape)
+    couplings = {**({} if beta is None else {"beta": beta}), **parse_couplings(coupling or [])}
+    values = closed_forms(theory, couplings, shape)
     if as_json:
         print(json.dumps(values, indent=1))
         return

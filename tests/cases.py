@@ -49,7 +49,7 @@ from lattice_flows.samplers import (
     Umbrella,
     WindingHMC,
 )
-from lattice_flows.theories import THEORIES, Action, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
+from lattice_flows.theories import THEORIES, Action, DoubleWell, ImprovedU1, MuellerBrown, Phi4, Phi4Hopping, WilsonU1
 from lattice_flows.training import TrainingSettings, recommended, train
 
 Shape = tuple[int, ...]
@@ -236,6 +236,15 @@ def site_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return [-x, *(torch.roll(x, 1, axis) for axis in axes), *(torch.flip(x, [axis]) for axis in axes)]
 
 
+def plane_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Points (B, 2) with the other sign of y."""
+    return [x * torch.tensor([1.0, -1.0], dtype=x.dtype)]
+
+
+def no_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    return []
+
+
 ACTION_CASES = [
     ActionCase("u1 8x8", WilsonU1(2.0), (8, 8), link_images),
     ActionCase("u1 5x3", WilsonU1(0.7), (5, 3), link_images),
@@ -246,6 +255,8 @@ ACTION_CASES = [
     ActionCase("phi4 7", Phi4(0.5, 1.0), (7,), site_images),
     ActionCase("phi4 2x3x4", Phi4(-1.0, 0.7), (2, 3, 4), site_images),
     ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4), site_images),
+    ActionCase("double_well", DoubleWell(0.7), (), plane_images),
+    ActionCase("mueller_brown", MuellerBrown(0.1), (), no_images),
 ]
 
 assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
@@ -292,6 +303,7 @@ FREE_POINTS: tuple[Point, ...] = (
     ((6, 6), Phi4Hopping(0.2, 0.0)),
 )
 SCALAR_POINTS: tuple[Point, ...] = (FREE_POINTS[0], FREE_POINTS[2])
+POTENTIAL_POINTS: tuple[Point, ...] = (((), DoubleWell()), ((), MuellerBrown()))
 FLOW_POINTS: tuple[Point, ...] = (((4, 4), WilsonU1(1.0)), ((8, 4), WilsonU1(1.0)))
 TREE_POINTS: tuple[Point, ...] = (((8, 8), WilsonU1(2.0)), ((6, 10), WilsonU1(2.0)))
 
@@ -373,6 +385,17 @@ def _torch_hmc(action: Action, shape: Shape) -> Sampler:
     return HMC(WithoutKernels(action.beta), 1.0, 6)
 
 
+class WallsWithoutKernels(MuellerBrown):
+    """The potential of Mueller and Brown without its compiled forms."""
+
+    def kernel_couplings(self, event: Shape) -> None:
+        return None
+
+
+def _torch_walls(action: Action, shape: Shape) -> Sampler:
+    return HMC(WallsWithoutKernels(action.scale), 0.5, 10)
+
+
 def _mixture(*parts: Sampler) -> Sampler:
     return Mixture(parts[0].action, tuple(map(Part, parts)))
 
@@ -387,6 +410,11 @@ class WithoutKernels(WilsonU1):
 def _tempering(action: Action, shape: Shape) -> Sampler:
     betas = (action.beta, 0.8 * action.beta, 0.6 * action.beta)
     return Tempering(action, lambda rung: HMC(rung, 1.0, 6), values=betas)
+
+
+def _tempering_in_scale(action: Action, shape: Shape) -> Sampler:
+    scales = (action.scale, 0.5 * action.scale, 0.2 * action.scale)
+    return Tempering(action, lambda rung: HMC(rung, 0.5, 10), coupling="scale", values=scales)
 
 
 def _replica_exchange(action: Action, shape: Shape) -> Sampler:
@@ -455,6 +483,12 @@ SAMPLER_CASES = [
         120,
         4,
     ),
+    SamplerCase("hmc of potentials", "hmc", lambda a, shape: HMC(a, 0.5, 10), POTENTIAL_POINTS, 2000, 10, 4),
+    SamplerCase("hmc in torch between walls", "hmc", _torch_walls, POTENTIAL_POINTS[1:], 1000, 5, 2, compiled=False),
+    SamplerCase(
+        "random_walk of potentials", "random_walk", lambda a, s: RandomWalk(a, 0.3), POTENTIAL_POINTS, 2000, 10, 8
+    ),
+    SamplerCase("tempering in scale", "tempering", _tempering_in_scale, POTENTIAL_POINTS, 500, 20, 4),
     SamplerCase("random_walk", "random_walk", lambda a, shape: RandomWalk(a, 0.2), FREE_POINTS[2:3], 64, 120, 200),
     SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),

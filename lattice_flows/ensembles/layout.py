@@ -81,9 +81,8 @@ class FieldSpec:
 
     @property
     def lattice_shape(self) -> tuple[int, ...]:
-        """Lengths of the axes x0, x1, ...; the whole shape if no axis has such a name."""
-        lattice = tuple(length for name, length in zip(self.dims, self.shape) if re.fullmatch(r"x\d+", name))
-        return lattice or self.shape
+        """Lengths of the axes x0, x1, ...; () if no axis has such a name: there is no lattice."""
+        return tuple(length for name, length in zip(self.dims, self.shape) if re.fullmatch(r"x\d+", name))
 
 
 @dataclass(frozen=True)

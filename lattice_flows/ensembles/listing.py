@@ -70,11 +70,16 @@ def _root_attribute(file: h5py.File, name: bytes) -> Any:
         text = np.zeros((), _TEXT)
         attribute.read(text, mtype=_TEXT_ID)
         return bytes(text[()]).decode("utf-8", "surrogateescape")
-    if isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)) and attribute.get_storage_size():
+    if isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)) and _n_values(attribute):
         values = np.empty(attribute.shape, kind.dtype)
         attribute.read(values)
         return values[()]
     return file.attrs[name.decode("utf-8", "surrogateescape")]
+
+
+def _n_values(attribute: h5py.h5a.AttrID) -> int:
+    """0 also for the shape of no lattice, whose storage size h5py does not tell."""
+    return attribute.get_space().get_simple_extent_npoints()
 
 
 def integer_attribute(dataset: h5py.h5d.DatasetID, name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Import from another code: .npy arrays of U(1) link angles become an ensemble file for `analyse`."""
+"""Import from another code: .npy arrays of configurations become an ensemble file for `analyse`."""
 
 import hashlib
 import json
@@ -6,29 +6,23 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
 from lattice_flows.errors import InputError, unwritable
+from lattice_flows.interchange.layouts import Layout, Links, MuAxis, Points
 from lattice_flows.interchange.target import made_apart
-from lattice_flows.lattice import CIRCLE
 from lattice_flows.production.origin import origin_attributes
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.progress import meter
+from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import measured
-
-MuAxis = Literal["first", "last"]
-
-_MODULUS_TOLERANCE = 1e-6  # of links given as complex numbers
-_LARGEST_ANGLE = 1e6  # beyond, wrapping leaves too few digits, and it was no angle
-_SHAPES = {"first": "(config, [chain,] 2, L0, L1)", "last": "(config, [chain,] L0, L1, 2)"}
 
 
 @dataclass(frozen=True)
@@ -44,10 +38,10 @@ _PORTIONS = Portions()
 
 @dataclass(frozen=True)
 class _Source:
-    """One file, mapped into memory: links of shape (config, chain, 2, L0, L1), angles or complex numbers."""
+    """One file, mapped into memory: x (config, chain, *event), in the type of the file."""
 
     path: Path
-    links: np.ndarray
+    x: np.ndarray
     sha256: str
 
 
@@ -60,12 +54,12 @@ def import_npy(
     mu_axis: MuAxis = "first",
     portions: Portions = _PORTIONS,
 ) -> None:
-    """Make the ensemble file `out` (NAME.h5) from link angles in .npy files, and measure the standard observables.
+    """Make the ensemble file `out` (NAME.h5) from configurations in .npy files, and measure the standard observables.
 
-    paths    each (config, 2, L0, L1), one chain, or (config, chain, 2, L0, L1); several files are further chains of
-             equal length. Real angles, which are wrapped into [-pi, pi), or complex links of modulus 1.
-             links[..., mu, n0, n1] belongs to the link from n to n + mu, and mu is the lattice axis of the same number;
-             other layouts must be transposed first.
+    paths    each (config, *event), one chain, or (config, chain, *event); several files are further chains of equal
+             length. The event of U(1) is (2, L0, L1): real angles, which are wrapped into [-pi, pi), or complex links
+             of modulus 1. links[..., mu, n0, n1] belongs to the link from n to n + mu, and mu is the lattice axis of
+             the same number; other layouts must be transposed first. That of a theory without a lattice is its vector.
     theory   the [theory] table without its shape: {"name": "u1", "beta": 6.0}
     mu_axis  "last" for (config, [chain,] L0, L1, 2)
     portions amount of data read and written at once; the ensemble does not depend on it
@@ -79,14 +73,15 @@ def import_npy(
         raise InputError(f"{out}: already exists and is not overwritten; choose another name")
     if not paths:
         raise InputError("import: give one or more .npy files")
-    sources = [_Source(path, _mapped(path, mu_axis), _sha256(path, stop)) for path in paths]
+    layout = _layout(theory, mu_axis)
+    sources = [_Source(path, _mapped(path, layout), _sha256(path, stop)) for path in paths]
     _check_together(sources)
-    card = _card(theory, sources[0].links.shape[-2:])
+    card = _card(theory, sources[0].x.shape[-2:] if isinstance(layout, Links) else ())
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with made_apart(out) as unnamed:
-            header = _header(out.stem, card, sources, mu_axis)
-            _write(unnamed, card, sources, header, portions, stop, console)
+            header = _header(out.stem, card, sources, layout)
+            _write(unnamed, card, sources, header, layout, portions, stop, console)
             if Ensemble.exists(out):
                 raise InputError(f"{out}: has appeared in the meantime and is not overwritten; choose another name")
     except OSError as error:
@@ -95,25 +90,31 @@ def import_npy(
         raise Stopped(stop.signal, "nothing was kept; import again") from stopped
 
 
-def _mapped(path: Path, mu_axis: MuAxis) -> np.ndarray:
-    """The links (config, chain, 2, L0, L1), mapped into memory. Raises InputError for other shapes, types and files."""
+def _layout(theory: dict[str, Any], mu_axis: MuAxis) -> Layout:
+    """How configurations of the theory lie in an array. Wrong tables are found when the card is read."""
+    constructor = THEORIES.get(theory["name"])
+    if constructor is None or 0 not in constructor.dimensions:
+        return Links(mu_axis)
+    table = _card(theory, ()).theory
+    return Points(field_spec(table).shape, table.action.space)
+
+
+def _mapped(path: Path, layout: Layout) -> np.ndarray:
+    """The array (config, chain, *event), mapped into memory. Raises InputError for other shapes, types and files."""
     try:
-        links = np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
+        x = np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except Exception as error:  # whatever numpy's reader of headers makes of hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not an .npy file of numbers ({reason})") from None
-    if links.dtype.kind not in "fc":
-        raise InputError(f"{path}: holds {links.dtype}; give angles as real floats, or links as complex numbers")
-    mu = -3 if mu_axis == "first" else -1
-    if links.ndim not in (4, 5) or links.shape[mu] != 2:
-        advice = "; try mu_axis = last" if mu_axis == "first" and links.ndim in (4, 5) and links.shape[-1] == 2 else ""
-        raise InputError(f"{path}: has the shape {links.shape}; it should be {_SHAPES[mu_axis]}{advice}")
-    if len(links) < MIN_LENGTH:
-        raise InputError(f"{path}: holds {len(links)} configurations; at least {MIN_LENGTH} are needed")
-    links = np.moveaxis(links, mu, -3)
-    return links[:, None] if links.ndim == 4 else links  # (config, chain, 2, L0, L1)
+    if x.dtype.kind not in layout.kinds:
+        raise InputError(f"{path}: holds {x.dtype}; {layout.wanted}")
+    if (arranged := layout.arranged(x)) is None:
+        raise InputError(f"{path}: has the shape {x.shape}; it should be {layout.axes}{layout.advice(x)}")
+    if len(x) < MIN_LENGTH:
+        raise InputError(f"{path}: holds {len(x)} configurations; at least {MIN_LENGTH} are needed")
+    return arranged
 
 
 def _sha256(path: Path, stop: StopRequest) -> str:
@@ -133,7 +134,7 @@ def _check_together(sources: Sequence[_Source]) -> None:
             raise InputError(f"{other.path}: is the same as {seen[other.sha256]}; its chains would count twice")
         seen[other.sha256] = other.path
         for what, axes in (("configurations", slice(0, 1)), ("lattice", slice(3, 5))):
-            if (found := other.links.shape[axes]) != (wanted := first.links.shape[axes]):
+            if (found := other.x.shape[axes]) != (wanted := first.x.shape[axes]):
                 raise InputError(
                     f"{other.path}: {what} {_by(found)}, but {first.path} has {_by(wanted)}; all files must agree"
                 )
@@ -147,21 +148,22 @@ def _card(theory: dict[str, Any], shape: tuple[int, ...]) -> Card:
     """A card with only this theory, and so with its standard observables."""
     if "shape" in theory:
         raise InputError("import: the shape is taken from the arrays; leave it out")
-    table = {**theory, "shape": list(shape)}
+    table = {**theory, "shape": list(shape)} if shape else theory
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     card = parse_card("\n".join(["[theory]", *lines, ""]), where="import")
-    if field_spec(card.theory).dims[0] != "mu":
+    if shape and field_spec(card.theory).dims[0] != "mu":
         raise InputError(f"import: takes link angles of a U(1) theory, but the theory is {card.theory.name}")
     return card
 
 
-def _header(name: str, card: Card, sources: Sequence[_Source], mu_axis: MuAxis) -> dict[str, str | int]:
+def _header(name: str, card: Card, sources: Sequence[_Source], layout: Layout) -> dict[str, str | int]:
     """The root attributes: those of a generated ensemble, and the files from which it was imported."""
     files = [{"name": source.path.name, "sha256": source.sha256} for source in sources]
     sampler = {"name": "imported", "n_updates": 1, "start": "", "n_thermalisation": 0}
+    mu_axis = {"imported_mu_axis": layout.mu_axis} if isinstance(layout, Links) else {}
     return origin_attributes(name, card.theory.as_dict(), sampler, card.measurements) | {
         "imported_from": json.dumps(files),
-        "imported_mu_axis": mu_axis,
+        **mu_axis,
     }
 
 
@@ -170,19 +172,20 @@ def _write(
     card: Card,
     sources: Sequence[_Source],
     header: dict[str, str | int],
+    layout: Layout,
     portions: Portions,
     stop: StopRequest,
     console: Console,
 ) -> None:
-    n_configs = len(sources[0].links)
-    chains, field = range(sum(source.links.shape[1] for source in sources)), field_spec(card.theory)
+    n_configs = len(sources[0].x)
+    chains, field = range(sum(source.x.shape[1] for source in sources)), field_spec(card.theory)
     n_wrapped = 0
     with (
         meter(console, str(header["name"]), n_configs, "configurations") as progress,
         Ensemble.create(path, header=header, chains=chains, field=field, store_fields=True) as writer,
     ):
         pending = 0
-        for x, n_outside in _blocks(sources, portions.block_bytes):
+        for x, n_outside in _blocks(sources, layout, portions.block_bytes):
             _append(writer, card, x)
             n_wrapped += n_outside
             pending += x.nbytes
@@ -199,43 +202,20 @@ def _write(
 
 
 def _append(writer: EnsembleWriter, card: Card, x: np.ndarray) -> None:
-    """Measure the block x (n, B, 2, L0, L1) as a running chain does, and append it to the ensemble."""
-    flat = x.reshape(-1, *x.shape[2:])  # (n * B, 2, L0, L1)
+    """Measure the block x (n, B, *event) as a running chain does, and append it to the ensemble."""
+    flat = x.reshape(-1, *x.shape[2:])  # (n * B, *event)
     action = card.theory.action.evaluate(flat).reshape(x.shape[:2])
     series, every = measured(card.measurements, x, writer.n_configs)
     writer.append(Block(series={"action": action, **series}, every=every, fields=x))
 
 
-def _blocks(sources: Sequence[_Source], block_bytes: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Blocks of angles (n, B, 2, L0, L1) in [-pi, pi) from all files, and the number of angles that were wrapped."""
-    n_configs = len(sources[0].links)
-    row_bytes = sum(8 * math.prod(source.links.shape[1:]) for source in sources)
+def _blocks(sources: Sequence[_Source], layout: Layout, block_bytes: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks (n, B, *event) of standard representatives from all files, and the number of those that were wrapped."""
+    n_configs = len(sources[0].x)
+    row_bytes = sum(8 * math.prod(source.x.shape[1:]) for source in sources)
     step = max(1, block_bytes // row_bytes)
     for start in range(0, n_configs, step):
-        parts = [_angles(source.path, source.links[start : start + step], start) for source in sources]
+        parts = [layout.numbers(source.path, source.x[start : start + step], start) for source in sources]
         x = np.ascontiguousarray(np.concatenate(parts, axis=1))
-        outside = (x < -math.pi) | (x >= math.pi)
-        n_outside = int(np.count_nonzero(outside))
-        if n_outside:  # and where not, not a bit is changed
-            x[outside] = CIRCLE.wrap(torch.from_numpy(x[outside])).numpy()
-        yield x, n_outside
-
-
-def _angles(path: Path, links: np.ndarray, first_config: int) -> np.ndarray:
-    """Finite angles, not yet wrapped. Raises InputError that names the first configuration with any other value."""
-    if links.dtype.kind == "c":
-        right = np.abs(np.abs(links) - 1.0) <= _MODULUS_TOLERANCE
-        _refuse(path, right, first_config, f"a link whose modulus is not 1 to {_MODULUS_TOLERANCE:g}")
-        return np.angle(links).astype(np.float64)
-    angles = links.astype(np.float64)
-    right = np.abs(angles) <= _LARGEST_ANGLE  # false for what is not finite
-    _refuse(
-        path, right, first_config, f"an angle that is not a number between -{_LARGEST_ANGLE:g} and {_LARGEST_ANGLE:g}"
-    )
-    return angles
-
-
-def _refuse(path: Path, right: np.ndarray, first_config: int, what: str) -> None:
-    if not right.all():
-        config, chain = np.argwhere(~right)[0][:2]
-        raise InputError(f"{path}: configuration {first_config + config}, chain {chain} holds {what}")
+        n_wrapped = layout.wrap(x)
+        yield x, n_wrapped

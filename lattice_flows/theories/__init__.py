@@ -14,6 +14,7 @@ _NAMES = {
     "phi4.action": ("Phi4", "Phi4Hopping"),
     "phi4.free_field": ("FreeField", "sample_free_field"),
     "phi4.observables": ("LinkEnergy", "LowestMode", "Magnetisation", "TwoPoint"),
+    "potentials.action": ("DoubleWell", "MuellerBrown"),
     "u1.action": ("WilsonU1",),
     "u1.closed_forms": ("ExactU1",),
     "u1.direct": ("sample_u1",),

@@ -3,6 +3,7 @@
 from lattice_flows.catalogue import Catalogue
 from lattice_flows.theories.action import Action, NamedObservable
 from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
+from lattice_flows.theories.potentials.action import DoubleWell, MuellerBrown
 from lattice_flows.theories.u1.action import WilsonU1
 from lattice_flows.theories.u1_improved.action import ImprovedU1
 
@@ -13,6 +14,8 @@ THEORIES: Catalogue[type[Action]] = Catalogue(
         "u1_improved": ImprovedU1,
         "phi4": Phi4,
         "phi4_hopping": Phi4Hopping,
+        "double_well": DoubleWell,
+        "mueller_brown": MuellerBrown,
     },
 )
 

@@ -53,7 +53,7 @@ BAD = [
     (MINIMAL.replace("[8, 8]", "[8, 8, 8]"), "[theory]: shape"),
     (MINIMAL.replace("[8, 8]", "[8, 1]"), "[theory]: shape.1 = 1: input should be greater than or equal to 2"),
     (MINIMAL.replace("[8, 8]", "8"), "[theory]: shape = 8"),
-    (MINIMAL.replace("u1", "u2"), "[theory]: name: unknown name 'u2'; available: phi4, phi4_hopping, u1"),
+    (MINIMAL.replace("u1", "u2"), "[theory]: name: unknown name 'u2'; available: "),
     (MINIMAL + 'boundary = "open"', "[theory]: boundary = 'open': input should be 'periodic'"),
     ("seed = -1\n" + MINIMAL, "top level: seed = -1"),
     ("sead = 1\n" + MINIMAL, "top level: unknown key 'sead'; did you mean 'seed'?"),

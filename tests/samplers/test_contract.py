@@ -1,6 +1,7 @@
 """What every sampler must satisfy, over the registry."""
 
 import json
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -11,9 +12,9 @@ from equilibrium import equilibrium
 
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.production.pilot_chains import merged
-from lattice_flows.samplers import Direct
+from lattice_flows.samplers import HMC, Direct
 from lattice_flows.samplers.state_arrays import flatten, restore
-from lattice_flows.theories import WilsonU1
+from lattice_flows.theories import DoubleWell, MuellerBrown, WilsonU1
 
 POINTS = [
     pytest.param(case, shape, action, id=f"{case.name}-{shape}-{action}")
@@ -36,6 +37,14 @@ def test_a_distribution_of_charges_five_per_cent_off_in_beta_is_caught(off, caug
         Direct(WilsonU1(2.0)), (8, 8), 20_000, 2, 1, seed, action=WilsonU1(2.0 * (1.0 + off)), start=WilsonU1(2.0)
     )
     assert (abs(found["P(Q)"]) > 4.5) == caught, found
+
+
+@pytest.mark.parametrize("action", [DoubleWell(), MuellerBrown()], ids=str)
+@pytest.mark.parametrize(("off", "caught"), [(0.0, False), (0.05, True)])
+def test_a_scale_of_a_potential_five_per_cent_off_is_caught(action, off, caught, pulls, seed):
+    other = replace(action, scale=action.scale * (1.0 + off))
+    found = pulls(HMC(action, 0.5, 10), (), 3000, 20, 8, seed, action=other, start=action)
+    assert (max(map(abs, found.values())) > 4.5) == caught, found
 
 
 @pytest.fixture(params=SAMPLER_CASES, ids=lambda case: case.name)

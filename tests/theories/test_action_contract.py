@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from cases import ACTION_CASES
-from random_fields import random_field
 
 from lattice_flows.kernels import hmc
+from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import Action
 
@@ -17,8 +17,9 @@ def case(request):
 
 
 @pytest.fixture
-def x(case, generator):
-    return random_field(case.action.space, 3, case.event, generator)
+def x(case, seed):
+    """Hot configurations; those of some actions keep away from forces that no step of molecular dynamics follows."""
+    return torch.from_numpy(case.action.hot(make_streams(seed, "test", range(3)), case.event)[0])
 
 
 def leapfrog(action, x, momenta, step_size, n_md_steps):
@@ -67,7 +68,7 @@ def test_symmetries(case, x, generator):
 def test_event_shape_is_that_of_the_configurations(case):
     field = case.action.field(case.lattice_shape)
     assert field.shape == case.event
-    assert field.lattice_shape == case.lattice_shape or not case.lattice_shape
+    assert field.lattice_shape == case.lattice_shape
     assert field.dtype == case.action.space.dtype
 
 
@@ -98,7 +99,7 @@ def test_leapfrog_is_reversible_and_its_error_falls_as_the_square_of_the_step(ca
     back, minus_p = leapfrog(case.action, end, -p, 0.02, 8)
     torch.testing.assert_close(back, x, atol=1e-12, rtol=0)
     torch.testing.assert_close(minus_p, -momenta, atol=1e-12, rtol=0)
-    assert delta_h(32) / delta_h(64) == pytest.approx(4.0, rel=0.02)
+    assert delta_h(64) / delta_h(128) == pytest.approx(4.0, rel=0.02)
 
 
 @pytest.mark.parametrize("beta", [-1.0, float("nan"), float("inf")])

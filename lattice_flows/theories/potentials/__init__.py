@@ -1,0 +1,1 @@
+"""Potentials of two coordinates: targets without a lattice."""
