@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lattice_flows.flows.prior import Prior
 from lattice_flows.flows.transform import Transform
+from lattice_flows.lattice import Space
 
 
 class FlowSample(NamedTuple):
@@ -18,12 +19,22 @@ class FlowSample(NamedTuple):
 
 @final
 class Flow(nn.Module):
-    """The density of x = f(z), z ~ prior: log q(x) = log r(z) - log|det dx/dz|."""
+    """The density of x = f(z), z ~ prior: log q(x) = log r(z) - log|det dx/dz|.
+
+    Raises ValueError for a transform of another space than the prior's.
+    """
 
     def __init__(self, prior: Prior, transform: Transform) -> None:
         super().__init__()
+        if transform.domain is not None and transform.domain != prior.space:
+            raise ValueError(f"the prior is one of {prior.space}, but its transform maps {transform.domain}")
         self.prior = prior
         self.transform = transform
+
+    @property
+    def space(self) -> Space:
+        """Where x lives."""
+        return self.transform.codomain or self.prior.space
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> FlowSample:
         """n fresh configurations, differentiable with respect to the parameters.
@@ -35,7 +46,7 @@ class Flow(nn.Module):
     def image(self, z: Tensor) -> FlowSample:
         """The configurations that latent ones z (B, *event) are mapped to."""
         x, log_det = self.transform.forward(z)
-        return FlowSample(self.prior.space.wrap(x), self.prior.log_prob(z) - log_det)
+        return FlowSample(self.space.wrap(x), self.prior.log_prob(z) - log_det)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log q(x), (B,), in the dtype of x (B, *event); differentiable with respect to x."""

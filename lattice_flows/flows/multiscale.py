@@ -42,6 +42,7 @@ class Multiscale(Transform):
     density a function of s alone. Where plaquettes interact it is a starting point for other layers.
     """
 
+    domain = codomain = CIRCLE
     leaves: Tensor
     sites: Tensor
     lo: Tensor

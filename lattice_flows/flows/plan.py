@@ -29,7 +29,7 @@ class FlowPlan(ABC):
     shape: tuple[int, ...]
 
     space: ClassVar[Space]
-    """Where the variables live that the flow is a density of."""
+    """Where the variables live that the flow is a density of; a property where it depends on the action."""
 
     offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score"})
     """What objectives can ask of the flow."""
@@ -45,7 +45,7 @@ class FlowPlan(ABC):
     def build(self) -> Flow:
         """The flow, its weights drawn from a generator of seed 0: call `initialise` for others."""
         flow = self.assemble()
-        assert flow.prior.space is self.space, f"{type(self).__name__} names another space than its prior"
+        assert flow.space == self.space, f"{type(self).__name__} names another space than that of its flow"
         initialise(flow, torch.Generator().manual_seed(0))
         return flow
 

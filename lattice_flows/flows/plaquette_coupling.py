@@ -53,6 +53,8 @@ class PlaquetteCoupling(Transform):
     `contexts` holds one network per offset.
     """
 
+    domain = codomain = CIRCLE
+
     def __init__(
         self,
         mu: int,

@@ -57,6 +57,8 @@ class ActionOfPlaquettes(Action):
 class PlaquetteTree(Transform):
     """The map of a `Multiscale` from its latent shares (B, V - 1) to plaquettes (B, L0, L1)."""
 
+    domain = codomain = CIRCLE
+
     def __init__(self, transform: Multiscale) -> None:
         super().__init__()
         self.links = transform

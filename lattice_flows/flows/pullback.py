@@ -12,18 +12,25 @@ from lattice_flows.theories.action import Action
 
 @dataclass(frozen=True)
 class Pullback(Action):
-    """S'(z) = S(f(z)) - log|det df/dz|: exp(-S') is the target in latent coordinates and the reference measure.
+    """S'(z) = S(f(z)) - log|det df/dz|: exp(-S') is the target in latent coordinates and their reference measure.
 
     HMC on this action is flow-HMC, arXiv:2302.08408, after the trivialising maps of arXiv:0907.5491. The force is
     autograd's with respect to z alone; no parameter receives a gradient.
+
+    Raises ValueError for a transform that maps to another space than the target's.
     """
 
     action: Action
     transform: Transform
 
+    def __post_init__(self) -> None:
+        if self.transform.codomain not in (None, self.action.space):
+            raise ValueError(f"the flow maps to {self.transform.codomain}, but the target lives in {self.action.space}")
+
     @property
     def space(self) -> Space:  # type: ignore[override]
-        return self.action.space
+        """That of z."""
+        return self.transform.domain or self.action.space
 
     def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
         """That of the target."""
@@ -35,4 +42,4 @@ class Pullback(Action):
 
     def push(self, z: Tensor) -> Tensor:
         """The field x = f(z) of latent z, wrapped by its space."""
-        return self.space.wrap(self.transform.forward(z)[0])
+        return self.action.space.wrap(self.transform.forward(z)[0])

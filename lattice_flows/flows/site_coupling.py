@@ -12,6 +12,7 @@ from lattice_flows.flows.line_transform import LineTransform
 from lattice_flows.flows.neighbour_context import NeighbourContext
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform
+from lattice_flows.lattice import REAL
 
 Mask = NDArray[np.bool_]
 Move = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -29,6 +30,7 @@ class SiteCoupling(Transform):
     the context sees from each of them: see `stencil`. Lattices of any dimension; the weights do not know the shape.
     """
 
+    domain = codomain = REAL
     active: Tensor
     neighbours: Tensor
 
@@ -57,6 +59,8 @@ class SiteCoupling(Transform):
 
 class SiteMap(Transform):
     """One line transform at every site, with learnt even parameters; odd ones are 0: it commutes with phi -> -phi."""
+
+    domain = codomain = REAL
 
     def __init__(self, line: LineTransform) -> None:
         super().__init__()

@@ -5,13 +5,23 @@ they are typed, and the hooks of `nn.Module.__call__` are not needed.
 """
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import cast
 
 from torch import Tensor, nn
 
+from lattice_flows.lattice import Space
+
 
 class Transform(nn.Module, ABC):
-    """A bijection x = f(z) of fields (B, *event)."""
+    """A bijection x = f(z) of fields (B, *event).
+
+    z lives in `domain` and x in `codomain`. A transform names both or neither: x then lives where z does, wherever that
+    is. The log determinants are relative to the reference measures of the two spaces.
+    """
+
+    domain: Space | None = None
+    codomain: Space | None = None
 
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,11 +33,21 @@ class Transform(nn.Module, ABC):
 
 
 class Chain(Transform):
-    """Transforms one after another: `forward` applies the first one first."""
+    """Transforms one after another: `forward` applies the first one first.
+
+    Raises ValueError where one lives in another space than the one before it maps to.
+    """
 
     def __init__(self, *transforms: Transform) -> None:
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
+        named = [transform for transform in transforms if transform.domain is not None]
+        for first, second in pairwise(named):
+            if first.codomain != second.domain:
+                one, other = type(first).__name__, type(second).__name__
+                raise ValueError(f"{one} maps to {first.codomain}, but {other} after it maps {second.domain}")
+        if named:
+            self.domain, self.codomain = named[0].domain, named[-1].codomain
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         total = z.new_zeros(z.shape[0])
@@ -53,6 +73,7 @@ class Inverse(Transform):
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         self.transform = transform
+        self.domain, self.codomain = transform.codomain, transform.domain
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.transform.inverse(z)

@@ -58,7 +58,7 @@ class FlowHMC(Sampler):
         x = np.ascontiguousarray(x, dtype=np.float64)
         with torch.no_grad():
             z, _ = self.flow.transform.inverse(torch.from_numpy(x).to(self.latent_hmc.device))
-        return FlowHMCState(x.copy(), self.latent_hmc.init(self.action.space.wrap(z).cpu().numpy(), streams))
+        return FlowHMCState(x.copy(), self.latent_hmc.init(self.pullback.space.wrap(z).cpu().numpy(), streams))
 
     def step(self, state: FlowHMCState, n_updates: int = 1) -> tuple[FlowHMCState, HMCInfo]:
         """Make n_updates trajectories of every chain in the latent space."""

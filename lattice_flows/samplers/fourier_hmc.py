@@ -43,7 +43,7 @@ class FourierHMC(Sampler):
     n_md_steps: int = 10
 
     def __post_init__(self) -> None:
-        if self.action.space is not REAL:
+        if self.action.space != REAL:
             raise ValueError(f"Fourier acceleration is for real fields, not for {type(self.action).__name__}")
         for name in ("mass_squared", "trajectory_length"):
             if not 0 < getattr(self, name) < float("inf"):

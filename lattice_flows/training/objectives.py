@@ -94,7 +94,7 @@ def _path_gradient(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
     log_r = flow.prior.log_prob(z)
     score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)
     x, log_det, score = forward_with_score(flow.transform, z, score)
-    end = flow.prior.space.wrap(x.detach())
+    end = flow.space.wrap(x.detach())
     path = (x * (score - action.force(end))).sum() / len(z)
     log_w = (log_det - log_r).detach() - action(end)
     return LossEstimate(path - (log_w.mean() + path.detach()), log_w)

@@ -52,7 +52,7 @@ class Run:
         self.seed, self.header, self.held_out, self.ranks = seed, header, held_out or data, ranks
         self.dtype = first.dtype if settings.precision is None else getattr(torch, settings.precision)
         for source in filter(None, (data, held_out)):
-            check_source(source, flow.prior.space, flow.prior.shape, first.device)
+            check_source(source, flow.space, flow.prior.shape, first.device)
         self.objective = build_objective(settings, flow, data, self.dtype, first.device, ranks)
         self.optimiser = Optimiser(flow, settings, self.objective, ranks)
         self.average = self.optimiser.average

@@ -53,7 +53,7 @@ def test_a_plan_builds_nothing(name, shape, action, options):
 def test_what_is_built_is_what_was_planned(name, shape, action, options):
     plan = _plan(name, shape, action, options)
     flow = plan.build()
-    assert flow.prior.space is plan.space
+    assert flow.space == plan.space
     x, log_q = flow.sample(3, torch.Generator().manual_seed(1))
     sent = pickle.loads(pickle.dumps(plan))  # as rank 0 sends it to the others
     assert sent == plan
@@ -106,7 +106,7 @@ def test_what_cannot_be_built_is_refused_before(name, shape, action, options, me
         _plan(name, shape, action, options)
 
 
-def test_a_plan_names_the_space_of_its_prior():
+def test_a_plan_names_the_space_of_its_flow():
     class Wrong(MultiscaleFlow):
         space = FLOWS["checkerboard_coupling"].space
 

@@ -1,6 +1,7 @@
 """Angles."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ TWO_PI = 2.0 * math.pi
 _ROUNDING = 1e-6  # radians beyond pi: pi itself in single precision
 
 
+@dataclass(frozen=True)
 class Circle(Space):
     """Angles in [-pi, pi) with the measure d theta / 2 pi."""
 

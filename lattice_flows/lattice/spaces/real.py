@@ -1,6 +1,7 @@
 """Real numbers."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from lattice_flows.kernels.random import uniforms
 from lattice_flows.lattice.spaces.space import Array, Shape, Space, Streams
 
 
+@dataclass(frozen=True)
 class Real(Space):
     """Real numbers with the measure dx; a hot start is a standard normal."""
 

@@ -1,6 +1,7 @@
 """The group SU(2)."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from lattice_flows.lattice.spaces.space import Array, Shape, Space, Streams
 _ROUNDING = 1e-5  # of the length of a unit quaternion
 
 
+@dataclass(frozen=True)
 class SU2(Space):
     """Unit quaternions (a, b), U = a + i b.sigma, with the Haar measure.
 
