@@ -11,6 +11,7 @@ from scalar_cases import SCALAR_FLOWS, trained_scalar_flow
 from torch import Tensor
 
 from lattice_flows.flows import (
+    CIRCLE_MAPS,
     FLOWS,
     Chain,
     CircleTransform,
@@ -174,6 +175,8 @@ CIRCLES = [
     CircleCase("spline of 2", CircularSpline(2)),
     CircleCase("spline of 8", CircularSpline(8)),
 ]
+
+assert {type(case.circle) for case in CIRCLES} == set(CIRCLE_MAPS.maps.values()), "every catalogued map needs a case"
 
 FLOW_CASES = [
     FlowCase("projection", "plaquette_coupling", projection_flow, ((4, 4), (8, 4)), ((6, 4), (4, 6), (2, 4), (4,))),

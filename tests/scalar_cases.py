@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from lattice_flows.flows import Flow, initialise
+from lattice_flows.flows import LINE_MAPS, Flow, initialise
 from lattice_flows.flows.checkerboard import checkerboard_coupling
+from lattice_flows.flows.line_spline import LineSpline
+from lattice_flows.flows.line_transform import Affine, LineTransform, SinhArcsinh
 from lattice_flows.theories import Action, Phi4, Phi4Hopping
 from lattice_flows.training import TrainingSettings, train
 
@@ -48,6 +50,22 @@ def affine_flow(shape: Shape) -> Flow:
 def spline_flow(shape: Shape) -> Flow:
     return far_flow(shape, Phi4Hopping(0.2, 0.5), "spline", "gaussian", hidden=(6, 5), n_bins=5)
 
+
+@dataclass(frozen=True)
+class LineCase:
+    name: str
+    line: LineTransform
+
+
+LINES = [
+    LineCase("affine", Affine()),
+    LineCase("sinh-arcsinh", SinhArcsinh(0.7)),
+    LineCase("spline of 2", LineSpline(2, 3.0)),
+    LineCase("spline of 7", LineSpline(7, 1.5)),
+    LineCase("spline of 8", LineSpline(8, 4.0)),
+]
+
+assert {type(case.line) for case in LINES} == set(LINE_MAPS.maps.values()), "every catalogued map needs a case"
 
 SHAPES = ((4, 4), (2, 6), (6,), (2, 4, 2))
 REFUSED = ((5, 4), (4, 3), (7,), (2, 2, 1), ())

@@ -3,12 +3,13 @@
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from lattice_flows.catalogue import PluginError
 from lattice_flows.errors import InputError
+from lattice_flows.flows.map_catalogue import MapCatalogue
 
 
 def arguments(constructor: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:
@@ -16,13 +17,19 @@ def arguments(constructor: Callable[..., Any], given: Collection[str] = ()) -> t
 
     Types and defaults come from the signature; unknown keys and values of another type are refused.
     """
-    hints = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor)
+    hints = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
         if name not in given:
             default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (hints[name], default)
+            fields[name] = (_field(hints[name]), default)
     return create_model(constructor.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def _field(hint: Any) -> Any:
+    """The type of a model's field; that of a map is checked by its catalogue, see `checked`."""
+    catalogues = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, MapCatalogue)]
+    return Annotated[Any, catalogues[0]] if catalogues else hint
 
 
 def checked(
@@ -38,7 +45,24 @@ def checked(
     except ValidationError as error:
         keys = [*known, *model.model_fields]
         raise InputError(describe(error, where, keys)) from None
-    return {name: getattr(parsed, name) for name in type(parsed).model_fields}
+    return {
+        name: _with_checked_options(getattr(parsed, name), field.metadata, f"{where}: {name}")
+        for name, field in type(parsed).model_fields.items()
+    }
+
+
+def _with_checked_options(value: Any, metadata: list[Any], where: str) -> Any:
+    """The value; if a catalogue of maps is among the metadata, the same with its options checked, without defaults."""
+    for catalogue in metadata:
+        if isinstance(catalogue, MapCatalogue):
+            if not isinstance(value, (str, dict)):
+                raise InputError(f"{where} = {value!r}: should be a name, or a table such as {{name = 'spline'}}")
+            options = {"name": value} if isinstance(value, str) else dict(value)
+            name = options.pop("name", None)
+            constructor = lookup(catalogue.maps, name, where)
+            values = checked(arguments(constructor, given=catalogue.given), options, where, ["name"])
+            return value if isinstance(value, str) else {"name": name, **{key: values[key] for key in options}}
+    return value
 
 
 def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:

@@ -273,7 +273,7 @@ def _flow(table: dict[str, Any], theory: TheoryTable) -> FlowTable:
         raise InputError(
             f"{where}: {name} is a flow of {plan.space}, but the variables of {theory.name} are {theory.action.space}"
         )
-    return FlowTable(table["name"], values, plan)
+    return FlowTable(table["name"], {key: getattr(plan, key) for key in values}, plan)  # as the plan has settled them
 
 
 def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> TrainingSettings:

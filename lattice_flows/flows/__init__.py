@@ -2,6 +2,7 @@
 
 from lattice_flows.catalogue import Catalogue
 from lattice_flows.flows.checkerboard import CheckerboardFlow, checkerboard_coupling
+from lattice_flows.flows.circle_maps import CIRCLE_MAPS
 from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
@@ -9,6 +10,8 @@ from lattice_flows.flows.direct_draws import DirectDraws, DirectPrior, direct_dr
 from lattice_flows.flows.flow import Flow, FlowSample
 from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
+from lattice_flows.flows.line_maps import LINE_MAPS
+from lattice_flows.flows.map_catalogue import MapCatalogue
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
 from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow, multiscale
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
@@ -36,7 +39,9 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
 """Plans of flows: the lattice shape, the action if they have such a parameter, and options."""
 
 __all__ = [
+    "CIRCLE_MAPS",
     "FLOWS",
+    "LINE_MAPS",
     "PATTERNS",
     "Ability",
     "ActionOfPlaquettes",
@@ -56,6 +61,7 @@ __all__ = [
     "IndependentPlaquettes",
     "Inverse",
     "LoopContext",
+    "MapCatalogue",
     "MaskPattern",
     "Multiscale",
     "MultiscaleFlow",

@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from lattice_flows.flows.flow import Flow
-from lattice_flows.flows.line_spline import LineSpline
-from lattice_flows.flows.line_transform import Affine, LineTransform, SinhArcsinh
+from lattice_flows.flows.line_maps import LINE_MAPS, LineMap
+from lattice_flows.flows.line_transform import LineTransform, SinhArcsinh
+from lattice_flows.flows.map_catalogue import settle_options
 from lattice_flows.flows.neighbour_context import NeighbourContext
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.flows.plan import FlowPlan, building
@@ -30,11 +31,11 @@ class CheckerboardFlow(FlowPlan):
 
     Layer k moves the sites whose coordinates have an even (k = 0, 2, ...) or odd sum, given the others within a window
     of `kernel` sites along every axis. `hidden` are the widths of the context networks; the weights do not depend on
-    the shape, which may have any dimension. "affine" maps are smooth, which suits latent HMC, and end with one learnt
-    sinh-arcsinh map of every site, since their conditional densities are all normal; "spline" maps (`n_bins`) come much
-    closer to the target. The prior is a free field with the action's hopping term and a learnt mass, or independent
-    normal deviates of the same width: the free one already holds most of the correlations between sites. All maps begin
-    as the identity.
+    the shape, which may have any dimension. `transform` is a map of LINE_MAPS, whose options may stand in its table or
+    beside it: "affine" is smooth, which suits latent HMC, and ends with one learnt sinh-arcsinh map of every site,
+    since the conditional densities of affine maps are all normal; "spline" comes much closer to the target. The prior
+    is a free field with the action's hopping term and a learnt mass, or independent normal deviates of the same width:
+    the free one already holds most of the correlations between sites. All maps begin as the identity.
 
     Raises ValueError for a theory that is not phi^4, odd sides, and values out of range.
     """
@@ -43,8 +44,8 @@ class CheckerboardFlow(FlowPlan):
     action: Action
     _: KW_ONLY
     n_layers: int = 6
-    transform: Literal["affine", "spline"] = "spline"
-    n_bins: int = 8
+    transform: LineMap = "spline"
+    n_bins: int | None = None  # of the spline: 8
     prior: Literal["gaussian", "free"] = "free"
     hidden: tuple[int, ...] = (16, 16)
     kernel: int = 5
@@ -54,13 +55,14 @@ class CheckerboardFlow(FlowPlan):
     def __post_init__(self) -> None:
         self._hop  # noqa: B018  (checks the theory and the shape)
         _check(self.n_layers, self.hidden, self.kernel)
-        _line(self.transform, self.n_bins, _BOUND * self._width)  # which checks its own
+        settle_options(self, LINE_MAPS, n_bins=8)
+        self._line()  # which checks its own
         if self.prior not in ("gaussian", "free"):
             raise ValueError(f'prior must be "gaussian" or "free", got {self.prior!r}')
 
     def assemble(self) -> Flow:
         """The couplings after each other, all with one kind of map."""
-        line = _line(self.transform, self.n_bins, _BOUND * self._width)
+        line = self._line()
         odd = np.indices(self.shape).sum(0) % 2 == 1
         places = [stencil(active, ~active, self.kernel // 2) for active in (~odd, odd)]
         layers: list[Transform] = []
@@ -71,6 +73,10 @@ class CheckerboardFlow(FlowPlan):
         if self.transform == "affine":
             layers.append(SiteMap(SinhArcsinh(self._width)))
         return Flow(self._prior(), Chain(*layers))
+
+    def _line(self) -> LineTransform:
+        lengths = {"bound": _BOUND * self._width, "width": self._width}
+        return LINE_MAPS.build(self.transform, n_bins=self.n_bins, **lengths)
 
     def _prior(self) -> Prior:
         if self.prior == "gaussian":
@@ -95,14 +101,6 @@ class CheckerboardFlow(FlowPlan):
 
 
 checkerboard_coupling = building(CheckerboardFlow)
-
-
-def _line(transform: str, n_bins: int, bound: float) -> LineTransform:
-    if transform == "affine":
-        return Affine()
-    if transform == "spline":
-        return LineSpline(n_bins, bound)
-    raise ValueError(f'transform must be "affine" or "spline", got {transform!r}')
 
 
 def _check(n_layers: int, hidden: tuple[int, ...], kernel: int) -> None:

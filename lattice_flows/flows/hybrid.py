@@ -3,19 +3,15 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
+from lattice_flows.flows.circle_maps import CIRCLE_MAPS, CircleMap
+from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.conditioners import MAX_BETA
 from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.map_catalogue import settle_options
 from lattice_flows.flows.multiscale import ConditionerName, MultiscaleFlow
 from lattice_flows.flows.plan import FlowPlan, building
 from lattice_flows.flows.plaquette_action import stiffness
-from lattice_flows.flows.plaquette_coupling import (
-    CircleName,
-    PatternName,
-    check_shape,
-    check_sweeps,
-    circle_transform,
-    sweeps,
-)
+from lattice_flows.flows.plaquette_coupling import PatternName, check_shape, check_sweeps, sweeps
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Chain
 from lattice_flows.lattice import CIRCLE, Space
@@ -48,25 +44,29 @@ class HybridFlow(FlowPlan):
     tree_beta: float | None = None
     n_layers: int = 16
     pattern: PatternName = "checkerboard"
-    transform: CircleName = "projection"
-    n_components: int = 1
-    n_bins: int = 8
+    transform: CircleMap = "projection"
+    n_components: int | None = None  # of the projection: 1
+    n_bins: int | None = None  # of the spline: 8
     hidden: tuple[int, ...] = (16,)
 
     space: ClassVar[Space] = CIRCLE
 
     def __post_init__(self) -> None:
         check_shape("hybrid", self.shape)
-        circle_transform(self.transform, self.n_components, self.n_bins)  # which checks its own
+        settle_options(self, CIRCLE_MAPS, n_components=1, n_bins=8)
+        self._circle()  # which checks its own
         self._tree()  # likewise
         check_sweeps(self.n_layers, self.pattern, self.hidden)
 
     def assemble(self) -> Flow:
         """The tree, and the couplings after it."""
-        circle = circle_transform(self.transform, self.n_components, self.n_bins)
+        circle = self._circle()
         last_layer = 0.0 if circle.n_vectors == 1 else _LAST_LAYER  # alike components would stay so
         couplings = sweeps(self.n_layers, self.pattern, circle, self.hidden, last_layer)
         return Flow(HaarU1((2, *self.shape)), Chain(self._tree().build().transform, *couplings))
+
+    def _circle(self) -> CircleTransform:
+        return CIRCLE_MAPS.build(self.transform, n_components=self.n_components, n_bins=self.n_bins)
 
     def _tree(self) -> MultiscaleFlow:
         return MultiscaleFlow(self.shape, _tree_action(self.action, self.tree_beta), conditioner=self.conditioner)

@@ -28,7 +28,7 @@ class LineSpline(LineTransform):
 
     smooth: ClassVar[bool] = False
 
-    def __init__(self, n_bins: int, bound: float) -> None:
+    def __init__(self, n_bins: int = 8, bound: float = 4.0) -> None:
         if not 2 <= n_bins <= 100:
             raise ValueError(f"a spline has 2 to 100 bins, got n_bins = {n_bins}")
         if not 0 < bound < math.inf:

@@ -60,7 +60,7 @@ class SinhArcsinh(LineTransform):
     n_even = 2
     n_odd = 0
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, width: float = 1.0) -> None:
         self.width = width
 
     def forward(self, x: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:

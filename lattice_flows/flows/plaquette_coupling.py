@@ -7,19 +7,18 @@ from typing import ClassVar, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from lattice_flows.flows.circle_maps import CIRCLE_MAPS, CircleMap
 from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.map_catalogue import settle_options
 from lattice_flows.flows.mask_pattern import OFFSETS, PATTERNS, PERIOD, CellSites, MaskPattern, cell_sites
 from lattice_flows.flows.plan import FlowPlan, building
 from lattice_flows.flows.prior import HaarU1
-from lattice_flows.flows.projection import ProjectionMixture
-from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Transform
 from lattice_flows.lattice import CIRCLE, Space, plaquette
 
 PatternName = Literal["checkerboard", "rows"]
-CircleName = Literal["projection", "spline"]
 
 _LAST_LAYER = 0.1  # initial size of the networks' last layers
 
@@ -131,9 +130,9 @@ class PlaquetteCouplingFlow(FlowPlan):
     """The flow of `n_layers` plaquette couplings from Haar-random links to a 2D U(1) theory.
 
     Eight layers move every link once. `pattern` places the links of a layer: all of every fourth row, or every second
-    one of every second row, so that all loops beside them are frozen. `n_components` belongs to the projection,
-    `n_bins` to the spline; `hidden` are the widths of the context networks, whose weights do not depend on the shape.
-    The projection is smooth and trains faster.
+    one of every second row, so that all loops beside them are frozen. `transform` is a map of CIRCLE_MAPS: the
+    projection is smooth and trains faster. Its options may stand in its table or beside it. `hidden` are the widths of
+    the context networks, whose weights do not depend on the shape.
 
     Raises ValueError for a shape whose sides are not multiples of 4, and for values out of range.
     """
@@ -142,23 +141,26 @@ class PlaquetteCouplingFlow(FlowPlan):
     _: KW_ONLY
     n_layers: int = 16
     pattern: PatternName = "checkerboard"
-    transform: CircleName = "projection"
-    n_components: int = 4
-    n_bins: int = 8
+    transform: CircleMap = "projection"
+    n_components: int | None = None  # of the projection: 4
+    n_bins: int | None = None  # of the spline: 8
     hidden: tuple[int, ...] = (16,)
 
     space: ClassVar[Space] = CIRCLE
 
     def __post_init__(self) -> None:
         check_shape("plaquette_coupling", self.shape)
-        circle_transform(self.transform, self.n_components, self.n_bins)  # which checks its own
+        settle_options(self, CIRCLE_MAPS, n_components=4, n_bins=8)
+        self._circle()  # which checks its own
         check_sweeps(self.n_layers, self.pattern, self.hidden)
 
     def assemble(self) -> Flow:
         """The couplings after each other."""
-        circle = circle_transform(self.transform, self.n_components, self.n_bins)
-        layers = sweeps(self.n_layers, self.pattern, circle, self.hidden, _LAST_LAYER)
+        layers = sweeps(self.n_layers, self.pattern, self._circle(), self.hidden, _LAST_LAYER)
         return Flow(HaarU1((2, *self.shape)), Chain(*layers))
+
+    def _circle(self) -> CircleTransform:
+        return CIRCLE_MAPS.build(self.transform, n_components=self.n_components, n_bins=self.n_bins)
 
 
 plaquette_coupling = building(PlaquetteCouplingFlow)
@@ -185,15 +187,6 @@ def sweeps(
         contexts = [LoopContext(circle, mask, tuple(hidden), last_layer) for _ in offsets]
         couplings.append(PlaquetteCoupling(len(couplings) % 2, offsets, mask, circle, contexts))
     return couplings
-
-
-def circle_transform(name: str, n_components: int, n_bins: int) -> CircleTransform:
-    """The circle transform of this name. Raises ValueError for an unknown name."""
-    if name == "projection":
-        return ProjectionMixture(n_components)
-    if name == "spline":
-        return CircularSpline(n_bins)
-    raise ValueError(f'transform must be "projection" or "spline", got {name!r}')
 
 
 def check_shape(name: str, shape: tuple[int, ...]) -> None:

@@ -32,7 +32,7 @@ class ProjectionMixture(CircleTransform):
     smooth: ClassVar[bool] = True
     even_scalars: ClassVar[bool] = True
 
-    def __init__(self, n_components: int) -> None:
+    def __init__(self, n_components: int = 4) -> None:
         if n_components < 1:
             raise ValueError(f"a mixture has at least one component, got n_components = {n_components}")
         self.n_scalars = n_components

@@ -27,7 +27,7 @@ class CircularSpline(CircleTransform):
     even_scalars: ClassVar[bool] = False
     n_vectors = 1
 
-    def __init__(self, n_bins: int) -> None:
+    def __init__(self, n_bins: int = 8) -> None:
         if not 2 <= n_bins <= 100:
             raise ValueError(f"a spline has 2 to 100 bins, got n_bins = {n_bins}")
         self.n_bins = n_bins

@@ -81,7 +81,10 @@ BAD = [
     (MINIMAL + "[[ensemble]]\nname = 'x'\nsampler = 'hmc'\nn_configs = 10.5", "[[ensemble]] x: n_configs = 10.5"),
     (MINIMAL + "[[ensemble]]\nname = 'x'\nsampler = 'flow_hmc'", "'flow_hmc' needs a flow; add a [flow] table"),
     (MINIMAL + "[flow]\nname = 'plaquette_coupling'\nn_layer = 3", "[flow]: unknown key 'n_layer'; did you mean"),
-    (MINIMAL + "[flow]\nname = 'plaquette_coupling'\ntransform = 'x'", "[flow]: transform = 'x'"),
+    (
+        MINIMAL + "[flow]\nname = 'plaquette_coupling'\ntransform = 'x'",
+        "[flow]: transform: unknown name 'x'; available: projection",
+    ),
     (MINIMAL + "[flow]\nname = 'none'", "[flow]: name: unknown name 'none'; available: checkerboard_coupling, "),
     (MINIMAL.replace("[8, 8]", "[6, 8]") + "[flow]\nname = 'plaquette_coupling'", "got 6 x 8"),
     (MINIMAL + "[training]\nmax_step = 3", "[training]: unknown key 'max_step'; did you mean 'max_steps'?"),
