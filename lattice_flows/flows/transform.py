@@ -23,6 +23,10 @@ class Transform(nn.Module, ABC):
     domain: Space | None = None
     codomain: Space | None = None
 
+    error: float = 0.0
+    """A bound, beyond rounding, on what a variable is off by after the map and its inverse, and on the error of log_det:
+    above 0 where one of them is integrated or iterated."""
+
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """x = f(z), shaped like z, and log|det dx/dz|, (B,)."""
@@ -48,6 +52,7 @@ class Chain(Transform):
                 raise ValueError(f"{one} maps to {first.codomain}, but {other} after it maps {second.domain}")
         if named:
             self.domain, self.codomain = named[0].domain, named[-1].codomain
+        self.error = sum(transform.error for transform in transforms)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         total = z.new_zeros(z.shape[0])
@@ -72,7 +77,7 @@ class Inverse(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
-        self.transform = transform
+        self.transform, self.error = transform, transform.error
         self.domain, self.codomain = transform.codomain, transform.domain
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
