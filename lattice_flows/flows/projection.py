@@ -11,6 +11,7 @@ from lattice_flows.flows.circle_transform import CircleTransform
 _MAX_RADIUS = 0.99  # of omega: slopes stay between 1/199 and 199
 _TOLERANCE = 1e-12  # of the root in radians, float64
 _ITERATIONS = 64  # far more than Newton needs; bisection alone would need 45
+_ROUNDING = 100.0  # tolerances that a solved angle may be off by: y itself is rounded, and slopes go down to 1/199
 _CHECK_EVERY = 8  # iterations between two looks at the error
 _UNSEEN = 32  # iterations where nobody looks, for a look would wait for the device: a million random maps took 28
 
@@ -87,14 +88,20 @@ def _solve(y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tens
         state = _iteration(y, components, *state)
         if iteration % _CHECK_EVERY == 0 and bool((state[1] <= tolerance).all()):
             return state[0]
-    unsolved = state[1] > tolerance  # False for what is not a number, which spoils the loss and is told there
+    _require_solved(state[0], y, components, tolerance)
+    return state[0]
+
+
+def _require_solved(x: Tensor, y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor], tolerance: float) -> None:
+    """Raise RuntimeError if x + displacement(x) is not y: by more than rounding, at the steepest slope."""
+    displacement, slope = _mixture(x, *components)
+    off = (x + displacement - y).abs() / slope
+    unsolved = off > _ROUNDING * tolerance  # False for what is not a number, which spoils the loss and is told there
     if bool(unsolved.any()):
-        worst = float(state[1][unsolved].max())
         raise RuntimeError(
             f"the inverse of a projection: {int(unsolved.sum())} of {unsolved.numel()} angles are not solved after "
-            f"{_ITERATIONS} iterations, the last step was {worst:.3g} rad and not below {tolerance:.3g}"
+            f"{_ITERATIONS} iterations; the worst is off by {float(off[unsolved].max()):.3g} rad"
         )
-    return state[0]
 
 
 def _iteration(

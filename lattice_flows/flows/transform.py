@@ -24,7 +24,7 @@ class Transform(nn.Module, ABC):
     codomain: Space | None = None
 
     error: float = 0.0
-    """A bound, beyond rounding, on what a variable is off by after the map and its inverse, and on the error of log_det:
+    """A bound, beyond rounding, on what a variable is off by after map and inverse, and on the error of log_det:
     above 0 where one of them is integrated or iterated."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lattice_flows.flows import CircleTransform, CircularSpline, ProjectionMixture
+from lattice_flows.flows import CircleTransform, CircularSpline, ProjectionMixture, projection
 
 EVERY = pytest.mark.parametrize("case", CIRCLES, ids=lambda case: case.name)
 SIZES = st.sampled_from([0.0, 0.1, 1.0, 5.0, 30.0, 1000.0])
@@ -140,3 +140,15 @@ def test_smoothness_is_declared_as_it_is() -> None:
 def test_refuses_impossible_sizes(circle: Callable[[int], CircleTransform], size: int) -> None:
     with pytest.raises(ValueError, match=f"n_(components|bins) = {size}"):
         circle(size)
+
+
+def test_an_inverse_that_is_not_found_is_told_with_its_numbers(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    """With so few iterations that Newton cannot be done."""
+    monkeypatch.setattr(projection, "_ITERATIONS", 3)
+    y = 3.0 * (2.0 * torch.rand(50, generator=generator, dtype=torch.float64) - 1.0)
+    parameters = 3.0 * torch.randn(50, 9, generator=generator, dtype=torch.float64)
+    told = r"of 50 angles are not solved after 3 iterations; the worst is off by [\d.e-]+ rad"
+    with pytest.raises(RuntimeError, match=told):
+        ProjectionMixture(3).inverse(y, parameters)
