@@ -78,6 +78,16 @@ def uniform_pair(stream: NDArray[np.uint64]) -> tuple[float, float]:
 
 
 @njit(forceinline=True)
+def fill_words(stream: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
+    """Fill the 1D array, of even size n, with random words; advances the stream by n / 2 blocks."""
+    half = out.size // 2
+    key, start = stream[0], stream[1]
+    for i in range(half):
+        out[i], out[half + i] = philox(key, start + np.uint64(i))
+    stream[1] = start + np.uint64(half)
+
+
+@njit(forceinline=True)
 def fill_uniforms(stream: NDArray[np.uint64], out: NDArray[np.float64]) -> None:
     """Fill the 1D array with uniform deviates in (0, 1); advances the stream by ceil(n / 2) blocks."""
     n = out.size

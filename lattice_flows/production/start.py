@@ -1,18 +1,20 @@
 """The start of chains: hot, cold, directly drawn, from a flow, or from the end of another ensemble."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lattice_flows.card.card import TheoryTable
 from lattice_flows.card.sources import DIRECT, FLOW, check_start, existing_ensemble
-from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles import Ensemble, FieldSpec
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.proposals import device_of
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 Streams = NDArray[np.uint64]
 
 
@@ -26,7 +28,8 @@ def start_configurations(
     InputError for anything else and for a file that does not fit.
     """
     check_start(start, theory.action, flow is not None)
-    event = theory.action.event_shape(theory.shape)
+    field = theory.action.field(theory.shape)
+    event = field.shape
     if start == FLOW:
         assert flow is not None
         return _flow_samples(flow, streams)
@@ -39,7 +42,8 @@ def start_configurations(
     if start == "cold":
         _, streams = uniforms(streams, int(np.prod(event)))  # as older versions did: their chains begin here
         return np.broadcast_to(theory.action.space.cold(event), (len(streams), *event)), streams
-    return _last_configurations(start, event, range(first_chain, first_chain + len(streams))), streams
+    chains = range(first_chain, first_chain + len(streams))
+    return _last_configurations(start, field, chains).astype(field.dtype), streams
 
 
 def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:
@@ -51,15 +55,15 @@ def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:
         return flow.sample(len(streams), generator).x.cpu().numpy(), streams
 
 
-def _last_configurations(start: str, event: tuple[int, ...], chains: range) -> Array:
+def _last_configurations(start: str, field: FieldSpec, chains: range) -> Array:
     """A configuration for each of these chains, (B, *event), counted backwards from the last one of an ensemble file
     over all its chains; if there are too few, they are used again.
     """
     told = f"start = {start!r}"
     with Ensemble.open(existing_ensemble(start, told)) as ensemble:
-        if not ensemble.has_fields or ensemble.field.shape != event:
-            raise InputError(f"{told}: holds no fields of shape {list(event)}")
+        if not ensemble.has_fields or (ensemble.field.name, ensemble.field.shape) != (field.name, field.shape):
+            raise InputError(f"{told}: holds no fields of shape {list(field.shape)} called {field.name}")
         rows = -(-chains.stop // ensemble.n_chains)
         last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
-    pool = np.asarray(last[::-1], dtype=np.float64).reshape(-1, *event)  # (rows * chains, *event), the last ones first
+    pool = last[::-1].reshape(-1, *field.shape)  # (rows * chains, *event), the last ones first
     return pool[np.arange(chains.start, chains.stop) % len(pool)]

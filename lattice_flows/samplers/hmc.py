@@ -57,7 +57,8 @@ class HMC(Sampler):
 
     def __post_init__(self) -> None:
         if self.action.space.tangent_shape is None:
-            raise ValueError(f"hmc moves continuous variables; {type(self.action).__name__} has {self.action.space}")
+            name, space = type(self.action).__name__, self.action.space
+            raise ValueError(f"hmc moves continuous variables, but those of {name} are {space}; use heatbath")
         if not 0 < self.trajectory_length < float("inf"):
             raise ValueError(f"trajectory_length must be > 0, got {self.trajectory_length}")
         if self.n_md_steps is not None and not 1 <= self.n_md_steps <= 100_000:

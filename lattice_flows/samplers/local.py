@@ -51,7 +51,10 @@ def _update(action: Action, event: tuple[int, ...], kind: str) -> Callable[..., 
 class Metropolis(Sampler):
     """A change of each variable in turn, uniform in (-width, width), with a Metropolis test.
 
-    width: half-width of the interval of changes, in the field's units; None lets `tune` determine it.
+    Integers try another state instead.
+
+    width: half-width of the interval of changes, in the field's units; None lets `tune` determine it. Integers have
+    none.
     target_acceptance: the acceptance rate that `tune` aims at.
 
     Raises ValueError for values out of range and for an action without local updates.
@@ -63,18 +66,28 @@ class Metropolis(Sampler):
 
     def __post_init__(self) -> None:
         _require_sweeps(self.action)
+        if self.width is not None and self._jumps:
+            raise ValueError(f"width: a change of {self.action.space} is to another one; leave it out")
         if self.width is not None and not 0 < self.width < float("inf"):
             raise ValueError(f"width must be > 0, got {self.width}")
         if not 0 < self.target_acceptance < 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
 
+    @property
+    def _jumps(self) -> bool:
+        """Whether the variables are integers, whose changes have no width."""
+        return self.action.space.tangent_shape is None
+
     def init(self, x: Field, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
-        _update(self.action, x.shape[1:], "metropolis")
+        _update(self.action, x.shape[1:], "jumps" if self._jumps else "metropolis")
         return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """Make n_updates sweeps. Raises ValueError if the width was neither given nor tuned."""
+        if self._jumps:
+            x, streams, accepted = _update(self.action, state.x.shape[1:], "jumps")(*state, n_updates)
+            return ChainState(x, streams), AcceptInfo(accepted)
         if self.width is None:
             raise ValueError("width is not set: give it, or call tune() first")
         update = _update(self.action, state.x.shape[1:], "metropolis")
@@ -83,8 +96,8 @@ class Metropolis(Sampler):
 
     @property
     def tuned(self) -> bool:
-        """Whether the width is set."""
-        return self.width is not None
+        """Whether the width is set, where there is one."""
+        return self._jumps or self.width is not None
 
     def tune(self, state: ChainState, n_updates: int, report: Report = silent) -> "Metropolis":
         """This sampler with the width that reaches the target acceptance."""
@@ -101,11 +114,11 @@ class Metropolis(Sampler):
 
     def findings(self) -> dict[str, Any]:
         """The tuned width."""
-        return {"width": self.width}
+        return {} if self._jumps else {"width": self.width}
 
     def with_findings(self, settings: Mapping[str, Any]) -> "Metropolis":
         """This sampler with the stored width."""
-        return replace(self, width=settings["width"])
+        return self if self._jumps else replace(self, width=settings["width"])
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Mixture(Sampler):
 
     def moved(self, state: MixtureState, x: Array) -> MixtureState:
         """The same chains at x (B, *event)."""
-        return state._replace(x=np.array(x, dtype=np.float64))
+        return state._replace(x=np.array(x, dtype=self.action.space.dtype))
 
     def _at(self, k: int, state: Any, x: Array) -> Any:
         """The state of part k at x, where the previous part has left the chains."""

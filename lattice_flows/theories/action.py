@@ -31,6 +31,9 @@ class LocalUpdates(NamedTuple):
 
     metropolis: Callable[[Field, Streams, float, int], tuple[Field, Streams, Array]] | None = None
     """x, streams, width, n_sweeps -> x, streams, accepted fraction"""
+    jumps: Callable[[Field, Streams, int], tuple[Field, Streams, Array]] | None = None
+    """The Metropolis updates of integers, which try another state: x, streams, n_sweeps -> x, streams, accepted
+    fraction"""
     heatbath: Callable[[Field, Streams, int], tuple[Field, Streams]] | None = None
     """x, streams, n_sweeps -> x, streams"""
     overrelaxation: Callable[[Field, Streams, int], tuple[Field, Streams, Array]] | None = None

@@ -344,7 +344,7 @@ def test_spaces_of_nonsense_are_refused():
 
 
 def test_there_is_no_molecular_dynamics_of_integers():
-    with pytest.raises(ValueError, match="no molecular dynamics of one of -1, 1"):
+    with pytest.raises(ValueError, match="no molecular dynamics of the integers -1, 1"):
         Discrete((-1, 1)).momenta(np.ones((2, 3), np.int8), make_streams(1, "x", range(2)))
 
 

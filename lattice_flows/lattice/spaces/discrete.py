@@ -59,4 +59,4 @@ class Discrete(Space):
         return None if bool(known.all()) else f"{x[~known][0].item():g} is none of {', '.join(map(str, self.states))}"
 
     def __str__(self) -> str:
-        return f"one of {', '.join(map(str, self.states))}"
+        return f"the integers {', '.join(map(str, self.states))}"
