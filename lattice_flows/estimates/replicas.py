@@ -255,7 +255,8 @@ class Replicas:
     def quantities(self) -> list[Quantity]:
         """The quantities that can be estimated from the measured series, and the derived ones."""
         every = [q for observable in self.observables() for q in observable.quantities(self.lattice_shape)]
-        measured = [quantity for quantity in every if all(self.has(term.series) for term in quantity.terms)]
+        valid = [quantity for quantity in every if quantity.reweightable or not self.weighted]
+        measured = [quantity for quantity in valid if all(self.has(term.series) for term in quantity.terms)]
         return [*measured, *self.derived]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Field = NDArray[Any]
 
 
 def identity(series: Array) -> Array:
@@ -36,6 +37,16 @@ class Term(NamedTuple):
     transform: Callable[[Array], Array] = identity
 
 
+def closed_form(name: str, *arguments: Any) -> Callable[[Any], Any]:
+    """What closed forms know by this name, with these arguments if it is a function; None where they do not."""
+
+    def of(oracle: Any) -> Any:
+        found = getattr(oracle, name, None)
+        return found(*arguments) if callable(found) else found
+
+    return of
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A quantity to estimate: function(<term_1>, <term_2>, ...), with its closed form if the theory has one.
@@ -54,6 +65,9 @@ class Quantity:
     """Its short name, where the name is not short."""
     least_n_eff: float = 0.0
     """With fewer independent configurations the distribution is too skewed for a meaningful error."""
+    reweightable: bool = True
+    """Averages of the terms with weights are those of another distribution. Not so where a sampler has averaged the
+    terms over configurations of its own."""
 
     @property
     def short(self) -> Label:
@@ -90,7 +104,7 @@ class Observable(ABC):
         """The name of the stored series."""
 
     @abstractmethod
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Field) -> Array:
         """Measure a block of configurations together: (N, *event) -> (N,)."""
 
     @abstractmethod

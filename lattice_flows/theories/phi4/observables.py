@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from lattice_flows.theories.action import NamedObservable
-from lattice_flows.theories.observable import Array, Label, Observable, Quantity, Term
+from lattice_flows.theories.observable import Array, Label, Observable, Quantity, Term, closed_form
 from lattice_flows.theories.phi4.kernels import fields
 
 _FARTHEST = 4096
@@ -32,7 +32,8 @@ class Magnetisation(Observable):
     """M, the mean of phi over the lattice.
 
     Estimated from it are <M>, <|M|>, the susceptibility V <M^2>, the connected one V (<M^2> - <|M|>^2), and the Binder
-    cumulant 1 - <M^4> / (3 <M^2>^2).
+    cumulant 1 - <M^4> / (3 <M^2>^2); the second and the last also from the estimators of cluster updates, where there
+    are any: the series improved_susceptibility and improved_fourth_moment (<M^4>).
     """
 
     kind: ClassVar[str] = "magnetisation"
@@ -48,30 +49,51 @@ class Magnetisation(Observable):
         mean, modulus, square = Term(self.name), Term(self.name, np.abs), Term(self.name, _square)
         return (
             Quantity("magnetisation", (mean,), exact=lambda oracle: 0.0, by_symmetry=True, label=_label("M")),
-            Quantity(
-                "abs_magnetisation", (modulus,), exact=lambda oracle: oracle.abs_magnetisation, label=_label("|M|")
-            ),
+            Quantity("abs_magnetisation", (modulus,), exact=closed_form("abs_magnetisation"), label=_label("|M|")),
             Quantity(
                 "susceptibility",
                 (Term(self.name, lambda series: volume * series**2),),
-                exact=lambda oracle: oracle.susceptibility,
+                exact=closed_form("susceptibility"),
                 label=Label("chi", "χ", r"$\chi$"),
             ),
             Quantity(
                 "connected_susceptibility",
                 (square, modulus),
                 lambda m2, abs_m: volume * (m2 - abs_m**2),
-                exact=lambda oracle: oracle.connected_susceptibility,
+                exact=closed_form("connected_susceptibility"),
                 label=Label("chi_c", "χ_c", r"$\chi_\mathrm{c}$"),
             ),
             Quantity(
                 "binder_cumulant",
                 (Term(self.name, _fourth_power), square),
                 lambda m4, m2: 1.0 - m4 / (3.0 * m2**2),
-                exact=lambda oracle: oracle.binder_cumulant,
+                exact=closed_form("binder_cumulant"),
                 label=_label("U"),
             ),
+            *_improved(volume),
         )
+
+
+def _improved(volume: int) -> tuple[Quantity, ...]:
+    """From the estimators of cluster updates, which are means over the signs of the clusters."""
+    susceptibility = Term("improved_susceptibility")
+    return (
+        Quantity(
+            "improved_susceptibility",
+            (susceptibility,),
+            exact=closed_form("susceptibility"),
+            label=Label("chi (clusters)", "χ (clusters)", r"$\chi$ (clusters)"),
+            reweightable=False,
+        ),
+        Quantity(
+            "improved_binder_cumulant",
+            (Term("improved_fourth_moment"), susceptibility),
+            lambda m4, chi: 1.0 - m4 / (3.0 * (chi / volume) ** 2),
+            exact=closed_form("binder_cumulant"),
+            label=Label("U (clusters)", "U (clusters)", "$U$ (clusters)"),
+            reweightable=False,
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +107,7 @@ class LinkEnergy(Observable):
         return fields.link_energy(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        return (Quantity("energy", (Term(self.name),), exact=lambda oracle: oracle.link_energy, label=_label("E")),)
+        return (Quantity("energy", (Term(self.name),), exact=closed_form("link_energy"), label=_label("E")),)
 
 
 @dataclass(frozen=True)
@@ -115,7 +137,7 @@ class TwoPoint(Observable):
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         t = self.distance
         two_point = Quantity(
-            self.name, (Term(self.name),), exact=lambda oracle: oracle.time_slice_correlator(t), label=_label(f"C({t})")
+            self.name, (Term(self.name),), exact=closed_form("time_slice_correlator", t), label=_label(f"C({t})")
         )
         if t % lattice_shape[0] == 0:
             return (two_point,)
@@ -123,7 +145,7 @@ class TwoPoint(Observable):
             f"effective_mass_{t}",
             tuple(Term(_two_point(distance)) for distance in (t - 1, t, t + 1)),
             _effective_mass,
-            exact=lambda oracle: oracle.effective_mass,
+            exact=closed_form("effective_mass"),
             label=Label(f"m_eff({t})", f"m_eff({t})", rf"$m_\mathrm{{eff}}({t})$"),
         )
         return (two_point, mass)
@@ -153,9 +175,7 @@ class LowestMode(Observable):
         return fields.lowest_mode_squared(x)
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        mode = Quantity(
-            self.name, (Term(self.name),), exact=lambda oracle: oracle.lowest_mode_squared, label=_label("F")
-        )
+        mode = Quantity(self.name, (Term(self.name),), exact=closed_form("lowest_mode_squared"), label=_label("F"))
         if len(set(lattice_shape)) > 1:
             return (mode,)
         volume, extent = math.prod(lattice_shape), lattice_shape[0]
@@ -168,7 +188,7 @@ class LowestMode(Observable):
             "second_moment_correlation_length",
             (Term("magnetisation", _square), Term(self.name)),
             correlation_length,
-            exact=lambda oracle: oracle.second_moment_correlation_length,
+            exact=closed_form("second_moment_correlation_length"),
             label=Label("xi", "ξ", r"$\xi$"),
         )
         return (mode, length)
