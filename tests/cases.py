@@ -46,11 +46,22 @@ from lattice_flows.samplers import (
     RandomWalk,
     ReplicaExchange,
     Sampler,
+    SwendsenWang,
     Tempering,
     Umbrella,
     WindingHMC,
 )
-from lattice_flows.theories import THEORIES, Action, DoubleWell, ImprovedU1, MuellerBrown, Phi4, Phi4Hopping, WilsonU1
+from lattice_flows.theories import (
+    THEORIES,
+    Action,
+    DoubleWell,
+    ImprovedU1,
+    Ising,
+    MuellerBrown,
+    Phi4,
+    Phi4Hopping,
+    WilsonU1,
+)
 from lattice_flows.training import TrainingSettings, recommended, train
 
 Shape = tuple[int, ...]
@@ -260,6 +271,8 @@ ACTION_CASES = [
     ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4), site_images),
     ActionCase("double_well", DoubleWell(0.7), (), plane_images),
     ActionCase("mueller_brown", MuellerBrown(0.1), (), no_images),
+    ActionCase("ising 6x4", Ising(0.4), (6, 4), site_images),
+    ActionCase("ising 2x3", Ising(0.7), (2, 3), site_images),
 ]
 
 assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
@@ -304,6 +317,17 @@ FREE_POINTS: tuple[Point, ...] = (
     ((2, 4, 3), Phi4(0.7, 0.0)),
     ((8, 8), Phi4(0.2, 0.0)),
     ((6, 6), Phi4Hopping(0.2, 0.0)),
+)
+ISING_POINTS: tuple[Point, ...] = tuple(
+    (shape, Ising(beta))
+    for shape, beta in (
+        ((4, 4), 0.3),
+        ((3, 5), 0.44),
+        ((6, 4), 0.5),
+        ((2, 7), 0.35),
+        ((8, 8), 0.44068679350977147),
+        ((16, 9), 0.42),
+    )
 )
 SCALAR_POINTS: tuple[Point, ...] = (FREE_POINTS[0], FREE_POINTS[2])
 POTENTIAL_POINTS: tuple[Point, ...] = (((), DoubleWell()), ((), MuellerBrown()))
@@ -420,6 +444,10 @@ def _tempering_in_scale(action: Action, shape: Shape) -> Sampler:
     return Tempering(action, lambda rung: HMC(rung, 0.5, 10), coupling="scale", values=scales)
 
 
+def _spin_tempering(action: Action, shape: Shape) -> Sampler:
+    return Tempering(action, HeatBath, values=(action.beta, 0.8 * action.beta, 0.6 * action.beta))
+
+
 def _replica_exchange(action: Action, shape: Shape) -> Sampler:
     return ReplicaExchange(action, (Part(HMC(action, 1.0, 6)), Part(Metadynamics(action, 1.0, 6, q_max=4.0))))
 
@@ -456,6 +484,20 @@ SAMPLER_CASES = [
     ),
     SamplerCase("fourier_hmc", "fourier_hmc", lambda a, shape: FourierHMC(a, 0.5), FREE_POINTS, 64, 120, 2),
     SamplerCase("cluster", "cluster", lambda action, shape: Cluster(action), FREE_POINTS, 4000, 5, 2),
+    SamplerCase("cluster of ising", "cluster", lambda action, shape: Cluster(action), ISING_POINTS, 64, 250, 4),
+    SamplerCase("swendsen_wang", "swendsen_wang", lambda a, shape: SwendsenWang(a), ISING_POINTS, 64, 250, 2),
+    SamplerCase("metropolis of ising", "metropolis", lambda a, shape: Metropolis(a), ISING_POINTS, 64, 250, 10),
+    SamplerCase("heatbath of ising", "heatbath", lambda action, shape: HeatBath(action), ISING_POINTS, 64, 250, 10),
+    SamplerCase(
+        "mixture of heatbath and cluster",
+        "mixture",
+        lambda action, shape: _mixture(HeatBath(action), Cluster(action)),
+        ISING_POINTS[:2],
+        64,
+        120,
+        3,
+    ),
+    SamplerCase("tempering of ising", "tempering", _spin_tempering, ISING_POINTS[:2], 64, 120, 4),
     SamplerCase(
         "winding_hmc",
         "winding_hmc",
@@ -493,6 +535,7 @@ SAMPLER_CASES = [
     ),
     SamplerCase("tempering in scale", "tempering", _tempering_in_scale, POTENTIAL_POINTS, 500, 20, 4),
     SamplerCase("random_walk", "random_walk", lambda a, shape: RandomWalk(a, 0.2), FREE_POINTS[2:3], 64, 120, 200),
+    SamplerCase("random_walk of ising", "random_walk", lambda a, s: RandomWalk(a, 0.1), ISING_POINTS[:1], 64, 60, 30),
     SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
     SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),

@@ -34,6 +34,7 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "instanton": Instanton,
         "winding_hmc": WindingHMC,
         "cluster": Cluster,
+        "swendsen_wang": SwendsenWang,
         "random_walk": RandomWalk,
         "mixture": Mixture,
         "tempering": Tempering,

@@ -10,6 +10,8 @@ _NAMES = {
     "action": ("Action", "DirectSampler", "LocalUpdates", "Oracle"),
     "catalogue": ("OBSERVABLES", "THEORIES"),
     "combined": ("Combined",),
+    "ising.action": ("Ising",),
+    "ising.closed_forms": ("ExactIsing",),
     "observable": ("Label", "Observable", "Quantity", "Term"),
     "phi4.action": ("Phi4", "Phi4Hopping"),
     "phi4.free_field": ("FreeField", "sample_free_field"),

@@ -2,6 +2,7 @@
 
 from lattice_flows.catalogue import Catalogue
 from lattice_flows.theories.action import Action, NamedObservable
+from lattice_flows.theories.ising.action import Ising
 from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
 from lattice_flows.theories.potentials.action import DoubleWell, MuellerBrown
 from lattice_flows.theories.u1.action import WilsonU1
@@ -14,6 +15,7 @@ THEORIES: Catalogue[type[Action]] = Catalogue(
         "u1_improved": ImprovedU1,
         "phi4": Phi4,
         "phi4_hopping": Phi4Hopping,
+        "ising": Ising,
         "double_well": DoubleWell,
         "mueller_brown": MuellerBrown,
     },

@@ -19,27 +19,31 @@ def started(sampler, action, shape, n_chains, seed, name="test"):
 
 
 def produced(sampler, action, state, n_configs, n_updates, shape):
-    """The standard series of a run and its weights, each (n, B)."""
-    x, log_w = [], []
+    """The standard series of a run, with those of the sampler, and its weights, each (n, B)."""
+    x, log_w, infos = [], [], []
     for _ in range(n_configs):
         state, info = sampler.step(state, n_updates)
         x.append(state.x)
+        infos.append(info)
         log_w.append(info.log_w if sampler.weighted else np.zeros(len(state.x)))  # a flow chain's are for its proposals
     fields, weights = np.stack(x), np.exp(np.stack(log_w) - np.max(log_w))  # (n, B, *event), (n, B)
     flat = fields.reshape(-1, *fields.shape[2:])
-    observables = action.observables(shape)
-    return {observable.name: observable(flat).reshape(fields.shape[:2]) for observable in observables}, weights
+    per_chain = [name for name, values in zip(infos[0]._fields, infos[0]) if values.shape == state.x.shape[:1]]
+    own = {name: np.stack([getattr(info, name) for info in infos]) for name in per_chain}
+    series = {one.name: one(flat).reshape(fields.shape[:2]) for one in action.observables(shape)}
+    return {**own, **series}, weights
 
 
-def measured(series, weights, action, shape) -> Iterator[tuple[Quantity, float, float]]:
-    """Every standard quantity that has a closed form, with its value and error.
+def measured(series, weights, action, shape, oracle) -> Iterator[tuple[Quantity, float, float]]:
+    """Every standard quantity that the oracle knows, with its value and error.
 
     The error is the jackknife's over the chains, which start independently and in equilibrium: it is right however
     slowly a chain moves, where the Gamma method would not know the error of a frozen charge.
     """
     observables = action.observables(shape)
     for quantity in [quantity for observable in observables for quantity in observable.quantities(shape)]:
-        if quantity.exact is not None and all(term.series in series for term in quantity.terms):
+        known = quantity.exact is not None and quantity.exact(oracle) is not None
+        if known and all(term.series in series for term in quantity.terms):
             terms = np.stack([weights * term.transform(series[term.series]) for term in quantity.terms])
             yield quantity, *jackknife(quantity.function or (lambda mean: mean), terms.sum(1), weights.sum(0))
 
@@ -77,15 +81,18 @@ def jackknife(function, sums, weights) -> tuple[float, float]:
 
 @pytest.fixture
 def pulls():
-    """Pulls of a sampler's estimates from the closed forms of `action` (its own if absent), by the quantity's name."""
+    """Pulls of a sampler's estimates from the oracle, by the quantity's name.
 
-    def measure(sampler, shape, n_chains, n_configs, n_updates, seed, action=None, start=None):
+    It is that of the closed forms of `action` where it is not given, and the action that of the sampler.
+    """
+
+    def measure(sampler, shape, n_chains, n_configs, n_updates, seed, action=None, start=None, oracle=None):
         action = action or sampler.action
         state = started(sampler, start or action, shape, n_chains, seed)
-        oracle = action.closed_forms(shape)
+        oracle = oracle or action.closed_forms(shape)
         found = {}
         series, weights = produced(sampler, action, state, n_configs, n_updates, shape)
-        for quantity, value, error in measured(series, weights, action, shape):
+        for quantity, value, error in measured(series, weights, action, shape, oracle):
             difference = value - quantity.exact(oracle)
             if error < 1e-12:  # the charge of a 2x2 lattice at large beta, a loop that covers it all
                 assert abs(difference) < 1e-9, quantity.name

@@ -10,6 +10,9 @@ from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import Action
 
+MOVING = [case for case in ACTION_CASES if case.action.space.tangent_shape is not None]
+"""Those with forces and trajectories: integers have none."""
+
 
 @pytest.fixture(params=ACTION_CASES, ids=lambda case: case.name)
 def case(request):
@@ -20,6 +23,9 @@ def case(request):
 def x(case, seed):
     """Hot configurations; those of some actions keep away from forces that no step of molecular dynamics follows."""
     return torch.from_numpy(case.action.hot(make_streams(seed, "test", range(3)), case.event)[0])
+
+
+moving = pytest.mark.parametrize("case", MOVING, indirect=True, ids=lambda case: case.name)
 
 
 def leapfrog(action, x, momenta, step_size, n_md_steps):
@@ -39,11 +45,13 @@ def finite_difference_error(action: Action, x: torch.Tensor) -> float:
     return worst
 
 
+@moving
 def test_force_is_minus_the_gradient(case, x):
     assert finite_difference_error(case.action, x) < 1e-8
     torch.testing.assert_close(case.action.force(x), Action.force(case.action, x), atol=1e-12, rtol=0)
 
 
+@moving
 def test_a_force_one_per_cent_off_is_caught(case, x):
     class OnePerCentOff(type(case.action)):
         def force(self, x):
@@ -60,6 +68,10 @@ def test_action_is_double_and_finite(case, x):
     assert torch.isfinite(case.action(x)).all()
 
 
+def test_the_action_of_arrays_is_that_of_tensors(case, x):
+    np.testing.assert_allclose(case.action.evaluate(x.numpy()), case.action(x).numpy(), rtol=1e-12, atol=0)
+
+
 def test_symmetries(case, x, generator):
     for image in case.images(x, generator):
         torch.testing.assert_close(case.action(image), case.action(x), rtol=1e-12, atol=0)
@@ -72,6 +84,7 @@ def test_event_shape_is_that_of_the_configurations(case):
     assert field.dtype == case.action.space.dtype
 
 
+@moving
 def test_compiled_and_torch_trajectories_agree(case, x, generator):
     couplings = case.action.kernel_couplings(case.event)
     if couplings is None:
@@ -86,6 +99,7 @@ def test_compiled_and_torch_trajectories_agree(case, x, generator):
     np.testing.assert_allclose(compiled_momenta, end_momenta.numpy(), rtol=0, atol=1e-12)
 
 
+@moving
 def test_leapfrog_is_reversible_and_its_error_falls_as_the_square_of_the_step(case, x, generator):
     momenta = torch.randn(x.shape, generator=generator, dtype=torch.float64)
 

@@ -1,0 +1,1 @@
+"""The Ising model on a two-dimensional torus."""
