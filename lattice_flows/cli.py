@@ -238,6 +238,9 @@ def import_(
     mu_axis: Annotated[
         Literal["first", "last"], typer.Option(help="Position of the axis of directions in a configuration.")
     ] = "first",
+    dimension: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Of the lattice, for a theory that lives in several.")
+    ] = None,
 ) -> None:
     """Import configurations of another code (.npy) into an ensemble file."""
     from lattice_flows.estimates.selection import parse_couplings
@@ -245,7 +248,8 @@ def import_(
     from lattice_flows.terminal.interrupt import stop_on_signals
 
     with stop_on_signals() as stop:
-        import_npy(files, {"name": theory, **parse_couplings(coupling or [])}, out, _console(), stop, mu_axis)
+        couplings = parse_couplings(coupling or [])
+        import_npy(files, {"name": theory, **couplings}, out, _console(), stop, mu_axis, dimension)
 
 
 @app.command()

@@ -552,7 +552,8 @@ def test_files_that_do_not_go_together(tmp_path, rng):
     [
         ({"name": "u1"}, "'beta' is missing"),
         ({"name": "u1", "beta": 1.0, "betta": 2.0}, "did you mean 'beta'"),
-        ({"name": "phi4", "m2": 1.0, "lam": 1.0}, "link angles of a U\\(1\\) theory"),
+        ({"name": "phi4", "m2": 1.0, "lam": 1.0}, "phi4 lives in 1 to 4 dimensions; give the dimension"),
+        ({"name": "nonsense"}, "unknown name 'nonsense'"),
         ({"name": "u1", "beta": 2.0, "shape": [4, 6]}, "leave it out"),
     ],
 )
@@ -560,6 +561,23 @@ def test_refused_theories(theory, message, tmp_path, rng):
     file = save(tmp_path / "x.npy", angles(rng))
     with pytest.raises(InputError, match=message):
         import_npy([file], theory, tmp_path / "x.h5", QUIET, StopRequest())
+
+
+def test_a_scalar_field_of_another_code(tmp_path, rng):
+    """Its dimension says which axis counts the chains."""
+    theory, phi = {"name": "phi4", "m2": 1.0, "lam": 1.0}, rng.normal(size=(20, 4, 3, 5))
+    for dimension, shape in ((2, (20, 4, 3, 5)), (3, (20, 1, 4, 3, 5))):
+        out = tmp_path / f"{dimension}.h5"
+        import_npy([save(tmp_path / "x.npy", phi)], theory, out, QUIET, StopRequest(), dimension=dimension)
+        with Ensemble.open(out) as ensemble:
+            np.testing.assert_array_equal(ensemble.configs(0, 20), phi.reshape(shape))
+    for bad, message in (
+        (phi.astype(int), "give real numbers as real floats"),
+        (np.where(phi > 2, np.inf, phi), "finite"),
+    ):
+        file = save(tmp_path / "bad.npy", bad)
+        with pytest.raises(InputError, match=message):
+            import_npy([file], theory, tmp_path / "bad.h5", QUIET, StopRequest(), dimension=2)
 
 
 def test_nothing_is_overwritten(tmp_path, rng):
