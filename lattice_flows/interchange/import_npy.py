@@ -76,7 +76,7 @@ def import_npy(
         out.parent.mkdir(parents=True, exist_ok=True)
         with made_apart(out) as unnamed:
             header = _header(out.stem, card, sources, mu_axis)
-            _write(unnamed, card, sources, layout, header, portions, stop, console)
+            _write(unnamed, card, sources, header, layout, portions, stop, console)
             if Ensemble.exists(out):
                 raise InputError(f"{out}: has appeared in the meantime and is not overwritten; choose another name")
     except OSError as error:
@@ -151,7 +151,6 @@ def _write(
     path: Path,
     card: Card,
     sources: Sequence[Source],
-    layout: Layout,
     header: dict[str, str | int],
     layout: Layout,
     portions: Portions,

@@ -42,9 +42,9 @@ class Sampler(ABC):
     """A Markov chain (or a source of independent configurations) over one target, for B chains at once.
 
     Subclasses are frozen dataclasses whose fields are the keys of a card's table. A state is a NamedTuple of arrays (or
-    of such tuples) with the random streams in it; its `x` (B, *event), in the dtype of the space, holds the configurations.
-    `step` never changes its argument. An info is a NamedTuple whose fields of shape (B,) are series of the chains;
-    `proposal_log_w` (n, B) holds the weights of all proposals of the step.
+    of such tuples) with the random streams in it; its `x` (B, *event), in the dtype of the space, holds the current
+    configurations. `step` never changes its argument. An info is a NamedTuple whose fields of shape (B,) are series of
+    the chains; `proposal_log_w` (n, B) holds the weights of all proposals of the step.
     """
 
     action: Action
