@@ -57,6 +57,8 @@ class Ising(Action):
 
     beta: float
     space: ClassVar[Space] = Discrete((-1, 1))
+    title: ClassVar[str] = "Ising model"
+    symbols: ClassVar[Mapping[str, str]] = {"beta": "β"}
     dimensions: ClassVar[range] = range(2, 3)
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
