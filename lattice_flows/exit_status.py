@@ -46,10 +46,11 @@ def exit_status(error: Exception) -> tuple[int, str]:
 def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...], tuple[type[Exception], ...]]:
     """The types of wrong input, of failures, and of failures of all processes, which only the first one reports."""
     from lattice_flows.ensembles import EnsembleError
+    from lattice_flows.kernels.compiled import NoCompilerError
     from lattice_flows.training import CheckpointError, FailedOnFirstRank, LaunchError, RankLost, TrainingDiverged
 
     return (
-        (EnsembleError, CheckpointError, LaunchError),
+        (EnsembleError, CheckpointError, LaunchError, NoCompilerError),
         (TrainingDiverged, RankLost),
         (TrainingDiverged, FailedOnFirstRank),
     )

@@ -5,22 +5,45 @@ costs nothing when it runs.
 """
 
 import hashlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache, wraps
-from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from numba import types
 from numba.extending import overload
 
-from lattice_flows.kernels.compiled import kernel
+from lattice_flows.kernels.compiled import kept
+from lattice_flows.kernels.sources import module_of
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 FastMath = bool | set[str]
 
-_BODIES: dict[Callable[..., Any], dict[type, Callable[..., Any]]] = {}
+
+class _Registered(NamedTuple):
+    """A body, and how it is compiled."""
+
+    function: Callable[..., Any]
+    fastmath: FastMath
+
+    def described(self) -> tuple[str, ...]:
+        """The same in every process."""
+        fastmath = sorted(self.fastmath) if isinstance(self.fastmath, set) else self.fastmath
+        line = self.function.__code__.co_firstlineno
+        return self.function.__module__, self.function.__qualname__, str(line), repr(fastmath)
+
+    def __str__(self) -> str:
+        code = self.function.__code__
+        return f"{self.function.__qualname__} ({code.co_filename}, line {code.co_firstlineno})"
+
+
+_BODIES: dict[Callable[..., Any], dict[type, _Registered]] = {}
 """function -> class of couplings -> body"""
+_DEFAULTS: set[Callable[..., Any]] = set()
+"""functions whose own body serves the classes that have none"""
+_COMPILED: set[type] = set()
+"""classes of couplings that kernels may have been compiled for"""
 
 
 def required(function: Body) -> Body:
@@ -37,6 +60,7 @@ def with_default(fastmath: FastMath = False) -> Callable[[Body], Body]:
 
     def register(function: Body) -> Body:
         _BODIES[function] = {}
+        _DEFAULTS.add(function)
         _offer(function, function, lambda couplings: couplings not in _BODIES[function], fastmath)
         return function
 
@@ -47,14 +71,27 @@ def implements(function: Callable[..., Any], *couplings: type, fastmath: FastMat
     """The decorated function is the body of `function` for these classes of couplings, NamedTuples.
 
     Its arguments are those of `function`. fastmath: as of numba.njit; that of the caller is never inherited.
+    Raises ValueError if a class has a body already, or may have been compiled with the default.
     """
 
     def register(body: Body) -> Body:
-        _BODIES[function].update(dict.fromkeys(couplings, body))
+        registered = _Registered(body, fastmath)
+        for one in couplings:
+            _require_none(function, one, registered)
+        _BODIES[function].update(dict.fromkeys(couplings, registered))
         _offer(function, body, lambda other: other in couplings, fastmath)
         return body
 
     return register
+
+
+def _require_none(function: Callable[..., Any], couplings: type, body: _Registered) -> None:
+    """Raise ValueError if compiled code would go on with another body than this."""
+    what = f"{function.__qualname__} of {couplings.__qualname__}"
+    if couplings in _BODIES[function]:
+        raise ValueError(f"{what} is {_BODIES[function][couplings]}, and cannot also be {body}; make another class")
+    if couplings in _COMPILED and function in _DEFAULTS:
+        raise ValueError(f"{what} cannot become {body}: it was compiled with the default before; make another class")
 
 
 def _offer(function: Body, body: Body, applies: Callable[[type], bool], fastmath: FastMath) -> None:
@@ -71,16 +108,31 @@ def _offer(function: Body, body: Body, applies: Callable[[type], bool], fastmath
 def compiled_for(function: FunctionType, couplings: type) -> Callable[..., Any]:
     """The function as a kernel for this class of couplings, parallel.
 
-    What is kept on disk is named after the class and the files of its bodies, which may be outside of this package: a
-    body that is edited is compiled anew, and classes of one name do not meet.
+    What is kept on disk is named after the class and its bodies, and lies under the digest of all their sources, which
+    may be outside of this package. A class that is not found in its module by its name is compiled in each process,
+    and so is one whose sources cannot be known (`sources.sources_of`), as in a script or a notebook.
     """
     copy = FunctionType(function.__code__, function.__globals__, function.__name__)
     copy.__qualname__ = f"{function.__name__}.{couplings.__qualname__}.{_digest(couplings)}"
-    return kernel(parallel=True)(copy)
+    _COMPILED.add(couplings)
+    return kept(copy, {module_of(function), *_modules(couplings)}, parallel=True)
 
 
-def _digest(couplings: type) -> str:
-    """Of the module of the class and the files of its bodies; those of a notebook have none, and are never kept."""
-    files = {Path(own[couplings].__code__.co_filename) for own in _BODIES.values() if couplings in own}
-    contents = [file.read_bytes() for file in sorted(files) if file.is_file()]
-    return hashlib.sha256(b"".join([couplings.__module__.encode(), *contents])).hexdigest()[:16]
+def _modules(couplings: type) -> Iterator[str]:
+    """Those of the class and of its bodies; an empty name for one that has no file."""
+    module = sys.modules.get(couplings.__module__)
+    yield couplings.__module__ if getattr(module, couplings.__qualname__, None) is couplings else ""
+    for own in _BODIES.values():
+        if couplings in own:
+            yield module_of(own[couplings].function)
+
+
+def _digest(couplings: Any) -> str:
+    """Of the names of the class, its fields and its bodies."""
+    bodies = [
+        (function.__module__, function.__qualname__, *own[couplings].described())
+        for function, own in _BODIES.items()
+        if couplings in own
+    ]
+    names = couplings.__module__, couplings.__qualname__, couplings._fields, couplings.__annotations__, sorted(bodies)
+    return hashlib.sha256(repr(names).encode()).hexdigest()[:16]

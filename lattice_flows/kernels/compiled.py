@@ -8,11 +8,10 @@ file. Here the name of the cache folder depends on all sources of compiled code 
 import functools
 import hashlib
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import llvmlite
 import numba
@@ -22,76 +21,103 @@ from numba.core.caching import FunctionCache
 
 import lattice_flows
 from lattice_flows.kernels.cache_folder import CacheFolder, folder_name
+from lattice_flows.kernels.sources import Sources, module_of, sources_of
 
-PACKAGE = Path(lattice_flows.__file__).parent
 VERSIONS = (sys.version, numba.__version__, llvmlite.__version__, np.__version__, lattice_flows.__version__)
+SETTINGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "DISABLE_INTEL_SVML", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
+"""of numba.config, beside the processor: they change the code that is compiled"""
 
-_COMPILES = (b"import numba", b"from numba", b"from %b import" % __name__.encode())
 _log = logging.getLogger(__name__)
 
 
+class NoCompilerError(RuntimeError):
+    """A kernel was called where the compiler is turned off."""
+
+
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """`njit` with these options, whose results are kept on disk: `@kernel` or `@kernel(parallel=True)`."""
+    """`njit` with these options, whose results are kept on disk: `@kernel` or `@kernel(parallel=True)`.
+
+    What counts as the sources of a kernel, of this or of another package, is said at `sources.sources_of`; where they
+    cannot be known, each process compiles. Constants that are compiled into it are to stand in the sources, and not to
+    be read from elsewhere. Under NUMBA_DISABLE_JIT a call raises NoCompilerError.
+    """
     if function is None:
         return functools.partial(kernel, **options)
+    return kept(function, [module_of(function)], **options)
+
+
+def kept(function: Callable[..., Any], modules: Collection[str], **options: Any) -> Any:
+    """A kernel of this function that also depends on other modules than its own: all are given."""
+    if numba.config.DISABLE_JIT:
+        return _without_compiler(function)
     compiled = njit(**options)(function)
-    if compiled is not function:  # it is the function itself under NUMBA_DISABLE_JIT
-        try:
-            compiled._cache = KernelCache(function)  # as enable_caching of numba's Dispatcher does with its own
-        except (OSError, RuntimeError) as error:  # numba finds no folder to write to
-            _log.info("%s is not kept: %s", function.__qualname__, error)
+    try:
+        compiled._cache = KernelCache(function, frozenset(modules))  # as enable_caching of numba's Dispatcher does
+    except (OSError, RuntimeError) as error:  # numba finds no folder to write to
+        _log.info("%s is not kept: %s", function.__qualname__, error)
     return compiled
+
+
+def _without_compiler(function: Callable[..., Any]) -> Callable[..., NoReturn]:
+    """A stand-in: what kernels call, and some of their arithmetic, exists only in compiled code."""
+
+    @functools.wraps(function)
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        name = f"{function.__module__}.{function.__qualname__}"
+        raise NoCompilerError(f"NUMBA_DISABLE_JIT is set, and {name} needs numba's compiler; unset it")
+
+    return refuse
 
 
 class KernelCache(FunctionCache):
     """numba's cache of one function, at the location that numba chooses, but in a folder and in files of our own.
 
-    Of numba's private names it uses `_impl` (location, the function's file name, the stamp of its source), sets
-    `_cache_path` and `_cache_file` (which loads and saves), and replaces a dispatcher's `_cache`.
+    Of numba's private names it uses `_impl` (location, the function's file name) and `_name`, sets `_cache_file` (which
+    loads and saves), and replaces a dispatcher's `_cache`. The sources are read when they are first asked for: by then
+    the function's module is complete.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], modules: frozenset[str]) -> None:
         super().__init__(function)
-        place = self._impl.locator
-        folder = Path(place.get_cache_path()) / folder_name(digest(PACKAGE))
-        stamp = place.get_source_stamp()  # of the function's own file, which need not be among the sources
-        self._cache_path = str(folder)
-        self._cache_file = CacheFolder(folder, self._impl.filename_base, stamp)
+        self._modules = modules
+
+    @functools.cached_property
+    def _sources(self) -> Sources | None:
+        sources = sources_of(self._modules)
+        if sources is not None:
+            stamp = digest(sources)
+            folder = Path(self._impl.locator.get_cache_path()) / folder_name(stamp)
+            self._cache_file = CacheFolder(folder, self._impl.filename_base, stamp)
+        return sources
+
+    @property
+    def cache_path(self) -> str | None:
+        """The folder; None if nothing is kept."""
+        return None if self._sources is None else str(self._cache_file.folder)
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The code compiled for a signature, or None."""
+        return super().load_overload(signature, target) if self._is_current() else None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Save the code compiled for a signature; if that fails, it is compiled again next time."""
+        if not self._is_current():
+            return
         try:
             super().save_overload(signature, result)
         except OSError as error:
-            _log.info("%s: not saved: %s", self._cache_path, error)
+            _log.info("%s: not saved: %s", self.cache_path, error)
+
+    def _is_current(self) -> bool:
+        """Whether the sources are known, and are what was imported."""
+        if self._sources is not None and self._sources.are_as_imported():
+            return True
+        reason = "a source has changed since this process began" if self._sources else "no file is known to hold it"
+        _log.info("%s is not kept: %s", self._name, reason)
+        return False
 
 
-@functools.cache
-def digest(*packages: Path) -> str:
-    """The checksum of the sources of compiled code in these folders and of the versions."""
-    contents = [(name, hashlib.sha256(text).hexdigest()) for package in packages for name, text in sources(package)]
-    return hashlib.sha256(repr((VERSIONS, contents)).encode()).hexdigest()
-
-
-def sources(package: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a package's files that may hold compiled code.
-
-    These are all modules of folders named `kernels`, and the modules elsewhere that import numba or this module.
-    """
-    for folder, folders, names in os.walk(package):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        below = os.path.relpath(folder, package).split(os.sep)
-        for name in sorted(names):
-            if name.endswith(".py"):
-                text = _read(os.path.join(folder, name))
-                if "kernels" in below or any(words in text for words in _COMPILES):
-                    yield "/".join([*below, name]), text
-
-
-def _read(path: str) -> bytes:
-    """The file's content; empty if it only looks like a module, such as an editor's lock."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+def digest(sources: Sources) -> str:
+    """The checksum of these sources and of what compiles them."""
+    settings = [getattr(numba.config, name, None) for name in SETTINGS]
+    return hashlib.sha256(repr((VERSIONS, settings, sources.digest)).encode()).hexdigest()

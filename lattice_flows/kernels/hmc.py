@@ -15,8 +15,9 @@ at least. The 2D XY model, S = -beta sum_<nm> cos(x_n - x_m), would be
     @implements(store, XY)
     def _store(couplings, end, x): ...                          # x = wrap(end), since angles are kept in [-pi, pi)
 
-and `trajectories(XY(1.1), x, ...)` then compiles them into the loop below, once, for all later processes. Couplings are
-floats, and arrays where `of_chain` hands each chain its own.
+and `trajectories(XY(1.1), x, ...)` then compiles them into the loop below: once for all later processes where this
+stands in a module, and in each process where it stands in a script or a notebook (`by_couplings.compiled_for`).
+Couplings are floats, and arrays where `of_chain` hands each chain its own.
 
 Here x is a batch (B, *event), and an integrator comes as `drifts` (k + 1,) and `kicks` (k,) in units of the step size:
 drift, kick, ..., kick, drift. step_sizes (B,) are those of the chains. Arguments are left as they are.

@@ -1,5 +1,6 @@
 """Kernels kept on disk: what is compiled again, and what is not. Processes of a toy package use it as runs do."""
 
+import ast
 import re
 import shutil
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from kernels.toy_package import CHAIN, PACKAGE, Toy, finished
 from numba.core.caching import FunctionCache, NullCache
 
-from lattice_flows.kernels import compiled
+from lattice_flows.kernels import compiled, sources
 from lattice_flows.kernels.compiled import KernelCache, kernel
+from lattice_flows.kernels.sources import own_sources, sources_of
 
 COMPILED, LOADED = [3.5, 0, 1], [3.5, 1, 0]
 
@@ -109,8 +111,53 @@ def test_the_place_is_numbas(toy):
     assert len({path.name for path in here + there}) == 1
 
 
-def test_without_the_compiler_a_kernel_is_its_function(toy):
-    assert toy.run("print(json.dumps([chain(0.5), type(chain).__name__]))", NUMBA_DISABLE_JIT=1) == [3.5, "function"]
+def test_without_the_compiler_a_kernel_says_so(toy):
+    code = "from lattice_flows.kernels.compiled import NoCompilerError\ntry:\n    chain(0.5)\n"
+    code += "except NoCompilerError as error:\n    print(json.dumps(str(error)))"
+    assert toy.run(code, NUMBA_DISABLE_JIT=1) == (
+        "NUMBA_DISABLE_JIT is set, and lattice_flows.theories.toy.kernels.hmc.chain needs numba's compiler; unset it"
+    )
+
+
+def test_settings_of_the_compiler_share_no_file(warm):
+    assert warm.run(NUMBA_BOUNDSCHECK=1) == COMPILED
+    assert warm.run(NUMBA_BOUNDSCHECK=1) == LOADED
+    assert warm.run() == LOADED
+
+
+EDITED = """
+from lattice_flows.kernels import motion
+file = Path(motion.__file__)
+text = file.read_text()
+file.write_text(text.replace("1.0", "0.5"))
+"""
+
+
+def test_a_file_that_is_edited_after_its_import_is_not_kept_under_any_digest(toy):
+    assert toy.run(EDITED + CHAIN) == COMPILED
+    assert toy.files() == []
+    assert toy.run() == [2.0, 0, 1]
+    assert toy.run(EDITED.replace('"1.0", "0.5"', '"0.5", "1.0"') + CHAIN) == [2.0, 0, 1]
+    assert toy.run() == COMPILED
+
+
+def test_a_file_that_is_edited_before_its_import_and_back_is_not_kept(toy):
+    """Its digest is that of what was there when the process began, and when the code is compiled."""
+    code = """
+import os
+from pathlib import Path
+import lattice_flows.kernels.compiled
+file = Path("lattice_flows/kernels/motion.py")
+text = file.read_text()
+status = file.stat()
+file.write_text(text.replace("1.0", "0.5"))
+import lattice_flows.kernels.motion
+file.write_text(text)
+os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+"""
+    assert toy.run(CHAIN, before=code) == [2.0, 0, 1]
+    assert toy.files() == []
+    assert toy.run() == COMPILED
 
 
 def test_sources_are_what_may_be_compiled(toy):
@@ -121,22 +168,40 @@ def test_sources_are_what_may_be_compiled(toy):
     (toy.package / "kernels/.#motion.py").symlink_to("nowhere")  # as an editor makes it
     (toy.package / "kernels/__pycache__").mkdir()
     (toy.package / "kernels/__pycache__/old.py").write_text("import numba\n")
-    names = [name for name, text in compiled.sources(toy.package) if text]
-    assert sorted(name.removeprefix("./") for name in names) == [
+    names = {source.name.removeprefix("lattice_flows/") for source in own_sources(toy.package)}
+    assert names == {
         "exact/direct.py",
+        "kernels/__init__.py",
         "kernels/cache_folder.py",
         "kernels/compiled.py",
         "kernels/motion.py",
+        "kernels/sources.py",
         "theories/toy/kernels/hmc.py",
         "workflows/compute.py",
-    ]
+    }
+
+
+def test_kernels_of_this_package_use_only_its_sources():
+    """What they import is compiled into them, and must count."""
+    sources = {source.name: source for source in own_sources(PACKAGE)}
+    kernels = [s for s in sources.values() if "kernels" in s.name.split("/") or b"import kernel" in s.content]
+    assert len(kernels) > 25
+    for source in kernels:
+        for node in ast.walk(ast.parse(source.content)):
+            name = node.module if isinstance(node, ast.ImportFrom) else None
+            if name and name.startswith("lattice_flows."):
+                parts = name.replace(".", "/")
+                used = [f"{parts}/{alias.name}.py" for alias in node.names] + [f"{parts}.py", f"{parts}/__init__.py"]
+                assert any(one in sources for one in used), f"{source.name} imports {name}"
 
 
 def test_every_source_and_version_counts(toy, monkeypatch):
     seen = []
 
     def look() -> None:
-        seen.append(compiled.digest.__wrapped__(toy.package))
+        monkeypatch.setattr(sources, "PACKAGE", toy.package)
+        own_sources.cache_clear()
+        seen.append(compiled.digest(sources_of.__wrapped__(frozenset())))
 
     look()
     for name in ("kernels/motion.py", "theories/toy/kernels/hmc.py", "exact/direct.py"):
@@ -149,7 +214,10 @@ def test_every_source_and_version_counts(toy, monkeypatch):
         versions[place] += "x"
         monkeypatch.setattr(compiled, "VERSIONS", tuple(versions))
         look()
-    assert len(set(seen)) == len(seen) == 10
+    for name in compiled.SETTINGS:
+        monkeypatch.setattr(numba.config, name, "another")
+        look()
+    assert len(set(seen)) == len(seen) == 16
     look()
     assert seen[-1] == seen[-2]
 
@@ -186,10 +254,11 @@ def test_the_private_names_of_numba_are_what_they_were(monkeypatch, tmp_path):
     assert isinstance(numba.njit(twice)._cache, NullCache)
     cache = numba.njit(twice, cache=True)._cache
     assert isinstance(cache, FunctionCache)
-    assert {"_impl", "_cache_path", "_cache_file"} <= vars(cache).keys()
+    assert {"_impl", "_name", "_cache_path", "_cache_file"} <= vars(cache).keys()
     assert cache._cache_path == cache._impl.locator.get_cache_path()
     assert cache._impl.filename_base.startswith("test_compiled.twice-")
-    kept = KernelCache(twice)
+    kept = KernelCache(twice, frozenset())
+    assert kept.cache_path is not None  # opens the file
     asked = []
     monkeypatch.setattr(type(kept._cache_file), "load", lambda self, key: asked.append(key))
     monkeypatch.setattr(type(kept._cache_file), "save", lambda self, key, data: asked.append(key))

@@ -133,38 +133,3 @@ def in_a_process(code, *path, **variables):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
-
-
-THEORY = """
-from typing import NamedTuple
-from lattice_flows.kernels.by_couplings import implements
-from lattice_flows.kernels.molecular_dynamics import action
-
-class Springs(NamedTuple):
-    strength: float
-
-@implements(action, Springs)
-def _action(couplings, x, shape, work):
-    return couplings.strength * FACTOR
-"""
-
-
-def test_an_edited_theory_is_compiled_anew_and_theories_of_one_name_do_not_meet(tmp_path):
-    def value(module, factor):
-        """Of a theory with this factor, in a process that finds no other module."""
-        folder = tmp_path / module
-        folder.mkdir(exist_ok=True)
-        (folder / f"{module}.py").write_text(THEORY.replace("FACTOR", factor))
-        code = f"""
-import json, numpy as np, {module}
-from lattice_flows.kernels import hmc
-from lattice_flows.kernels.by_couplings import compiled_for
-value = hmc.action({module}.Springs(2.0), np.zeros((1, 3)))
-print(json.dumps([*value, sum(compiled_for(hmc._actions, {module}.Springs).stats.cache_hits.values())]))
-"""
-        return in_a_process(code, folder, NUMBA_CACHE_DIR=str(tmp_path / "kernels"), PYTHONDONTWRITEBYTECODE="1")
-
-    assert value("one", "3.0") == [6.0, 0]
-    assert value("one", "3.0") == [6.0, 1]
-    assert value("one", "5.0") == [10.0, 0]
-    assert value("other", "5.0") == [10.0, 0]

@@ -11,7 +11,7 @@ from typing import Any
 import lattice_flows
 
 PACKAGE = Path(lattice_flows.__file__).parent
-COPIED = ("__init__.py", "kernels/__init__.py", "kernels/compiled.py", "kernels/cache_folder.py")
+COPIED = ("__init__.py", *(f"kernels/{name}.py" for name in ("__init__", "compiled", "cache_folder", "sources")))
 WRITTEN = {
     "kernels/motion.py": """
 from numba import njit
@@ -66,7 +66,7 @@ class Toy:
         assert old in text
         (self.package / name).write_text(text.replace(old, new))
 
-    def start(self, code: str, **variables: object) -> subprocess.Popen:
+    def start(self, code: str, before: str = "", **variables: object) -> subprocess.Popen:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
         environment |= {
             "PYTHONPATH": str(self.home),
@@ -76,7 +76,7 @@ class Toy:
             **{name: str(value) for name, value in variables.items()},
         }
         return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", BEGINNING + code],
+            [sys.executable, "-W", "error", "-c", before + BEGINNING + code],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -84,9 +84,12 @@ class Toy:
             cwd=self.home,
         )
 
-    def run(self, code: str = CHAIN, **variables: object) -> Any:
-        """What the code prints, as JSON; by default the result of `chain`, its cache hits and its misses."""
-        return finished(self.start(code, **variables))
+    def run(self, code: str = CHAIN, before: str = "", **variables: object) -> Any:
+        """What the code prints, as JSON; by default the result of `chain`, its cache hits and its misses.
+
+        before: code that runs before the kernels are imported.
+        """
+        return finished(self.start(code, before, **variables))
 
     def files(self) -> list[Path]:
         """What was compiled from `chain`."""
