@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from lattice_flows.lattice import Space
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action, Field
 
@@ -34,6 +35,12 @@ def chain_state(action: Action, x: Field, streams: Streams) -> ChainState:
     return ChainState(np.array(x, dtype=action.space.dtype, order="C"), streams.copy())
 
 
+def require_width(width: float | None, widest: float, space: Space) -> None:
+    """Raise ValueError for a width beyond the widest of the space."""
+    if width is not None and width > widest:
+        raise ValueError(f"width must be at most {widest:.6g} for {space}, got {width}")
+
+
 def _require_sweeps(action: Action) -> None:
     if type(action).local_updates is Action.local_updates:
         raise ValueError(f"there are no local updates of {type(action).__name__}; use hmc")
@@ -53,8 +60,8 @@ class Metropolis(Sampler):
 
     Integers try another state instead.
 
-    width: half-width of the interval of changes, in the field's units; None lets `tune` determine it. Integers have
-    none.
+    width: half-width of the interval of changes, in the field's units, at most `Space.widest`; None lets `tune`
+    determine it. Integers have none.
     target_acceptance: the acceptance rate that `tune` aims at.
 
     Raises ValueError for values out of range and for an action without local updates.
@@ -79,8 +86,12 @@ class Metropolis(Sampler):
         return self.action.space.tangent_shape is None
 
     def init(self, x: Field, streams: Streams) -> ChainState:
-        """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
+        """The state of chains at x (B, *event).
+
+        Raises ValueError where the action has no such update, and for a width that is too large for it.
+        """
         _update(self.action, x.shape[1:], "jumps" if self._jumps else "metropolis")
+        require_width(self.width, self.action.space.widest, self.action.space)
         return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
@@ -103,7 +114,7 @@ class Metropolis(Sampler):
         """This sampler with the width that reaches the target acceptance."""
         if self.tuned:
             return self
-        widest = self.action.local_updates(state.x.shape[1:]).widest
+        widest = self.action.space.widest
         width = min(1.0, widest)
         for _ in range(_ROUNDS):
             report(f"width = {width:.3g}")

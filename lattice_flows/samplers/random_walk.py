@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lattice_flows.kernels.random import uniforms
-from lattice_flows.samplers.local import AcceptInfo
+from lattice_flows.samplers.local import AcceptInfo, require_width
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action, Field
 
@@ -29,8 +29,8 @@ class RandomWalk(Sampler):
     On a lattice the width that is accepted falls like 1 / sqrt(V), and sweeps (metropolis) or trajectories (hmc) are
     better.
 
-    width: the size of a change, in the units of the variables; a probability where they are integers. None lets `tune`
-    determine it.
+    width: the size of a change, in the units of the variables, at most `Space.widest`; a probability where they are
+    integers. None lets `tune` determine it.
     target_acceptance: the acceptance rate that `tune` aims at.
 
     Raises ValueError for values out of range.
@@ -47,7 +47,8 @@ class RandomWalk(Sampler):
             raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
 
     def init(self, x: Field, streams: Streams) -> WalkState:
-        """The state of chains at x (B, *event)."""
+        """The state of chains at x (B, *event). Raises ValueError for a width that is too large for the space."""
+        require_width(self.width, self.action.space.widest, self.action.space)
         x = np.array(x, dtype=self.action.space.dtype, order="C")
         return WalkState(x, self.action.evaluate(x), streams.copy())
 
@@ -77,11 +78,12 @@ class RandomWalk(Sampler):
         """This sampler with the width that reaches the target acceptance."""
         if self.tuned:
             return self
-        width, per_round = 1.0, max(1, n_updates // _ROUNDS)
+        widest = self.action.space.widest
+        width, per_round = min(1.0, widest), max(1, n_updates // _ROUNDS)
         for _ in range(_ROUNDS):
             report(f"width = {width:.3g}")
             state, info = replace(self, width=width).step(state, per_round)
-            width *= float(np.clip(info.accepted.mean() / self.target_acceptance, 0.5, 2.0))
+            width = float(min(widest, width * np.clip(info.accepted.mean() / self.target_acceptance, 0.5, 2.0)))
         return replace(self, width=width)
 
     def findings(self) -> dict[str, Any]:

@@ -38,8 +38,6 @@ class LocalUpdates(NamedTuple):
     """x, streams, n_sweeps -> x, streams"""
     overrelaxation: Callable[[Field, Streams, int], tuple[Field, Streams, Array]] | None = None
     """x, streams, n_sweeps -> x, streams, accepted fraction"""
-    widest: float = np.inf
-    """No width of `metropolis` need be larger."""
 
 
 ClusterUpdate = Callable[[Field, Streams, int], tuple[Field, Streams, NamedTuple]]

@@ -19,6 +19,8 @@ _ROUNDING = 1e-6  # radians beyond pi: pi itself in single precision
 class Circle(Space):
     """Angles in [-pi, pi) with the measure d theta / 2 pi."""
 
+    widest = math.pi
+
     def wrap(self, x: Tensor) -> Tensor:
         wrapped = x - TWO_PI * torch.floor((x + math.pi) / TWO_PI)
         # Rounding of x + pi can miss either end of the half-open interval by a digit.

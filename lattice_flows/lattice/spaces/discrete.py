@@ -21,6 +21,7 @@ class Discrete(Space):
 
     states: tuple[int, ...]
     tangent_shape: ClassVar[None] = None
+    widest: ClassVar[float] = 1.0
     dtype: ClassVar[str] = "int8"
 
     def __post_init__(self) -> None:

@@ -31,6 +31,10 @@ class Interval(Space):
     def length(self) -> float:
         return self.high - self.low
 
+    @property
+    def widest(self) -> float:  # type: ignore[override]
+        return self.length
+
     def wrap(self, x: Tensor) -> Tensor:
         return self._folded(x)[0]
 

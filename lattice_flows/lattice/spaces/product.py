@@ -37,6 +37,10 @@ class Product(Space):
     def tangent_shape(self) -> Shape:  # type: ignore[override]
         return (sum(map(_tangent_size, self.parts)),)
 
+    @property
+    def widest(self) -> float:  # type: ignore[override]
+        return max(part.widest for part in self.parts)
+
     def wrap(self, x: Tensor) -> Tensor:
         return torch.cat([_flat(part.wrap(own), part.variable_shape) for part, own in self._split(x)], dim=-1)
 

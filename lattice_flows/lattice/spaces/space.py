@@ -30,6 +30,9 @@ class Space(ABC):
     variable_shape: ClassVar[Shape] = ()
     tangent_shape: ClassVar[Shape | None] = ()
     """None where variables cannot move continuously: there is no molecular dynamics."""
+    widest: ClassVar[float] = 1e6
+    """The largest width of `perturb`, and of changes of single variables: wider ones reach nothing new, or are noise in
+    the last digits of what they reach."""
     dtype: ClassVar[str] = "float64"
     """Of numpy, in which chains hold and files store the variables."""
 

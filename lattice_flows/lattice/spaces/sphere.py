@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ class Sphere(Space):
     """
 
     n: int
+    widest: ClassVar[float] = math.pi
 
     def __post_init__(self) -> None:
         if self.n < 2:

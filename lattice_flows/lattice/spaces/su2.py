@@ -22,6 +22,7 @@ class SU2(Space):
 
     variable_shape = (4,)
     tangent_shape = (3,)
+    widest = math.pi
 
     def wrap(self, x: Tensor) -> Tensor:
         return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)

@@ -102,7 +102,6 @@ class WilsonU1(Action):
             metropolis=lambda x, streams, width, n: local.metropolis(x, streams, beta, width, n),
             heatbath=lambda x, streams, n: local.heatbath(x, streams, beta, n),
             overrelaxation=lambda x, streams, n: (local.overrelaxation(x, n), streams, np.ones(len(x))),
-            widest=math.pi,
         )
 
     def closed_forms(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:
