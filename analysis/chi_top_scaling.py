@@ -21,6 +21,7 @@ from lattice_flows.report.figure_script import (
     draw_pull_bands,
     estimates_of,
     lattice,
+    or_nan,
     require_charge,
     run_script,
     split_rows,
@@ -59,8 +60,8 @@ def row_of(group: Replicas) -> Row:
     """Trusted is what `lattice-flows analyse` trusts, and not frozen."""
     (estimate,) = estimates_of(group, "topological_susceptibility")
     beta, n_sites, scale = group.theory["beta"], int(np.prod(group.theory["shape"])), CONTINUUM * group.theory["beta"]
-    value, error = estimate["value"], estimate["error"]
-    figures = (value, error, estimate["exact"], estimate["pull"], scale * value, scale * error)
+    value, error = or_nan(estimate["value"]), or_nan(estimate["error"])
+    figures = (value, error, or_nan(estimate["exact"]), estimate["pull"], scale * value, scale * error)
     trusted = estimate["trusted"] and charge_changes(group) >= MIN_CHANGES
     return Row(group.name, lattice(group), n_sites, beta, *figures, trusted)
 
@@ -122,9 +123,11 @@ def draw_infinite_volume(axes: Axes, largest: float) -> float:
 def draw_closed_form(axes: Axes, members: Sequence[Row], one_lattice: bool, tint: str) -> None:
     """On one lattice at any beta, or at one physical volume on square lattices of any size."""
     betas = np.geomspace(min(row.beta for row in members), max(row.beta for row in members), 60)
-    sites = members[0].n_sites if one_lattice else np.rint(physical_volume(members[0]) * betas)
-    betas = betas if one_lattice else sites / physical_volume(members[0])
-    exact = [ExactU1(b, int(v)).susceptibility for b, v in np.broadcast(betas, sites)]
+    sites = np.full(len(betas), members[0].n_sites)
+    if not one_lattice:
+        sites = np.rint(physical_volume(members[0]) * betas)
+        betas = sites / physical_volume(members[0])
+    exact = [ExactU1(b, int(v)).susceptibility for b, v in zip(betas, sites)]
     axes.plot(1.0 / betas, CONTINUUM * betas * exact, "--", color=tint, linewidth=1.0, zorder=1)
 
 

@@ -25,7 +25,7 @@ from lattice_flows.errors import InputError, unwritable
 from lattice_flows.estimates.analysis import flow_summary
 from lattice_flows.estimates.summary_types import FlowSummary, Theory
 from lattice_flows.production.run_folder import RunFolder, find_run
-from lattice_flows.report.figure_script import EXIT_INPUT, split_rows
+from lattice_flows.report.figure_script import EXIT_INPUT, or_nan, split_rows
 from lattice_flows.report.style import FigureData
 from lattice_flows.statistics import pull
 from lattice_flows.terminal.numbers import number, with_error
@@ -105,7 +105,7 @@ def row_of(folder: RunFolder, card: Card, references: References) -> Row:
         ess=found["ess"],
         ess_error=found["ess_error"],
         largest_weight=found["largest_weight_share"] * found["n_samples"],
-        pareto_k=found["pareto_k"],
+        pareto_k=or_nan(found["pareto_k"]),
         reliable=found["reliable"],
         log_z=found["log_z"],
         log_z_error=found["log_z_error"],
@@ -141,12 +141,12 @@ def key_of(theory: Theory) -> str:
 def observable_pull(summary: FlowSummary, name: str, known: dict[str, Value]) -> float | None:
     """Of the reweighted samples of a flow."""
     one = summary["observables"].get(name)
-    return None if one is None else pull_of(Value(one["value"], one["error"]), known.get(name))
+    return None if one is None else pull_of(Value(or_nan(one["value"]), or_nan(one["error"])), known.get(name))
 
 
 def pull_of(found: Value, known: Value | None) -> float | None:
     """(found - known) / the error of both; None where nothing is known, or where there is no error."""
-    if known is None or found.error is None or not found.error > 0:
+    if known is None or not found.error > 0:
         return None
     return pull(found.value, math.hypot(found.error, known.error), known.value)
 

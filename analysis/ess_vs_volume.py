@@ -41,7 +41,7 @@ class Row(NamedTuple):
     error: float
     extrapolated: float
     n_samples: int
-    pareto_k: float
+    pareto_k: float | None
     reliable: bool
 
 

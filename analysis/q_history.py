@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ from lattice_flows.report.figure_script import (
     charge_changes,
     estimates_of,
     lattice,
+    or_nan,
     require_charge,
     run_script,
     split_rows,
@@ -67,7 +68,7 @@ def rows_of(group: Replicas) -> list[Row]:
         about._replace(charge=q, probability=row["value"], error=row["error"], exact=row["exact"])
         for q, row in zip(sectors, found)
     ]
-    return history(group, about, charge["tau_int"]) + distribution
+    return history(group, about, or_nan(charge["tau_int"])) + distribution
 
 
 def history(group: Replicas, about: Row, tau_int: float) -> list[Row]:
@@ -119,7 +120,7 @@ def draw_history(axes: Axes, rows: Sequence[Row], largest: int, tint: str) -> No
     for k, chain in chains.items():
         axes.axhline(-k * spacing, color=GREY, linewidth=0.6)
         height = [row.charge - k * spacing for row in chain]
-        axes.step([row.config for row in chain], height, where="post", color=tint, linewidth=0.9)
+        axes.step([or_nan(row.config) for row in chain], height, where="post", color=tint, linewidth=0.9)
     ticks = [(q - k * spacing, q) for k in chains for q in (0, largest)]
     axes.set_yticks(*zip(*ticks), fontsize=7)
     axes.grid(False, axis="y")
@@ -133,8 +134,8 @@ def draw_distribution(axes: Axes, rows: Sequence[Row], tint: str) -> None:
     """Points on the bars of the closed form, open where frozen; a charge that was never seen has no point."""
     charges = [row.charge for row in rows]
     if rows[0].exact is not None:
-        axes.bar(charges, [row.exact for row in rows], 0.9, color="0.82")
-    look = {"markersize": 3, "markerfacecolor": "white" if rows[0].frozen else tint}
+        axes.bar(charges, [or_nan(row.exact) for row in rows], 0.9, color="0.82")
+    look: dict[str, Any] = {"markersize": 3, "markerfacecolor": "white" if rows[0].frozen else tint}
     for row in rows:
         if row.probability:
             axes.errorbar(row.charge, row.probability, row.error, fmt="o", color=tint, elinewidth=1.0, **look)

@@ -21,15 +21,16 @@ from lattice_flows.report.figure_script import (
     charge_changes,
     estimates_of,
     lattice,
+    or_nan,
     require_charge,
     run_script,
     split_rows,
 )
 from lattice_flows.report.style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.statistics import MIN_CHANGES
-from lattice_flows.terminal.labels import label
 
 SERIES = {"topological_charge_squared": CHARGE, "plaquette": "plaquette"}
+TEX = {"topological_charge_squared": "$Q^2$", "plaquette": "the plaquette"}
 
 
 class Row(NamedTuple):
@@ -62,12 +63,12 @@ def rows_of(group: Replicas) -> list[Row]:
         spacing = int(numbers[0][1] - numbers[0][0]) * group.sampler["n_updates"]
         n_updates = sum(map(len, numbers)) * spacing
         about = (group.name, group.sampler["name"], lattice(group), group.theory["beta"], name)
-        frozen, n_eff = changes < MIN_CHANGES, estimate["n_eff"]
+        frozen, n_eff = changes < MIN_CHANGES, or_nan(estimate["n_eff"])
         if (frozen and series == CHARGE) or not n_eff > 0:
             rows.append(Row(*about, "bound", n_updates / (2 * max(1, changes)), None, spacing, changes))
             continue
         tau_int = n_updates / (2 * n_eff)
-        error = tau_int * estimate["tau_int_error"] / estimate["tau_int"]
+        error = tau_int * or_nan(estimate["tau_int_error"]) / or_nan(estimate["tau_int"])
         kind = "value" if estimate["trusted"] and not frozen else "doubtful"
         rows.append(Row(*about, kind, tau_int, error, spacing, changes))
     return rows
@@ -92,7 +93,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     if any(row.kind == "doubtful" for row in rows):
         panels[0].plot([], [], "o", markerfacecolor="white", linestyle="", color=GREY, label="error not trusted")
     for axes, name in zip(panels, SERIES):
-        axes.set(yscale="log", ylabel=rf"$\tau_\mathrm{{int}}$ of {label(name).tex} / updates")
+        axes.set(yscale="log", ylabel=rf"$\tau_\mathrm{{int}}$ of {TEX[name]} / updates")
         axes.yaxis.set_minor_formatter(LogFormatter())
     panels[1].set_xlabel(r"$\beta$")
     legend_above(figure)

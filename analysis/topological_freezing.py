@@ -4,8 +4,8 @@ Integrated autocorrelation time of Q^2, and what an independent configuration co
 against beta on 16x16, and towards the continuum in a fixed physical volume. Prints the points as a table.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,10 @@ from matplotlib.lines import Line2D
 from scipy.stats import chi2
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary, Theory
+from lattice_flows.exit_status import run_as_command
+from lattice_flows.report.figure_script import or_nan
 from lattice_flows.report.style import STYLE
 from lattice_flows.statistics import count_changes
 
@@ -55,7 +58,7 @@ class Point(NamedTuple):
 
 
 def read_points(run: Path) -> list[Point]:
-    """The points of all runs below the folder, by side and beta."""
+    """The points of all runs below the folder, by side and beta. Raises InputError without any."""
     points = []
     for path in run.glob("*/report/summary.json"):
         summary: Summary = json.loads(path.read_text())
@@ -63,6 +66,8 @@ def read_points(run: Path) -> list[Point]:
             with Ensemble.open(path.parents[1] / "ensembles" / f"{name}.h5") as file:
                 changes = count_changes(file.series("topological_charge"))
             points.append(point(name, summary["theory"], ensemble, changes))
+    if not points:
+        raise InputError(f"{run}: holds no analysed run, RUN/report/summary.json; make them with runs/freezing/scan.py")
     return sorted(points, key=lambda one: (one.side, one.beta))
 
 
@@ -74,12 +79,12 @@ def point(name: str, theory: Theory, ensemble: EnsembleSummary, changes: int) ->
     """
     charge = ensemble["observables"]["topological_charge_squared"]
     updates = ensemble["n_chains"] * ensemble["n_configs"] * ensemble["settings"]["n_updates"]
-    core_seconds = ensemble["seconds"] * ensemble["threads"]
+    core_seconds = or_nan(ensemble["seconds"]) * ensemble["threads"]
     kind = _kind(ensemble, charge)
     if kind == "bound":
-        n_eff, error = max(1, changes), 0.0
+        n_eff, error = max(1.0, changes), 0.0
     else:
-        n_eff, error = charge["n_eff"], charge["tau_int_error"] / charge["tau_int"]
+        n_eff, error = or_nan(charge["n_eff"]), or_nan(charge["tau_int_error"]) / or_nan(charge["tau_int"])
     place = theory["beta"], theory["shape"][0], kind
     return Point(name, *place, updates / (2 * n_eff), core_seconds / n_eff, error, charge["pull"])
 
@@ -89,7 +94,7 @@ def _kind(ensemble: EnsembleSummary, charge: ObservableRow) -> str:
     too_short = any(_TOO_SHORT in text for text in about)
     if ensemble["frozen"] or too_short or (charge["r_hat"] or 1.0) > _APART:
         return "bound"
-    return "value" if charge["trusted"] and charge["n_eff"] >= _FEWEST else "open"
+    return "value" if charge["trusted"] and or_nan(charge["n_eff"]) >= _FEWEST else "open"
 
 
 def total_chi_squared(points: Sequence[Point]) -> tuple[float, int, float]:
@@ -179,12 +184,16 @@ def legend() -> list[Line2D]:
     return [*samplers, direct, doubtful, bound]
 
 
-def main(run: Path, target: Path) -> None:
-    points = read_points(run)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="the folder that the run folders are in")
+    parser.add_argument("figure", type=Path, metavar="FIGURE.svg")
+    given = parser.parse_args()
+    target, points = given.figure, read_points(given.runs)
     print(table(points))
     with matplotlib.rc_context(STYLE):
         draw(points).savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None, dpi=150)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    run_as_command(main)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lattice_flows.exit_status import EXIT_FAILURE, EXIT_STOPPED, end, exit_status, is_one_of_several, leave_outcome
+from lattice_flows.exit_status import (
+    EXIT_FAILURE,
+    EXIT_STOPPED,
+    STOPPED_AT_ONCE,
+    end,
+    exit_status,
+    is_one_of_several,
+    leave_outcome,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -75,7 +83,12 @@ def run(
     out: Out = None,
     overrides: Overrides = None,
     file: Annotated[
-        Path | None, typer.Option("--from", metavar="ENSEMBLE.h5", help="Regenerate this ensemble and compare.")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="ENSEMBLE.h5",
+            help="Regenerate this ensemble, by default in output/remade/NAME, and compare.",
+        ),
     ] = None,
     allow_plugins: Plugins = False,
 ) -> None:
@@ -217,7 +230,7 @@ def measure(
 
 @app.command()
 def export(
-    file: File,
+    file: Annotated[Path, typer.Argument(metavar="ENSEMBLE.h5", help="An ensemble, also an unfinished one.")],
     to: Annotated[Literal["netcdf", "pyerrors", "arviz", "npy"], typer.Option(help="The format.")],
     out: Annotated[Path | None, typer.Option(metavar="TARGET", help="Default: beside the ensemble.")] = None,
 ) -> None:
@@ -383,7 +396,7 @@ def main() -> None:
         _print_nowhere()
         status = 0 if status == EXIT_FAILURE else status
     if status == _INTERRUPTED:
-        status, message = EXIT_STOPPED, "stopped at once; what was committed is safe; run again to continue"
+        status, message = EXIT_STOPPED, STOPPED_AT_ONCE
     if message:
         print(f"lattice-flows: {message}", file=sys.stderr)
     leave_outcome(status, message, lost)

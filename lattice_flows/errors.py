@@ -6,6 +6,8 @@ from pathlib import Path
 
 from lattice_flows.ensembles.errors import DISK_ERRORS
 
+_PATTERN = frozenset("*?[")  # of a shell, which hands on what matches no file
+
 
 class InputError(ValueError):
     """Wrong input from the user. The message is one line: what is wrong, where, and what would be right."""
@@ -16,6 +18,11 @@ def unwritable(path: Path, error: OSError) -> Exception:
     if error.errno in DISK_ERRORS:
         return OSError(error.errno, error.strerror, str(path))
     return InputError(f"{path}: cannot be written: {error.strerror}")
+
+
+def nothing_at(path: Path, what: str) -> InputError:
+    """The error for a path that should lead to something: `what` is wrong, or it is a pattern that matches nothing."""
+    return InputError(f"{path}: {'no file matches' if _PATTERN & set(str(path)) else what}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,21 @@ from typing import NoReturn
 from lattice_flows.atomic_files import write_atomically
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
+STOPPED_AT_ONCE = "stopped at once; what was committed is safe; run again to continue"
+
+
+def run_as_command(main: Callable[[], None]) -> NoReturn:
+    """Run the main function of a script, and end as the command `lattice-flows` does: its status, and one line why."""
+    try:
+        main()
+        status, message = 0, ""
+    except Exception as error:
+        status, message = exit_status(error)
+    except KeyboardInterrupt:
+        status, message = EXIT_STOPPED, STOPPED_AT_ONCE
+    if message:
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def exit_status(error: Exception) -> tuple[int, str]:

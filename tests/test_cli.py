@@ -105,6 +105,12 @@ def test_the_same_chains_do_not_count_twice_and_other_runs_go_by_their_folder(fi
     assert "different theories" in one_line(errors)
 
 
+def test_a_pattern_without_a_match_is_told_as_such(lattice_flows):
+    for arguments in (["analyse", "a/*.h5"], ["import", "a/*.npy", "--coupling", "beta=2.0", "--out", "b.h5"]):
+        status, _, errors = lattice_flows(*arguments)
+        assert (status, one_line(errors)) == (2, f"lattice-flows: {arguments[1]}: no file matches")
+
+
 def test_info_and_verify(finished, lattice_flows):
     status, out, _ = lattice_flows("info", finished.ensemble("hmc"))
     assert status == 0

@@ -10,7 +10,7 @@ from typing import Any, Self
 from lattice_flows.card.build import closed_forms_of
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
-from lattice_flows.errors import InputError
+from lattice_flows.errors import InputError, nothing_at
 from lattice_flows.estimates.mode_collapse import forward_summary
 from lattice_flows.estimates.of_run import array_warnings, check_theory, open_run_ensembles
 from lattice_flows.estimates.replicas import Replicas, grouped, open_replicas
@@ -125,7 +125,7 @@ def _begun(path: Path, stack: ExitStack) -> Ensemble:
     """Open the file. Raises InputError if it holds no configurations."""
     file = stack.enter_context(Ensemble.open(path)) if Ensemble.exists(path) else None
     if file is None or file.n_configs == 0:
-        raise InputError(f"{path}: there is no such ensemble, or it is still thermalising")
+        raise nothing_at(path, "there is no such ensemble, or it is still thermalising")
     return file
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lattice_flows.ensembles import FieldSpec
-from lattice_flows.errors import InputError
+from lattice_flows.errors import InputError, nothing_at
 from lattice_flows.lattice import CIRCLE, Space
 from lattice_flows.statistics import MIN_LENGTH
 
@@ -83,7 +83,7 @@ def mapped(path: Path, layout: Layout, mu_axis: MuAxis) -> np.ndarray:
     try:
         fields = np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+        raise nothing_at(path, error.strerror or "cannot be read") from None
     except Exception as error:  # whatever numpy's reader of headers makes of hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not an .npy file of numbers ({reason})") from None

@@ -21,11 +21,12 @@ from lattice_flows.production.train import evaluation_table, train_flow
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import CHECKPOINT_NAME
 
+_REMADE = Path("output/remade")  # apart from runs, so that output/*/ensembles/*.h5 hold no chains twice
 _BLOCK_BYTES = 64 << 20
 
 
 def remake(file: Path, out: Path | None, console: Console) -> bool:
-    """Regenerate the ensemble of this file in the folder `out` (default: output/NAME), from its card alone.
+    """Regenerate the ensemble of this file in the folder `out` (default: output/remade/NAME), from its card alone.
 
     Trains the flow that it needs. Prints differences of versions, commit and machine, and whether the new ensemble
     has the same bits, which it returns. Raises InputError if the file does not record how it was made, or the folder
@@ -34,7 +35,7 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
     card, origin = _recipe(file)
     for text in _differences(origin.attributes):
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    folder = RunFolder(out or Path("output") / file.stem)
+    folder = RunFolder(out or _REMADE / file.stem)
     is_evaluation = origin.name == evaluation_table().name
     made = folder.evaluation if is_evaluation else _place(folder, origin)
     if made.resolve() == file.resolve():

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
-from lattice_flows.errors import InputError, written_to
+from lattice_flows.errors import InputError, nothing_at, written_to
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas, open_replicas
 from lattice_flows.estimates.summary_types import ObservableRow
@@ -69,7 +69,7 @@ def open_scan(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
     by_theory: dict[str, list[Path]] = {}
     for path in paths:
         if path.is_dir() or not Ensemble.exists(path):
-            raise InputError(f"{path}: is not an ensemble file such as ensembles/NAME.h5 of a run")
+            raise nothing_at(path, "is not an ensemble file such as ensembles/NAME.h5 of a run")
         with Ensemble.open(path) as file:
             if not file.n_configs:
                 raise InputError(f"{path}: holds no configuration yet, it is still thermalising")
@@ -114,6 +114,11 @@ def estimates_of(group: Replicas, *names: str) -> list[ObservableRow]:
             about = [text for text in warnings if name in text.partition(":")[0]] or ["it was not measured"]
             raise InputError(f"{group.files[0].path}: no estimate of {name}: {about[0].partition(': ')[2] or about[0]}")
     return [found[name] for name in names]
+
+
+def or_nan(value: float | None) -> float:
+    """A figure of a summary; not-a-number where it is undefined."""
+    return math.nan if value is None else value
 
 
 def lattice(group: Replicas) -> str:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from lattice_flows.card.build import build_flow
 from lattice_flows.card.card import Card, read_card
+from lattice_flows.exit_status import run_as_command
 from lattice_flows.production.devices import network_threads, resolve_device, use_threads
 from lattice_flows.stages import train_stage
 from lattice_flows.training import CHECKPOINT_NAME, TrainingDiverged, train
@@ -127,4 +128,4 @@ ROWS = {
 }
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

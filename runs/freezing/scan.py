@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lattice_flows.estimates.selection import EVERYTHING
+from lattice_flows.exit_status import run_as_command
 from lattice_flows.stages import analyse_stage, sample_stage
 
 CARD = Path(__file__).with_name("card.toml")
@@ -23,7 +25,7 @@ FREE, SLOW, LARGEST = 3.0, (4.0, 7.0), 32  # up to FREE HMC needs no help; in SL
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one ensemble, about; slow samplers take more")
     arguments = parser.parse_args()
@@ -32,7 +34,7 @@ def main() -> None:
         folder = arguments.out / f"{side}x{side}_beta{beta:g}"
         console.print(f"[bold]{folder}[/bold]")
         sample_stage(CARD, folder, overrides(beta, side, arguments.seconds), names(beta, side), console)
-        analyse_stage(folder, None, console)
+        analyse_stage(folder, None, EVERYTHING, console)
 
 
 def names(beta: float, side: int) -> list[str]:
@@ -115,4 +117,4 @@ def cost(name: str, beta: float, side: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.exit_status import run_as_command
 from lattice_flows.stages import sample_stage
 from lattice_flows.statistics import ValueWithError, gamma_method, log_z_differences
 from lattice_flows.theories import ExactU1
@@ -80,4 +81,4 @@ def slope(out: Path, beta: float, c1: float, shape: tuple[int, ...], n_configs: 
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.estimates.selection import EVERYTHING
+from lattice_flows.exit_status import run_as_command
 from lattice_flows.stages import analyse_stage, sample_stage
 from lattice_flows.statistics import sector_probabilities
 
@@ -76,4 +77,4 @@ def kept(estimate: Mapping[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

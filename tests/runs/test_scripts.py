@@ -1,0 +1,124 @@
+"""Every script of runs/ and analysis/ begins, and the campaigns run from end to end on small lattices."""
+
+import importlib.util
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lattice_flows.exit_status import EXIT_INPUT, EXIT_STOPPED, run_as_command
+from lattice_flows.theories import ExactU1
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted([*ROOT.glob("runs/*/*.py"), *ROOT.glob("analysis/*.py")])
+QUICKSTART = ROOT / "runs" / "quickstart" / "card.toml"
+SMALL = [
+    "theory.shape=[4, 4]",
+    "flow.n_layers=4",
+    "flow.hidden=[8]",
+    "training.max_seconds=1",
+    "ensemble.flow.n_configs=60",
+    "ensemble.flow_hmc.n_configs=10",
+    "ensemble.flow_hmc.n_chains=4",
+    "ensemble.flow_hmc.n_thermalisation=1",
+    "ensemble.hmc.n_configs=500",
+    "ensemble.direct.n_configs=100",
+]
+
+
+def loaded(path: Path) -> ModuleType:
+    """The script as a module; a test may change its constants."""
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Run a script's main function with these arguments, as its last lines do; its status."""
+
+    def run(path: Path, *arguments: object, **constants: object) -> int:
+        monkeypatch.syspath_prepend(str(path.parent))
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        module = loaded(path)
+        for name, value in constants.items():
+            assert hasattr(module, name)
+            monkeypatch.setattr(module, name, value)
+        with pytest.raises(SystemExit) as ended:
+            run_as_command(module.main)
+        return int(ended.value.code or 0)
+
+    return run
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_script_tells_its_usage(path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(path.parent))
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(f"usage: {path.name}")
+
+
+def test_scan_of_freezing_and_its_figure(script, tmp_path, capsys):
+    out, figure = tmp_path / "out", tmp_path / "figure.svg"
+    assert script(ROOT / "runs/freezing/scan.py", out, "--seconds", "0.001", AT_16=[], AT_64=[(1.0, 8)]) == 0
+    assert script(ROOT / "analysis/topological_freezing.py", out, figure) == 0
+    assert figure.read_bytes().startswith(b"<?xml")
+    table = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert ["winding_hmc", "8^2", "1"] in table
+
+
+def test_figure_of_no_run_is_refused(script, tmp_path, capsys):
+    for name in ("topological_freezing", "quickstart"):
+        assert script(ROOT / f"analysis/{name}.py", tmp_path, tmp_path / "figure.svg") == EXIT_INPUT
+        message = capsys.readouterr().err
+        assert message.startswith(f"{name}.py: {tmp_path}")
+        assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_reference_of_u1_improved(script, tmp_path):
+    made = tmp_path / "made.json"
+    options = ("--json", made, "--n-configs", "200", "--node-configs", "200")
+    at = {"POINTS": [(2.0, 0.05)], "SIDES": [4]}
+    assert script(ROOT / "runs/u1_improved/reference.py", tmp_path / "out", *options, **at) == 0
+    (point,) = json.loads(made.read_text())["points"]
+    assert abs(point["log_z"]["value"] - point["log_z_by_mbar"]["value"]) < 4.5 * point["log_z_by_mbar"]["error"]
+    assert abs(point["log_z"]["value"] - ExactU1(2.0, 16).log_z) > 4.5 * point["log_z"]["error"]  # c1 counts
+
+
+def test_training_of_a_row(tmp_path):
+    train = loaded(ROOT / "runs/ess_table/train.py")
+    assert "s of compilation" in train.run((tmp_path, "exact_6x10_beta2", 1))
+    assert (tmp_path / "exact_6x10_beta2/seed1/flow/evaluation.h5").exists()
+
+
+def test_figure_of_the_quickstart(script, lattice_flows, tmp_path):
+    overrides = [word for change in SMALL for word in ("--set", change)]
+    assert lattice_flows("run", QUICKSTART, "--out", tmp_path / "run", *overrides)[0] == 0
+    assert script(ROOT / "analysis/quickstart.py", tmp_path / "run", tmp_path / "figure.svg") == 0
+    assert (tmp_path / "figure.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_signal_ends_a_campaign_with_one_line(tmp_path):
+    command = [sys.executable, ROOT / "runs/freezing/scan.py", tmp_path, "--seconds", "1000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "configurations" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == EXIT_STOPPED, said
+    assert said == "scan.py: stopped by SIGTERM; everything is saved, run again to go on\n"
