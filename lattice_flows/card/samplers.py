@@ -1,14 +1,16 @@
 """Samplers built from card tables, including samplers nested inside samplers."""
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.card.arguments import arguments, built, checked, lookup
+from lattice_flows.catalogue import PluginError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Chain, Flow, HaarU1
+from lattice_flows.later_keys import as_before, completed
 from lattice_flows.samplers import SAMPLERS, Part, Sampler, SamplerFactory
 from lattice_flows.theories.action import Action
 
@@ -80,6 +82,34 @@ def samplers_in(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, ty
         if key in options:
             for table in options[key] if kind == "array" else [options[key]]:
                 yield from samplers_in(table["sampler"], table)
+
+
+def completed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options of a sampler with those, at any depth, that an older version did not know."""
+    return _at_every_depth(completed, name, options)
+
+
+def options_as_before(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a sampler as an older version wrote them, at any depth, where they mean the same."""
+    return _at_every_depth(as_before, name, options)
+
+
+_Change = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+
+
+def _at_every_depth(change: _Change, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`change` of the options and of those of the samplers inside, each with its class's later arguments."""
+    try:
+        constructor = SAMPLERS[name]
+    except (KeyError, PluginError):  # the code is not installed: the options stay what they are
+        return dict(options)
+    table = change(options, constructor.added)
+    for key, kind in _nested(constructor).items():
+        if key in table:
+            tables = table[key] if kind == "array" else [table[key]]
+            changed = [_at_every_depth(change, part["sampler"], part) for part in tables]
+            table[key] = changed if kind == "array" else changed[0]
+    return table
 
 
 def _takes_flow(constructor: Any) -> bool:

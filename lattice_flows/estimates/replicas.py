@@ -14,7 +14,7 @@ from lattice_flows.card.build import action_of, lattice_shape_of
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import Settings, Theory
-from lattice_flows.production.origin import Origin
+from lattice_flows.production.origin import Origin, text_as_before
 from lattice_flows.statistics import LazyReplicas
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Observable, Quantity
@@ -295,7 +295,8 @@ def grouped(files: Sequence[Ensemble]) -> list[Replicas]:
         keys = ("name", "theory", "sampler", "card", "observables")
         if missing := [key for key in keys if file.header(key) is None]:
             raise InputError(f"{file.path}: has no attribute {missing[0]!r}; it was not written by lattice-flows")
-        key = tuple(str(file.header(key)) for key in ("name", "theory", "sampler", "card", "flow_sha256"))
+        attributes = file.attributes
+        key = tuple(text_as_before(attributes, one) for one in ("name", "theory", "sampler", "card", "flow_sha256"))
         groups.setdefault(key, []).append(file)
         for chain in range(file.first_chain, file.first_chain + file.n_chains):
             holder = holders.setdefault((key, str(file.header("seed")), chain), file.path)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.card.card import Card, EnsembleTable, standard_measurements
+from lattice_flows.card.samplers import options_as_before
 from lattice_flows.errors import InputError
 from lattice_flows.production.devices import kernel_threads, network_threads, resolve_device
 from lattice_flows.production.job_array import Task, chains_for, in_words
-from lattice_flows.production.origin import Origin, origin_attributes
+from lattice_flows.production.origin import Origin, origin_attributes, text_as_before
 from lattice_flows.production.pilot_chains import merged
 from lattice_flows.samplers import Sampler
+from lattice_flows.theories.catalogue import theory_as_before
 
 
 def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: Task | None) -> None:
@@ -29,9 +31,12 @@ def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: T
 
 
 def check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise InputError if the file was made with another theory, sampler, seed or flow than the card asks for."""
+    """Raise InputError if the file was made with another theory, sampler, seed or flow than the card asks for.
+
+    A file of an older version lacks the couplings and arguments that came later: it means their former values.
+    """
     for key in ("name", "theory", "sampler", "seed", "weighted", "flow_sha256"):
-        if held.get(key) != wanted[key]:
+        if text_as_before(held, key) != text_as_before(wanted, key):
             raise InputError(
                 f"{path}: holds chains of another {key} than the card asks for ({held.get(key)}, not {wanted[key]}); "
                 "give the ensemble another name, or delete or move the file"
@@ -88,9 +93,10 @@ def header_of(
 def identity_of(card: Card, table: EnsembleTable) -> str:
     """The name of an ensemble's random streams: points of a scan and continuations from a file have their own.
 
-    It contains the sampler's options as given, not as tuned.
+    It contains the sampler's options as given, not as tuned, and what came later only where it changes something.
     """
-    return json.dumps([table.name, card.theory.as_dict(), table.sampler, table.options, table.start])
+    theory, options = theory_as_before(card.theory.as_dict()), options_as_before(table.sampler, table.options)
+    return json.dumps([table.name, theory, table.sampler, options, table.start])
 
 
 def threads_for(table: EnsembleTable, chains: range) -> int:
@@ -99,5 +105,5 @@ def threads_for(table: EnsembleTable, chains: range) -> int:
 
 def chains_of(attributes: Mapping[str, Any]) -> str:
     """A digest shared by ensembles whose chains drew the same random numbers: equal seed, name, sampler and theory."""
-    origin = json.dumps([str(attributes.get(key)) for key in ("seed", "name", "sampler", "theory")])
+    origin = json.dumps([text_as_before(attributes, key) for key in ("seed", "name", "sampler", "theory")])
     return hashlib.sha256(origin.encode()).hexdigest()[:16]

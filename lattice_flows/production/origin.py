@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lattice_flows.card.build import action_of
+from lattice_flows.card.samplers import completed_options, options_as_before
 from lattice_flows.production.job_array import Task, parse_task
 from lattice_flows.production.provenance import git_commit, machine, software
+from lattice_flows.theories.catalogue import completed_theory, theory_as_before
 from lattice_flows.theories.measurement import Measurement
 
 
@@ -75,13 +77,14 @@ class Origin:
 
     @property
     def theory(self) -> dict[str, Any]:
-        """The [theory] table."""
-        return json.loads(str(self.attributes["theory"]))
+        """The [theory] table, complete where an older version wrote it."""
+        return completed_theory(json.loads(str(self.attributes["theory"])))
 
     @property
     def sampler(self) -> dict[str, Any]:
-        """The sampler's card name and arguments."""
-        return json.loads(str(self.attributes.get("sampler", "{}")))
+        """The sampler's card name and arguments, complete where an older version wrote them."""
+        table = json.loads(str(self.attributes.get("sampler", "{}")))
+        return completed_options(table.get("name", ""), table)
 
     @property
     def weighted(self) -> bool:
@@ -118,3 +121,17 @@ class Origin:
     def task(self) -> Task | None:
         """The task of the job array that made the file, or None."""
         return parse_task(str(self.attributes["task"])) if "task" in self.attributes else None
+
+
+def text_as_before(attributes: Mapping[str, Any], key: str) -> str:
+    """An attribute as an older version wrote it, where it means the same: to compare files, and to name what is random.
+
+    What came later may stand in `theory` and `sampler`.
+    """
+    text = str(attributes.get(key))
+    if key in attributes and key == "theory":
+        return json.dumps(theory_as_before(json.loads(text)))
+    if key in attributes and key == "sampler":
+        table = json.loads(text)
+        return json.dumps(options_as_before(table.get("name", ""), table))
+    return text

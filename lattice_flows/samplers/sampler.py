@@ -58,6 +58,9 @@ class Sampler(ABC):
     windows: ClassVar[Windows | None] = None
     """The windows in which the chains are held and how they are joined, or None."""
 
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Arguments that came later than the class, each with the value that a file means which does not have it."""
+
     fewest_deposits: ClassVar[int] = 0
     """The smallest number of thermalisation updates that builds a useful bias; 0 if no bias is built."""
 

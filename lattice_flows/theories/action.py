@@ -95,6 +95,9 @@ class Action(ABC):
     symbols: ClassVar[Mapping[str, str]] = {}
     """Of couplings, on a page: {"beta": "β"}."""
 
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Couplings that came later than the class, each with the value that a file means which does not have it."""
+
     clusters_reach_all: ClassVar[bool] = True
     """Cluster updates alone reach every configuration, where there are any."""
 

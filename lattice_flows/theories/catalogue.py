@@ -1,6 +1,10 @@
 """The theories that a card can name. Their observables are their own, see `Action.named_observables`."""
 
-from lattice_flows.catalogue import Catalogue
+from collections.abc import Mapping
+from typing import Any
+
+from lattice_flows.catalogue import Catalogue, PluginError
+from lattice_flows.later_keys import as_before, completed
 from lattice_flows.theories.action import Action, NamedObservable
 from lattice_flows.theories.ising.action import Ising
 from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
@@ -23,3 +27,20 @@ THEORIES: Catalogue[type[Action]] = Catalogue(
 
 OBSERVABLES: Catalogue[NamedObservable] = Catalogue("observables", {})
 """Observables for any theory, beside the theory's own; they raise ValueError for an action that is none of theirs."""
+
+
+def completed_theory(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored [theory] table with the couplings that an older version did not know."""
+    return completed(table, _added(table))
+
+
+def theory_as_before(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A [theory] table as an older version wrote it, where it means the same."""
+    return as_before(table, _added(table))
+
+
+def _added(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return THEORIES[table["name"]].added
+    except (KeyError, PluginError):  # the code is not installed: the table stays what it is
+        return {}

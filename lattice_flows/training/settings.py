@@ -2,9 +2,9 @@
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 ReverseObjectiveName = Literal["path_gradient", "reverse_kl", "reinforce"]
 ObjectiveName = Literal[ReverseObjectiveName, "forward_kl", "mixture", "self_normalised"]
@@ -51,6 +51,9 @@ class TrainingSettings:
     monitor_samples: int = 1024
     checkpoint_seconds: float = 60.0
     tensorboard: bool = False  # events beside history.csv; needs the package tensorboard
+
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Keys that came later, each with the value that a checkpoint means which does not have it."""
 
     def __post_init__(self) -> None:
         if self.max_steps is None and self.max_seconds is None:

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 
 from lattice_flows.flows import Flow
+from lattice_flows.later_keys import completed
 from lattice_flows.theories.action import Action
+from lattice_flows.theories.catalogue import completed_theory
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.checkpoint import Checkpoint, CheckpointError, Weights, read_checkpoint, save_checkpoint
 from lattice_flows.training.data import Source, check_source
@@ -123,6 +126,7 @@ class Run:
         self.generator.set_state(checkpoint.generators[0])
         self.monitor_generator.set_state(checkpoint.generators[1])
         self.step, self.train_seconds = checkpoint.step, checkpoint.train_seconds
+        self.header = checkpoint.header  # its checksum names the flow: what came later stays out
         self.reason, self.worst_loss = checkpoint.reason, checkpoint.worst_loss
         self.best, self.parent = dict(checkpoint.best), checkpoint.parent
 
@@ -233,12 +237,19 @@ def check_same(
 ) -> None:
     """Raise CheckpointError if the checkpoint is of a training with another header, settings or seed."""
     mine = {"header": header, "settings": _as_json(asdict(settings)), "seed": seed}
+    held = {
+        "header": checkpoint.header,
+        "settings": completed(checkpoint.settings, _as_json(settings.added)),
+        "seed": checkpoint.seed,
+    }
+    if "theory" in checkpoint.header:
+        held["header"] = {**checkpoint.header, "theory": completed_theory(checkpoint.header["theory"])}
     for name, value in mine.items():
-        if getattr(checkpoint, name) != value:
+        if held[name] != value:
             raise CheckpointError(f"{path}: made with another {name}; choose another folder or remove this one")
 
 
-def _as_json(table: dict[str, Any]) -> dict[str, Any]:
+def _as_json(table: Mapping[str, Any]) -> dict[str, Any]:
     """The table as it is read from a checkpoint: tuples are lists."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
 
