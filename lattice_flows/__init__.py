@@ -16,6 +16,7 @@ _NAMES = {
         "THEORIES",
         "OBSERVABLES",
         "Action",
+        "CollectiveVariable",
         "Observable",
         "Quantity",
         "Term",

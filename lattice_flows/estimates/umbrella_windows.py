@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lattice_flows.card.build import action_of
 from lattice_flows.estimates.replicas import Replicas
-from lattice_flows.samplers import Windows, windows_of
+from lattice_flows.samplers import Coordinate, Windows, windows_of
 from lattice_flows.statistics import N_BLOCKS, Estimate, JoinedWindows, gamma_method
 from lattice_flows.theories.observable import Quantity
 
@@ -27,16 +28,16 @@ def joined_estimator(
     """
     if (windows := windows_of(group.sampler)) is None:
         return None
-    n_windows = group.sampler[windows.count]
+    n_windows, series = group.sampler[windows.count], _coordinate(group, windows).series
     known: dict[tuple[int, int], JoinedWindows] = {}
 
     def estimate(quantity: Quantity, terms: list[Chains]) -> Estimate:
-        charges = group.series_like(windows.coordinate, quantity.terms[0].series)
+        coordinates = group.series_like(series, quantity.terms[0].series)
         rows = group.rows(quantity.terms[0].series)
         stride = -(-sum(map(len, rows)) * n_windows // most_potentials)
         key = max((len(row), int(row[1]) if len(row) > 1 else 0) for row in rows)
         if key not in known:
-            known[key] = joined_windows(group, windows, _thinned(charges, stride))
+            known[key] = joined_windows(group, windows, _thinned(coordinates, stride))
         return known[key].estimate(*[_thinned(term, stride) for term in terms], function=quantity.function)
 
     return estimate
@@ -63,16 +64,21 @@ def block_doubt(group: Replicas) -> str:
     """
     if (windows := windows_of(group.sampler)) is None:
         return ""
-    chains = group.series(windows.coordinate)
+    coordinate = _coordinate(group, windows)
+    chains = group.series(coordinate.series)
     if min(map(len, chains)) < N_BLOCKS:
         return ""
     slowest = max(np.nan_to_num(gamma_method(chain).tau_int, nan=np.inf) for chain in chains)
     if min(map(len, chains)) / N_BLOCKS > _BLOCK_IN_TAU * slowest:
         return ""
     return (
-        f"jackknife blocks shorter than {_BLOCK_IN_TAU} tau_int of {windows.symbol} in some window, "
+        f"jackknife blocks shorter than {_BLOCK_IN_TAU} tau_int of {coordinate.symbol} in some window, "
         "so the error is too small"
     )
+
+
+def _coordinate(group: Replicas, windows: Windows) -> Coordinate:
+    return windows.coordinate(action_of(group.sampled_theory), group.sampler)
 
 
 def _thinned(term: Chains, stride: int) -> list[np.ndarray]:

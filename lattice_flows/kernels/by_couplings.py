@@ -105,17 +105,19 @@ def _offer(function: Body, body: Body, applies: Callable[[type], bool], fastmath
 
 
 @cache
-def compiled_for(function: FunctionType, couplings: type) -> Callable[..., Any]:
-    """The function as a kernel for this class of couplings, parallel.
+def compiled_for(function: FunctionType, *couplings: type) -> Callable[..., Any]:
+    """The function as a kernel for couplings of this class, or of these classes together, parallel.
 
-    What is kept on disk is named after the class and its bodies, and lies under the digest of all their sources, which
-    may be outside of this package. A class that is not found in its module by its name is compiled in each process,
-    and so is one whose sources cannot be known (`sources.sources_of`), as in a script or a notebook.
+    What is kept on disk is named after the classes and their bodies, and lies under the digest of all their sources,
+    which may be outside of this package. A class that is not found in its module by its name is compiled in each
+    process, and so is one whose sources cannot be known (`sources.sources_of`), as in a script or a notebook.
     """
     copy = FunctionType(function.__code__, function.__globals__, function.__name__)
-    copy.__qualname__ = f"{function.__name__}.{couplings.__qualname__}.{_digest(couplings)}"
-    _COMPILED.add(couplings)
-    return kept(copy, {module_of(function), *_modules(couplings)}, parallel=True)
+    names = ".".join(f"{one.__qualname__}.{_digest(one)}" for one in couplings)
+    copy.__qualname__ = f"{function.__name__}.{names}"
+    _COMPILED.update(couplings)
+    modules = {module for one in couplings for module in _modules(one)}
+    return kept(copy, {module_of(function), *modules}, parallel=True)
 
 
 def _modules(couplings: type) -> Iterator[str]:

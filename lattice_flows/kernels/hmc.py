@@ -45,12 +45,12 @@ _APART = 256  # numbers, half of 4096 bytes: at a distance near a multiple of th
 
 def action(couplings: Couplings, x: Array) -> Array:
     """S of each configuration, without a bias, (B,)."""
-    return compiled_for(_actions, type(couplings))(couplings, *_flat(x))
+    return compiled_for(_actions, type(couplings))(couplings, *flat(x))
 
 
 def force(couplings: Couplings, x: Array) -> Array:
     """-dS/dx, a bias included, shaped like x."""
-    return compiled_for(_forces, type(couplings))(couplings, *_flat(x)).reshape(x.shape)
+    return compiled_for(_forces, type(couplings))(couplings, *flat(x)).reshape(x.shape)
 
 
 def integrate(
@@ -58,7 +58,7 @@ def integrate(
 ) -> tuple[Array, Array]:
     """The end of one trajectory from given momenta, shaped like x: (x, momenta), neither wrapped nor accepted."""
     integrator = drifts, kicks, step_sizes, n_md_steps
-    end, p = compiled_for(_ends, type(couplings))(couplings, *_flat(x), _flat(momenta)[0], *integrator)
+    end, p = compiled_for(_ends, type(couplings))(couplings, *flat(x), flat(momenta)[0], *integrator)
     return end.reshape(x.shape), p.reshape(x.shape)
 
 
@@ -103,11 +103,11 @@ def biased_trajectories(
     """
     settings = drifts, kicks, step_sizes, n_md_steps, n_updates
     run = compiled_for(_trajectories, type(couplings))
-    new, *rest = run(couplings, *_flat(x), actions, charges, streams, *settings)
+    new, *rest = run(couplings, *flat(x), actions, charges, streams, *settings)
     return new.reshape(x.shape), *rest  # type: ignore[return-value]
 
 
-def _flat(x: Array) -> tuple[Array, Shape]:
+def flat(x: Array) -> tuple[Array, Shape]:
     """x as (B, size), and the shape of a configuration."""
     return np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:])), _as_array(x.shape[1:])
 
@@ -141,7 +141,7 @@ def _integrate(
 
 
 @njit
-def _run_chain(
+def run_chain(
     couplings: Couplings,
     x: Array,
     shape: Shape,
@@ -198,7 +198,7 @@ def _trajectories(
     accepted, delta_h = np.zeros(n), np.zeros(n)
     for b in prange(n):
         own, size = md.of_chain(couplings, b), step_sizes[b]
-        actions[b], charges[b], accepted[b], delta_h[b] = _run_chain(
+        actions[b], charges[b], accepted[b], delta_h[b] = run_chain(
             own, x[b], shape, actions[b], charges[b], streams[b], drifts, kicks, size, n_md_steps, n_updates
         )
     return x, actions, charges, streams, accepted, delta_h

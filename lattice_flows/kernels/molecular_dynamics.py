@@ -1,8 +1,9 @@
 """What a theory tells the compiled HMC of `kernels.hmc`: functions with a body for each class of couplings.
 
 `action` and `kick` are a theory's own; the other functions are those of unit masses and real variables where it does
-not say otherwise. All take one chain. x and the momenta are flat arrays, shape is that of a configuration, an int64
-array, and `work` is what `workspace` made for the chain.
+not say otherwise. `variable` and `pull` are those of a collective variable, see `kernels.biased`. All take one chain. x
+and the momenta are flat arrays, shape is that of a configuration, an int64 array, and `work` is what `workspace` made
+for the chain.
 """
 
 from typing import Any
@@ -86,6 +87,18 @@ def charge(couplings: Couplings, x: Array, shape: Shape, work: Any) -> float:
 def bias(couplings: Couplings, charge: float) -> float:
     """V of the target exp(-S(x) - V(charge(x))); its force belongs to `kick`."""
     return 0.0
+
+
+@required
+def variable(couplings: Couplings, x: Array, shape: Shape, work: Any) -> float:
+    """A collective variable s(x); its couplings are what it has for parameters, and `work` is its own."""
+    raise NotImplementedError
+
+
+@required
+def pull(couplings: Couplings, x: Array, momenta: Array, scale: float, shape: Shape, work: Any) -> None:
+    """momenta += scale * ds/dx, in place. Called after `variable` of the same x, whose results may be in `work`."""
+    raise NotImplementedError
 
 
 @with_default()

@@ -18,7 +18,7 @@ from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.mixture import Mixture
 from lattice_flows.samplers.random_walk import RandomWalk
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
-from lattice_flows.samplers.sampler import Sampler, SamplerFactory, Windows
+from lattice_flows.samplers.sampler import Coordinate, Sampler, SamplerFactory, Windows
 from lattice_flows.samplers.tempering import Tempering
 from lattice_flows.samplers.umbrella import Umbrella
 from lattice_flows.samplers.winding_hmc import WindingHMC
@@ -62,6 +62,7 @@ __all__ = [
     "HMC",
     "SAMPLERS",
     "Cluster",
+    "Coordinate",
     "Direct",
     "FlowHMC",
     "FlowMetropolis",

@@ -1,4 +1,4 @@
-"""Metadynamics in the smooth charge: a bias that the chains build themselves and then keep."""
+"""Metadynamics in a collective variable: a bias that the chains build themselves and then keep."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,19 +6,29 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from lattice_flows.samplers.charge_bias import begun, biased_trajectories, charge_reach, require_u1, tuned_n_md_steps
+from lattice_flows.kernels.grid_bias import deposit
+from lattice_flows.samplers.biased_chains import (
+    Bias,
+    begun,
+    biased_trajectories,
+    check_range,
+    check_variable,
+    known_reach,
+    tuned_n_md_steps,
+)
 from lattice_flows.samplers.hmc import HMC
+from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import warming
 from lattice_flows.theories.action import Action
-from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
+from lattice_flows.theories.collective import CollectiveVariable
 
 _HOT = 0.1  # of the thermalisation; a chain from a hot start is no guide to the free energy
 
 
 class MetadynamicsState(NamedTuple):
-    """x (B, 2, L0, L1), its action S without the bias (B,), its smooth charge (B,), the random streams (B, 2), and the
-    bias of each chain on the grid (B, n_grid)."""
+    """x (B, *event), its action S without the bias (B,), its collective variable (B,), the random streams (B, 2), and
+    the bias of each chain on the grid (B, n_grid)."""
 
     x: Array
     action: Array
@@ -27,36 +37,31 @@ class MetadynamicsState(NamedTuple):
     bias: Array
 
 
-class BiasedInfo(NamedTuple):
-    """The accepted fraction of the updates, delta_h of the last one with the bias in it, and of the current state the
-    log weight and the smooth charge, each (B,)."""
-
-    accepted: Array
-    delta_h: Array
-    log_w: Array
-    smooth_charge: Array
-
-
 @dataclass(frozen=True)
 class Metadynamics(Sampler):
-    """HMC of exp(-S - V(Q_s)) of 2D U(1), with a V(Q_s) that fills the valleys of the free energy (arXiv:1508.07270).
+    """HMC of exp(-S - V(s)) with a V of a collective variable s that fills the valleys of the free energy
+    (arXiv:cond-mat/0208352; of the charge of a gauge theory: arXiv:1508.07270).
 
     Thermalisation builds V by well-tempered deposits (arXiv:0803.3861), one a trajectory, with a V of its own for each
     chain. Production leaves V as it is. Averages have the weights exp(+V), see `log_weights`: exact for any V, but a V
-    that is not finished leaves the charge as frozen as it was, and no error tells. n_thermalisation should be 2000 or
-    more on 16 x 16, and grow at least like q_max; the 100 of a card that does not say are far too few.
+    that is not finished leaves s as frozen as it was, and no error tells. In the charge n_thermalisation should be 2000
+    or more on 16 x 16, and grow at least like q_max; the 100 of a card that does not say are far too few.
 
-    action: that of 2D U(1).
+    action: of any theory that names a collective variable: the smooth charge Q_s of 2D U(1), the magnetisation of
+    scalar fields.
     trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC; n_md_steps is tuned without the bias.
     height: of the first Gaussian, in units of the action.
-    width: of the Gaussians, in units of Q_s. 0.1 does for beta = 6 ... 10 on 16 x 16; half of it makes V rough, which
-    costs acceptance.
+    width: of the Gaussians, in units of s. For Q_s 0.1 does for beta = 6 ... 10 on 16 x 16; half of it makes V rough,
+    which costs acceptance.
     bias_factor: V tends to -(1 - 1/bias_factor) times the free energy; inf flattens all, with noise.
-    q_max: the grid reaches from -q_max to q_max, and V is constant outside; None asks `tune` for the middle of the
-    sector 3.5 standard deviations of the charge away.
+    q_max: the grid reaches from centre - q_max to centre + q_max, and V is constant outside. None asks `tune`, where
+    the theory knows: in the charge for the middle of the sector 3.5 standard deviations away.
     n_grid: points of the grid, no further apart than the width.
+    variable: name of the collective variable; None: the theory's first. Where it is odd under a symmetry, what is
+    deposited at s is deposited at -s, too.
+    centre: of the grid.
 
-    Raises ValueError for values out of range and an action other than that of 2D U(1).
+    Raises ValueError for values out of range, an action without such a variable, and a q_max that nobody knows.
     """
 
     action: Action
@@ -69,11 +74,14 @@ class Metadynamics(Sampler):
     bias_factor: float = 10.0
     q_max: float | None = None
     n_grid: int = 501
+    variable: str | None = None
+    centre: float = 0.0
     weighted: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0}
     fewest_deposits: ClassVar[int] = 1000
 
     def __post_init__(self) -> None:
-        require_u1(self.action)
+        check_range(self.action, self._variable, self.q_max, self.centre)
         self._hmc.__post_init__()
         for name in ("height", "width"):
             if not 0 < getattr(self, name) < float("inf"):
@@ -89,19 +97,25 @@ class Metadynamics(Sampler):
     def _hmc(self) -> HMC:
         return HMC(self.action, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator)
 
-    def init(self, x: Array, streams: Streams) -> MetadynamicsState:
-        """The state of chains at x (B, 2, L0, L1), without a bias."""
-        return MetadynamicsState(*begun(self.action, x, streams), np.zeros((len(x), self.n_grid)))
+    @property
+    def _variable(self) -> CollectiveVariable:
+        return self.action.collective_variable(self.variable)
 
-    def step(self, state: MetadynamicsState, n_updates: int = 1) -> tuple[MetadynamicsState, BiasedInfo]:
+    def init(self, x: Array, streams: Streams) -> MetadynamicsState:
+        """The state of chains at x (B, *event), without a bias."""
+        check_variable(self.action, self._variable, x)
+        return MetadynamicsState(*begun(self.action, self._variable, x, streams), np.zeros((len(x), self.n_grid)))
+
+    def step(self, state: MetadynamicsState, n_updates: int = 1) -> tuple[MetadynamicsState, NamedTuple]:
         """n_updates trajectories of every chain under its bias, which stays as it is.
 
         Raises ValueError when n_md_steps or q_max was neither given nor tuned.
         """
-        q_max = self._known_q_max()
-        chains, accepted, delta_h = biased_trajectories(self._hmc, state[:4], state.bias, q_max, n_updates)
+        bias = self._bias(state)
+        chains, accepted, delta_h = biased_trajectories(self._hmc, self._variable, state[:4], bias, n_updates)
         new = MetadynamicsState(*chains, state.bias)
-        return new, BiasedInfo(accepted, delta_h, self.log_weights(new), new.charge.copy())
+        series = {"accepted": accepted, "delta_h": delta_h, "log_w": self.log_weights(new)}
+        return new, info_of(series | {self._variable.series: new.charge.copy()})
 
     def thermalise(self, state: MetadynamicsState, done: float) -> MetadynamicsState:
         """One trajectory, and a deposit where it ends.
@@ -111,29 +125,28 @@ class Metadynamics(Sampler):
         if done < _HOT:
             return replace(self, n_md_steps=warming(self.n_md_steps)).step(state)[0]
         state, _ = self.step(state)
-        q_max = self._known_q_max()
-        place = np.clip(state.charge, -q_max, q_max)  # V is one constant outside, which must rise, too
-        bias = biased_hmc_u1.deposit(state.bias, q_max, place, self.height, self.width, self.bias_factor)
-        return state._replace(bias=bias)
+        values, q_max, centre = self._bias(state)
+        place = np.clip(state.charge - centre, -q_max, q_max)  # V is one constant outside, which must rise, too
+        places = [place, -place - 2.0 * centre] if self._variable.odd else [place]
+        return state._replace(bias=deposit(values, q_max, places, self.height, self.width, self.bias_factor))
 
     def log_weights(self, state: MetadynamicsState) -> Array:
-        """log w = V(Q_s) - mean of V over the grid, of each chain, (B,).
+        """log w = V(s) - mean of V over the grid, of each chain, (B,).
 
         <w O> / <w> pools the chains with whatever constant for each: its numerator and its denominator both expect the
         same factor, Z / Z_V exp(-constant), from a chain. Only the error suffers where these factors differ. After
         equally many deposits the mean of V made them differ least: by a factor of exp(0.2 ... 0.5), half of what its
         maximum or the free energy that V stands for left (16 x 16, beta = 6 ... 10).
         """
-        return biased_hmc_u1.bias_at(state.bias, self._known_q_max(), state.charge) - state.bias.mean(axis=1)
+        return self._bias(state).at(state.charge) - state.bias.mean(axis=1)
 
     def moved(self, state: MetadynamicsState, x: Array) -> MetadynamicsState:
-        """The same chains at x (B, 2, L0, L1), each with the bias that it has."""
-        return MetadynamicsState(*begun(self.action, x, state.streams), state.bias)
+        """The same chains at x (B, *event), each with the bias that it has."""
+        return MetadynamicsState(*begun(self.action, self._variable, x, state.streams), state.bias)
 
     def target(self, state: MetadynamicsState, x: Array) -> Array:
-        """S(x) + V(Q_s(x)) of each chain, (B,)."""
-        charge = biased_hmc_u1.smooth_charge(x)
-        return self.action.evaluate(x) + biased_hmc_u1.bias_at(state.bias, self._known_q_max(), charge)
+        """S(x) + V(s(x)) of each chain, (B,)."""
+        return self.action.evaluate(x) + self._bias(state).at(self._variable.value(x))
 
     @property
     def tuned(self) -> bool:
@@ -146,7 +159,7 @@ class Metadynamics(Sampler):
         Raises ValueError where the grid that this takes is coarser than the width.
         """
         n_md_steps = tuned_n_md_steps(self._hmc, state[:4], n_updates, report)
-        q_max = self.q_max or charge_reach(self.action, state.x.shape[2:])
+        q_max = self.q_max or known_reach(self.action, self._variable, state.x.shape[1:])
         return replace(self, n_md_steps=n_md_steps, q_max=q_max)
 
     def findings(self) -> dict[str, Any]:
@@ -157,15 +170,13 @@ class Metadynamics(Sampler):
         """This sampler with the stored n_md_steps and q_max."""
         return replace(self, n_md_steps=settings["n_md_steps"], q_max=settings["q_max"])
 
-    def _known_q_max(self) -> float:
+    def _bias(self, state: MetadynamicsState) -> Bias:
         if self.q_max is None:
             raise ValueError("q_max is not set: give it, or call tune() first")
-        return float(self.q_max)
+        return Bias(state.bias, float(self.q_max), float(self.centre))
 
 
 def _require_fine_grid(q_max: float, n_grid: int, width: float) -> None:
-    if not 0 < q_max < float("inf"):
-        raise ValueError(f"q_max must be > 0, got {q_max}")
     if 2.0 * q_max / (n_grid - 1) > width:
         fewest = int(np.ceil(2.0 * q_max / width)) + 1
         raise ValueError(f"n_grid must be at least {fewest} for q_max = {q_max:g} and width = {width:g}, got {n_grid}")

@@ -1,9 +1,7 @@
 """Several samplers of one target in turn, each with a given number of updates."""
 
-from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +15,7 @@ from lattice_flows.samplers.composite import (
     parts_with_findings,
     tuned_parts,
 )
+from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action
 
@@ -117,9 +116,4 @@ def _info(rounds: list[list[Any]], counts: list[int]) -> NamedTuple:
     if tested:
         rates = [columns[f"accepted_{k}"] for k in tested]
         columns = {"accepted": np.average(rates, axis=0, weights=[counts[k] for k in tested]), **columns}
-    return _info_type(tuple(columns))(*columns.values())
-
-
-@cache
-def _info_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("MixtureInfo", names)
+    return info_of(columns)

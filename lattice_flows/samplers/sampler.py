@@ -19,6 +19,13 @@ def silent(text: str) -> None:
     """A report that ignores the text."""
 
 
+class Coordinate(NamedTuple):
+    """A number of each configuration: the name of its series in a file, and its symbol in texts."""
+
+    series: str
+    symbol: str
+
+
 @dataclass(frozen=True)
 class Windows:
     """The windows of a sampler whose chains sample the target times exp(-V_k(s)), each in its own window k.
@@ -28,13 +35,12 @@ class Windows:
     each.
 
     count: name of the sampler's argument for the number of windows; that many chains make a set.
-    coordinate, symbol: name of the series s, and its symbol in texts.
+    coordinate: what s is, from the action (None where its code is not installed) and the stored arguments.
     potentials: V_k(s) of every window, (n_windows, n), from the stored arguments and s (n,).
     """
 
     count: str
-    coordinate: str
-    symbol: str
+    coordinate: Callable[[Action | None, Mapping[str, Any]], Coordinate]
     potentials: Callable[[Mapping[str, Any], Array], Array]
 
 

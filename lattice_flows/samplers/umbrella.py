@@ -1,4 +1,4 @@
-"""Umbrella sampling in the smooth charge: chains held in overlapping windows, joined afterwards by MBAR."""
+"""Umbrella sampling in a collective variable: chains held in overlapping windows, joined afterwards by MBAR."""
 
 import math
 from collections.abc import Mapping
@@ -8,12 +8,22 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lattice_flows.samplers.charge_bias import begun, biased_trajectories, charge_reach, require_u1, tuned_n_md_steps
+from lattice_flows.samplers.biased_chains import (
+    Bias,
+    begun,
+    biased_trajectories,
+    check_range,
+    check_variable,
+    coordinate,
+    known_reach,
+    tuned_n_md_steps,
+)
 from lattice_flows.samplers.hmc import HMC
+from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, Windows, silent
 from lattice_flows.samplers.tuning import warming
 from lattice_flows.theories.action import Action
-from lattice_flows.theories.u1.kernels import biased_hmc as biased_hmc_u1
+from lattice_flows.theories.collective import CollectiveVariable
 
 _N_GRID = 1001
 _HOT = 0.5  # of the thermalisation, as for HMC
@@ -21,8 +31,8 @@ _SOFT = 0.01  # of the spring
 
 
 class UmbrellaState(NamedTuple):
-    """x (B, 2, L0, L1), its action S without the bias (B,), its smooth charge (B,), the random streams (B, 2), and the
-    window of each chain (B,)."""
+    """x (B, *event), its action S without the bias (B,), its collective variable (B,), the random streams (B, 2), and
+    the window of each chain (B,)."""
 
     x: Array
     action: Array
@@ -31,29 +41,18 @@ class UmbrellaState(NamedTuple):
     window: NDArray[np.int64]
 
 
-class UmbrellaInfo(NamedTuple):
-    """The accepted fraction of the updates, delta_h of the last one with the bias in it, and of the current state the
-    log weight, the smooth charge and the window, each (B,)."""
+def window_potentials(settings: Mapping[str, Any], s: Array) -> Array:
+    """V_k(s) of every window k: s (n,) -> (n_windows, n).
 
-    accepted: Array
-    delta_h: Array
-    log_w: Array
-    smooth_charge: Array
-    window: Array
-
-
-def window_potentials(settings: Mapping[str, Any], smooth_charge: Array) -> Array:
-    """V_k(Q_s) of every window k: smooth_charge (n,) -> (n_windows, n).
-
-    settings: n_windows, q_max and spring, as they are stored with an ensemble.
+    settings: n_windows, q_max, spring and centre, as they are stored with an ensemble.
     """
     biases, reach = _biases(settings["n_windows"], settings["q_max"], settings["spring"])
     grid = np.linspace(-reach, reach, _N_GRID)
-    return np.stack([np.interp(smooth_charge, grid, bias) for bias in biases])
+    return np.stack([np.interp(s - settings["centre"], grid, bias) for bias in biases])
 
 
 def _biases(n_windows: int, q_max: float, spring: float) -> tuple[Array, float]:
-    """V_k on the grid, (n_windows, n_grid), and how far the grid reaches."""
+    """V_k on the grid about the centre, (n_windows, n_grid), and how far the grid reaches."""
     reach = 2.0 * q_max + 1.0  # a chain from a hot start must feel its window, too
     centres = np.linspace(-q_max, q_max, n_windows)
     grid = np.linspace(-reach, reach, _N_GRID)
@@ -62,23 +61,27 @@ def _biases(n_windows: int, q_max: float, spring: float) -> tuple[Array, float]:
 
 @dataclass(frozen=True)
 class Umbrella(Sampler):
-    """HMC of 2D U(1) in windows of the smooth charge: window k has the target exp(-S - V_k(Q_s)) with
-    V_k = spring/2 (Q_s - c_k)^2, and centres c_k equally spaced from -q_max to q_max.
+    """HMC in windows of a collective variable s: window k has the target exp(-S - V_k(s)) with
+    V_k = spring/2 (s - c_k)^2, and centres c_k equally spaced from centre - q_max to centre + q_max.
 
-    V_k is taken on a grid from -r to r, r = 2 q_max + 1, linear between its points and constant outside: the chains and
-    `window_potentials` use this same V_k, so nothing is approximate. Chains are dealt to the windows in turn: n_chains
-    should be a multiple of n_windows. Averages of all windows together come from MBAR (`statistics.JoinedWindows`). The
-    weights log_w = V_k(Q_s) do for the chains of one window, and are exact for all, but waste most of them.
+    V_k is taken on a grid from centre - r to centre + r, r = 2 q_max + 1, linear between its points and constant
+    outside: the chains and `window_potentials` use this same V_k, so nothing is approximate. Chains are dealt to the
+    windows in turn: n_chains should be a multiple of n_windows. Averages of all windows together come from MBAR
+    (`statistics.JoinedWindows`). The weights log_w = V_k(s) do for the chains of one window, and are exact for all, but
+    waste most of them.
 
-    action: that of 2D U(1).
-    n_windows: two or more. Two for each sector, one in its middle and one between, are enough.
-    spring: of the windows. The half-way windows sample the barrier, and both sides of it, where spring/8 is about the
-    height of the barrier: 6 at beta = 6, 9 at beta = 7, 16 at beta = 10 on 16 x 16.
-    q_max: centre of the last window; None asks `tune` for the middle of the sector 3.5 standard deviations of the
-    charge away.
+    action: of any theory that names a collective variable: the smooth charge Q_s of 2D U(1), the magnetisation of
+    scalar fields.
+    n_windows: two or more. In the charge two for each sector, one in its middle and one between, are enough.
+    spring: of the windows. The charge's half-way windows sample the barrier, and both sides of it, where spring/8 is
+    about the height of the barrier: 6 at beta = 6, 9 at beta = 7, 16 at beta = 10 on 16 x 16.
+    q_max: how far the last window is from the centre. None asks `tune`, where the theory knows: in the charge for the
+    middle of the sector 3.5 standard deviations away.
     trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC; n_md_steps is tuned without the bias.
+    variable: name of the collective variable; None: the theory's first.
+    centre: of the windows.
 
-    Raises ValueError for values out of range and an action other than that of 2D U(1).
+    Raises ValueError for values out of range, an action without such a variable, and a q_max that nobody knows.
     """
 
     action: Action
@@ -89,37 +92,44 @@ class Umbrella(Sampler):
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
+    variable: str | None = None
+    centre: float = 0.0
     weighted: ClassVar[bool] = True
-    windows: ClassVar[Windows] = Windows("n_windows", "smooth_charge", "Q_s", window_potentials)
+    windows: ClassVar[Windows] = Windows("n_windows", coordinate, window_potentials)
+    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0}
 
     def __post_init__(self) -> None:
-        require_u1(self.action)
+        check_range(self.action, self._variable, self.q_max, self.centre)
         self._hmc.__post_init__()
         if not 2 <= self.n_windows <= 10_000:
             raise ValueError(f"n_windows must be between 2 and 10000, got {self.n_windows}")
         if not 0 < self.spring < math.inf:
             raise ValueError(f"spring must be > 0, got {self.spring}")
-        if self.q_max is not None and not 0 < self.q_max < math.inf:
-            raise ValueError(f"q_max must be > 0, got {self.q_max}")
 
     @property
     def _hmc(self) -> HMC:
         return HMC(self.action, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator)
 
-    def init(self, x: Array, streams: Streams) -> UmbrellaState:
-        """The state of chains at x (B, 2, L0, L1), dealt to the windows in turn."""
-        return UmbrellaState(*begun(self.action, x, streams), np.arange(len(x)) % self.n_windows)
+    @property
+    def _variable(self) -> CollectiveVariable:
+        return self.action.collective_variable(self.variable)
 
-    def step(self, state: UmbrellaState, n_updates: int = 1) -> tuple[UmbrellaState, UmbrellaInfo]:
+    def init(self, x: Array, streams: Streams) -> UmbrellaState:
+        """The state of chains at x (B, *event), dealt to the windows in turn."""
+        check_variable(self.action, self._variable, x)
+        return UmbrellaState(*begun(self.action, self._variable, x, streams), np.arange(len(x)) % self.n_windows)
+
+    def step(self, state: UmbrellaState, n_updates: int = 1) -> tuple[UmbrellaState, NamedTuple]:
         """n_updates trajectories of every chain in its window.
 
         Raises ValueError when n_md_steps or q_max was neither given nor tuned.
         """
-        bias, reach = self._bias(state)
-        chains, accepted, delta_h = biased_trajectories(self._hmc, state[:4], bias, reach, n_updates)
+        bias = self._bias(state)
+        chains, accepted, delta_h = biased_trajectories(self._hmc, self._variable, state[:4], bias, n_updates)
         new = UmbrellaState(*chains, state.window)
-        log_w = biased_hmc_u1.bias_at(bias, reach, new.charge)
-        return new, UmbrellaInfo(accepted, delta_h, log_w, new.charge.copy(), new.window.astype(np.float64))
+        series = {"accepted": accepted, "delta_h": delta_h, "log_w": bias.at(new.charge)}
+        series |= {self._variable.series: new.charge.copy(), "window": new.window.astype(np.float64)}
+        return new, info_of(series)
 
     def thermalise(self, state: UmbrellaState, done: float) -> UmbrellaState:
         """One trajectory. In the first half of them the steps are small and the springs grow to their strength.
@@ -132,20 +142,19 @@ class Umbrella(Sampler):
         return replace(self, n_md_steps=warming(self.n_md_steps), spring=spring).step(state)[0]
 
     def moved(self, state: UmbrellaState, x: Array) -> UmbrellaState:
-        """The same chains at x (B, 2, L0, L1), each in its window."""
-        return UmbrellaState(*begun(self.action, x, state.streams), state.window)
+        """The same chains at x (B, *event), each in its window."""
+        return UmbrellaState(*begun(self.action, self._variable, x, state.streams), state.window)
 
     def target(self, state: UmbrellaState, x: Array) -> Array:
-        """S(x) + V_k(Q_s(x)) of each chain in its window k, (B,)."""
-        bias, reach = self._bias(state)
-        return self.action.evaluate(x) + biased_hmc_u1.bias_at(bias, reach, biased_hmc_u1.smooth_charge(x))
+        """S(x) + V_k(s(x)) of each chain in its window k, (B,)."""
+        return self.action.evaluate(x) + self._bias(state).at(self._variable.value(x))
 
-    def _bias(self, state: UmbrellaState) -> tuple[Array, float]:
-        """The bias of each chain on the grid (B, n_grid), and how far the grid reaches."""
+    def _bias(self, state: UmbrellaState) -> Bias:
+        """V of the window of each chain."""
         if self.q_max is None:
             raise ValueError("q_max is not set: give it, or call tune() first")
         biases, reach = _biases(self.n_windows, self.q_max, self.spring)
-        return biases[state.window], reach
+        return Bias(biases[state.window], reach, float(self.centre))
 
     @property
     def tuned(self) -> bool:
@@ -155,7 +164,8 @@ class Umbrella(Sampler):
     def tune(self, state: UmbrellaState, n_updates: int, report: Report = silent) -> "Umbrella":
         """This sampler with n_md_steps as HMC finds it, and q_max."""
         n_md_steps = tuned_n_md_steps(self._hmc, state[:4], n_updates, report)
-        return replace(self, n_md_steps=n_md_steps, q_max=self.q_max or charge_reach(self.action, state.x.shape[2:]))
+        q_max = self.q_max or known_reach(self.action, self._variable, state.x.shape[1:])
+        return replace(self, n_md_steps=n_md_steps, q_max=q_max)
 
     def findings(self) -> dict[str, Any]:
         """n_md_steps and q_max."""

@@ -9,6 +9,7 @@ from typing import Any
 _NAMES = {
     "action": ("Action", "DirectSampler", "LocalUpdates", "Oracle"),
     "catalogue": ("OBSERVABLES", "THEORIES"),
+    "collective": ("CollectiveVariable",),
     "combined": ("Combined",),
     "ising.action": ("Ising",),
     "ising.closed_forms": ("ExactIsing",),

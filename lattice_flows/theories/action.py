@@ -13,8 +13,10 @@ from torch import Tensor
 
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.kernels import hmc
+from lattice_flows.kernels.biased import Biased
 from lattice_flows.kernels.molecular_dynamics import Couplings
 from lattice_flows.lattice import Space
+from lattice_flows.theories.collective import CollectiveVariable
 from lattice_flows.theories.observable import Observable
 
 _log = logging.getLogger(__name__)
@@ -104,6 +106,9 @@ class Action(ABC):
     named_observables: ClassVar[Mapping[str, NamedObservable]] = {}
     """The observables that [[observable]] tables can ask for, by name."""
 
+    collective_variables: ClassVar[Mapping[str, CollectiveVariable]] = {}
+    """In which `umbrella` and `metadynamics` can work, by the name on a card; the first is meant if none is given."""
+
     def __new__(cls, *arguments: Any, **couplings: Any) -> Self:
         """Raises TypeError for a class that does not say where its variables live."""
         if not hasattr(cls, "space"):
@@ -150,6 +155,26 @@ class Action(ABC):
     def kernel_couplings(self, event: Shape) -> Couplings | None:
         """What `kernels.hmc` takes to compute with this action on configurations of shape `event`, where it can."""
         return None
+
+    @final
+    def collective_variable(self, name: str | None = None) -> CollectiveVariable:
+        """The collective variable of this name, the theory's first if None. Raises ValueError where there is none."""
+        known = self.collective_variables
+        if not known:
+            raise ValueError(f"{type(self).__name__} names no collective variable; see Action.collective_variables")
+        if name is not None and name not in known:
+            raise ValueError(f"variable must be one of {', '.join(known)}, got {name!r}")
+        return known[name if name is not None else next(iter(known))]
+
+    def biased_couplings(
+        self, event: Shape, variable: CollectiveVariable, bias: Array, reach: float, centre: float
+    ) -> Couplings | None:
+        """What `kernels.hmc` takes for the target exp(-S - V(s)) of configurations of shape `event`, where it can.
+
+        bias: V of each chain (B, n_grid) on a grid from centre - reach to centre + reach, see `kernels.grid_bias`.
+        """
+        base, own = self.kernel_couplings(event), variable.kernel
+        return None if base is None or own is None else Biased(base, own, bias, reach, centre)
 
     def local_updates(self, event: Shape) -> LocalUpdates:
         """The compiled sweeps for configurations of shape `event`, where there are any."""

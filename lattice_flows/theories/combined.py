@@ -1,5 +1,6 @@
 """Weighted sums of actions: tempered targets, paths from one theory to another, terms of one action."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,14 @@ from torch import Tensor
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.lattice import Space
 from lattice_flows.theories.action import Action, Array, Field, Shape, Streams
+from lattice_flows.theories.collective import CollectiveVariable
 
 
 @dataclass(frozen=True)
 class Combined(Action):
     """S = sum_k weight_k S_k of actions of the same fields. It is computed term by term, each compiled where possible.
 
-    The name and the start of its fields are those of the first term.
+    The name and the start of its fields, and its collective variables, are those of the first term.
 
     Raises ValueError for no terms, and for terms that live in different spaces.
     """
@@ -36,6 +38,10 @@ class Combined(Action):
     @property
     def space(self) -> Space:  # type: ignore[override]
         return self._first.space
+
+    @property
+    def collective_variables(self) -> Mapping[str, CollectiveVariable]:  # type: ignore[override]
+        return self._first.collective_variables
 
     def field(self, lattice_shape: Shape) -> FieldSpec:
         return self._first.field(lattice_shape)

@@ -260,7 +260,7 @@ def test_impossible_arguments_are_refused(arguments):
 
 
 def test_other_theories_are_refused(seed):
-    with pytest.raises(ValueError, match="not of Phi4"):
+    with pytest.raises(ValueError, match="q_max must be given: Phi4 has no rule for the range of M"):
         Metadynamics(Phi4(1.0, 1.0))
     with pytest.raises(ValueError, match="two dimensions"):
         Metadynamics(WilsonU1(1.0)).init(np.zeros((1, 3, 2, 2, 2)), make_streams(seed, "test", range(1)))

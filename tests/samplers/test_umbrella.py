@@ -39,7 +39,7 @@ def produced(sampler, shape, n_chains, n_configs, n_updates, seed):
 
 
 def settings(sampler):
-    return {"n_windows": sampler.n_windows, "q_max": sampler.q_max, "spring": sampler.spring}
+    return {name: getattr(sampler, name) for name in ("n_windows", "q_max", "spring", "centre", "variable")}
 
 
 def pulls(series, options, exact):
@@ -200,7 +200,12 @@ def group(seed):
     sampler = Umbrella(WilsonU1(2.0), 5, 8.0, 1.2, n_md_steps=5)
     table = produced(sampler, (6, 6), 10, 600, 2, seed)
     table["plaquette"] = table["plaquette"][::3]
-    return Group(sampler={"name": "umbrella", **settings(sampler)}, table=table, every={"plaquette": 3})
+    return Group(
+        sampled_theory={"name": "u1", "shape": [6, 6], "beta": 2.0},
+        sampler={"name": "umbrella", **settings(sampler)},
+        table=table,
+        every={"plaquette": 3},
+    )
 
 
 def terms(group, quantity):

@@ -23,7 +23,9 @@ from lattice_flows.theories.action import (
     NamedObservable,
     Streams,
 )
+from lattice_flows.theories.collective import CollectiveVariable
 from lattice_flows.theories.observable import Observable
+from lattice_flows.theories.phi4.collective import COLLECTIVE
 from lattice_flows.theories.phi4.free_field import FreeField, sample_free_field
 from lattice_flows.theories.phi4.kernels import cluster, local
 from lattice_flows.theories.phi4.kernels.dynamics import LocalCouplings
@@ -48,6 +50,7 @@ class LocalScalar(Action):
     dimensions: ClassVar[range] = range(1, 5)
     clusters_reach_all: ClassVar[bool] = False  # they keep |phi|
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
+    collective_variables: ClassVar[Mapping[str, CollectiveVariable]] = COLLECTIVE
 
     @abstractmethod
     def couplings(self, dimension: int) -> LocalCouplings:

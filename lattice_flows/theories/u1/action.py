@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from lattice_flows.ensembles import FieldSpec
+from lattice_flows.kernels.molecular_dynamics import Couplings
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
 from lattice_flows.theories.action import Action, Array, DirectSampler, Field, LocalUpdates, NamedObservable
+from lattice_flows.theories.collective import CollectiveVariable
 from lattice_flows.theories.observable import Observable
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
+from lattice_flows.theories.u1.collective import COLLECTIVE, SMOOTH_CHARGE
 from lattice_flows.theories.u1.direct import sample_u1
 from lattice_flows.theories.u1.kernels import local
+from lattice_flows.theories.u1.kernels.biased_hmc import BiasedWilson
 from lattice_flows.theories.u1.kernels.dynamics import Wilson
 from lattice_flows.theories.u1.observables import NAMED, STANDARD
 
@@ -36,6 +40,7 @@ class WilsonU1(Action):
     symbols: ClassVar[Mapping[str, str]] = {"beta": "β"}
     dimensions: ClassVar[range] = range(2, 3)
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
+    collective_variables: ClassVar[Mapping[str, CollectiveVariable]] = COLLECTIVE
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= MAX_BETA:
@@ -92,6 +97,14 @@ class WilsonU1(Action):
     def kernel_couplings(self, event: tuple[int, ...]) -> Wilson | None:
         """Compiled in two dimensions."""
         return Wilson(float(self.beta)) if _is_2d(event) else None
+
+    def biased_couplings(
+        self, event: tuple[int, ...], variable: CollectiveVariable, bias: Array, reach: float, centre: float
+    ) -> Couplings | None:
+        """With the bias of the smooth charge in one pass over the plaquettes."""
+        if variable is SMOOTH_CHARGE and isinstance(self.kernel_couplings(event), Wilson):
+            return BiasedWilson(float(self.beta), bias, reach, centre)
+        return super().biased_couplings(event, variable, bias, reach, centre)
 
     def local_updates(self, event: tuple[int, ...]) -> LocalUpdates:
         """Compiled in two dimensions."""

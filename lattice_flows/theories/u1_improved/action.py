@@ -11,9 +11,11 @@ from torch import Tensor
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.lattice import CIRCLE, Space, plaquette, shift
 from lattice_flows.theories.action import Action, DirectSampler, NamedObservable
+from lattice_flows.theories.collective import CollectiveVariable
 from lattice_flows.theories.observable import Observable
 from lattice_flows.theories.u1.action import WilsonU1, link_field
 from lattice_flows.theories.u1.closed_forms import MAX_BETA, ExactU1
+from lattice_flows.theories.u1.collective import COLLECTIVE
 from lattice_flows.theories.u1.observables import NAMED, STANDARD
 from lattice_flows.theories.u1_improved.kernels.dynamics import LoopCouplings
 
@@ -41,6 +43,7 @@ class ImprovedU1(Action):
     symbols: ClassVar[Mapping[str, str]] = {"beta": "β", "c1": "c₁"}
     dimensions: ClassVar[range] = range(2, 3)
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
+    collective_variables: ClassVar[Mapping[str, CollectiveVariable]] = COLLECTIVE
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= MAX_BETA:

@@ -1,13 +1,8 @@
 """HMC of 2D U(1) links (B, 2, L0, L1) with a bias potential of the smooth charge: the target is S + V(Q_s).
 
-Q_s = (1/2 pi) sum_P sin P is a differentiable stand-in for the topological charge. V is given for each chain by its
-values `bias` (B, n_grid), n_grid >= 2, on a uniform grid from -q_max to q_max: linear between the points, and outside
-constant, the value at the edge, with no force. V' is then constant between the points and jumps at them. A trajectory
-is reversible and preserves the measure with any force, so the chain is exact all the same; the jumps only add to
-delta_h.
-
-Averages of exp(-S) are those of the chain with the weights exp(+V(Q_s)). `deposit` builds V by well-tempered
-metadynamics (arXiv:0803.3861; of a topological charge: arXiv:1508.07270).
+Q_s = (1/2 pi) sum_P sin P is a differentiable stand-in for the topological charge. V is on a grid, see
+`kernels.grid_bias`; of a topological charge: arXiv:1508.07270. `BiasedWilson` is the Wilson action with its bias in one
+pass over the plaquettes, `SmoothCharge` the variable for other actions of such links.
 """
 
 import math
@@ -19,6 +14,7 @@ from numba import njit, prange
 from lattice_flows.kernels.by_couplings import implements
 from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI, fast_sin
+from lattice_flows.kernels.grid_bias import potential, slope
 from lattice_flows.kernels.molecular_dynamics import (
     Array,
     Shape,
@@ -27,7 +23,9 @@ from lattice_flows.kernels.molecular_dynamics import (
     charge,
     kick,
     of_chain,
+    pull,
     store,
+    variable,
     workspace,
 )
 from lattice_flows.theories.u1.kernels.dynamics import plaquette_workspace, store_wrapped, wilson_action
@@ -42,30 +40,6 @@ def _charge_of_plaquettes(p: Array) -> float:
     return total / TWO_PI
 
 
-@njit(error_model="numpy")
-def _cell(bias: Array, q_max: float, q: float) -> tuple[int, float]:
-    """The grid point below q and how far q is beyond it, in units of the spacing; the nearest edge outside the grid."""
-    last = bias.size - 1
-    place = min(max((q + q_max) / (2.0 * q_max) * last, 0.0), float(last))
-    k = min(int(place), last - 1)
-    return k, place - k
-
-
-@njit
-def _bias_at(bias: Array, q_max: float, q: float) -> float:
-    k, fraction = _cell(bias, q_max, q)
-    return bias[k] + fraction * (bias[k + 1] - bias[k])
-
-
-@njit(error_model="numpy")
-def _slope(bias: Array, q_max: float, q: float) -> float:
-    """V'(q)."""
-    if not -q_max <= q <= q_max:
-        return 0.0
-    k, _ = _cell(bias, q_max, q)
-    return (bias[k + 1] - bias[k]) * (bias.size - 1) / (2.0 * q_max)
-
-
 @njit(fastmath={"contract"})
 def _to_scaled_forces(p: Array, scale: float, beta: float, slope: float) -> None:
     """P -> scale (beta sin P + V' cos P / 2 pi), in place, as one sine of another amplitude and phase."""
@@ -75,24 +49,25 @@ def _to_scaled_forces(p: Array, scale: float, beta: float, slope: float) -> None
 
 
 class BiasedWilson(NamedTuple):
-    """beta, the bias of each chain (B, n_grid), and how far its grid reaches; of one chain, (n_grid,)."""
+    """beta, the bias of each chain (B, n_grid), of one (n_grid,), and how far its grid reaches from its centre."""
 
     beta: float
     bias: Array
     q_max: float
+    centre: float = 0.0
 
 
 @implements(of_chain, BiasedWilson)
 def _of_chain(couplings: BiasedWilson, b: int) -> BiasedWilson:
-    return BiasedWilson(couplings.beta, couplings.bias[b], couplings.q_max)
+    return BiasedWilson(couplings.beta, couplings.bias[b], couplings.q_max, couplings.centre)
 
 
 @implements(kick, BiasedWilson)
 def _kick(couplings: BiasedWilson, x: Array, momenta: Array, time: float, shape: Shape, work: Array) -> None:
     v, l1 = work.size, shape[-1]
     plaquettes(x[:v], x[v:], l1, work)
-    slope = _slope(couplings.bias, couplings.q_max, _charge_of_plaquettes(work))
-    _to_scaled_forces(work, time, couplings.beta, slope)
+    own = slope(couplings.bias, couplings.q_max, _charge_of_plaquettes(work) - couplings.centre)
+    _to_scaled_forces(work, time, couplings.beta, own)
     add_force(work, l1, momenta[:v], momenta[v:])
 
 
@@ -103,12 +78,34 @@ def _charge(couplings: BiasedWilson, x: Array, shape: Shape, work: Array) -> flo
 
 @implements(bias, BiasedWilson)
 def _bias(couplings: BiasedWilson, charge: float) -> float:
-    return _bias_at(couplings.bias, couplings.q_max, charge)
+    return potential(couplings.bias, couplings.q_max, charge - couplings.centre)
 
 
 implements(workspace, BiasedWilson)(plaquette_workspace)
 implements(action, BiasedWilson)(wilson_action)
 implements(store, BiasedWilson)(store_wrapped)
+
+
+class SmoothCharge(NamedTuple):
+    """Q_s, which has no parameters."""
+
+
+@implements(variable, SmoothCharge)
+def _variable(couplings: SmoothCharge, x: Array, shape: Shape, work: Array) -> float:
+    """Leaves the plaquettes in the scratch memory."""
+    v = work.size
+    plaquettes(x[:v], x[v:], shape[-1], work)
+    return _charge_of_plaquettes(work)
+
+
+@implements(pull, SmoothCharge)
+def _pull(couplings: SmoothCharge, x: Array, momenta: Array, scale: float, shape: Shape, work: Array) -> None:
+    v = work.size
+    _to_scaled_forces(work, -scale, 0.0, 1.0)  # a force is minus the gradient
+    add_force(work, shape[-1], momenta[:v], momenta[v:])
+
+
+implements(workspace, SmoothCharge)(plaquette_workspace)
 
 
 @kernel(parallel=True)
@@ -121,25 +118,3 @@ def smooth_charge(links: Array) -> Array:
         plaquettes(links[b, 0].reshape(-1), links[b, 1].reshape(-1), l1, p)
         out[b] = _charge_of_plaquettes(p)
     return out
-
-
-@kernel
-def bias_at(bias: Array, q_max: float, q: Array) -> Array:
-    """V(q) of each chain: bias (B, n_grid), q (B,) -> (B,)."""
-    out = np.empty(q.size)
-    for b in range(q.size):
-        out[b] = _bias_at(bias[b], q_max, q[b])
-    return out
-
-
-def deposit(bias: Array, q_max: float, q: Array, height: float, width: float, bias_factor: float) -> Array:
-    """The bias (B, n_grid) after each chain at q (B,) added a Gaussian of this width there, and one at -q.
-
-    The height is height * exp(-V(q) / (bias_factor - 1)), energies in units of kT (arXiv:0803.3861), so that V tends to
-    -(1 - 1 / bias_factor) times the free energy of Q_s. bias_factor must be above 1; inf is plain metadynamics. The
-    second Gaussian is the charge conjugate. A q outside the grid adds nothing.
-    """
-    grid = np.linspace(-q_max, q_max, bias.shape[1])
-    heights = height * np.exp(-bias_at(bias, q_max, q) / (bias_factor - 1.0)) * (np.abs(q) <= q_max)
-    hills = [np.exp(-0.5 * ((grid - centre[:, None]) / width) ** 2) for centre in (q, -q)]  # (B, n_grid) each
-    return bias + heights[:, None] * (hills[0] + hills[1])

@@ -6,6 +6,7 @@ import pytest
 
 from lattice_flows.kernels import hmc
 from lattice_flows.kernels.elementary import fast_log
+from lattice_flows.kernels.grid_bias import bias_at, deposit
 from lattice_flows.kernels.random import make_streams, normals, uniforms
 from lattice_flows.samplers.integrators import INTEGRATORS
 from lattice_flows.statistics import reweighted
@@ -41,7 +42,7 @@ def test_the_bias_is_linear_inside_and_constant_outside(rng):
     q = rng.uniform(-2 * Q_MAX, 2 * Q_MAX, 200)
     q[:4] = [-Q_MAX, Q_MAX, 0.0, GRID[5]]
     expected = [np.interp(one, GRID, values) for one, values in zip(q, bias, strict=True)]  # constant outside, too
-    np.testing.assert_allclose(biased.bias_at(bias, Q_MAX, q), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(bias_at(bias, Q_MAX, q), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (5, 3), (2, 2)], ids=str)
@@ -53,7 +54,7 @@ def test_the_force_is_minus_the_gradient(shape, seed, rng):
     without = hmc.force(BiasedWilson(1.3, 0.0 * bias, Q_MAX), x)
 
     def energy(x):
-        return hmc.action(Wilson(1.3), x) + biased.bias_at(bias, Q_MAX, biased.smooth_charge(x))
+        return hmc.action(Wilson(1.3), x) + bias_at(bias, Q_MAX, biased.smooth_charge(x))
 
     h = 1e-5
     for index in [(0, 0, 0), (1, 0, 0), (0, 1, 1), (1, shape[0] - 1, shape[1] - 1)]:
@@ -105,7 +106,7 @@ def plain(x, s, q, streams, bias, accept_bias):
     end, p = hmc.integrate(BiasedWilson(2.0, bias, Q_MAX), x, p, DRIFTS, KICKS, np.full(len(x), 1.0 / N), N)
     action, charge = hmc.action(Wilson(2.0), end), biased.smooth_charge(end)
     kinetic = 0.5 * (np.square(p).sum((1, 2, 3)) - np.square(momenta).sum(1))
-    potential = biased.bias_at(accept_bias, Q_MAX, charge) - biased.bias_at(accept_bias, Q_MAX, q)
+    potential = bias_at(accept_bias, Q_MAX, charge) - bias_at(accept_bias, Q_MAX, q)
     delta_h = action - s + kinetic + potential
     accept = np.array([fast_log(one) for one in u[:, 0]]) < -delta_h
     x = np.where(accept[:, None, None, None], end, x)
@@ -133,7 +134,7 @@ def pulls(step, state, bias, n_configs):
         if k >= 10:
             series["plaquette"].append(u1.mean_plaquette(state[0]))
             series["charge squared"].append(u1.topological_charge(state[0]) ** 2)
-            series["log_w"].append(biased.bias_at(bias, Q_MAX, state[2]))
+            series["log_w"].append(bias_at(bias, Q_MAX, state[2]))
     log_w = np.array(series.pop("log_w"))
     found = {name: reweighted(np.array(values), log_w) for name, values in series.items()}
     truth = {"plaquette": exact.plaquette, "charge squared": exact.charge_squared}
@@ -162,7 +163,7 @@ def test_mean_of_exp_minus_delta_h_is_one(seed):
     """From direct starts, which the weights exp(-V) turn into equilibrium under the bias: no thermalisation needed."""
     bias, state = some_bias(60_000), begin(2.0, (4, 4), 60_000, seed)
     *_, accepted, delta_h = trajectories(state, bias)
-    w = np.exp(-biased.bias_at(bias, Q_MAX, state[2]))
+    w = np.exp(-bias_at(bias, Q_MAX, state[2]))
     difference = w * (np.exp(-delta_h) - 1.0)
     assert abs(difference.mean()) < 4.5 * difference.std() / len(w) ** 0.5
     unweighted = np.exp(-delta_h) - 1.0  # the wrong ensemble, as a planted error
@@ -172,7 +173,7 @@ def test_mean_of_exp_minus_delta_h_is_one(seed):
 
 def test_deposit():
     bias, q = some_bias(3), np.array([0.2, -0.35, 0.9])  # the last one is outside
-    new = biased.deposit(bias, Q_MAX, q, 0.5, 0.1, 6.0)
+    new = deposit(bias, Q_MAX, [q, -q], 0.5, 0.1, 6.0)
     np.testing.assert_array_equal(bias, some_bias(3))
     np.testing.assert_array_equal(new[2], bias[2])
     for b in range(2):
@@ -180,7 +181,7 @@ def test_deposit():
         hills = sum(np.exp(-0.5 * ((GRID - centre) / 0.1) ** 2) for centre in (q[b], -q[b]))
         np.testing.assert_allclose(new[b] - bias[b], height * hills, rtol=0, atol=1e-14)
     np.testing.assert_allclose(new, new[:, ::-1], rtol=0, atol=1e-14)
-    plain_metadynamics = biased.deposit(bias, Q_MAX, q, 0.5, 0.1, np.inf) - bias
+    plain_metadynamics = deposit(bias, Q_MAX, [q, -q], 0.5, 0.1, np.inf) - bias
     assert plain_metadynamics[0].max() > (new - bias)[0].max()
 
 
@@ -193,7 +194,7 @@ def test_metadynamics_raises_the_valley_it_sits_in(seed):
         chains, visited = state, []
         for _ in range(300):
             *chains, _, _ = hmc.biased_trajectories(BiasedWilson(8.0, bias, 2.0), *chains, *run)
-            bias = biased.deposit(bias, 2.0, chains[2], height, 0.1, 10.0)
+            bias = deposit(bias, 2.0, [chains[2], -chains[2]], height, 0.1, 10.0)
             visited.append(chains[2])
         farthest[height] = np.abs(visited).max(axis=0).mean()
     assert farthest[0.1] > farthest[0.0] + 0.2
