@@ -16,10 +16,10 @@ import numpy as np
 from numba import njit
 
 from lattice_flows.kernels.random import fill_uniforms, make_streams
+from lattice_flows.kernels.von_mises import fill_von_mises
 from lattice_flows.theories import sample_u1
 from lattice_flows.theories.u1.kernels.instanton import instanton
 from lattice_flows.theories.u1.kernels.local import heatbath, metropolis, overrelaxation
-from lattice_flows.theories.u1.kernels.von_mises import fill_von_mises
 
 BETA, WIDTH, REPETITIONS, SECONDS = 2.0, 1.5, 7, 0.2
 Timed = Callable[[int], object]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI, fast_cos, fast_log, wrap
 from lattice_flows.kernels.random import fill_uniforms, uniform_pair
-from lattice_flows.theories.u1.kernels.von_mises import fill_von_mises
+from lattice_flows.kernels.von_mises import fill_von_mises
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]

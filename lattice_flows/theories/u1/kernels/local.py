@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import PI, fast_cos, fast_log, fast_sin, wrap
 from lattice_flows.kernels.random import fill_uniforms
-from lattice_flows.theories.u1.kernels.von_mises import fill_von_mises
+from lattice_flows.kernels.von_mises import fill_von_mises
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]

@@ -8,7 +8,7 @@ from scipy.special import ive
 
 from lattice_flows.kernels.elementary import fast_atan2
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.theories.u1.kernels.von_mises import fill_von_mises
+from lattice_flows.kernels.von_mises import fill_von_mises
 
 pytestmark = pytest.mark.quick
 
