@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.kernels.by_couplings import required, with_default
+from lattice_flows.kernels.elementary import wrap
 from lattice_flows.kernels.random import fill_normals
 
 Array = NDArray[np.float64]
@@ -75,6 +76,12 @@ def store(couplings: Couplings, end: Array, x: Array) -> None:
     """x = the accepted end of a trajectory, wrapped into the range of its variables."""
     for k in range(x.size):  # x[:] = end takes seconds to compile, for its message about unequal shapes
         x[k] = end[k]
+
+
+def store_wrapped(couplings: Couplings, end: Array, x: Array) -> None:
+    """The body of `store` for angles, which are kept in [-pi, pi)."""
+    for k in range(x.size):
+        x[k] = wrap(end[k])
 
 
 @with_default()

@@ -25,10 +25,11 @@ from lattice_flows.kernels.molecular_dynamics import (
     of_chain,
     pull,
     store,
+    store_wrapped,
     variable,
     workspace,
 )
-from lattice_flows.theories.u1.kernels.dynamics import plaquette_workspace, store_wrapped, wilson_action
+from lattice_flows.theories.u1.kernels.dynamics import plaquette_workspace, wilson_action
 from lattice_flows.theories.u1.kernels.fields import add_force, plaquettes
 
 

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lattice_flows.kernels.by_couplings import implements
-from lattice_flows.kernels.elementary import wrap
-from lattice_flows.kernels.molecular_dynamics import Array, Shape, action, kick, store, workspace
+from lattice_flows.kernels.molecular_dynamics import Array, Shape, action, kick, store, store_wrapped, workspace
 from lattice_flows.theories.u1.kernels.fields import action_of_plaquettes, add_force, plaquettes, to_scaled_sines
 
 
@@ -38,7 +37,4 @@ def _kick(couplings: Wilson, x: Array, momenta: Array, time: float, shape: Shape
     add_force(work, l1, momenta[:v], momenta[v:])
 
 
-@implements(store, Wilson)
-def store_wrapped(couplings: Wilson, end: Array, x: Array) -> None:
-    for k in range(x.size):
-        x[k] = wrap(end[k])
+implements(store, Wilson)(store_wrapped)

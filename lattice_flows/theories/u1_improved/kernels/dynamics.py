@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lattice_flows.kernels.by_couplings import implements
-from lattice_flows.kernels.molecular_dynamics import Array, Shape, action, kick, store, workspace
-from lattice_flows.theories.u1.kernels.dynamics import store_wrapped
+from lattice_flows.kernels.molecular_dynamics import Array, Shape, action, kick, store, store_wrapped, workspace
 from lattice_flows.theories.u1.kernels.fields import add_force, plaquettes
 from lattice_flows.theories.u1_improved.kernels.fields import N_SCRATCH, action_of_loops, to_scaled_slopes
 
