@@ -14,24 +14,11 @@ from numpy.typing import NDArray
 from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import fast_log
 from lattice_flows.kernels.random import fill_normals, fill_uniforms
+from lattice_flows.kernels.sites import Sites, neighbour_table
 from lattice_flows.theories.phi4.kernels.quartic import envelope, propose, reflection_centre, solutions
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
-Sites = NDArray[np.int32]
-
-
-@cache
-def neighbour_table(shape: tuple[int, ...]) -> Sites:
-    """The 2 D neighbours of every site of a periodic lattice, (V, 2 D), as flat indices.
-
-    Raises ValueError for an extent below 2, where a site would be its own neighbour.
-    """
-    if not shape or min(shape) < 2:
-        raise ValueError(f"every extent of the lattice must be >= 2, got {shape}")
-    sites = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
-    shifted = [np.roll(sites, step, axis).ravel() for axis in range(len(shape)) for step in (-1, 1)]
-    return np.stack(shifted, axis=1)
 
 
 @cache
