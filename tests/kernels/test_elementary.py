@@ -1,15 +1,16 @@
-"""The vectorising sine, logarithm and wrap against the C library's."""
+"""The vectorising sine, exponential, logarithm and wrap against the C library's."""
 
 import numpy as np
 import pytest
 from numba import vectorize
 
-from lattice_flows.kernels.elementary import fast_cos, fast_log, fast_sin, wrap
+from lattice_flows.kernels.elementary import fast_cos, fast_exp, fast_log, fast_sin, wrap
 
 pytestmark = pytest.mark.quick
 
 sin = vectorize(["float64(float64)"])(lambda x: fast_sin(x))
 cos = vectorize(["float64(float64)"])(lambda x: fast_cos(x))
+exp = vectorize(["float64(float64)"])(lambda x: fast_exp(x))
 log = vectorize(["float64(float64)"])(lambda x: fast_log(x))
 wrapped = vectorize(["float64(float64)"])(lambda x: wrap(x))
 
@@ -24,6 +25,18 @@ def test_sine_and_cosine(rng, reach):
 def test_sine_at_multiples_of_half_pi():
     x = np.arange(-40, 41) * (0.5 * np.pi)
     np.testing.assert_allclose(sin(x), np.sin(x), rtol=0, atol=1e-14)
+
+
+def test_exponential(rng):
+    x = np.concatenate([rng.uniform(-708, 709, 100_000), rng.normal(size=100_000), [0.0, -1e-300, 1e-17]])
+    np.testing.assert_allclose(exp(x), np.exp(x), rtol=5e-16, atol=0)
+
+
+def test_exponentials_beyond_the_range_of_normal_numbers_end_there():
+    np.testing.assert_allclose(exp(np.array([-1e6, -np.inf])), np.exp(-708.0), rtol=5e-16)
+    np.testing.assert_allclose(exp(np.array([1e6, np.inf])), np.exp(709.0), rtol=5e-16)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(exp(np.nan))
 
 
 def test_logarithm(rng):
