@@ -7,6 +7,7 @@ from rich.console import Console
 
 from lattice_flows.card.card import Card
 from lattice_flows.card.plugins import are_allowed, plugins
+from lattice_flows.errors import InputError
 from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_summary
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import write_summary
@@ -14,7 +15,7 @@ from lattice_flows.estimates.summary_types import Summary
 from lattice_flows.production.generate import check, generate
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.run_folder import RunFolder, asked_for, claim, find_run
-from lattice_flows.production.train import require_flow, train_flow
+from lattice_flows.production.train import check_training, train_flow
 from lattice_flows.report import terminal_tables, write_files_report, write_report
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import CHECKPOINT_NAME, joined, launched_ranks, read_checkpoint
@@ -40,9 +41,13 @@ def run(
 
 def _run(source: Path, out: Path | None, overrides: Sequence[str], console: Console) -> Summary:
     folder, card = asked_for(source, out, overrides)
-    for table in card.ensembles:
-        if not table.needs_flow or _is_trained(folder):
-            check(folder, card, table.name)
+    names = [table.name for table in card.ensembles]
+    if card.flow is None and not names:
+        raise InputError("the card has neither a [flow] nor an [[ensemble]], so there is nothing to do")
+    if card.flow is not None:
+        check_training(folder, card)
+    for k, name in enumerate(names):
+        check(folder, card, name, before=names[:k], trains=not _is_trained(folder))
     claim(folder, card)
     with stop_on_signals() as stop:
         if card.flow is not None:
@@ -69,7 +74,7 @@ def train_stage(source: Path, out: Path | None, overrides: Sequence[str], consol
 def _to_train(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
     """The claimed run of a card with a flow."""
     folder, card = asked_for(source, out, overrides)
-    require_flow(card)
+    check_training(folder, card)
     return folder, claim(folder, card)
 
 
@@ -101,8 +106,10 @@ def sample_stage(
     for name in names:
         card.ensemble(name)
     wanted = [table.name for table in card.ensembles if not names or table.name in names]
-    for name in wanted:
-        check(folder, card, name, task)
+    if not wanted:
+        raise InputError("the card has no [[ensemble]], so there is nothing to sample")
+    for k, name in enumerate(wanted):
+        check(folder, card, name, task, before=wanted[:k] if task is None else ())
     claim(folder, card)
     with stop_on_signals() as stop:
         for name in wanted:

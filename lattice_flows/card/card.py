@@ -27,6 +27,7 @@ from lattice_flows.training import OBJECTIVES, TrainingSettings, needs_of, recom
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_LONGEST_NAME = 180  # a file system ends at 255; what is added for tasks, segments and temporary files takes less
 
 Extent = Annotated[int, Field(ge=2, le=4096)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
@@ -305,6 +306,8 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     name = table.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(f"[[ensemble]]: name = {name!r}: must be a word of letters, digits, '_' and '-'")
+    if len(name) > _LONGEST_NAME:
+        raise InputError(f"[[ensemble]]: name = '{name[:20]}...': must have at most {_LONGEST_NAME} letters")
     where = f"[[ensemble]] {name}"
     common, options = _split(table, _Production, "name", "sampler")
     options = sampler_options(table.get("sampler"), options, where, [*_Production.model_fields, "name", "sampler"])

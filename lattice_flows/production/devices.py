@@ -51,9 +51,13 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda:") and os.environ.get("LOCAL_WORLD_SIZE", "1") not in ("", "1"):
         raise InputError(f"device = {name!r}: several processes would share it; with torchrun use 'cuda' or 'auto'")
-    device = _own_gpu() if name == "cuda" and torch.cuda.is_available() else torch.device(name)
+    absent = InputError(f"device = {name!r}: not on this machine; use 'auto' or 'cpu'")
+    try:
+        device = _own_gpu() if name == "cuda" and torch.cuda.is_available() else torch.device(name)
+    except RuntimeError:  # a number that no machine has
+        raise absent from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device = {name!r}: not on this machine; use 'auto' or 'cpu'")
+        raise absent
     return device
 
 

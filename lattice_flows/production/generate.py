@@ -1,7 +1,8 @@
 """Generate the ensembles of a card: start or resume, thermalise, produce, measure, store."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import Console
 from lattice_flows.card.build import field_spec, load_flow
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.card.samplers import build_sampler
-from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter, LockedError
+from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, LockedError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
@@ -30,7 +31,7 @@ from lattice_flows.production.job_array import Task, chains_for, check_task, is_
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.pilot_chains import tuned, with_findings
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.production.start import start_configurations
+from lattice_flows.production.start import check_start_file, start_configurations
 from lattice_flows.samplers import Sampler
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.terminal.interrupt import StopRequest
@@ -74,17 +75,63 @@ def generate(
         generate_at(path, card, card.ensemble(name), folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
 
 
-def check(folder: RunFolder, card: Card, name: str, task: Task | None = None) -> None:
-    """Raise InputError as `generate` would, except for errors that show only when chains are made. Changes nothing."""
+def check(
+    folder: RunFolder, card: Card, name: str, task: Task | None = None, before: Sequence[str] = (), trains: bool = False
+) -> None:
+    """Raise InputError as `generate` would, and make one chain to see that it can begin. Changes nothing.
+
+    before: the ensembles that the same call makes before this one, of which it may be a continuation.
+    trains: the same call trains the flow first, so there may be none yet.
+    """
     path, table, checkpoint = _place(folder, card, name, task), card.ensemble(name), folder.flow / CHECKPOINT_NAME
     if path is None:
         return
-    if not Ensemble.exists(path):
-        _require_trained(table, checkpoint)
+    if Ensemble.exists(path):
+        attributes, finished = _held(path, table, task)
+        if not finished:
+            _resumed(path, attributes, card, table, checkpoint, task)
         return
-    attributes, finished = _held(path, table, task)
-    if not finished:
-        _resumed(path, attributes, card, table, checkpoint, task)
+    with _told(table):
+        _check_start(folder, card, table, before)
+    if table.needs_flow and trains:
+        resolve_device(card.device)
+        return
+    flow, _ = _flow(card, table, checkpoint)
+    sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
+    with _told(table):
+        _check_beginning(card, table, sampler)
+
+
+def _check_start(folder: RunFolder, card: Card, table: EnsembleTable, before: Sequence[str]) -> None:
+    """Raise InputError if there is no file to start from, and none will be made before."""
+    told = f"start = {table.start!r}"
+    own = {folder.ensemble(other.name).resolve(): other for other in card.ensembles}
+    source = own.get(Path(table.start).resolve())
+    if source is None or (source.name not in before and folder.is_begun(source.name)):
+        check_start_file(card.theory, table.start)
+    elif source.name not in before:
+        raise InputError(f"{told}: the ensemble {source.name!r} is not made before this one")
+    elif not source.store_fields:
+        raise InputError(f"{told}: the ensemble {source.name!r} stores no fields; make it with store_fields = true")
+
+
+def _check_beginning(card: Card, table: EnsembleTable, sampler: Sampler) -> None:
+    """Raise ValueError for what the sampler cannot do on this lattice: it says so when a chain begins."""
+    event = card.theory.action.event_shape(card.theory.shape)
+    sampler.init(
+        card.theory.action.space.cold(event)[None], make_streams(card.seed, f"check of {table.name}", range(1))
+    )
+
+
+@contextmanager
+def _told(table: EnsembleTable) -> Iterator[None]:
+    """Let errors that are the user's to mend name the ensemble."""
+    try:
+        yield
+    except EnsembleError:
+        raise
+    except ValueError as error:
+        raise InputError(f"[[ensemble]] {table.name}: {error}") from None
 
 
 def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path | None:
@@ -124,13 +171,9 @@ def generate_at(
     use_threads(threads_for(table, chains))
     flow, checksum = _flow(card, table, checkpoint)
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
-    try:
+    with _told(table):
         sampler = tuned(card, table, identity_of(card, table), sampler, flow, stop, console)
         state = _begun(card, table, sampler, flow, chains)
-    except InputError:
-        raise
-    except ValueError as error:  # what a sampler cannot do on this lattice, it says when chains begin
-        raise InputError(f"[[ensemble]] {table.name}: {error}") from None
     header = header_of(card, table, sampler, checksum, task)
     with Ensemble.create(
         path,

@@ -1,12 +1,13 @@
 """Job arrays: the chains of one ensemble split into independent tasks."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from lattice_flows.card.card import EnsembleTable
-from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.ensembles.extent import glance
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
@@ -69,8 +70,8 @@ def chains_for(table: EnsembleTable, task: Task | None) -> range:
 
 
 def check_task(folder: RunFolder, table: EnsembleTable, task: Task | None) -> None:
-    """Raise InputError if the ensemble was begun as a whole and a task is asked for, or vice versa, or if it cannot be
-    split into so many tasks.
+    """Raise InputError if the ensemble was begun as a whole and a task is asked for, or vice versa, if it was begun
+    with another number of tasks, or if it cannot be split into so many.
     """
     name = table.name
     if task is None:
@@ -93,6 +94,25 @@ def check_task(folder: RunFolder, table: EnsembleTable, task: Task | None) -> No
             f"{where} {sets} chains in every window, and each task needs whole sets of windows; "
             f"ask for a number of tasks that divides {sets}"
         )
+    _check_siblings(folder, name, task)
+
+
+def _check_siblings(folder: RunFolder, name: str, task: Task) -> None:
+    """Raise InputError if another task has begun that is one of another number of tasks.
+
+    One that can be read is enough, since it was checked like this one.
+    """
+    for index in folder.tasks(name):
+        path = folder.task(name, index)
+        with suppress(EnsembleError):  # a broken file is not this task's
+            begun = glance(path).task
+            if index != task.index and begun:
+                if begun != str(Task(index, task.count)):
+                    raise InputError(
+                        f"{path}: holds task {begun}, so there is no task {task}; continue with the original number of "
+                        "tasks, or delete or move the files of all tasks"
+                    )
+                return
 
 
 def is_complete_array(folder: RunFolder, table: EnsembleTable) -> bool:

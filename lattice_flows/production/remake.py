@@ -13,11 +13,11 @@ from lattice_flows.card.card import Card, parse_card
 from lattice_flows.card.plugins import plugins
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.production.generate import generate_at
+from lattice_flows.production.generate import check, generate_at
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.production.run_folder import RunFolder, claim
-from lattice_flows.production.train import evaluation_table, train_flow
+from lattice_flows.production.train import check_training, evaluation_table, train_flow
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import CHECKPOINT_NAME
 
@@ -40,13 +40,19 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
     made = folder.evaluation if is_evaluation else _place(folder, origin)
     if made.resolve() == file.resolve():
         raise InputError(f"{file}: the new ensemble would be written here; choose another --out")
-    card = replace(claim(folder, card), measurements=origin.measurements)  # some may have been added to it later
+    trains = is_evaluation or card.ensemble(origin.name).needs_flow
+    if trains:
+        check_training(folder, card)
+    asked = replace(card, measurements=origin.measurements)  # some may have been added to it later
+    if not is_evaluation:
+        check(folder, asked, origin.name, origin.task, trains=trains)
+    claim(folder, card)
     with stop_on_signals() as stop:
-        if is_evaluation or card.ensemble(origin.name).needs_flow:
-            train_flow(folder, card, stop, console)
+        if trains:
+            train_flow(folder, asked, stop, console)
         if not is_evaluation:
-            table = card.ensemble(origin.name)
-            generate_at(made, card, table, folder.flow / CHECKPOINT_NAME, stop, console, origin.task)
+            table = asked.ensemble(origin.name)
+            generate_at(made, asked, table, folder.flow / CHECKPOINT_NAME, stop, console, origin.task)
     differing = list(_differing(file, made))
     verdict = f"differs from {file} in {', '.join(differing)}" if differing else f"holds the same bits as {file}"
     console.print(f"{made}: {verdict}", highlight=False, markup=False, soft_wrap=True)

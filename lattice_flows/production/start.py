@@ -1,5 +1,8 @@
 """The start of chains: hot, cold, directly drawn, from a flow, or from the end of another ensemble."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +49,25 @@ def start_configurations(
     return _last_configurations(start, field, chains).astype(field.dtype), streams
 
 
+def check_start_file(theory: TheoryTable, start: str) -> None:
+    """Raise InputError if `start` names a file in which no chain can begin."""
+    if Path(start).suffix == ".h5":
+        with _opened(start, theory.action.field(theory.shape)):
+            pass
+
+
+@contextmanager
+def _opened(start: str, field: FieldSpec) -> Iterator[Ensemble]:
+    """The ensemble file, whose configurations are such fields."""
+    told = f"start = {start!r}"
+    with Ensemble.open(existing_ensemble(start, told)) as ensemble:
+        if not ensemble.has_fields or (ensemble.field.name, ensemble.field.shape) != (field.name, field.shape):
+            raise InputError(f"{told}: holds no fields of shape {list(field.shape)} called {field.name}")
+        if ensemble.n_configs == 0:
+            raise InputError(f"{told}: holds no configuration yet")
+        yield ensemble
+
+
 def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:
     """One sample of the flow per chain; its generator is seeded by a random number from every chain."""
     u, streams = uniforms(streams, 1)
@@ -59,10 +81,7 @@ def _last_configurations(start: str, field: FieldSpec, chains: range) -> Array:
     """A configuration for each of these chains, (B, *event), counted backwards from the last one of an ensemble file
     over all its chains; if there are too few, they are used again.
     """
-    told = f"start = {start!r}"
-    with Ensemble.open(existing_ensemble(start, told)) as ensemble:
-        if not ensemble.has_fields or (ensemble.field.name, ensemble.field.shape) != (field.name, field.shape):
-            raise InputError(f"{told}: holds no fields of shape {list(field.shape)} called {field.name}")
+    with _opened(start, field) as ensemble:
         rows = -(-chains.stop // ensemble.n_chains)
         last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
     pool = last[::-1].reshape(-1, *field.shape)  # (rows * chains, *event), the last ones first

@@ -18,7 +18,7 @@ from lattice_flows.flows import Flow, compile_flow
 from lattice_flows.production.devices import network_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.production.generate import generate_at
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.production.training_data import TrainingData, training_data
+from lattice_flows.production.training_data import TrainingData, check_training_data, training_data
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.numbers import ess, with_error
 from lattice_flows.terminal.progress import meter
@@ -35,6 +35,7 @@ from lattice_flows.training import (
     train,
 )
 from lattice_flows.training.history import Record, is_trusted
+from lattice_flows.training.warm_start import inherit
 
 
 def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Console, ranks: Ranks = ALONE) -> None:
@@ -53,6 +54,20 @@ def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Consol
             _train(folder, card, held, stop, console, ranks)
         if ranks.is_first:
             generate_at(folder.evaluation, card, evaluation_table(), checkpoint, stop, console)
+
+
+def check_training(folder: RunFolder, card: Card) -> None:
+    """Raise InputError, or CheckpointError, as `train_flow` would before its first step. Changes nothing."""
+    require_flow(card)
+    checkpoint, settings = folder.flow / CHECKPOINT_NAME, card.training
+    begun = checkpoint.exists()
+    if begun and read_checkpoint(checkpoint).reason:
+        return
+    if settings.data is not None:
+        check_training_data(settings.data, card.theory)
+    flow = _flow(card)
+    if settings.init_from is not None and not begun:
+        inherit(flow, Path(settings.init_from), flow_header(card))
 
 
 def require_flow(card: Card) -> None:

@@ -104,6 +104,15 @@ def training_data(
     return TrainingData(learn, held_out, f"every {step} of sha256 {digest}, chains {chains}")
 
 
+def check_training_data(source: str, theory: TheoryTable) -> None:
+    """Raise InputError as `training_data` would, except for what only the configurations themselves show."""
+    where = f"training.data = {source!r}"
+    check_data(source, theory.action, where)
+    if source != DIRECT:
+        with Ensemble.open(existing_ensemble(source, where)) as ensemble:
+            _check(ensemble, theory, where)
+
+
 def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:
     origin = Origin(ensemble.attributes)
     held = origin.theory
