@@ -423,6 +423,10 @@ def _torch_walls(action: Action, shape: Shape) -> Sampler:
     return HMC(WallsWithoutKernels(action.scale), 0.5, 10)
 
 
+def _torch_umbrella(action: Action, shape: Shape) -> Sampler:
+    return Umbrella(WithoutKernels(action.beta), 2, spring=1e-9, q_max=1.0, n_md_steps=6)
+
+
 def _mixture(*parts: Sampler) -> Sampler:
     return Mixture(parts[0].action, tuple(map(Part, parts)))
 
@@ -534,6 +538,34 @@ SAMPLER_CASES = [
         "random_walk of potentials", "random_walk", lambda a, s: RandomWalk(a, 0.3), POTENTIAL_POINTS, 2000, 10, 8
     ),
     SamplerCase("tempering in scale", "tempering", _tempering_in_scale, POTENTIAL_POINTS, 500, 20, 4),
+    SamplerCase(
+        "umbrella of phi4 with swaps",
+        "umbrella",
+        lambda a, shape: Umbrella(a, 2, spring=1e-9, q_max=1.0, trajectory_length=1.5, n_md_steps=8, exchange_every=3),
+        SCALAR_POINTS,
+        64,
+        120,
+        8,
+    ),
+    SamplerCase("umbrella in torch", "umbrella", _torch_umbrella, MANY_POINTS[:1], 200, 40, 2, compiled=False),
+    SamplerCase(
+        "metadynamics of phi4",
+        "metadynamics",
+        lambda a, shape: Metadynamics(a, 1.5, 8, q_max=2.0),
+        SCALAR_POINTS,
+        64,
+        120,
+        4,
+    ),
+    SamplerCase(
+        "metadynamics of u1_improved",
+        "metadynamics",
+        lambda a, shape: Metadynamics(ImprovedU1(a.beta, 0.0), 1.0, 6, q_max=4.0),
+        MANY_POINTS[:1],
+        64,
+        120,
+        4,
+    ),
     SamplerCase("random_walk", "random_walk", lambda a, shape: RandomWalk(a, 0.2), FREE_POINTS[2:3], 64, 120, 200),
     SamplerCase("random_walk of ising", "random_walk", lambda a, s: RandomWalk(a, 0.1), ISING_POINTS[:1], 64, 60, 30),
     SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),

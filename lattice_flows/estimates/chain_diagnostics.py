@@ -9,7 +9,9 @@ from lattice_flows.card.samplers import samplers_in
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Acceptance, Cost, Diagnostics, Observables
 from lattice_flows.estimates.weights import reweighting_summary, weights_summary, weights_warnings
+from lattice_flows.samplers import windows_of
 from lattice_flows.statistics import MIN_CHANGES, MIN_LENGTH, count_changes, count_crossings
+from lattice_flows.theories.observable import Observable
 
 Figures = TypeVar("Figures", bound=Mapping[str, object])
 
@@ -145,11 +147,20 @@ def _slowest_motion(group: Replicas) -> _Motion:
         return _Motion(changes, f"the topological charge changed {changes} times")
     measured = [one for one in group.observables() if group.has(one.name)]
     long = [one for one in measured if min(map(len, group.series(one.name))) >= MIN_LENGTH]
-    passages = {one.name: count_crossings(group.series(one.name), one.odd) for one in long}
+    passages = {one.name: _passages(group, one) for one in long}
     if not passages:
         return _Motion(0, "there are too few configurations to say whether anything moves")
     slowest = min(passages, key=passages.__getitem__)
     return _Motion(passages[slowest], f"{slowest} went through its range {passages[slowest]} times")
+
+
+def _passages(group: Replicas, one: Observable) -> int:
+    """How often the chains went through the range of a series; with windows through that of their own, the fewest."""
+    chains = group.series(one.name)
+    if windows_of(group.sampler) is None:
+        return count_crossings(chains, one.odd)
+    own = [int(chain[0]) for chain in group.series("window")]
+    return min(count_crossings([chain for chain, k in zip(chains, own) if k == window]) for window in set(own))
 
 
 def _cost_observable(observables: Observables) -> str | None:

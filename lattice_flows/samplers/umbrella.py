@@ -22,6 +22,7 @@ from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, Windows, silent
 from lattice_flows.samplers.tuning import warming
+from lattice_flows.samplers.window_exchange import Swaps, first_swaps, swapped, trips_of_chains
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.collective import CollectiveVariable
 
@@ -31,14 +32,15 @@ _SOFT = 0.01  # of the spring
 
 
 class UmbrellaState(NamedTuple):
-    """x (B, *event), its action S without the bias (B,), its collective variable (B,), the random streams (B, 2), and
-    the window of each chain (B,)."""
+    """x (B, *event), its action S without the bias (B,), its collective variable (B,), the random streams (B, 2), the
+    window of each chain (B,), and the swaps, () where there are none."""
 
     x: Array
     action: Array
     charge: Array
     streams: Streams
     window: NDArray[np.int64]
+    swaps: Swaps | tuple[()] = ()
 
 
 def window_potentials(settings: Mapping[str, Any], s: Array) -> Array:
@@ -80,6 +82,9 @@ class Umbrella(Sampler):
     trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC; n_md_steps is tuned without the bias.
     variable: name of the collective variable; None: the theory's first.
     centre: of the windows.
+    exchange_every: updates between attempts to swap the configurations of neighbouring windows, even pairs and odd ones
+    in turn (Sugita, Kitao and Okamoto, J. Chem. Phys. 113 (2000) 6042); 0: none. Swaps carry a configuration past what
+    holds it up in one window; the round trips that an analysis counts tell whether they do.
 
     Raises ValueError for values out of range, an action without such a variable, and a q_max that nobody knows.
     """
@@ -94,9 +99,10 @@ class Umbrella(Sampler):
     integrator: str = "leapfrog"
     variable: str | None = None
     centre: float = 0.0
+    exchange_every: int = 0
     weighted: ClassVar[bool] = True
     windows: ClassVar[Windows] = Windows("n_windows", coordinate, window_potentials)
-    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0}
+    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "exchange_every": 0}
 
     def __post_init__(self) -> None:
         check_range(self.action, self._variable, self.q_max, self.centre)
@@ -105,6 +111,8 @@ class Umbrella(Sampler):
             raise ValueError(f"n_windows must be between 2 and 10000, got {self.n_windows}")
         if not 0 < self.spring < math.inf:
             raise ValueError(f"spring must be > 0, got {self.spring}")
+        if not 0 <= self.exchange_every <= 1_000_000:
+            raise ValueError(f"exchange_every must be between 0 and 1000000, got {self.exchange_every}")
 
     @property
     def _hmc(self) -> HMC:
@@ -117,19 +125,49 @@ class Umbrella(Sampler):
     def init(self, x: Array, streams: Streams) -> UmbrellaState:
         """The state of chains at x (B, *event), dealt to the windows in turn."""
         check_variable(self.action, self._variable, x)
-        return UmbrellaState(*begun(self.action, self._variable, x, streams), np.arange(len(x)) % self.n_windows)
+        swaps = first_swaps(len(x), self.n_windows) if self.exchange_every else ()
+        window = np.arange(len(x)) % self.n_windows
+        return UmbrellaState(*begun(self.action, self._variable, x, streams), window, swaps)
 
     def step(self, state: UmbrellaState, n_updates: int = 1) -> tuple[UmbrellaState, NamedTuple]:
-        """n_updates trajectories of every chain in its window.
+        """n_updates trajectories of every chain in its window, and the swaps that are due.
 
         Raises ValueError when n_md_steps or q_max was neither given nor tuned.
         """
         bias = self._bias(state)
-        chains, accepted, delta_h = biased_trajectories(self._hmc, self._variable, state[:4], bias, n_updates)
-        new = UmbrellaState(*chains, state.window)
-        series = {"accepted": accepted, "delta_h": delta_h, "log_w": bias.at(new.charge)}
-        series |= {self._variable.series: new.charge.copy(), "window": new.window.astype(np.float64)}
-        return new, info_of(series)
+        if self.exchange_every:
+            return self._step_with_swaps(state, bias, n_updates)
+        state, accepted, delta_h = self._trajectories(state, bias, n_updates)
+        return state, info_of(self._series(state, bias, accepted, delta_h))
+
+    def _step_with_swaps(self, state: UmbrellaState, bias: Bias, n_updates: int) -> tuple[UmbrellaState, NamedTuple]:
+        swaps, every, left = state.swaps, self.exchange_every, n_updates
+        assert isinstance(swaps, Swaps), "the state is that of a sampler without swaps"
+        trips, n_accepted, acceptances = swaps.trips, np.zeros(len(state.x)), []
+        while left > 0:
+            n = min(left, every - int(swaps.n_updates) % every)
+            state, accepted, delta_h = self._trajectories(state, bias, n)
+            n_accepted, left = n_accepted + np.rint(n * accepted), left - n
+            swaps, chains = swaps._replace(n_updates=np.asarray(swaps.n_updates + n)), state[:4]
+            if int(swaps.n_updates) % every == 0:
+                n_rounds = int(swaps.n_updates) // every - 1
+                chains, swaps = swapped(chains, bias, swaps, self.n_windows, n_rounds)
+                acceptances.append(swaps.acceptance)
+            state = UmbrellaState(*chains, state.window, swaps)
+        series = self._series(state, bias, n_accepted / n_updates, delta_h)
+        series["swap_acceptance"] = np.mean(acceptances or [swaps.acceptance], axis=0)
+        series["round_trips"] = trips_of_chains(trips, swaps.trips, len(state.x))
+        return state, info_of(series)
+
+    def _trajectories(self, state: UmbrellaState, bias: Bias, n: int) -> tuple[UmbrellaState, Array, Array]:
+        """The state after n trajectories of every chain, the accepted fraction and the last delta_h."""
+        chains, accepted, delta_h = biased_trajectories(self._hmc, self._variable, state[:4], bias, n)
+        return UmbrellaState(*chains, state.window, state.swaps), accepted, delta_h
+
+    def _series(self, state: UmbrellaState, bias: Bias, accepted: Array, delta_h: Array) -> dict[str, NDArray[Any]]:
+        s, window = state.charge.copy(), state.window.astype(np.float64)
+        log_w = {"accepted": accepted, "delta_h": delta_h, "log_w": bias.at(s)}
+        return {**log_w, self._variable.series: s, "window": window}
 
     def thermalise(self, state: UmbrellaState, done: float) -> UmbrellaState:
         """One trajectory. In the first half of them the steps are small and the springs grow to their strength.
@@ -143,7 +181,7 @@ class Umbrella(Sampler):
 
     def moved(self, state: UmbrellaState, x: Array) -> UmbrellaState:
         """The same chains at x (B, *event), each in its window."""
-        return UmbrellaState(*begun(self.action, self._variable, x, state.streams), state.window)
+        return UmbrellaState(*begun(self.action, self._variable, x, state.streams), state.window, state.swaps)
 
     def target(self, state: UmbrellaState, x: Array) -> Array:
         """S(x) + V_k(s(x)) of each chain in its window k, (B,)."""
