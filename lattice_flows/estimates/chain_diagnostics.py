@@ -56,8 +56,10 @@ def reweighting(group: Replicas) -> Finding[Diagnostics]:
     if not group.log_ratios:
         return Finding({})
     figures = reweighting_summary(group)
+    n = figures["n_effective"]
+    count = "fewer than one" if n < 1.0 else f"{n:.0f}"
     text = (
-        f"reweighting: too little overlap, {figures['n_effective']:.0f} effective independent configurations, "
+        f"reweighting: too little overlap, effective independent configurations: {count}, "
         f"Pareto k-hat = {figures['pareto_k']:.2f}; simulate nearer to these couplings"
     )
     return Finding({"reweighting": figures}, doubts=() if figures["reliable"] else (text,))

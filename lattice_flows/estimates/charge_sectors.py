@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import chdtrc
 
 from lattice_flows.card.build import closed_forms_of
 from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
@@ -42,6 +43,7 @@ Chains = list[np.ndarray]
 CHARGE, CHARGE_SQUARED = "topological_charge", "topological_charge_squared"
 N_THETA = 13  # angles in [0, pi]
 _FITS_INT16 = 10_000
+_LEAST_PROBABILITY = 0.001  # of a chi^2 at least as large, where a fit is not refused
 
 
 def topology_summary(group: Replicas, observables: Observables) -> Topology | None:
@@ -180,6 +182,7 @@ def _fixed_charge(
         "slope": _number(fit.slope),
         "slope_error": _number(fit.slope_error),
         "chi2_per_dof": _number(fit.chi2 / fit.n_dof) if fit.n_dof else None,
+        "linear": not fit.n_dof or bool(chdtrc(fit.n_dof, fit.chi2) > _LEAST_PROBABILITY),
         "charge_squared": "ensemble" if given is None else "exact",
     }
 

@@ -68,7 +68,7 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
         if 0 < found.n_eff < quantity.least_n_eff:
             doubts.append(f"n_eff below {quantity.least_n_eff:.0f}, too few for the error of a cumulant")
         if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):
-            doubts.append("the chains disagree: their spread is larger than the error of each")
+            doubts.append("leaving out one chain changes the weighted average by more than its error")
         if of_blocks:
             doubts.append(of_blocks)
         truth = quantity.exact(exact) if quantity.exact and (exact or quantity.by_symmetry) else None

@@ -83,6 +83,7 @@ class FixedCharge(TypedDict):
     slope: float | None  # per unit of Q^2
     slope_error: float | None
     chi2_per_dof: float | None  # null for two sectors
+    linear: bool  # whether the sectors allow a straight line in Q^2: a larger chi^2 is not too unlikely
     charge_squared: Literal["ensemble", "exact"]  # whose <Q^2> was taken
 
 

@@ -63,7 +63,7 @@ def _fixed_charge(found: _Found) -> PageTable | None:
     for name, (ensemble, topology) in found.items():
         for observable, fit in topology["fixed_charge"].items():
             plain = ensemble["observables"].get(observable)
-            trusted = has_trusted_sectors(ensemble, observable)
+            trusted = has_trusted_sectors(ensemble, observable) and fit["linear"]
             rows.append(
                 (
                     name,
@@ -72,7 +72,7 @@ def _fixed_charge(found: _Found) -> PageTable | None:
                     _estimate(plain),
                     numbers.number(plain["exact"] if plain else None, 6),
                     _marked(numbers.with_error(fit["slope"], fit["slope_error"]), trusted),
-                    numbers.number(fit["chi2_per_dof"], 2),
+                    _marked(numbers.number(fit["chi2_per_dof"], 2), fit["linear"]),
                     "closed form" if fit["charge_squared"] == "exact" else "ensemble",
                 )
             )

@@ -57,7 +57,7 @@ def samplers(summary: Summary) -> PageTable:
     flow = summary["flow"]
     headings = (
         "ensemble",
-        "s / indep. config",
+        "ms / indep. config",
         "training (s)",
         "sampler",
         "chains × configs",
@@ -89,8 +89,8 @@ def _sentence(ensemble: EnsembleSummary) -> str:
     """The headline observable against its exact value, and the cost."""
     rows = ensemble["observables"]
     name = next((key for key in (*_HEADLINE, ensemble["cost_observable"]) if key in rows), next(iter(rows), None))
-    cost = terminal_tables.seconds_per_config(ensemble)
-    price = "" if cost == "-" else f", at {cost.replace('> ', 'more than ')} s per independent configuration"
+    cost = terminal_tables.milliseconds_per_config(ensemble)
+    price = "" if cost == "-" else f", at {cost.replace('> ', 'more than ')} ms per independent configuration"
     if name is None:
         return f"nothing could be estimated{price}."
     row = rows[name]
@@ -107,10 +107,17 @@ def _sentence(ensemble: EnsembleSummary) -> str:
 def all_observables(summary: Summary) -> list[PageTable]:
     """One table per ensemble that has estimates."""
     return [
-        observables(f"{name} ({ensemble['sampler']}{', frozen' if ensemble['frozen'] else ''})", rows)
+        observables(_caption(name, ensemble), rows)
         for name, ensemble in summary["ensembles"].items()
         if (rows := ensemble["observables"])
     ]
+
+
+def _caption(name: str, ensemble: EnsembleSummary) -> str:
+    """The ensemble, its sampler where that is another word, and whether it is frozen."""
+    about = [ensemble["sampler"]] if ensemble["sampler"] != name else []
+    about += ["frozen"] if ensemble["frozen"] else []
+    return f"{name} ({', '.join(about)})" if about else name
 
 
 def observables(caption: str, rows: Observables) -> PageTable:

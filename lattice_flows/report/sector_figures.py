@@ -150,6 +150,8 @@ def sector_plots(summary: Summary) -> list[Plot]:
         return []
     doubtful = ", ".join(name for name in found if not has_trusted_sectors(summary["ensembles"][name], _SHOWN))
     hollow = f" Open symbols: the errors of {doubtful} cannot be trusted." if doubtful else ""
+    bent = ", ".join(name for name in found if (fit := _fit(summary["ensembles"][name])) and not fit["linear"])
+    refused = f" The sectors of {bent} are on no straight line, so that their stars are off." if bent else ""
     given = ", ".join(name for name in found if _given_width(summary["ensembles"][name]))
     closed = f" For {given}, ⟨Q²⟩ is taken from the closed form." if given else ""
     figure, panels = panel_grid(len(found), height=1.9, sharex=True, sharey=True)
@@ -167,7 +169,7 @@ def sector_plots(summary: Summary) -> list[Plot]:
             "sectors and the average over all of them.",
             f"The {_SHOWN} at fixed charge against Q². The line is the fit of the sectors; the star is the average "
             "over all charges that it yields, drawn at ⟨Q²⟩; the band is the plain average with its error. They "
-            f"agree if every sector has the right weight.{closed}{hollow}",
+            f"agree if every sector has the right weight and a straight line will do.{refused}{closed}{hollow}",
             FigureData(("ensemble", "charge squared Q^2", f"{_SHOWN}", "error", "what"), data),
         )
     ]

@@ -22,13 +22,16 @@ from lattice_flows.theories.observable import Label, named
 
 Ensembles = Mapping[str, EnsembleSummary]
 
+_WORDS, _ENDINGS = {2: "second", 3: "third"}, {1: "st", 2: "nd", 3: "rd"}
 
-def seconds_per_config(ensemble: EnsembleSummary) -> str:
-    """Core seconds per independent configuration, '> x' if the ensemble is frozen."""
+
+def milliseconds_per_config(ensemble: EnsembleSummary) -> str:
+    """Core time per independent configuration in ms, '> x' if the ensemble is frozen."""
     if ensemble["frozen"]:
         bound = ensemble["seconds_per_independent_config_at_least"]
-        return "-" if bound is None else f"> {numbers.number(bound)}"
-    return numbers.number(ensemble["seconds_per_independent_config"])
+        return "-" if bound is None else f"> {numbers.number(1000.0 * bound)}"
+    seconds = ensemble["seconds_per_independent_config"]
+    return "-" if seconds is None else numbers.number(1000.0 * seconds)
 
 
 def cheapest_first(ensembles: Ensembles) -> list[tuple[str, EnsembleSummary]]:
@@ -75,10 +78,13 @@ def observable_rows(observables: Observables) -> Iterable[tuple[str, ...]]:
 def samplers_table(ensembles: Ensembles) -> Table:
     """The table of costs, one row per ensemble, the cheapest first."""
     tau_int = f"tau_int({cost_label(ensembles).plain})"
-    headings = ("sampler", "chains x\nconfigs", "accep-\ntance", tau_int, "seconds", "s / indep.\nconfig")
+    headings = ("sampler", "chains x\nconfigs", "accep-\ntance", tau_int, "seconds", "ms / indep.\nconfig")
     table = _table("Samplers", ("ensemble", *headings), n_names=2)
     for name, ensemble in cheapest_first(ensembles):
         table.add_row(name, *sampler_row(ensemble))
+    if not all(_has_trusted_cost(ensemble) for ensemble in ensembles.values()):
+        table.caption = "! counted by an error that cannot be trusted"
+        table.caption_justify = "left"
     return table
 
 
@@ -92,7 +98,10 @@ def cost_label(ensembles: Ensembles) -> Label:
 
 
 def sampler_row(ensemble: EnsembleSummary) -> tuple[str, ...]:
-    """Sampler, size, acceptance, tau_int of the cost's observable, seconds, seconds per independent configuration."""
+    """Sampler, size, acceptance, tau_int of the cost's observable, seconds, milliseconds per independent configuration.
+
+    '!' if the error by which independent configurations are counted cannot be trusted.
+    """
     name, rows = ensemble["cost_observable"], ensemble["observables"]
     tau_int = numbers.with_error(rows[name]["tau_int"], rows[name]["tau_int_error"]) if name in rows else "-"
     return (
@@ -101,8 +110,14 @@ def sampler_row(ensemble: EnsembleSummary) -> tuple[str, ...]:
         numbers.number(ensemble["acceptance_rate"]),
         "frozen" if ensemble["frozen"] else tau_int,
         numbers.number(ensemble["seconds"]),
-        seconds_per_config(ensemble),
+        milliseconds_per_config(ensemble) + ("" if _has_trusted_cost(ensemble) else " !"),
     )
+
+
+def _has_trusted_cost(ensemble: EnsembleSummary) -> bool:
+    """Whether the cost is a bound, or counted by an error that can be trusted."""
+    name, rows = ensemble["cost_observable"], ensemble["observables"]
+    return ensemble["frozen"] or name not in rows or rows[name]["trusted"]
 
 
 def _length(ensemble: EnsembleSummary) -> str:
@@ -126,7 +141,7 @@ def pareto_k(figures: Weights | Reweighting) -> str:
     k = figures["pareto_k"]
     if k is None or math.isinf(k):
         return "none" if figures["reliable"] else "unknown"
-    return f"{k:.2f}"
+    return f"{k:z.2f}"
 
 
 def tail(figures: Weights) -> str:
@@ -162,7 +177,7 @@ def selections(summary: Summary) -> list[str]:
     for name, ensemble in summary["ensembles"].items():
         dropped, every, weights = ensemble["thermalisation_dropped"], ensemble["every"], ensemble.get("reweighting")
         parts = [f"the first {dropped} configurations of each chain dropped"] if dropped else []
-        parts += [f"one of {every} configurations kept"] if every > 1 else []
+        parts += [f"every {_ordinal(every)} configuration kept (the cost is that of all)"] if every > 1 else []
         if weights:
             own, target = weights["from"], summary["theory"]
             changes = [f"{key} = {own[key]} to {target[key]}" for key in own if own[key] != target[key]]
@@ -172,6 +187,13 @@ def selections(summary: Summary) -> list[str]:
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}")
     return lines
+
+
+def _ordinal(n: int) -> str:
+    """Second, third, 4th, 21st."""
+    if n in _WORDS:
+        return _WORDS[n]
+    return f"{n}{'th' if n % 100 in (11, 12, 13) else _ENDINGS.get(n % 10, 'th')}"
 
 
 def warnings(summary: Summary) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import chi2
 
-from lattice_flows.card.build import oracle
+from lattice_flows.card.build import closed_forms_of
 from lattice_flows.estimates.replicas import open_replicas
 from lattice_flows.statistics import chi_squared, covariance_of_means
 
@@ -30,7 +30,7 @@ def chi_squared_of(path: Path) -> tuple[float, int]:
     """chi^2 of one ensemble's means against the closed forms, and its degrees of freedom."""
     with ExitStack() as stack:
         (group,) = open_replicas([path], stack)
-        exact = oracle(group.theory)
+        exact = closed_forms_of(group.theory)
         means_with_exact = [one for one in group.quantities() if one.exact is not None and one.function is None]
         chosen = [one for one in means_with_exact if one.name != REDUNDANT]
         terms = [one.terms[0] for one in chosen]

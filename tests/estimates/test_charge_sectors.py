@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from lattice_flows.card.build import oracle
+from lattice_flows.card.build import closed_forms_of
 from lattice_flows.estimates.charge_sectors import _known, topology_summary
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import open_replicas
@@ -137,7 +137,7 @@ def topologies(text, folder, doubt=False):
                 observables["topological_charge_squared"]["trusted"] = False
             if doubt is None:
                 del observables["topological_charge_squared"]
-            found[group.name] = topology_summary(group, observables), observables, oracle(group.theory)
+            found[group.name] = topology_summary(group, observables), observables, closed_forms_of(group.theory)
     return found
 
 
@@ -158,7 +158,8 @@ def test_has_the_keys_of_the_contract_in_plain_json(found):
         assert [sector["charge"] for sector in topology["sectors"][1:-1]].count(0) == 1
         assert set(topology["fixed_charge"]) == {"plaquette", *LOOPS}
         for row in topology["fixed_charge"].values():
-            assert list(row) == ["value", "error", "slope", "slope_error", "chi2_per_dof", "charge_squared"]
+            assert list(row) == ["value", "error", "slope", "slope_error", "chi2_per_dof", "linear", "charge_squared"]
+            assert row["linear"]
             assert row["charge_squared"] == "ensemble"
         assert len(topology["theta"]) == 13
         assert topology["theta"][-1]["theta"] == math.pi
@@ -226,7 +227,7 @@ def test_a_frozen_ensemble_knows_the_whole_by_the_exact_charge_squared(tmp_path)
     assert topology["fixed_charge"]["plaquette"]["charge_squared"] == "exact"
     row = topology["fixed_charge"]["plaquette"]
     assert abs(pull(row["value"], row["error"], exact.plaquette)) < 4.5
-    assert abs(pull(row["value"], row["error"], oracle({**U1_16, "beta": 12.24}).plaquette)) > 5  # 2 % off
+    assert abs(pull(row["value"], row["error"], closed_forms_of({**U1_16, "beta": 12.24}).plaquette)) > 5  # 2 % off
 
 
 def test_what_is_doubtful_is_not_resolved(tmp_path):
@@ -252,7 +253,7 @@ def test_a_charge_that_is_measured_now_and_then(every, tmp_path):
 
 def test_no_exact_probability_is_negative():
     """Far in the tail the closed form is zero but for its rounding."""
-    exact = oracle({**U1_16, "beta": 12.0})
+    exact = closed_forms_of({**U1_16, "beta": 12.0})
     assert exact.charge_distribution(9).min() < 0.0
     assert _known(exact, 9).min() == 0.0
     np.testing.assert_array_equal(_known(exact, 9)[8:11], exact.charge_distribution(9)[8:11])

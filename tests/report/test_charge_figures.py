@@ -38,7 +38,8 @@ def ensemble(frozen: bool = False, trusted: bool = True) -> dict[str, Any]:
          "observables": {"plaquette": {"value": AVERAGE + SLOPE * (q * q - WIDTH), "error": 0.001}}}
         for q, share in zip(range(-2, 3), SHARES)
     ]  # fmt: skip
-    fit = {"value": AVERAGE, "error": 0.0005, "slope": SLOPE, "slope_error": 0.0002, "chi2_per_dof": None,
+    fit = {"value": AVERAGE, "error": 0.0005, "slope": SLOPE, "slope_error": 0.0002,
+           "chi2_per_dof": None, "linear": True,
            "charge_squared": "exact" if frozen else "ensemble"}  # fmt: skip
     theta = [
         {"theta": float(x), "value": value, "error": 0.0 if x == 0 else 0.005, "exact": None, "resolved": value > 0.015}
@@ -140,6 +141,15 @@ def test_tables_mark_what_is_not_to_be_trusted(doubt: str):
     assert [row[3] for row in tables.weights[0].rows] == ["0.900(20)", "-"]
 
 
+def test_a_fit_that_chi_squared_refuses_is_marked():
+    entry = ensemble()
+    entry["topology"]["fixed_charge"]["plaquette"] |= {"linear": False, "chi2_per_dof": 189.2}
+    tables = topology_tables({"theory": {}, "flow": None, "ensembles": {"a": entry}})
+    assert tables is not None
+    (fit,) = tables.fixed_charge.rows
+    assert [cell for cell in fit if cell.endswith(" !")] == [fit[2], fit[5], "189 !"]
+
+
 def test_pulls_are_open_one_by_one():
     row = {"value": 1.0, "error": 0.1, "exact": 0.9, "pull": 1.0, "trusted": True}
     rows = {"plaquette": row, "topological_charge": {**row, "trusted": False, "pull": -2.0}}
@@ -226,8 +236,8 @@ def test_findings_name_value_doubt_and_cost():
     )
     ((_, doubtful),) = findings({"flow": {**flow, "dominated": True}, "ensembles": {}})
     assert doubtful.startswith("ESS = 0.500(11) (unreliable), ")
-    assert told["one"].startswith("χ_top = 0.0200(11) (exact: 0.02100, pull -0.9), at 0.500 s per")
-    assert told["stuck"].startswith("frozen; χ_top = 0.0200(11) cannot be trusted, at more than 7.00 s per")
+    assert told["one"].startswith("χ_top = 0.0200(11) (exact: 0.02100, pull -0.9), at 500 ms per")
+    assert told["stuck"].startswith("frozen; χ_top = 0.0200(11) cannot be trusted, at more than 7000 ms per")
 
 
 def test_the_page_shows_what_was_taken_and_what_is_known(tmp_path: Path):
