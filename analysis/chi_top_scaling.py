@@ -79,7 +79,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     for i, (family, members) in enumerate(families.items()):
         text = family.replace("x", "×") if isinstance(family, str) else rf"$V/\beta = {family:g}$"
         draw_closed_form(upper, members, isinstance(family, str), colour(i))
-        upper.plot([], [], "s", color=colour(i), label=text)
+        upper.plot([], [], marker(0) if len(ensembles) == 1 else "--", color=colour(i), label=text)
         for row in members:
             symbol = marker(ensembles.index(row.ensemble))
             at = (1.0 + 0.012 * ensembles.index(row.ensemble)) / row.beta

@@ -104,7 +104,8 @@ def draw(rows: Sequence[Row]) -> Figure:
             face = colour(i) if row.reliable else "white"
             error = row.error / row.ess
             axes.errorbar(row.n_sites, defect(row.ess), error, fmt=marker(i), color=colour(i), mfc=face, elinewidth=1.0)
-    axes.plot([], [], "--", color=GREY, label=r"ESS$(V_0)^{V/V_0}$")
+    if any(line[0].n_sites < line[-1].n_sites for line in lines.values()):
+        axes.plot([], [], "--", color=GREY, label=r"ESS$(V_0)^{V/V_0}$: equal mistakes on every patch")
     if not all(row.reliable for row in rows):
         axes.plot([], [], "o", color=GREY, markerfacecolor="white", label="unreliable")
     shapes = {row.n_sites: row.lattice.replace("x", "×") for row in rows}

@@ -4,8 +4,9 @@
 
 Weights of flows give log Z itself. Ensembles of one name and lattice at several couplings, that have no weights, give
 differences from their smallest beta (arXiv:0801.1426, from the series of the action; errors by a jackknife over 20
-blocks of all chains); the figure begins them at the closed form. Below: differences from the closed form in errors.
-Open symbols: unreliable weights, a frozen charge, or blocks shorter than ten tau_int of the action.
+blocks of all chains); the figure begins them at the closed form. One coupling alone is left out, and told. Below:
+differences from the closed form in errors. Open symbols: unreliable weights, a frozen charge, or blocks shorter than
+ten tau_int of the action.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,7 @@ from lattice_flows.report.figure_script import (
     require_charge,
     run_script,
     split_rows,
+    tell,
 )
 from lattice_flows.report.style import GREY, WIDTH, colour, legend_above, marker
 from lattice_flows.statistics import MIN_CHANGES, N_BLOCKS, ValueWithError, gamma_method, log_z_differences, pull
@@ -58,7 +60,9 @@ def measure(groups: Sequence[Replicas]) -> list[Row]:
     scans = split_rows([group for group in groups if group not in weighted], lambda group: (group.name, lattice(group)))
     if not weighted:
         require_several(scans.values())
-    joinable = [scan for scan in scans.values() if len(scan) > 1]  # one beta alone has no difference of log Z
+    joinable = [scan for scan in scans.values() if len(scan) > 1]
+    for group in [scan[0] for scan in scans.values() if len(scan) == 1]:
+        tell(f"{group.files[0].path}: is left out: one beta alone has no difference of log Z")
     rows = [*map(row_of_weights, weighted), *(row for scan in joinable for row in rows_of_chains(scan))]
     return sorted(rows, key=lambda row: row.beta)
 
@@ -139,7 +143,9 @@ def draw(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1.0])
     lowest = min(row.beta if row.reference_beta is None else row.reference_beta for row in rows)
-    betas = np.linspace(lowest, max(row.beta for row in rows), 100)
+    highest = max(row.beta for row in rows)
+    around = 0.0 if lowest < highest else 0.1 * highest  # of a single point
+    betas = np.linspace(lowest - around, highest + around, 100)
     for k, n_sites in enumerate(sorted({row.n_sites for row in rows})):
         exact, dashes = [ExactU1(beta, n_sites).log_z / n_sites for beta in betas], ("-", "--", ":", "-.")[k % 4]
         upper.plot(betas, exact, dashes, color="0.2", linewidth=1.0, label=f"exact, $V = {n_sites}$", zorder=1)
@@ -156,6 +162,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         upper.plot([], [], "o", color=GREY, markerfacecolor="white", label="unreliable")
     draw_pull_bands(lower, [row.pull for row in rows])
     upper.set_ylabel(r"$\log Z\,/\,V$")
+    upper.ticklabel_format(useOffset=False)
     lower.set_xlabel(r"$\beta$")
     legend_above(figure)
     return figure

@@ -57,8 +57,14 @@ def run_script(
             headline = description.partition("\n")[0]
             write_figure(Plot(target.stem, draw(rows), headline, headline, data), target)
     except (InputError, EnsembleError) as error:
-        sys.exit(_refuse(str(error)))
+        tell(str(error))
+        sys.exit(EXIT_INPUT)
     print(f"{target} and {target.with_suffix('.csv').name}: {len(rows)} rows")
+
+
+def tell(message: str) -> None:
+    """Tell the user one line about what was given."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
 
 
 def open_scan(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
@@ -165,8 +171,3 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> tuple[list[Pat
     if given.out.suffix not in _FORMATS:
         raise InputError(f"--out {given.out}: a figure's name must end in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
     return given.ensembles, given.out
-
-
-def _refuse(message: str) -> int:
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    return EXIT_INPUT
