@@ -341,7 +341,8 @@ def exact(
     theory: Annotated[str, typer.Argument(metavar="THEORY", help="A theory with closed forms, such as u1.")],
     beta: Annotated[float | None, typer.Option(help="The coupling beta, where there is one.")] = None,
     shape: Annotated[
-        tuple[int, int] | None, typer.Option(help="The lattice, two numbers; absent where there is none.")
+        tuple[int, int] | None,
+        typer.Option(metavar="L0 L1", help="The lattice, two numbers; absent where there is none."),
     ] = None,
     coupling: Annotated[
         list[str] | None, typer.Option(metavar="COUPLING=X", help="Any other coupling; may be repeated.")
@@ -359,8 +360,9 @@ def exact(
     if as_json:
         print(json.dumps(values, indent=1))
         return
-    for key, value in values.items():
-        print(f"{key:30} {value if isinstance(value, dict) else format(value, '.12g')}")
+    distribution = values.pop("charge_distribution")
+    for key, value in {**values, **{f"P(Q = {q})": p for q, p in distribution.items()}}.items():
+        print(f"{key:30} {value:.12g}")
 
 
 def _print_summary(summary: "Summary", console: "Console") -> None:

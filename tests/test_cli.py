@@ -178,6 +178,13 @@ def test_unwritable_output(card, lattice_flows, tmp_path):
     assert "file/run" in one_line(errors)
 
 
+def test_exact_prints_a_number_a_line(lattice_flows):
+    status, out, _ = lattice_flows("exact", "u1", "--beta", "2", "--shape", "8", "8")
+    assert status == 0
+    table = {line[:30].strip(): float(line[30:]) for line in out.splitlines()}
+    assert table["P(Q = -1)"] == pytest.approx(ExactU1(2.0, 64).charge_distribution(1)[0], rel=1e-11)
+
+
 def test_exact_prints_closed_forms(lattice_flows):
     status, out, _ = lattice_flows("exact", "u1", "--beta", "6", "--shape", "16", "16", "--json")
     assert status == 0

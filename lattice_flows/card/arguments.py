@@ -89,15 +89,19 @@ def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:
 
 def unknown_key(key: str, where: str, keys: Collection[str]) -> str:
     """The message for an unknown key, with the nearest known one or all of them."""
-    near = difflib.get_close_matches(key, keys, n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(sorted(keys))}"
-    return f"{where}: unknown key {key!r}; {advice}"
+    return f"{where}: unknown key {key!r}; {_advice(key, keys)}"
+
+
+def _advice(word: str, known: Collection[str]) -> str:
+    """The nearest known word, or all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"available: {', '.join(sorted(known))}"
 
 
 def lookup(catalogue: Mapping[str, Any], name: object, where: str) -> Any:
-    """The catalogue's entry. Raises InputError that lists the names available."""
+    """The catalogue's entry. Raises InputError with the nearest name, or all that there are."""
     if not isinstance(name, str) or name not in catalogue:
-        raise InputError(f"{where}: unknown name {name!r}; available: {', '.join(sorted(catalogue))}")
+        raise InputError(f"{where}: unknown name {name!r}; {_advice(str(name), catalogue.keys())}")
     try:
         return catalogue[name]
     except PluginError as error:

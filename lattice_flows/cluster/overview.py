@@ -18,6 +18,7 @@ from lattice_flows.cluster.plan import ANALYSE, TRAIN, Stage, log, outcome, plan
 from lattice_flows.cluster.profile import read_profile
 from lattice_flows.cluster.schedulers import Queued, SchedulerError
 from lattice_flows.cluster.scripts import compressed
+from lattice_flows.cluster.slurm import FOR_OTHERS
 from lattice_flows.cluster.submission import SCHEDULERS
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError
@@ -29,6 +30,8 @@ from lattice_flows.training.history import read_history
 
 _STYLES = {"running": "green", "failed": "red", "cancelled": "red", "stopped": "yellow", "waiting": "dim"}
 _MOST_NOTES = 10  # of the tasks of one ensemble
+NOT_YET = "its turn has not come yet"
+_BEHIND_OTHERS = (FOR_OTHERS, NOT_YET)  # the scheduler's words where stages of the run may be ahead
 _GONE = ("failed", "stopped", "cancelled")
 
 
@@ -71,6 +74,7 @@ class _Look:
         self.folder, self.card, self.doubts = folder, card, list[str]()
         self.stages = plan(card, read_profile(profile))
         self.jobs = read_jobs(folder)
+        self.verdicts: dict[str, Verdict] = {}
         self.reachable, self._queue, self._alive = True, dict[str, Queued](), set[str]()
         if self.jobs is not None:
             self._ask(self.jobs)
@@ -87,8 +91,7 @@ class _Look:
 
     def rows(self) -> list[Row]:
         """One row for each stage."""
-        rows: list[Row] = []
-        verdicts: dict[str, Verdict] = {}
+        rows, verdicts = list[Row](), self.verdicts
         for stage in self.stages:
             blocker = next((_blocks(name, verdicts[name]) for name in stage.after if verdicts[name].state in _GONE), "")
             row, verdicts[stage.name] = self._array(stage, blocker) if stage.ensemble else self._single(stage, blocker)
@@ -127,6 +130,9 @@ class _Look:
         name = stage.name if index is None else f"{stage.name}.{index}"
         job = self.jobs.stages.get(stage.name) if self.jobs else None
         queued = self._queued(job, name, index) if job and job.job else None
+        if queued and queued.state == "waiting" and queued.words in _BEHIND_OTHERS:
+            ahead = [other for other in stage.after if self.verdicts[other].state != "finished"]
+            queued = queued._replace(words=f"for {', '.join(ahead)}") if ahead else queued
         submitted = job is not None and job.job is not None
         return Evidence(self.folder, name, finished, submitted, queued, self.reachable, blocker).verdict()
 
@@ -135,7 +141,7 @@ class _Look:
             if outcome(self.folder, name).exists():
                 return None
             begun = _changed(log(self.folder, name)) >= job.submitted
-            return Queued("running") if begun else Queued("waiting", "its turn has not come yet")
+            return Queued("running") if begun else Queued("waiting", NOT_YET)
         return self._queue.get(str(job.job) if index is None else f"{job.job}_{index}")
 
     def _analysed(self) -> bool:
@@ -151,10 +157,10 @@ class _Look:
         with suppress(CheckpointError):
             if path.exists() and (records := read_history(path)):
                 last = records[-1]
-                limits = [(last.step, settings.max_steps, "step"), (last.seconds, settings.max_seconds, "second")]
+                limits = [(last.step, settings.max_steps, "steps"), (last.seconds, settings.max_seconds, "s")]
                 ends = [(done / total, done, total, unit) for done, total, unit in limits if total]
                 _, done, total, unit = max(ends)
-                return f"{unit} {count(done)}/{count(total)}"
+                return f"{count(done)}/{count(total)} {unit}"
         return ""
 
     def _row(self, stage: Stage, state: str, progress: str, notes: list[str]) -> Row:
@@ -197,6 +203,7 @@ def _notes(stage: str, verdicts: Sequence[Verdict]) -> list[str]:
     for (state, note), indices in reasons.items():
         tasks = f" {'task' if len(indices) == 1 else 'tasks'} {compressed(indices)}"
         words = f"{state} {note}" if note.startswith("because ") else f"{state}: {note}"
+        words = f"waits {note}" if note.startswith("for ") else words
         lines.append(f"{stage}{'' if len(indices) == len(verdicts) else tasks}: {words}")
     more = len(lines) - _MOST_NOTES
     return lines if more <= 0 else [*lines[:_MOST_NOTES], f"{stage}: and {more} more reasons; see cluster/outcomes"]

@@ -54,5 +54,6 @@ def call(command: Sequence[str], patience: float | None = _PATIENCE) -> str:
         raise SchedulerError(f"{command[0]}: no answer in {patience:.0f} s") from None
     if ended.returncode:
         lines = [line.strip().removeprefix(f"{command[0]}: ") for line in ended.stderr.splitlines() if line.strip()]
-        raise SchedulerError(f"{command[0]}: {'; '.join(lines) or f'ended with status {ended.returncode}'}")
+        words = "; ".join(lines) or f"ended with status {ended.returncode}"
+        raise SchedulerError(f"{command[0]}: {words}")
     return ended.stdout

@@ -21,11 +21,12 @@ _ENDS = {
     "BOOT_FAIL": "its node did not boot",
     "PREEMPTED": "preempted by another job",
 }
+FOR_OTHERS = "for stages before it"
 _REASONS = {
     "None": "not yet considered",
     "Priority": "jobs of higher priority come first",
     "Resources": "for free nodes",
-    "Dependency": "for stages before it",
+    "Dependency": FOR_OTHERS,
     "DependencyNeverSatisfied": "in vain, because a stage before it did not finish",
     "JobArrayTaskLimit": "as many tasks as allowed are running already",
     "BeginTime": "starts again shortly",

@@ -24,6 +24,7 @@ from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.run_folder import RunFolder, asked_for, claim, default_folder
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
+_NO_SERVER = ("configuration source", "contact slurm controller", "cannot connect to server")  # of Slurm, and of PBS
 _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}
 
 
@@ -128,7 +129,14 @@ class _Submission:
 def _submitted(command: Sequence[str]) -> str:
     """Submit one job. Returns its id, which some sites print with the cluster's name after it."""
     # An answer that comes late is waited for: a job whose id is lost could not be cancelled.
-    if job := call(command, patience=None).strip().partition(";")[0]:
+    try:
+        answer = call(command, patience=None)
+    except SchedulerError as error:
+        if any(words in str(error) for words in _NO_SERVER):
+            advice = "no controller can be reached from here; submit from a login node of the cluster"
+            raise SchedulerError(f"{command[0]}: {advice} ({error})") from None
+        raise
+    if job := answer.strip().partition(";")[0]:
         return job
     raise SchedulerError(f"{command[0]}: printed no job id")
 

@@ -101,6 +101,8 @@ def measure(
     Ensemble.add_series(path, partial.joined(), every, {"observables": json.dumps(tables)})
     partial.remove()
     _say(console, path, f"added {', '.join(every)}")
+    if computed := _computed(path, set(every)):
+        _say(console, path, f"`analyse` computes {', '.join(computed)} from them")
 
 
 @dataclass
@@ -207,6 +209,18 @@ def _go_through(
             partial.save()
             saved = time.monotonic()
         stop.raise_if_set()
+
+
+def _computed(path: Path, added: set[str]) -> list[str]:
+    """The quantities that are functions of several series of the file, some of them new."""
+    with Ensemble.open(path) as ensemble:
+        _, action = _theory(path, ensemble.attributes)
+        held, shape = set(ensemble.series_names), ensemble.field.lattice_shape
+        known = [Measurement.from_dict(table, action).observable for table in _tables(path, ensemble.attributes)]
+    found: dict[str, set[str]] = {}
+    for quantity in (one for observable in known for one in observable.quantities(shape)):
+        found[quantity.name] = {term.series for term in quantity.terms}
+    return [name for name, needed in found.items() if len(needed) > 1 and needed & added and needed <= held]
 
 
 def _check(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement]) -> None:

@@ -87,12 +87,13 @@ def _train(
     settings = card.training
     total = settings.max_steps if settings.max_seconds is None else settings.max_seconds
     assert total is not None
-    with meter(console, "train", total, "steps" if settings.max_seconds is None else "s") as progress:
+    unit = "steps" if settings.max_seconds is None else "s"
+    with meter(console, "train", total, unit, "steps") as progress:
 
         def report(state: Progress) -> None:
             done = state.step if settings.max_seconds is None else min(state.seconds, total)
             seen = "" if state.record is None else f", {_seen(state.record)}"
-            progress.update(done, f"step {state.step}, loss {state.loss:.3f}{seen}")
+            progress.update(done, f"step {state.step}, loss {state.loss:.3f}{seen}", state.step)
 
         try:
             result = train(

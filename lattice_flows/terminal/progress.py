@@ -15,24 +15,28 @@ _BAR_SECONDS = 0.2
 class Meter:
     """The progress of one piece of work and the most important figure about it."""
 
-    def __init__(self, console: Console, title: str, total: float, unit: str, bar: Progress | None) -> None:
+    def __init__(
+        self, console: Console, title: str, total: float, unit: str, bar: Progress | None, counted: str | None = None
+    ) -> None:
         self._console, self._title, self._total, self._unit, self._bar = console, title, total, unit, bar
+        self._pace = f" {counted}/s" if counted else f" {unit}/s" if bar else "/s"
         self._task = bar.add_task(title, total=total, rate="", figure="") if bar else None
         self._start = self._shown = time.monotonic()
-        self._first: float | None = None
+        self._first: tuple[float, float] | None = None
 
-    def update(self, done: float, figure: str) -> None:
-        """Show `done` of the total and the figure, if an update is due."""
-        now = time.monotonic()
-        self._first = done if self._first is None else self._first
+    def update(self, done: float, figure: str, count: float | None = None) -> None:
+        """Show `done` of the total and the figure, if an update is due. count: what the pace is of, else `done`."""
+        now, count = time.monotonic(), done if count is None else count
+        self._first = (done, count) if self._first is None else self._first
         if now - self._shown < (_BAR_SECONDS if self._bar else _LINE_SECONDS) and done < self._total:
             return
         self._shown = now
-        rate = (done - self._first) / max(now - self._start, 1e-9)
+        rate, pace = ((x - first) / max(now - self._start, 1e-9) for x, first in zip((done, count), self._first))
+        speed = f"{pace:.4g}{self._pace}"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, rate=f"{rate:.4g} {self._unit}/s", figure=figure)
+            self._bar.update(self._task, completed=done, rate=speed, figure=figure)
             return
-        speed = f", {rate:.4g}/s" if rate > 0 else ""  # not known where the first look is the last one
+        speed = f", {speed}" if pace > 0 else ""  # not known where the first look is the last one
         eta = f", {(self._total - done) / rate:.0f} s to go" if rate > 0 and done < self._total else ""
         self.line(f"{done:.0f} of {self._total:.0f} {self._unit}{speed}{eta}" + (f"; {figure}" if figure else ""))
 
@@ -42,10 +46,10 @@ class Meter:
 
 
 @contextmanager
-def meter(console: Console, title: str, total: float, unit: str) -> Iterator[Meter]:
-    """A meter for work of `total` units."""
+def meter(console: Console, title: str, total: float, unit: str, counted: str | None = None) -> Iterator[Meter]:
+    """A meter for work of `total` units. counted: what is counted by the second, if not these units."""
     if not console.is_terminal:
-        yield Meter(console, title, total, unit, None)
+        yield Meter(console, title, total, unit, None, counted)
         return
     columns = (
         TextColumn("[bold]{task.description}"),
@@ -56,4 +60,4 @@ def meter(console: Console, title: str, total: float, unit: str) -> Iterator[Met
         TextColumn("{task.fields[figure]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Meter(console, title, total, unit, bar)
+        yield Meter(console, title, total, unit, bar, counted)

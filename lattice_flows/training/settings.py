@@ -98,7 +98,9 @@ class TrainingSettings:
         if self.fewest_rows == 2 and self.micro_batch is not None and self.micro_batch < 3:
             raise ValueError(f"training.micro_batch must be at least 3 with reinforce, got {self.micro_batch}")
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise ValueError("training.tensorboard = true needs the package tensorboard: pip install tensorboard")
+            raise ValueError(
+                "training.tensorboard = true needs the package tensorboard: pip install -e '.[tensorboard]'"
+            )
 
     @property
     def fewest_rows(self) -> int:

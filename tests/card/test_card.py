@@ -63,7 +63,10 @@ BAD = [
     (MINIMAL + "[ensemble]\nname = 'x'", "[[ensemble]] must be an array of tables"),
     (MINIMAL + "[[ensemble]]\nsampler = 'hmc'", "[[ensemble]]: name = None: must be a word"),
     (MINIMAL + "[[ensemble]]\nname = '../x'\nsampler = 'hmc'", "[[ensemble]]: name = '../x': must be a word"),
-    (MINIMAL + "[[ensemble]]\nname = 'x'\nsampler = 'hcm'", "[[ensemble]] x: sampler: unknown name 'hcm'; available:"),
+    (
+        MINIMAL + "[[ensemble]]\nname = 'x'\nsampler = 'hcm'",
+        "[[ensemble]] x: sampler: unknown name 'hcm'; did you mean 'hmc'?",
+    ),
     (MINIMAL + 2 * "[[ensemble]]\nname = 'x'\nsampler = 'hmc'\n", "the name 'x' is given twice"),
     (
         MINIMAL + "[[ensemble]]\nname = 'x'\nsampler = 'hmc'\nn_md_step = 3",

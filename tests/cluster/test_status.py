@@ -98,9 +98,9 @@ def test_before_anything_runs(run):
     }
     assert notes == [
         "train: waiting: jobs of higher priority come first",
-        "sample-flow: waiting: for stages before it",
-        "sample-hmc: waiting: for stages before it",
-        "analyse: waiting: for stages before it",
+        "sample-flow: waits for train",
+        "sample-hmc: waits for stages before it",  # the queue says so, though there are none
+        "analyse: waits for train, sample-flow, sample-hmc",
     ]
 
 

@@ -107,6 +107,19 @@ def test_without_a_flow_there_is_no_training(programs, submitted, tmp_path):
     assert [call.rpartition("/")[2] for call in programs.calls("sbatch")] == ["sample-hmc.sh", "analyse.sh"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: fetch_config: DNS SRV lookup failed\nsbatch: fatal: Could not establish a configuration source",
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+    ],
+)
+def test_a_scheduler_without_a_server_is_told_as_such(words, programs, submitted):
+    programs.install("sbatch", f"#!/bin/bash\necho '{words}' >&2\nexit 1\n")
+    with pytest.raises(InputError, match=r"^sbatch: no controller can be reached from here; submit from a login node"):
+        submitted(CLASSICAL)
+
+
 def test_a_refused_job_takes_the_earlier_ones_with_it(programs, submitted, tmp_path):
     programs.refuse(3)
     with pytest.raises(InputError) as said:

@@ -431,7 +431,7 @@ def test_a_cards_observables():
         ("name = 'creutz_ratio'\nr = 1\nt = 4", "a Creutz ratio needs r, t >= 2, got r = 1, t = 4"),
         ("name = 'creutz_ratio'\nr = 2", "creutz_ratio: the key 't' is missing"),
         ("name = 'polyakov_loop'\nmu = 2", "mu must be 0 or 1, got mu = 2"),
-        ("name = 'creutz'\nr = 2", "unknown name 'creutz'; available: creutz_ratio,"),
+        ("name = 'creutz'\nr = 2", "unknown name 'creutz'; did you mean 'creutz_ratio'?"),
         (
             "name = 'creutz_ratio'\nr = 2\nt = 2\n[[observable]]\nname = 'wilson_loop'\nr = 1\nt = 1\nevery = 5",
             "wilson_loop: wilson_loop_1x1 is given twice, with every = 1 and 5",
