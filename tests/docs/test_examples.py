@@ -15,6 +15,7 @@ from samplers import test_contract
 from samplers.conftest import measured, produced, started
 
 from lattice_flows.flows import FLOWS
+from lattice_flows.kernels import hmc
 from lattice_flows.samplers import SAMPLERS
 from lattice_flows.theories import THEORIES, WilsonU1
 
@@ -160,3 +161,27 @@ def test_samplers_from_python(capsys):
     assert printed is not None
     value, error, exact = map(float, printed.groups())
     assert abs(value - exact) < 4.5 * error
+
+
+def test_theory(example, summary):
+    """From torch and from compiled kernels: the action of the package's own model, its force, and the same energy."""
+    (command,) = [text for language, text in example("add-a-theory.md") if language == "sh"]
+    Path("fast.toml").write_text(Path("spins.toml").read_text().replace("spins:XY", "fast_spins:FastXY"))
+    found = [
+        summary(line)["ensembles"]["hmc"]["observables"]["energy"]
+        for line in (command, "lattice-flows run fast.toml --allow-plugins --out fast")
+    ]
+    import fast_spins
+    import spins
+
+    slow, fast, own = spins.XY(0.8), fast_spins.FastXY(0.8), THEORIES["xy"](0.8)
+    x = 3.0 * torch.randn(4, 6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for action in (slow, fast):
+        torch.testing.assert_close(action(x), own(x))
+        torch.testing.assert_close(action.force(x), own.force(x))
+    torch.testing.assert_close(torch.from_numpy(fast.evaluate(x.numpy())), own(x))
+    from_kernels = hmc.force(fast.kernel_couplings((6, 4)), x.numpy())
+    torch.testing.assert_close(torch.from_numpy(from_kernels), own.force(x))
+    # Equal streams: both made the same trajectories, until roundings drove them apart.
+    errors = [row["error"] for row in found]
+    assert abs(found[0]["value"] - found[1]["value"]) < 4.5 * (errors[0] ** 2 + errors[1] ** 2) ** 0.5
