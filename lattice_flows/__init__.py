@@ -26,6 +26,8 @@ _NAMES = {
         "Phi4",
         "Phi4Hopping",
         "Ising",
+        "XY",
+        "Villain",
         "DoubleWell",
         "MuellerBrown",
         "ExactU1",

@@ -26,7 +26,7 @@ from lattice_flows.flows import (
     multiscale,
     plaquette_coupling,
 )
-from lattice_flows.lattice import conjugate, gauge_transform, reflect, translate
+from lattice_flows.lattice import TWO_PI, conjugate, gauge_transform, reflect, translate
 from lattice_flows.samplers import (
     HMC,
     SAMPLERS,
@@ -53,6 +53,7 @@ from lattice_flows.samplers import (
 )
 from lattice_flows.theories import (
     THEORIES,
+    XY,
     Action,
     DoubleWell,
     ImprovedU1,
@@ -60,6 +61,7 @@ from lattice_flows.theories import (
     MuellerBrown,
     Phi4,
     Phi4Hopping,
+    Villain,
     WilsonU1,
 )
 from lattice_flows.training import TrainingSettings, recommended, train
@@ -259,6 +261,12 @@ def no_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return []
 
 
+def spin_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Planar spins (B, L0, L1) turned by one angle, and as numbers on sites; each angle is as good as a turn more."""
+    turned = x + TWO_PI * torch.rand(len(x), 1, 1, generator=generator, dtype=torch.float64)
+    return [turned, *site_images(x, generator), *site_images(turned, generator)]
+
+
 ACTION_CASES = [
     ActionCase("u1 8x8", WilsonU1(2.0), (8, 8), link_images),
     ActionCase("u1 5x3", WilsonU1(0.7), (5, 3), link_images),
@@ -273,6 +281,11 @@ ACTION_CASES = [
     ActionCase("mueller_brown", MuellerBrown(0.1), (), no_images),
     ActionCase("ising 6x4", Ising(0.4), (6, 4), site_images),
     ActionCase("ising 2x3", Ising(0.7), (2, 3), site_images),
+    ActionCase("xy 6x4", XY(1.1), (6, 4), spin_images),
+    ActionCase("xy 5x3", XY(0.8), (5, 3), spin_images),
+    ActionCase("xy 2x3", XY(0.9), (2, 3), spin_images),
+    ActionCase("villain 4x5", Villain(0.8), (4, 5), spin_images),
+    ActionCase("villain 2x2", Villain(0.3), (2, 2), spin_images),
 ]
 
 assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
@@ -285,8 +298,8 @@ Point = tuple[Shape, Action]
 class SamplerCase:
     """`build(action, shape)` makes the sampler; the numbers are what the tests of expectation values need of it.
 
-    `points` are lattices and solvable actions. `compiled` samplers give the same bits for any threads and grouping.
-    One that is not `ergodic` is tested for invariance, from direct starts.
+    `points` are lattices and actions; where these are solvable, expectation values are tested. `compiled` samplers give
+    the same bits for any threads and grouping. One that is not `ergodic` is tested for invariance, from direct starts.
     """
 
     name: str
@@ -331,6 +344,8 @@ ISING_POINTS: tuple[Point, ...] = tuple(
 )
 SCALAR_POINTS: tuple[Point, ...] = (FREE_POINTS[0], FREE_POINTS[2])
 POTENTIAL_POINTS: tuple[Point, ...] = (((), DoubleWell()), ((), MuellerBrown()))
+SPIN_POINTS: tuple[Point, ...] = (((6, 5), XY(0.9)),)
+VILLAIN_POINTS: tuple[Point, ...] = (((4, 7), Villain(0.8)),)
 FLOW_POINTS: tuple[Point, ...] = (((4, 4), WilsonU1(1.0)), ((8, 4), WilsonU1(1.0)))
 TREE_POINTS: tuple[Point, ...] = (((8, 8), WilsonU1(2.0)), ((6, 10), WilsonU1(2.0)))
 
@@ -463,6 +478,14 @@ SAMPLER_CASES = [
     SamplerCase("hmc in torch", "hmc", _torch_hmc, MANY_POINTS[:1], 200, 60, 3, compiled=False),
     SamplerCase("metropolis", "metropolis", lambda action, shape: Metropolis(action, 1.0), MANY_POINTS, 64, 250, 8),
     SamplerCase("metropolis of phi4", "metropolis", lambda a, shape: Metropolis(a, 1.0), FREE_POINTS, 64, 120, 10),
+    SamplerCase("hmc of xy", "hmc", lambda a, shape: HMC(a, 1.0, 6), SPIN_POINTS, 64, 120, 4),
+    SamplerCase("hmc of villain", "hmc", lambda a, shape: HMC(a, 1.0, 6), VILLAIN_POINTS, 64, 120, 4),
+    SamplerCase("metropolis of xy", "metropolis", lambda a, shape: Metropolis(a, 2.0), SPIN_POINTS, 64, 120, 4),
+    SamplerCase("metropolis of villain", "metropolis", lambda a, s: Metropolis(a, 2.0), VILLAIN_POINTS, 64, 120, 4),
+    SamplerCase("heatbath of xy", "heatbath", lambda action, shape: HeatBath(action), SPIN_POINTS, 64, 120, 4),
+    SamplerCase("overrelaxation of xy", "overrelaxation", lambda a, s: Overrelaxation(a), SPIN_POINTS, 64, 120, 4),
+    SamplerCase("cluster of xy", "cluster", lambda action, shape: Cluster(action), SPIN_POINTS, 64, 120, 4),
+    SamplerCase("cluster of villain", "cluster", lambda action, shape: Cluster(action), VILLAIN_POINTS, 64, 120, 4),
     SamplerCase("heatbath", "heatbath", lambda action, shape: HeatBath(action), MANY_POINTS, 64, 250, 4),
     SamplerCase("heatbath of phi4", "heatbath", lambda action, shape: HeatBath(action), FREE_POINTS, 64, 120, 4),
     SamplerCase("overrelaxation", "overrelaxation", lambda a, shape: Overrelaxation(a), MANY_POINTS, 4000, 5, 2),

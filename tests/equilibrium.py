@@ -10,14 +10,17 @@ _FAR = (4.0, 8.0)  # beyond, exp(-S) of a double well is below 1e-14 of its larg
 
 
 def equilibrium(action, shape, streams):
-    """Configurations in equilibrium and the streams: drawn directly where possible, else after a long heat bath."""
+    """Configurations in equilibrium and the streams: drawn directly where possible, else after many local updates."""
     event = action.event_shape(shape)
     if direct := action.direct_sampler():
         return direct.draw(event, streams)
     if isinstance(action, Potential):
         return _points(action, streams[:, 0]), streams
     x, streams = action.hot(streams, event)
-    return action.local_updates(event).heatbath(x, streams, _SWEEPS)
+    updates = action.local_updates(event)
+    return (
+        updates.heatbath(x, streams, _SWEEPS) if updates.heatbath else updates.metropolis(x, streams, 1.0, _SWEEPS)[:2]
+    )
 
 
 def _points(action, keys):

@@ -26,12 +26,13 @@ class _Registered(NamedTuple):
 
     function: Callable[..., Any]
     fastmath: FastMath
+    forceinline: bool
 
     def described(self) -> tuple[str, ...]:
         """The same in every process."""
         fastmath = sorted(self.fastmath) if isinstance(self.fastmath, set) else self.fastmath
         line = self.function.__code__.co_firstlineno
-        return self.function.__module__, self.function.__qualname__, str(line), repr(fastmath)
+        return self.function.__module__, self.function.__qualname__, str(line), repr(fastmath), repr(self.forceinline)
 
     def __str__(self) -> str:
         code = self.function.__code__
@@ -61,25 +62,28 @@ def with_default(fastmath: FastMath = False) -> Callable[[Body], Body]:
     def register(function: Body) -> Body:
         _BODIES[function] = {}
         _DEFAULTS.add(function)
-        _offer(function, function, lambda couplings: couplings not in _BODIES[function], fastmath)
+        _offer(function, function, lambda couplings: couplings not in _BODIES[function], {"fastmath": fastmath})
         return function
 
     return register
 
 
-def implements(function: Callable[..., Any], *couplings: type, fastmath: FastMath = False) -> Callable[[Body], Body]:
+def implements(
+    function: Callable[..., Any], *couplings: type, fastmath: FastMath = False, forceinline: bool = False
+) -> Callable[[Body], Body]:
     """The decorated function is the body of `function` for these classes of couplings, NamedTuples.
 
-    Its arguments are those of `function`. fastmath: as of numba.njit; that of the caller is never inherited.
+    Its arguments are those of `function`. fastmath, forceinline: as of numba.njit; the fastmath of the caller is never
+    inherited, and a loop that calls the body for every number vectorises if the body is inlined.
     Raises ValueError if a class has a body already, or may have been compiled with the default.
     """
 
     def register(body: Body) -> Body:
-        registered = _Registered(body, fastmath)
+        registered = _Registered(body, fastmath, forceinline)
         for one in couplings:
             _require_none(function, one, registered)
         _BODIES[function].update(dict.fromkeys(couplings, registered))
-        _offer(function, body, lambda other: other in couplings, fastmath)
+        _offer(function, body, lambda other: other in couplings, {"fastmath": fastmath, "forceinline": forceinline})
         return body
 
     return register
@@ -94,10 +98,10 @@ def _require_none(function: Callable[..., Any], couplings: type, body: _Register
         raise ValueError(f"{what} cannot become {body}: it was compiled with the default before; make another class")
 
 
-def _offer(function: Body, body: Body, applies: Callable[[type], bool], fastmath: FastMath) -> None:
+def _offer(function: Body, body: Body, applies: Callable[[type], bool], options: dict[str, Any]) -> None:
     """Let numba take this body for `function` where `applies` says so of the class of couplings."""
 
-    @overload(function, jit_options={"fastmath": fastmath})
+    @overload(function, jit_options=options)
     @wraps(body)  # numba compares the names of the arguments
     def choose(couplings: types.Type, *_: types.Type) -> Body | None:
         fits = isinstance(couplings, types.BaseNamedTuple) and applies(couplings.instance_class)

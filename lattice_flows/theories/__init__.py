@@ -32,6 +32,8 @@ _NAMES = {
         "creutz_ratio",
     ),
     "u1_improved.action": ("ImprovedU1",),
+    "xy.action": ("XY", "Villain"),
+    "xy.observables": ("Energy", "HelicityModulus", "VortexDensity"),
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 

@@ -11,6 +11,7 @@ from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
 from lattice_flows.theories.potentials.action import DoubleWell, MuellerBrown
 from lattice_flows.theories.u1.action import WilsonU1
 from lattice_flows.theories.u1_improved.action import ImprovedU1
+from lattice_flows.theories.xy.action import XY, Villain
 
 THEORIES: Catalogue[type[Action]] = Catalogue(
     "theories",
@@ -20,6 +21,8 @@ THEORIES: Catalogue[type[Action]] = Catalogue(
         "phi4": Phi4,
         "phi4_hopping": Phi4Hopping,
         "ising": Ising,
+        "xy": XY,
+        "xy_villain": Villain,
         "double_well": DoubleWell,
         "mueller_brown": MuellerBrown,
     },

@@ -67,7 +67,7 @@ class Quantity:
     """With fewer independent configurations the distribution is too skewed for a meaningful error."""
     reweightable: bool = True
     """Averages of the terms with weights are those of another distribution. Not so where a sampler has averaged the
-    terms over configurations of its own."""
+    terms over configurations of its own, or where what is measured depends on the couplings."""
 
     @property
     def short(self) -> Label:
@@ -85,6 +85,9 @@ class Observable(ABC):
     kind: ClassVar[str]
     """The name in a card."""
 
+    label: ClassVar[Label | None] = None
+    """The short name of the mean of the series."""
+
     odd: ClassVar[bool] = False
     """The observable changes sign under a symmetry of the theory."""
 
@@ -99,17 +102,18 @@ class Observable(ABC):
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "action"}  # type: ignore[arg-type]
 
     @property
-    @abstractmethod
     def name(self) -> str:
-        """The name of the stored series."""
+        """The name of the stored series. One whose numbers depend on couplings has these in its name, so that
+        reweighting to others does not take them for theirs."""
+        return self.kind
 
     @abstractmethod
     def __call__(self, x: Field) -> Array:
         """Measure a block of configurations together: (N, *event) -> (N,)."""
 
-    @abstractmethod
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
-        """The quantities to estimate on this lattice, provided that all series they need are measured."""
+        """The quantities to estimate on this lattice, provided that all series they need are measured: the mean."""
+        return (Quantity(self.kind, (Term(self.name),), label=self.label),)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from numba import vectorize
 
-from lattice_flows.kernels.elementary import fast_cos, fast_exp, fast_log, fast_sin, wrap
+from lattice_flows.kernels.elementary import fast_cos, fast_exp, fast_log, fast_sin, fast_sin_cos, wrap
 
 pytestmark = pytest.mark.quick
 
 sin = vectorize(["float64(float64)"])(lambda x: fast_sin(x))
 cos = vectorize(["float64(float64)"])(lambda x: fast_cos(x))
+both_sin = vectorize(["float64(float64)"])(lambda x: fast_sin_cos(x)[0])
+both_cos = vectorize(["float64(float64)"])(lambda x: fast_sin_cos(x)[1])
 exp = vectorize(["float64(float64)"])(lambda x: fast_exp(x))
 log = vectorize(["float64(float64)"])(lambda x: fast_log(x))
 wrapped = vectorize(["float64(float64)"])(lambda x: wrap(x))
@@ -20,6 +22,13 @@ def test_sine_and_cosine(rng, reach):
     x = rng.uniform(-reach, reach, 100_000)
     np.testing.assert_allclose(sin(x), np.sin(x), rtol=0, atol=4e-16 * max(1.0, reach))
     np.testing.assert_allclose(cos(x), np.cos(x), rtol=0, atol=4e-16 * max(1.0, reach))
+
+
+@pytest.mark.parametrize("reach", [1e-8, 1.0, 10.0, 1000.0])
+def test_sine_and_cosine_at_once(rng, reach):
+    x = rng.uniform(-reach, reach, 100_000)
+    np.testing.assert_array_equal(both_sin(x), sin(x))
+    np.testing.assert_allclose(both_cos(x), np.cos(x), rtol=0, atol=4e-16 * max(1.0, reach))
 
 
 def test_sine_at_multiples_of_half_pi():

@@ -22,6 +22,8 @@ from lattice_flows.theories.phi4.kernels.dynamics import LocalCouplings
 from lattice_flows.theories.u1.kernels.biased_hmc import BiasedWilson
 from lattice_flows.theories.u1.kernels.dynamics import Wilson
 from lattice_flows.theories.u1_improved.kernels.dynamics import LoopCouplings
+from lattice_flows.theories.xy.kernels.dynamics import Cosine
+from lattice_flows.theories.xy.kernels.links import Images
 
 LEAPFROG = (np.array([0.5, 0.5]), np.array([1.0]))
 STRENGTH = Pendula(1.5)
@@ -102,6 +104,8 @@ THEORIES = {
     "loops": (LoopCouplings(2.0, 0.1), (2, 4, 4)),
     "biased": (BiasedWilson(2.0, np.zeros((2, 5)), 1.0), (2, 4, 4)),
     "phi4": (LocalCouplings(0.9, 1.3, 0.4), (4, 4)),
+    "xy": (Cosine(0.9), (4, 4)),
+    "villain": (Images(0.9, 0.0, 0.0), (4, 4)),
 }
 KERNELS = (hmc._actions, hmc._forces, hmc._ends, hmc._trajectories)
 
