@@ -82,8 +82,8 @@ def read_rows(out: Path, references: References) -> list[Row]:
 
 
 def n_sites(row: Row) -> int:
-    """The volume of its lattice."""
-    return math.prod(map(int, row.shape.split("x")))
+    """The volume of its lattice; 1 without one."""
+    return math.prod(map(int, filter(None, row.shape.split("x"))))
 
 
 def row_of(folder: RunFolder, card: Card, references: References) -> Row:
@@ -95,7 +95,7 @@ def row_of(folder: RunFolder, card: Card, references: References) -> Row:
     return Row(
         flow=" ".join(flow[key] for key in ("name", "conditioner") if key in flow),
         theory=theory["name"],
-        shape="x".join(map(str, theory["shape"])),
+        shape="x".join(map(str, card.theory.shape)),
         couplings=", ".join(f"{name} = {value:.4g}" for name, value in couplings_of(theory).items()),
         seed=card.seed,
         train_seconds=found["train_seconds"],

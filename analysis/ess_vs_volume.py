@@ -20,7 +20,7 @@ from lattice_flows.card.build import couplings_of
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Theory
 from lattice_flows.estimates.weights import weights_summary
-from lattice_flows.report.figure_script import flow_weights, lattice, run_script, split_rows
+from lattice_flows.report.figure_script import flow_weights, lattice, require_lattice, run_script, split_rows
 from lattice_flows.report.style import GREY, colour, legend_above, marker, single
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 
@@ -47,6 +47,7 @@ class Row(NamedTuple):
 
 def measure(groups: Sequence[Replicas]) -> list[Row]:
     """A row for each file's weights, by volume."""
+    require_lattice(groups)
     rows = sorted(map(row_of, groups), key=lambda row: row.n_sites)
     lines = split_rows(rows, line_of)
     return [row._replace(extrapolated=extrapolated(lines[line_of(row)], row.n_sites)) for row in rows]

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 from scalar_cases import SCALAR_FLOWS, trained_scalar_flow
 from torch import Tensor
+from vector_cases import VECTOR_FLOWS, trained_vector_flow
 
 from lattice_flows.flows import (
     CIRCLE_MAPS,
@@ -220,7 +221,7 @@ FLOW_CASES = [
 
 NO_TRANSFORM = {"direct_draws"}  # nothing of the contract of transforms applies, see flows/test_direct_draws.py
 
-assert {case.catalogue_name for case in (*FLOW_CASES, *SCALAR_FLOWS)} | NO_TRANSFORM == set(FLOWS), (
+assert {case.catalogue_name for case in (*FLOW_CASES, *SCALAR_FLOWS, *VECTOR_FLOWS)} | NO_TRANSFORM == set(FLOWS), (
     "every catalogued flow needs a case"
 )
 
@@ -419,8 +420,24 @@ def _scalar_hmc(action: Action, shape: Shape) -> Sampler:
     return FlowHMC(action, trained_scalar_flow(shape, action, "affine", 30), 1.0, 4)
 
 
+def _with_proposals(action: Action, shape: Shape) -> Sampler:
+    return _mixture(_scalar_metropolis(action, shape), HMC(action, 1.5, 8), _scalar_metropolis(action, shape))
+
+
 def _scalar_samples(action: Action, shape: Shape) -> Sampler:
     return FlowSamples(action, trained_scalar_flow(shape, action, "affine", 30), batch_size=500)
+
+
+def _vector_chain(action: Action, shape: Shape) -> Sampler:
+    return FlowMetropolis(action, trained_vector_flow(action, "spline"), batch_size=500)
+
+
+def _vector_hmc(action: Action, shape: Shape) -> Sampler:
+    return FlowHMC(action, trained_vector_flow(action, "spline"), 1.0, 5)
+
+
+def _vector_samples(action: Action, shape: Shape) -> Sampler:
+    return FlowSamples(action, trained_vector_flow(action, "spline"), batch_size=500)
 
 
 def _torch_hmc(action: Action, shape: Shape) -> Sampler:
@@ -614,7 +631,13 @@ SAMPLER_CASES = [
         "flow_metropolis of phi4", "flow_metropolis", _scalar_metropolis, SCALAR_POINTS, 100, 60, 2, compiled=False
     ),
     SamplerCase("flow_hmc of phi4", "flow_hmc", _scalar_hmc, SCALAR_POINTS, 200, 30, 1, compiled=False),
+    SamplerCase(
+        "mixture of flow_metropolis and hmc", "mixture", _with_proposals, SCALAR_POINTS[:1], 100, 40, 1, compiled=False
+    ),
     SamplerCase("flow_samples of phi4", "flow_samples", _scalar_samples, SCALAR_POINTS, 100, 60, 1, compiled=False),
+    SamplerCase("flow_metropolis of vectors", "flow_metropolis", _vector_chain, POTENTIAL_POINTS, 100, 60, 2, False),
+    SamplerCase("flow_hmc of vectors", "flow_hmc", _vector_hmc, POTENTIAL_POINTS, 200, 20, 1, compiled=False),
+    SamplerCase("flow_samples of vectors", "flow_samples", _vector_samples, POTENTIAL_POINTS, 100, 60, 1, False),
 ]
 
 assert {case.catalogue_name for case in SAMPLER_CASES} == set(SAMPLERS), "every catalogued sampler needs a case"

@@ -25,6 +25,7 @@ from lattice_flows.flows.pullback import Pullback
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform
+from lattice_flows.flows.vector_coupling import VectorCouplingFlow, vector_coupling
 
 FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
     "flows",
@@ -33,6 +34,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "multiscale": MultiscaleFlow,
         "hybrid": HybridFlow,
         "checkerboard_coupling": CheckerboardFlow,
+        "vector_coupling": VectorCouplingFlow,
         "direct_draws": DirectDraws,
     },
 )
@@ -75,6 +77,7 @@ __all__ = [
     "Reduced",
     "ScoredField",
     "Transform",
+    "VectorCouplingFlow",
     "checkerboard_coupling",
     "compile_flow",
     "direct_draws",
@@ -85,4 +88,5 @@ __all__ = [
     "multiscale",
     "plaquette_coupling",
     "reduced",
+    "vector_coupling",
 ]

@@ -90,7 +90,7 @@ class CheckerboardFlow(FlowPlan):
             name = type(self.action).__name__
             raise ValueError(f"checkerboard_coupling is a flow of phi4 and phi4_hopping, got {name}")
         if not self.shape or any(side < 2 or side % 2 for side in self.shape):
-            text = " x ".join(str(side) for side in self.shape)
+            text = " x ".join(str(side) for side in self.shape) or "no lattice"
             raise ValueError(f"checkerboard_coupling needs even sides, such as 8 x 6; got {text}")
         return self.action.couplings(len(self.shape)).hop
 

@@ -192,5 +192,5 @@ def sweeps(
 def check_shape(name: str, shape: tuple[int, ...]) -> None:
     """Raise ValueError for a lattice that the patterns do not fit."""
     if len(shape) != 2 or any(side < PERIOD or side % PERIOD for side in shape):
-        text = " x ".join(str(side) for side in shape)
+        text = " x ".join(str(side) for side in shape) or "no lattice"
         raise ValueError(f"{name} needs two sides that are multiples of {PERIOD}, such as 8 x 12; got {text}")

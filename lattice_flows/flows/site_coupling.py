@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lattice_flows.flows.line_transform import LineTransform
-from lattice_flows.flows.neighbour_context import NeighbourContext
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform
 from lattice_flows.lattice import REAL
@@ -18,7 +18,14 @@ Mask = NDArray[np.bool_]
 Move = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def move_active(move: Move, context: NeighbourContext, active: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+class Context(Protocol):
+    """A network that sees frozen sites."""
+
+    def forward(self, near: Tensor) -> tuple[Tensor, Tensor]:
+        """near (n_neighbours, n_active or 1, B) -> even (n_even, n_active, B) and odd (n_odd, n_active, B)."""
+
+
+def move_active(move: Move, context: Context, active: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     """All the arithmetic of a layer: the moved sites and the log of their derivative, (n_active, B) each."""
     return move(active, *context.forward(near))
 
@@ -27,14 +34,15 @@ class SiteCoupling(Transform):
     """x = y(z; parameters) at the active sites, whose parameters the context computes from frozen sites around them.
 
     `active` (n_active,) are sites, counted in C order, and `neighbours` (n_neighbours, n_active) the frozen sites that
-    the context sees from each of them: see `stencil`. Lattices of any dimension; the weights do not know the shape.
+    the context, a module, sees from each of them: see `stencil`; (n_neighbours, 1) if all see the same. Lattices of any
+    dimension, also a vector without one.
     """
 
     domain = codomain = REAL
     active: Tensor
     neighbours: Tensor
 
-    def __init__(self, active: Tensor, neighbours: Tensor, line: LineTransform, context: NeighbourContext) -> None:
+    def __init__(self, active: Tensor, neighbours: Tensor, line: LineTransform, context: Context) -> None:
         super().__init__()
         self.register_buffer("active", active, persistent=False)
         self.register_buffer("neighbours", neighbours, persistent=False)
@@ -53,7 +61,7 @@ class SiteCoupling(Transform):
         return as_field(sites.index_copy(0, self.active, moved), field), log_slope.sum(0)
 
     def near(self, sites: Tensor) -> Tensor:
-        """The frozen neighbours (n_neighbours, n_active, B) of sites (V, B)."""
+        """The frozen neighbours (n_neighbours, n_active or 1, B) of sites (V, B)."""
         return sites.index_select(0, self.neighbours.flatten()).unflatten(0, self.neighbours.shape)
 
 

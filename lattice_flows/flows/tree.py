@@ -87,7 +87,7 @@ class RegionTree:
 def check_tree_shape(shape: tuple[int, ...]) -> None:
     """Raises ValueError for a lattice that cannot be cut into regions."""
     if len(shape) != 2 or min(shape) < 1 or max(shape) < 2:
-        text = " x ".join(str(side) for side in shape)
+        text = " x ".join(str(side) for side in shape) or "no lattice"
         raise ValueError(f"multiscale needs a lattice of two sides and two plaquettes or more; got {text}")
 
 

@@ -90,6 +90,13 @@ def require_charge(groups: Iterable[Replicas]) -> None:
             raise InputError(f"{group.files[0].path}: has no topological charge; this figure is for gauge fields")
 
 
+def require_lattice(groups: Iterable[Replicas]) -> None:
+    """Raise InputError for an ensemble of a theory without a lattice."""
+    for group in groups:
+        if not lattice_shape_of(group.theory):
+            raise InputError(f"{group.files[0].path}: {group.theory['name']} has no lattice; this figure is of volumes")
+
+
 def charge_changes(group: Replicas) -> int:
     """The number of changes of the topological charge in all chains; fewer than MIN_CHANGES means frozen."""
     return sum(count_changes(chain) for chain in group.series(CHARGE))

@@ -8,6 +8,7 @@ import torch
 from cases import FLOW_CASES, exact_tree
 from scalar_cases import SCALAR_FLOWS
 from torch import Tensor
+from vector_cases import VECTOR_FLOWS
 
 from lattice_flows.flows import Chain, Flow, PlaquetteCoupling
 from lattice_flows.lattice import REAL
@@ -37,7 +38,7 @@ class Pair:
         if torch.device(device).type == "meta":
             return torch.empty(shape, dtype=dtype, device=device)
         u = torch.rand(shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-        return self.action.space.wrap((6.0 * u - 3.0) if self.flow.prior.space is not REAL else 2.0 * u - 1.0).to(
+        return self.action.space.wrap((6.0 * u - 3.0) if self.flow.prior.space != REAL else 2.0 * u - 1.0).to(
             device=device, dtype=dtype
         )
 
@@ -46,6 +47,7 @@ _BUILDERS: dict[str, tuple[Callable[[], Flow], Action]] = {
     **{case.name: (partial(case.build, case.shapes[0]), WilsonU1(2.0)) for case in FLOW_CASES},
     "tree exact": (partial(exact_tree, (6, 4)), WilsonU1(2.0)),
     **{f"scalar {case.name}": (partial(case.build, (4, 4)), Phi4(-4.0, 8.0)) for case in SCALAR_FLOWS},
+    **{f"vector {case.name}": (case.build, case.action) for case in VECTOR_FLOWS[1:5:3]},
 }
 _BUILDERS["hybrid"] = _BUILDERS["hybrid"][0], ImprovedU1(1.5, 1.0 / 12.0)
 

@@ -10,6 +10,7 @@ from cases import exact_tree, hybrid_flow, mlp_tree, projection_flow, spline_flo
 from scalar_cases import affine_flow
 from scalar_cases import spline_flow as scalar_spline_flow
 from torch import Tensor
+from vector_cases import VECTOR_FLOWS
 
 from lattice_flows.flows import Flow, compile_flow
 from lattice_flows.flows.network_dtype import networks_in
@@ -21,6 +22,7 @@ CASES = [
     pytest.param(projection_flow, WilsonU1(1.0), id="projection"),
     pytest.param(spline_flow, WilsonU1(1.0), id="spline"),
     pytest.param(hybrid_flow, ImprovedU1(1.5, 1.0 / 12.0), id="hybrid"),
+    pytest.param(lambda shape: VECTOR_FLOWS[1].build(), VECTOR_FLOWS[1].action, id="vectors"),
     pytest.param(affine_flow, Phi4(-4.0, 8.0), id="scalar affine"),
     pytest.param(scalar_spline_flow, Phi4(-4.0, 8.0), id="scalar spline"),
 ]

@@ -14,6 +14,9 @@ def test_what_a_card_gives_is_not_contradicted() -> None:
     assert (settings.batch_size, settings.final_batch_size) == (1024, None)
     norm = {"clip_norm": 1.0}
     assert TrainingSettings(**{**recommended("multiscale", {}, norm), **norm}).clip is None
+    assert recommended("vector_coupling", {})["anneal"] > 0
+    learning = {"objective": "mixture", "data": "x.h5"}
+    assert TrainingSettings(**{**recommended("vector_coupling", {}, learning), **learning}).anneal == 0
     assert recommended("hybrid", {"conditioner": "structured"}) == {}
     assert recommended("plaquette_coupling", {}) == {}
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -86,9 +86,9 @@ class DoubleWell(Potential):
         return DoubleWellCouplings(scale)
 
     def __call__(self, x: Tensor) -> Tensor:
-        first, second = x.double().unbind(1)
+        first, second = x.unbind(1)
         square = first * first
-        return self.scale * (square * (square - 6.0) - 0.5 * first + 0.5 * second * second)
+        return self.scale * (square * (square - 6.0) - 0.5 * first + 0.5 * second * second).double()
 
     def force(self, x: Tensor) -> Tensor:
         """-scale (4 x^3 - 12 x - 1/2, y)."""
@@ -121,16 +121,14 @@ class MuellerBrown(Potential):
         return MuellerBrownCouplings(scale)
 
     def __call__(self, x: Tensor) -> Tensor:
-        x = x.double()
-        low, high = x.new_tensor(LOW), x.new_tensor(HIGH)
-        inside = ((x >= low) & (x <= high)).all(1)
-        values, _, _ = _gaussians(x)
-        return self.scale * torch.where(inside, values.sum(1), math.inf)
+        inside = torch.stack([(x[:, k] >= LOW[k]) & (x[:, k] <= HIGH[k]) for k in range(2)]).all(0)
+        u = torch.stack([value for value, _, _ in _gaussians(x)]).sum(0)
+        return self.scale * torch.where(inside, u, math.inf).double()
 
     def force(self, x: Tensor) -> Tensor:
         """That of the four terms, inside as outside."""
-        values, by_x, by_y = _gaussians(x)
-        return -self.scale * torch.stack([(values * by_x).sum(1), (values * by_y).sum(1)], 1)
+        slopes = [torch.stack([value * by_x, value * by_y], 1) for value, by_x, by_y in _gaussians(x)]
+        return -self.scale * torch.stack(slopes).sum(0)
 
     def hot(self, streams: Streams, event: Shape) -> tuple[Field, Streams]:
         """Uniform where u < 0: near the corners its force is a thousand times that in the minima."""
@@ -147,12 +145,12 @@ class MuellerBrown(Potential):
         return closed_forms.mueller_brown(self.scale, self.basin.edge)
 
 
-def _gaussians(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The four terms at x (B, 2) and the derivatives of their logarithms by x and y, (B, 4) each."""
-    amplitude, a, b, c, x0, y0 = x.new_tensor(MUELLER_BROWN).unbind(1)
-    dx, dy = x[:, :1] - x0, x[:, 1:] - y0
-    values = amplitude * torch.exp(a * dx * dx + b * dx * dy + c * dy * dy)
-    return values, 2.0 * a * dx + b * dy, b * dx + 2.0 * c * dy
+def _gaussians(x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Each of the four terms at x (B, 2), and the derivatives of its logarithm by x and y, (B,)."""
+    for amplitude, a, b, c, x0, y0 in MUELLER_BROWN.tolist():  # numbers, which no device has to wait for
+        dx, dy = x[:, 0] - x0, x[:, 1] - y0
+        value = amplitude * torch.exp(a * dx * dx + b * dx * dy + c * dy * dy)
+        yield value, 2.0 * a * dx + b * dy, b * dx + 2.0 * c * dy
 
 
 def _check_scale(scale: float) -> None:

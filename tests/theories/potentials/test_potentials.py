@@ -127,3 +127,9 @@ def test_quantities_carry_their_labels(action: Action):
     labels = [one.quantities(())[0].label.plain for one in action.observables(())]
     condition = "x < 0" if action is WELL else "y > 0.75"
     assert labels == ["x", "y", "u", f"P({condition})"]
+
+
+def test_a_wall_in_single_precision_belongs_to_the_inside():
+    corners = torch.tensor([[1.4, 2.4], [-1.8, -0.8]], dtype=torch.float32)  # 2.4, -0.8: rounded outwards
+    assert torch.isfinite(BROWN(corners)).all()
+    assert (BROWN(corners + torch.tensor([1e-6, 1e-6]))[0] == torch.inf).all()
