@@ -93,7 +93,7 @@ def require_charge(groups: Iterable[Replicas]) -> None:
 def require_lattice(groups: Iterable[Replicas]) -> None:
     """Raise InputError for an ensemble of a theory without a lattice."""
     for group in groups:
-        if not lattice_shape_of(group.theory):
+        if not group.lattice_shape:
             raise InputError(f"{group.files[0].path}: {group.theory['name']} has no lattice; this figure is of volumes")
 
 
