@@ -1,5 +1,6 @@
 """Files that appear complete or not at all: write under a temporary name, fsync, rename, fsync the folder."""
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ def write_atomically(path: Path, content: bytes | memoryview | Callable[[int], N
     Temporary files that killed processes left of the same file are removed. Raises OSError, which names `path`, if it
     cannot be written; then, and if `content` raises anything, the temporary file is removed.
     """
+    if not path.name:  # as that of "/"
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with naming(path):
         while not _written(path, content, durable):
             pass

@@ -1,17 +1,19 @@
 """The end of a command: its exit status, the one line that says why, and the note that it leaves for a job script."""
 
 import atexit
+import errno
 import json
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lattice_flows.atomic_files import write_atomically
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
+_LONGEST_NAME = 255  # bytes, of all file systems in use
 STOPPED_AT_ONCE = "stopped at once; what was committed is safe; run again to continue"
 
 
@@ -46,6 +48,8 @@ def exit_status(error: Exception) -> tuple[int, str]:
         return EXIT_FAILURE, str(error)
     if isinstance(error, (InputError, *user_errors)):
         return EXIT_INPUT, str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return EXIT_INPUT, f"{_too_long(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:  # a full disk, say
         return EXIT_FAILURE, f"{error.filename or 'output'}: {error.strerror}"
     if isinstance(error, MemoryError):
@@ -57,6 +61,12 @@ def exit_status(error: Exception) -> tuple[int, str]:
         )
     leave_outcome(EXIT_FAILURE, f"{type(error).__name__}: {error}")
     raise error
+
+
+def _too_long(path: Any) -> Path:
+    """The part of a path that the user gave: it ends with the name that is too long, if one is."""
+    path = Path(os.fsdecode(path or ""))
+    return next((part for part in [*reversed(path.parents), path] if len(os.fsencode(part.name)) > _LONGEST_NAME), path)
 
 
 def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...], tuple[type[Exception], ...]]:

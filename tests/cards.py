@@ -1,6 +1,7 @@
 """Small cards, and what must be equal of two runs of one."""
 
 import os
+from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from lattice_flows.card.card import Card
 from lattice_flows.production.generate import Pace, generate, generate_at
+from lattice_flows.production.run_folder import RunFolder, asked_for, claim
 from lattice_flows.stages import run
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 
@@ -83,6 +86,12 @@ n_md_steps = 6
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+def claimed(source: Path, out: Path | None, overrides: Sequence[str] = ()) -> tuple[RunFolder, Card]:
+    """The run of a card in its folder, which is claimed."""
+    folder, card = asked_for(source, out, overrides)
+    return folder, claim(folder, card)
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:

@@ -261,3 +261,61 @@ def test_of_several_processes_only_the_first_speaks_and_only_train_is_theirs(car
     status, _, errors = lattice_flows("train", card(WITH_FLOW))
     assert status == 2
     assert "start several processes with torchrun" in one_line(errors)
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["analyse", "FILE", "--every", 10**20], "--every 100000000000000000000: must be between 1 and"),
+        (["analyse", "FILE", "--thermalisation", 10**20], "--thermalisation 100000000000000000000: must be between 0"),
+        (["analyse", "FILE", "--json", "/"], "/: cannot be written: Is a directory"),
+        (["analyse", "FILE", "--report", LONG], f"{LONG}"),
+        (["analyse", f"{LONG}.h5"], f"{LONG}.h5: File name too long"),
+        (["run", f"{LONG}.toml"], f"{LONG}.toml: File name too long"),
+        (["run", "CARD", "--out", LONG], f"/{LONG}: File name too long"),
+        (["sample", "CARD", "--out", f"a/{LONG}/b"], f"a/{LONG}/b: cannot be written: File name too long"),
+        (["info", LONG], f"{LONG}: File name too long"),
+        (["watch", LONG, "--once"], f"{LONG}: File name too long"),
+        (["export", "FILE", "--to", "npy", "--out", LONG], f"{LONG}: File name too long"),
+        (["sample", "CARD", "--set", f"ensemble.hmc.start={LONG}.h5"], f"{LONG}.h5: File name too long"),
+        (["sample", "CARD", "--set", "seed=2\nfoo=3"], "--set 'seed=2\\nfoo=3': must be one assignment"),
+        (["sample", "CARD", "--set", "seed=2\n[theory]\nbeta=3"], "must be one assignment"),
+    ],
+)
+def test_what_is_too_large_or_too_long_is_one_line(arguments, text, finished, card, lattice_flows, tmp_path):
+    places = {"FILE": finished.ensemble("hmc"), "CARD": card(CLASSICAL)}
+    status, _, errors = lattice_flows(*(places.get(one, one) for one in arguments))
+    assert status == 2, errors
+    line = one_line(errors)
+    assert text in line
+    if "File name" in text:
+        assert line.endswith("File name too long")
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_mean_of_what_is_not_finite_gives_no_warning_of_python(finished, lattice_flows):
+    status, out, errors = lattice_flows("analyse", finished.ensemble("hmc"), "--derive", "x = mean(log(-plaquette))")
+    assert (status, errors) == (0, "")
+    assert "x: no estimate: the series holds values that are infinite or not a number" in out
+
+
+def test_a_file_that_may_not_be_read_is_not_called_broken(finished, lattice_flows, monkeypatch, tmp_path):
+    """The tests may run as root, who may read everything."""
+    path = tmp_path / "mine.h5"
+    path.write_bytes(finished.ensemble("hmc").read_bytes())
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        path.parent.chmod(0o755)
+        os.chown(path, 1, 1)
+        monkeypatch.setattr("h5py.h5f.open", refused_by_the_system)
+    status, _, errors = lattice_flows("analyse", path)
+    assert status == 2
+    assert one_line(errors) == f"lattice-flows: {path}: permission denied; its owner can let you read it"
+
+
+def refused_by_the_system(name, *_, **__):
+    raise PermissionError(13, f"Unable to synchronously open file (unable to open file: name = {name!r})")

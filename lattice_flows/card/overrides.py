@@ -30,6 +30,9 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     if not isinstance(node, dict):
         raise InputError(f"{where}: {'.'.join(keys[:-1])} is a value, not a table")
     try:
-        node[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
+        found = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        node[keys[-1]] = value.strip()
+        found = {"value": value.strip()}
+    if found.keys() != {"value"}:
+        raise InputError(f"--set {override!r}: must be one assignment; give --set for each of several")
+    node[keys[-1]] = found["value"]

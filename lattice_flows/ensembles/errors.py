@@ -37,6 +37,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise EnsembleError(f"{path}: permission denied; its owner can let you read it") from error
     except EnsembleError as error:
         if str(path) in str(error):
             raise

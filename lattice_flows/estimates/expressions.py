@@ -113,9 +113,12 @@ class _Reader:
             return self._combined(part, plain)
 
         transform = plain(node.args[0])
-        return self._average(
-            ast.dump(node), Term(self.known[placeholder], lambda values: transform({placeholder: values}))
-        )
+
+        @np.errstate(all="ignore")  # what is not finite is told as such
+        def of_series(values: Any) -> Any:
+            return transform({placeholder: values})
+
+        return self._average(ast.dump(node), Term(self.known[placeholder], of_series))
 
     def _average(self, key: str, term: Term) -> Function:
         self.terms.setdefault(key, term)

@@ -21,6 +21,7 @@ from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.observable import Quantity
 
 _BLOCK_BYTES = 64 << 20
+_MOST = 10**12  # configurations of any ensemble
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class Selection:
     derived: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.thermalisation is not None and self.thermalisation < 0:
-            raise InputError(f"--thermalisation {self.thermalisation}: must be 0 or more, or auto")
-        if self.every < 1:
-            raise InputError(f"--every {self.every}: must be 1 or more")
+        if self.thermalisation is not None and not 0 <= self.thermalisation <= _MOST:
+            raise InputError(f"--thermalisation {self.thermalisation}: must be between 0 and {_MOST}, or auto")
+        if not 1 <= self.every <= _MOST:
+            raise InputError(f"--every {self.every}: must be between 1 and {_MOST}")
 
     def of(self, group: Replicas) -> Replicas:
         """The selected part of the replicas. Raises InputError if nothing is left or the selection is impossible."""

@@ -12,7 +12,7 @@ from lattice_flows.flows.line_transform import LineTransform, SinhArcsinh
 from lattice_flows.flows.map_catalogue import settle_options
 from lattice_flows.flows.neighbour_context import NeighbourContext
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
-from lattice_flows.flows.plan import FlowPlan, building
+from lattice_flows.flows.plan import MOST_LAYERS, FlowPlan, building, check_between, check_widths
 from lattice_flows.flows.prior import Prior
 from lattice_flows.flows.site_coupling import SiteCoupling, SiteMap, stencil
 from lattice_flows.flows.transform import Chain, Transform
@@ -22,6 +22,7 @@ from lattice_flows.theories.phi4.action import LocalScalar
 from lattice_flows.theories.phi4.free_field import FreeField
 
 _START_MASS_SQUARED = 1.0  # of the free field: a correlation length of one site, from which it is learnt
+_LARGEST_KERNEL = 99
 _BOUND = 4.0  # of the splines, in units of the prior's width: a normal deviate lies outside once in 16,000
 
 
@@ -104,9 +105,7 @@ checkerboard_coupling = building(CheckerboardFlow)
 
 
 def _check(n_layers: int, hidden: tuple[int, ...], kernel: int) -> None:
-    if n_layers < 1:
-        raise ValueError(f"n_layers must be at least 1, got {n_layers}")
-    if not hidden or any(width < 1 for width in hidden):
-        raise ValueError(f"hidden must be a list of one or more widths >= 1, got {list(hidden)}")
-    if kernel < 3 or kernel % 2 == 0:
-        raise ValueError(f"kernel must be odd and at least 3, got {kernel}")
+    check_between("n_layers", n_layers, 1, MOST_LAYERS)
+    check_widths(hidden, fewest=1)
+    if not 3 <= kernel <= _LARGEST_KERNEL or kernel % 2 == 0:
+        raise ValueError(f"kernel must be odd and between 3 and {_LARGEST_KERNEL}, got {kernel}")

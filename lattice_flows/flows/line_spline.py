@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lattice_flows.flows.line_transform import LineTransform, bounded
+from lattice_flows.flows.spline import log_slope_in_bin
 
 _MAX_LOG_SCALE = 3.0  # of one map: a network's wild output far from its data does not overflow
 _MAX_SLOPE_LOGIT = 10.0  # likewise
@@ -47,7 +48,7 @@ class LineSpline(LineTransform):
         xi = (inner - x0) / width
         mixed = xi * (1.0 - xi)
         denominator = s + (d0 + d1 - 2.0 * s) * mixed
-        log_slope = _log_slope(s, xi, mixed, denominator, d0, d1)
+        log_slope = log_slope_in_bin(s, xi, mixed, denominator, d0, d1)
         image = y0 + height * (s * xi * xi + d0 * mixed) / denominator
         image = image + (x - inner) * torch.where(x > 0, slopes[-1], slopes[0])
         log_scale = bounded(even[0], _MAX_LOG_SCALE)
@@ -66,7 +67,7 @@ class LineSpline(LineTransform):
         a, b, c = s - d0 + curvature, d0 - curvature, -s * eta
         xi = -2.0 * c / (b + torch.sqrt((b * b - 4.0 * a * c).clamp_min(0.0)))
         mixed = xi * (1.0 - xi)
-        log_slope = _log_slope(s, xi, mixed, s + (d0 + d1 - 2.0 * s) * mixed, d0, d1)
+        log_slope = log_slope_in_bin(s, xi, mixed, s + (d0 + d1 - 2.0 * s) * mixed, d0, d1)
         x = x0 + xi * width + (y - inner) / torch.where(y > 0, slopes[-1], slopes[0])
         return x, -log_slope - log_scale
 
@@ -101,9 +102,3 @@ def _bin(at: Tensor, knots: Tensor, *tables: Tensor) -> tuple[Pair, ...]:
     ends = torch.cat([lower, lower + 1])
     pairs = [table.gather(0, ends).unbind(0) for table in tables]
     return tuple((first, second) for first, second in pairs)
-
-
-def _log_slope(s: Tensor, xi: Tensor, mixed: Tensor, denominator: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
-    """log dy/dx inside a bin, arXiv:1906.04032 eq. (5)."""
-    numerator = d1 * xi * xi + 2.0 * s * mixed + d0 * (1.0 - xi) ** 2
-    return torch.log(s * s * numerator / (denominator * denominator))

@@ -15,7 +15,7 @@ from lattice_flows.flows.conditioners import (
     check_beta,
 )
 from lattice_flows.flows.flow import Flow
-from lattice_flows.flows.plan import FlowPlan, building
+from lattice_flows.flows.plan import FlowPlan, building, check_between, check_widths
 from lattice_flows.flows.plaquette_action import stiffness
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Transform
@@ -129,14 +129,13 @@ class MultiscaleFlow(FlowPlan):
         if self.conditioner not in _DEFAULTS:
             raise ValueError(f"conditioner must be one of {', '.join(_DEFAULTS)}, got {self.conditioner!r}")
         n_bins, n_knots = self._table
-        _check_between("n_bins", n_bins, 2, _MAX_BINS)
+        check_between("n_bins", n_bins, 2, _MAX_BINS)
         if self.conditioner == "mlp":
-            _check_between("n_knots", n_knots, 2, _MAX_KNOTS)
-            if not self.hidden or any(width < 1 for width in self.hidden):
-                raise ValueError(f"hidden must be a list of one or more widths >= 1, got {list(self.hidden)}")
+            check_between("n_knots", n_knots, 2, _MAX_KNOTS)
+            check_widths(self.hidden, fewest=1)
         elif self.conditioner == "structured":
             _check_knots(n_knots, _GRID // 2)
-            _check_between("n_harmonics", self.n_harmonics, 1, _GRID // 4)
+            check_between("n_harmonics", self.n_harmonics, 1, _GRID // 4)
             check_beta(stiffness(self.action))
         else:
             beta = self._wilson.beta
@@ -176,11 +175,6 @@ _DEFAULTS = {"mlp": (12, 49), "structured": (64, 25), "exact": (64, 129)}  # n_b
 _GRID = 768  # points between 0 and pi of tabulated densities
 _MAX_BINS = 256  # each ends at another point of the grid
 _MAX_KNOTS = 1000
-
-
-def _check_between(key: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise ValueError(f"{key} must be between {least} and {most}, got {value}")
 
 
 def _check_knots(n_knots: int, grid: int) -> None:

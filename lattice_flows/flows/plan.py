@@ -1,7 +1,7 @@
 """A flow yet to be built: its options are checked at once, its weights and tables are made when they are wanted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ClassVar, Literal, ParamSpec, final
 
@@ -10,6 +10,9 @@ import torch
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.lattice import Space
+
+MOST_LAYERS = 1000
+_WIDEST = 10_000
 
 Options = ParamSpec("Options")
 
@@ -48,6 +51,20 @@ class FlowPlan(ABC):
         assert flow.space == self.space, f"{type(self).__name__} names another space than that of its flow"
         initialise(flow, torch.Generator().manual_seed(0))
         return flow
+
+
+def check_between(key: str, value: int, least: int, most: int) -> None:
+    """Raise ValueError for a value beyond either."""
+    if not least <= value <= most:
+        raise ValueError(f"{key} must be between {least} and {most}, got {value}")
+
+
+def check_widths(hidden: Sequence[int], fewest: int = 0) -> None:
+    """Raise ValueError for widths of a network's hidden layers that make none: fewer than `fewest`, or beyond use."""
+    if not fewest <= len(hidden) <= MOST_LAYERS or not all(1 <= width <= _WIDEST for width in hidden):
+        raise ValueError(
+            f"hidden must be a list of {fewest} to {MOST_LAYERS} widths between 1 and {_WIDEST}, got {list(hidden)}"
+        )
 
 
 def building(plan: Callable[Options, FlowPlan]) -> Callable[Options, Flow]:

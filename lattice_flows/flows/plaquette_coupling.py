@@ -13,7 +13,7 @@ from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.map_catalogue import settle_options
 from lattice_flows.flows.mask_pattern import OFFSETS, PATTERNS, PERIOD, CellSites, MaskPattern, cell_sites
-from lattice_flows.flows.plan import FlowPlan, building
+from lattice_flows.flows.plan import MOST_LAYERS, FlowPlan, building, check_between, check_widths
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Chain, Transform
 from lattice_flows.lattice import CIRCLE, Space, plaquette
@@ -168,12 +168,10 @@ plaquette_coupling = building(PlaquetteCouplingFlow)
 
 def check_sweeps(n_layers: int, pattern: str, hidden: tuple[int, ...]) -> None:
     """Raises ValueError for what `sweeps` cannot make."""
-    if n_layers < 1:
-        raise ValueError(f"n_layers must be at least 1, got {n_layers}")
+    check_between("n_layers", n_layers, 1, MOST_LAYERS)
     if pattern not in PATTERNS:
         raise ValueError(f"pattern must be one of {', '.join(PATTERNS)}, got {pattern!r}")
-    if any(width < 1 for width in hidden):
-        raise ValueError(f"hidden must be a list of widths >= 1, got {list(hidden)}")
+    check_widths(hidden)
 
 
 def sweeps(

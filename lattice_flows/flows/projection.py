@@ -34,8 +34,8 @@ class ProjectionMixture(CircleTransform):
     even_scalars: ClassVar[bool] = True
 
     def __init__(self, n_components: int = 4) -> None:
-        if n_components < 1:
-            raise ValueError(f"a mixture has at least one component, got n_components = {n_components}")
+        if not 1 <= n_components <= 100:
+            raise ValueError(f"a mixture has 1 to 100 components, got n_components = {n_components}")
         self.n_scalars = n_components
         self.n_vectors = n_components
 

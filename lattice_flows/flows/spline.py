@@ -48,7 +48,7 @@ class CircularSpline(CircleTransform):
         mixed = xi * (1.0 - xi)
         denominator = s + (d0 + d1 - 2.0 * s) * mixed
         image = y0 + height * (s * xi * xi + d0 * mixed) / denominator
-        return x + (image - local) + shift, _log_slope(s, xi, mixed, denominator, d0, d1)
+        return x + (image - local) + shift, log_slope_in_bin(s, xi, mixed, denominator, d0, d1)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         turn, shift, sizes, slopes = self._unpack(parameters)
@@ -62,7 +62,7 @@ class CircularSpline(CircleTransform):
         xi = -2.0 * c / (b + torch.sqrt((b * b - 4.0 * a * c).clamp_min(0.0)))
         mixed = xi * (1.0 - xi)
         denominator = s + (d0 + d1 - 2.0 * s) * mixed
-        return y + (x0 + xi * width - local), -_log_slope(s, xi, mixed, denominator, d0, d1)
+        return y + (x0 + xi * width - local), -log_slope_in_bin(s, xi, mixed, denominator, d0, d1)
 
     def _unpack(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Turn and shift (...), bin widths and heights (2, n_bins, ...), slopes at the knots (n_bins, ...)."""
@@ -93,7 +93,7 @@ def _pair(values: Tensor) -> Pair:
     return first, second
 
 
-def _log_slope(s: Tensor, xi: Tensor, mixed: Tensor, denominator: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
+def log_slope_in_bin(s: Tensor, xi: Tensor, mixed: Tensor, denominator: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
     """log dy/dx inside a bin, arXiv:1906.04032 eq. (5)."""
     numerator = d1 * xi * xi + 2.0 * s * mixed + d0 * (1.0 - xi) ** 2
     return torch.log(s * s * numerator / (denominator * denominator))

@@ -99,12 +99,6 @@ class RunFolder:
         return stems
 
 
-def open_run(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
-    """The run of a card, whose output folder is claimed, or the run in a folder; see `asked_for` and `claim`."""
-    folder, card = asked_for(source, out, overrides)
-    return folder, claim(folder, card)
-
-
 def asked_for(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
     """The run of a card, in its output folder, or the run in a folder. Nothing is written; for that see `claim`.
 

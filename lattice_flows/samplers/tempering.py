@@ -54,8 +54,8 @@ class Tempering(Sampler):
             self._check_ends()
         else:
             self._check_values(self.values)
-        if self.n_between_swaps < 1:
-            raise ValueError(f"n_between_swaps must be >= 1, got {self.n_between_swaps}")
+        if not 1 <= self.n_between_swaps <= 10**6:
+            raise ValueError(f"n_between_swaps must be between 1 and 1000000, got {self.n_between_swaps}")
         if self.rungs and len(self.rungs) != len(self.ladder):
             raise ValueError(f"there must be as many rungs as values, {len(self.ladder)}, got {len(self.rungs)}")
         self.exchange  # noqa: B018  (builds the rungs and checks them)
@@ -65,8 +65,8 @@ class Tempering(Sampler):
             raise ValueError(f"give last, the {self.coupling} of the last rung, or the values of all rungs")
         if not math.isfinite(self.last) or self.last == self._first:
             raise ValueError(f"last must be a number other than the target's {self.coupling}, got {self.last}")
-        if self.n_replicas < 2:
-            raise ValueError(f"n_replicas must be >= 2, got {self.n_replicas}")
+        if not 2 <= self.n_replicas <= 1000:
+            raise ValueError(f"n_replicas must be between 2 and 1000, got {self.n_replicas}")
 
     def _check_values(self, values: tuple[float, ...]) -> None:
         if len(values) < 2:

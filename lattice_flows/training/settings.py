@@ -10,6 +10,15 @@ ReverseObjectiveName = Literal["path_gradient", "reverse_kl", "reinforce"]
 ObjectiveName = Literal[ReverseObjectiveName, "forward_kl", "mixture", "self_normalised"]
 
 _DEFAULT_SECONDS = 120.0
+_MOST = {
+    "max_steps": 10**12,
+    "batch_size": 10**7,
+    "micro_batch": 10**7,
+    "monitor_every": 10**12,
+    "monitor_samples": 10**9,
+    "buffer_size": 10**9,
+    "patience": 10**12,
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,8 @@ class TrainingSettings:
         self._require_one_of("mixture_reverse", get_args(ReverseObjectiveName))
         self._require_one_of("precision", ("float32", "float64", None))
         self._require_one_of("network_precision", ("float32", "tf32", "bfloat16", None))
-        for name in ("max_steps", "batch_size", "micro_batch", "monitor_every", "buffer_size", "patience"):
-            self._require(name, getattr(self, name), "at least 1", lambda value: value >= 1)
-        self._require("monitor_samples", self.monitor_samples, "at least 2", lambda value: value >= 2)
+        for name, most in _MOST.items():
+            self._require_between(name, getattr(self, name), 2 if name == "monitor_samples" else 1, most)
         for name in ("max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds"):
             self._require(name, getattr(self, name), "positive and finite", lambda value: 0 < value < math.inf)
         for name in ("warmup", "anneal", "ema_decay", "adam_beta2"):
@@ -72,14 +80,16 @@ class TrainingSettings:
         self._require("target_ess", self.target_ess, "in (0, 1]", lambda value: 0 < value <= 1)
         for weight in self.mixture_weights:
             self._require("mixture_weights", weight, "positive and finite", lambda value: 0 < value < math.inf)
-        floor = self.batch_size
-        self._require("final_batch_size", self.final_batch_size, "at least batch_size", lambda value: value >= floor)
+        self._require_between("final_batch_size", self.final_batch_size, self.batch_size, _MOST["batch_size"])
         self._check_combinations()
 
     @staticmethod
     def _require(name: str, value: float | None, what: str, holds: Callable[[float], bool]) -> None:
         if value is not None and not holds(value):
             raise ValueError(f"training.{name} must be {what}, got {value}")
+
+    def _require_between(self, name: str, value: float | None, least: float, most: float) -> None:
+        self._require(name, value, f"between {least} and {most}", lambda value: least <= value <= most)
 
     def _require_one_of(self, name: str, known: tuple[str | None, ...]) -> None:
         if (value := getattr(self, name)) not in known:

@@ -26,7 +26,7 @@ from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.production.job_array import Task, task_progress
-from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.run_folder import RunFolder, asked_for, claim
 
 BETA, VOLUME, N_CONFIGS, N_FILES, REPETITIONS = 6.0, 256, 10_000, 1000, 3
 TAU_ACTION, TAU_CHARGE = 3.0, 30.0
@@ -93,7 +93,8 @@ def make_file(path: Path, card: Card, chain: int, n: int, fields: bool) -> None:
 
 def make_run(folder: Path, n_files: int, n: int) -> tuple[RunFolder, Card]:
     (folder / "array.toml").write_text(CARD.format(n_chains=n_files, n_configs=n, store_fields="false"))
-    run, card = open_run(folder / "array.toml", folder / "run", [])
+    run, card = asked_for(folder / "array.toml", folder / "run", [])
+    claim(run, card)
     for chain in range(n_files):
         make_file(run.task("hmc", chain), card, chain, n, fields=False)
     return run, card
@@ -126,7 +127,7 @@ def print_sizes(folder: Path) -> None:
     for fields in (False, True):
         text = CARD.format(n_chains=1, n_configs=1000, store_fields=str(fields).lower())
         (folder / "sizes.toml").write_text(text)
-        _, card = open_run(folder / "sizes.toml", folder / f"sizes_{fields}", [])
+        _, card = asked_for(folder / "sizes.toml", folder / f"sizes_{fields}", [])
         sizes = {}
         for n in (1000, 2000):
             make_file(path := folder / f"sizes_{fields}_{n}.h5", card, 0, n, fields)
@@ -160,7 +161,7 @@ def main() -> None:
         folder = options.folder or Path(name)
         folder.mkdir(exist_ok=True)
         if (folder / "run").exists():
-            run, card = open_run(folder / "run", None, [])
+            run, card = asked_for(folder / "run", None, [])
         else:
             start = time.perf_counter()
             run, card = make_run(folder, options.files, options.configs)

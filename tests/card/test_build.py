@@ -74,8 +74,8 @@ def test_a_card_goes_to_another_process_and_builds_the_same():
     ("override", "message"),
     [
         ("theory.shape=[6, 4]", "[flow]: plaquette_coupling needs two sides that are multiples of 4"),
-        ("flow.n_layers=0", "[flow]: n_layers must be at least 1"),
-        ("ensemble.metropolis.batch_size=0", "[[ensemble]] metropolis: batch_size must be >= 1"),
+        ("flow.n_layers=0", "[flow]: n_layers must be between 1 and 1000"),
+        ("ensemble.metropolis.batch_size=0", "[[ensemble]] metropolis: batch_size must be between 1 and 10000000"),
         (
             'ensemble.mixed.parts=[{sampler = "flow_hmc", n_md_steps = 0}, {sampler = "hmc"}]',
             "[[ensemble]] mixed.parts: n_md_steps must be between 1",

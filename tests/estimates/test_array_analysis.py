@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cards import environment
+from cards import claimed, environment
 from rich.console import Console
 
 from lattice_flows.card.build import field_spec
@@ -21,7 +21,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.analysis import analyse_files, analyse_run
 from lattice_flows.monitor.watch import watch
 from lattice_flows.production.job_array import Task, task_progress
-from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.report import write_files_report, write_report
 
 N_CHAINS, N = 16, 200
@@ -83,7 +83,7 @@ def array(folder: RunFolder, card: Card, count: int, *, without: tuple[int, ...]
 @pytest.fixture
 def begun(card, tmp_path):
     """A run that holds nothing yet."""
-    return open_run(card(CARD), tmp_path / "run", [])
+    return claimed(card(CARD), tmp_path / "run", [])
 
 
 def assert_same_figures(one: dict, other: dict) -> None:

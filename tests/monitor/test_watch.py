@@ -10,14 +10,14 @@ import time
 
 import numpy as np
 import pytest
-from cards import CLASSICAL, WITH_FLOW, interrupted_runs, set_pace
+from cards import CLASSICAL, WITH_FLOW, claimed, interrupted_runs, set_pace
 from rich.console import Console
 
 from lattice_flows.ensembles import Block, Ensemble, FieldSpec
 from lattice_flows.errors import InputError
 from lattice_flows.monitor.screen import ASCII, sparkline
 from lattice_flows.monitor.watch import watch
-from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training.history import Record, append_record
 
 SMALL = CLASSICAL.replace("n_configs = 600", "n_configs = 60").replace(
@@ -51,7 +51,7 @@ def state(folder, name="hmc"):
 @pytest.fixture
 def begun(card, tmp_path):
     """The folder of a run that has only just begun: there is the card alone."""
-    open_run(card(CLASSICAL), tmp_path / "out", [])
+    claimed(card(CLASSICAL), tmp_path / "out", [])
     return RunFolder(tmp_path / "out")
 
 
@@ -94,7 +94,7 @@ def test_a_run_is_followed_from_its_beginning_to_its_end(card, tmp_path, monkeyp
     folder, path, looks = RunFolder(tmp_path / "out"), card(SMALL), []
     set_pace(monkeypatch, block_seconds=0.0)
     monkeypatch.setattr("lattice_flows.stages.write_report", lambda *_: None)
-    open_run(path, folder.path, [])
+    claimed(path, folder.path, [])
 
     class LookBeforeEachLeg:
         def randint(self, low, high):
@@ -205,7 +205,7 @@ def seen(step, ess, **more):
 
 
 def test_the_training_shows_its_history(card, tmp_path):
-    open_run(card(WITH_FLOW), tmp_path / "out", [])
+    claimed(card(WITH_FLOW), tmp_path / "out", [])
     folder = RunFolder(tmp_path / "out")
     assert state(folder, "training") == "waiting"
     folder.flow.mkdir()
@@ -283,7 +283,7 @@ def test_a_narrow_terminal_tells_the_thermalisation(begun, width):
 
 def test_a_console_without_unicode(card, tmp_path):
     folder = RunFolder(tmp_path / "Läufe")
-    open_run(card(CLASSICAL), folder.path, [])
+    claimed(card(CLASSICAL), folder.path, [])
     with writer_of(folder.ensemble("hmc")) as writer:
         commit(writer, 3, charges=(1, 2, 3))
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")

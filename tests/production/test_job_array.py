@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cards import assert_same_ensemble, environment
+from cards import assert_same_ensemble, claimed, environment
 from rich.console import Console
 
 from lattice_flows.card.card import parse_card
@@ -21,7 +21,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.generate import generate
 from lattice_flows.production.job_array import Task, parse_task, task_progress
-from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.train import train_flow
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 
@@ -91,7 +91,7 @@ batch_size = 100
 @pytest.fixture
 def begun(card, tmp_path):
     """A run that holds nothing yet."""
-    return open_run(card(CARD), tmp_path / "run", [])
+    return claimed(card(CARD), tmp_path / "run", [])
 
 
 def made(folder: RunFolder, card, name: str, n_tasks: int) -> list[Path]:
@@ -131,7 +131,7 @@ def test_chains_do_not_know_how_they_are_dealt(begun, tmp_path, card, name):
     folder, asked = begun
     files = made(folder, asked, name, 3)
     assert [path.name for path in files] == [f"{name}.{index}.h5" for index in range(3)]
-    whole, asked = open_run(card(CARD), tmp_path / "whole", [])
+    whole, asked = claimed(card(CARD), tmp_path / "whole", [])
     generate(whole, asked, name, StopRequest(), QUIET)
     expected, found = chains_of(whole.files(name), name), chains_of(files, name)
     assert expected.keys() == found.keys()
@@ -153,7 +153,7 @@ def test_chains_that_start_from_a_file_are_dealt_its_configurations(begun, tmp_p
     starts = [f"ensemble.direct.start={folder.ensemble('hmc')}", "ensemble.direct.sampler=hmc",
               "ensemble.direct.n_md_steps=3", "ensemble.direct.n_chains=7", "ensemble.direct.n_thermalisation=0",
               "ensemble.direct.n_configs=3"]  # fmt: skip
-    (array, asked), (whole, _) = (open_run(card(CARD), tmp_path / name, starts) for name in ("array", "one"))
+    (array, asked), (whole, _) = (claimed(card(CARD), tmp_path / name, starts) for name in ("array", "one"))
     generate(whole, asked, "direct", StopRequest(), QUIET)
     expected, found = chains_of(whole.files("direct"), ""), chains_of(made(array, asked, "direct", 3), "")
     for key, values in expected.items():
@@ -165,7 +165,7 @@ def test_tasks_of_umbrella_hold_whole_sets_of_windows(begun, tmp_path, card):
     with pytest.raises(InputError, match=r"has 2 chains in every window.*a number of tasks that divides 2"):
         generate(folder, asked, "umbrella", StopRequest(), QUIET, Task(0, 3))
     files = made(folder, asked, "umbrella", 2)
-    whole, asked = open_run(card(CARD), tmp_path / "whole", [])
+    whole, asked = claimed(card(CARD), tmp_path / "whole", [])
     generate(whole, asked, "umbrella", StopRequest(), QUIET)
     expected, found = chains_of(whole.files("umbrella"), ""), chains_of(files, "")
     assert (expected["series/window"][0] == [0, 1, 2, 0, 1, 2]).all()
@@ -178,7 +178,7 @@ def trained(tmp_path_factory):
     """A run with a flow, and its array of two tasks."""
     folder = tmp_path_factory.mktemp("flow")
     (folder / "card.toml").write_text(WITH_FLOW)
-    run, asked = open_run(folder / "card.toml", folder / "run", [])
+    run, asked = claimed(folder / "card.toml", folder / "run", [])
     train_flow(run, asked, StopRequest(), QUIET)
     made(run, asked, "flow", 2)
     return run, asked
@@ -198,7 +198,7 @@ def test_tasks_of_a_flow_are_independent(trained):
 
 def test_tasks_of_a_flow_are_the_same_at_equal_grouping(trained, tmp_path):
     run, asked = trained
-    again, _ = open_run(run.card, tmp_path / "again", [])
+    again, _ = claimed(run.card, tmp_path / "again", [])
     again.flow.symlink_to(run.flow)
     for one, other in zip(run.files("flow"), made(again, asked, "flow", 2)):
         assert_same_ensemble(one, other)
@@ -247,7 +247,7 @@ class _After(StopRequest):
 def test_a_task_that_was_stopped_goes_on_to_the_same_bits(begun, tmp_path, card):
     folder, asked = begun
     generate(folder, asked, "hmc", StopRequest(), QUIET, Task(1, 2))
-    stopped, _ = open_run(card(CARD), tmp_path / "stopped", [])
+    stopped, _ = claimed(card(CARD), tmp_path / "stopped", [])
     n_stops = 0
     while not stopped.task("hmc", 1).exists():
         try:
@@ -261,7 +261,7 @@ def test_a_task_that_was_stopped_goes_on_to_the_same_bits(begun, tmp_path, card)
 def test_a_task_that_was_killed_goes_on_to_the_same_bits(tmp_path, card):
     """SIGKILL, of a process of its own, in the middle of its segments; the others are not touched."""
     more = ["ensemble.hmc.n_configs=60000", "ensemble.hmc.store_fields=false"]
-    killed, asked = open_run(card(CARD), tmp_path / "killed", more)
+    killed, asked = claimed(card(CARD), tmp_path / "killed", more)
     path = killed.task("hmc", 1)
     program = [sys.executable, "-c", KILLED, str(killed.path)]
     with subprocess.Popen(program, env=environment(), cwd=tmp_path) as process:
@@ -273,7 +273,7 @@ def test_a_task_that_was_killed_goes_on_to_the_same_bits(tmp_path, card):
     (progress,) = [one for one in task_progress(killed, asked.ensemble("hmc"), 2) if one.index == 1]
     assert not progress.finished
     generate(killed, asked, "hmc", StopRequest(), QUIET, Task(1, 2))
-    whole, asked = open_run(card(CARD), tmp_path / "whole", more)
+    whole, asked = claimed(card(CARD), tmp_path / "whole", more)
     generate(whole, asked, "hmc", StopRequest(), QUIET, Task(1, 2))
     assert_same_ensemble(whole.task("hmc", 1), path)
 
@@ -283,10 +283,10 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from lattice_flows.production.generate import Pace, generate
-from lattice_flows.production.run_folder import open_run
+from lattice_flows.production.run_folder import asked_for
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.production.job_array import Task
-folder, card = open_run(Path(sys.argv[1]), None, [])
+folder, card = asked_for(Path(sys.argv[1]), None, [])
 generate(folder, card, "hmc", StopRequest(), Console(quiet=True), Task(1, 2), Pace(commit_seconds=0.05))
 """
 
@@ -335,7 +335,7 @@ def test_many_tasks_open_one_run_at_once(card, tmp_path):
 
     def opened(_: int) -> str:
         gate.wait(60)
-        return open_run(path, out, ["seed=9"])[1].text
+        return claimed(path, out, ["seed=9"])[1].text
 
     with ThreadPoolExecutor(20) as pool:
         for _ in range(5):
@@ -343,8 +343,8 @@ def test_many_tasks_open_one_run_at_once(card, tmp_path):
     assert sorted(entry.name for entry in out.iterdir()) == ["card.toml", "overrides.json"]
     assert json.loads((out / "overrides.json").read_text()) == ["seed=9"]
     with read_only(out):
-        assert open_run(out, None, [])[1].seed == 9
-        assert open_run(path, out, ["seed=9"])[1].seed == 9
+        assert claimed(out, None, [])[1].seed == 9
+        assert claimed(path, out, ["seed=9"])[1].seed == 9
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cards import claimed
 from rich.console import Console
 
 from lattice_flows.card.build import field_spec
@@ -15,7 +16,7 @@ from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.selection import EVERYTHING
 from lattice_flows.monitor.info import describe
-from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.train import train_flow
 from lattice_flows.production.training_data import training_data
 from lattice_flows.stages import analyse_stage, run, train_stage
@@ -136,7 +137,7 @@ def test_a_card_trains_on_an_ensemble_and_notices_another_one(tmp_path: Path) ->
     path, card = _ensemble(tmp_path / "hmc.h5"), tmp_path / "run.toml"
     card.write_text(CARD + f'objective = "forward_kl"\ndata = "{path}"\n')
     console = Console(quiet=True)
-    folder, read = open_run(card, tmp_path / "out", ())
+    folder, read = claimed(card, tmp_path / "out", ())
     stop = StopRequest()
     stop.signal = "TERM"
     with pytest.raises(Stopped):

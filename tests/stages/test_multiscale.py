@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cards import assert_same_ensemble
+from cards import assert_same_ensemble, claimed
 from rich.console import Console
 
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
-from lattice_flows.production.run_folder import RunFolder, open_run
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import run, sample_stage, train_stage
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights, read_checkpoint
 
@@ -193,7 +193,7 @@ def test_a_checkpoint_of_another_theory_shape_or_flow_is_told_in_one_line(
     arguments = [part for change in changes for part in ("--set", change)]
     status, _, errors = lattice_flows("sample", card(MLP), *arguments, "--out", "other")
     assert (status, "is not trained" in one_line(errors)) == (2, True)
-    open_run(card(MLP), tmp_path / "other", changes)
+    claimed(card(MLP), tmp_path / "other", changes)
     put(parent, tmp_path / "other")
     status, _, errors = lattice_flows("sample", card(MLP), *arguments, "--out", "other")
     assert status == 2
@@ -206,7 +206,7 @@ def test_damaged_checkpoints_are_told_in_one_line(parent, lattice_flows, card, t
     whole = parent.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
-    open_run(card(MLP), tmp_path / "run", [])
+    claimed(card(MLP), tmp_path / "run", [])
     for content in (b"", whole[: len(whole) // 2], bytes(flipped), b"no checkpoint"):
         parent.write_bytes(content)
         put(parent, tmp_path / "run")
@@ -233,7 +233,7 @@ BAD = [
     (U1 + SCALAR, "checkerboard_coupling is a flow of phi4 and phi4_hopping, got WilsonU1"),
     (PHI4.replace("[8, 8]", "[5, 4]") + SCALAR, "checkerboard_coupling needs even sides, such as 8 x 6; got 5 x 4"),
     (IMPROVED.replace("[8, 8]", "[6, 6]") + HYBRID, "needs two sides that are multiples of 4, such as 8 x 12; got 6"),
-    (IMPROVED + HYBRID + "n_layers = 0", "n_layers must be at least 1, got 0"),
+    (IMPROVED + HYBRID + "n_layers = 0", "n_layers must be between 1 and 1000, got 0"),
     (U1.replace("2.0", "1e5") + BY_DENSITY, "tabulated for beta between 0 and 300, got 100000"),
     (U1.replace("2.0", "1e5") + BY_FUNCTION, "tabulated for beta between 0 and 300, got 100000"),
     (IMPROVED + HYBRID + "tree_beta = 1e5", "tree_beta must be between 0 and 300, got 100000"),
@@ -242,7 +242,7 @@ BAD = [
     *((U1 + TREE + f"n_knots = {n}", f"n_knots must be between 2 and 1000, got {n}") for n in (1, 0, -1, 10**9)),
     *((U1 + tree + f"n_knots = {n}", f"n_knots must be 1 more than a divisor of {grid}, such as 25 or 49, got {n}")
       for tree, grid in ((BY_DENSITY, 384), (BY_FUNCTION, 192)) for n in (1, 0, -1, 50)),
-    *((U1 + TREE + f"hidden = {widths}", f"hidden must be a list of one or more widths >= 1, got {widths}")
+    *((U1 + TREE + f"hidden = {widths}", f"hidden must be a list of 1 to 1000 widths between 1 and 10000, got {widths}")
       for widths in ([0], [], [8, -1])),
     *((U1 + BY_FUNCTION + f"n_harmonics = {n}", f"n_harmonics must be between 1 and 192, got {n}")
       for n in (0, -1, 1000)),

@@ -13,6 +13,7 @@ from lattice_flows.theories.u1.closed_forms import ExactU1
 from lattice_flows.theories.u1.kernels import fields, polyakov
 
 _LONGEST = 1024
+_FARTHEST = 4096
 
 
 def _square(series: Array) -> Array:
@@ -175,7 +176,7 @@ def _creutz_ratio(large: float, small: float, flat: float, tall: float) -> float
 class PolyakovCorrelator(Observable):
     """The mean of cos(P_mu(x) - P_mu(x + distance)) of the Polyakov loops P_mu along axis mu.
 
-    Raises ValueError for mu outside 0, 1 or a negative distance.
+    Raises ValueError for mu outside 0, 1 or a distance outside 0 ... 4096.
     """
 
     kind: ClassVar[str] = "polyakov_correlator"
@@ -184,8 +185,10 @@ class PolyakovCorrelator(Observable):
     distance: int
 
     def __post_init__(self) -> None:
-        if self.mu not in (0, 1) or self.distance < 0:
-            raise ValueError(f"mu must be 0 or 1 and distance >= 0, got mu = {self.mu}, distance = {self.distance}")
+        if self.mu not in (0, 1) or not 0 <= self.distance <= _FARTHEST:
+            raise ValueError(
+                f"mu must be 0 or 1 and 0 <= distance <= {_FARTHEST}, got mu = {self.mu}, distance = {self.distance}"
+            )
 
     @property
     def name(self) -> str:
