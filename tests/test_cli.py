@@ -200,9 +200,9 @@ def test_exact_knows_theories_by_name(lattice_flows):
     values = json.loads(lattice_flows("exact", "ising", *critical, "--json")[1])
     assert values["log_z"] == pytest.approx(15.521915, abs=5e-7)
     assert {"energy", "specific_heat"} <= set(values)
-    status, _, errors = lattice_flows("exact", "phi4", *critical)
+    status, _, errors = lattice_flows("exact", "xy", *critical)
     assert status == 2
-    assert "there are no closed forms for 'phi4'; available: ising, u1" in one_line(errors)
+    assert "there are no closed forms for 'xy' at these couplings" in one_line(errors)
 
 
 def test_the_thread_count_of_a_flow_chain_is_kept_or_the_resume_refused(card, lattice_flows, tmp_path):

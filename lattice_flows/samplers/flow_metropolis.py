@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.accept import independence_metropolis
 from lattice_flows.kernels.random import uniforms
-from lattice_flows.samplers.proposals import GeneratorState, device_of, propose, seeded_generator
+from lattice_flows.samplers.proposals import GeneratorState, check_batch_size, device_of, propose, seeded_generator
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
 from lattice_flows.theories.action import Action
 
@@ -63,7 +63,7 @@ class FlowMetropolis(Sampler):
     action: the target. flow: the source of proposals. batch_size: number of proposals made at a time, shared by the
     chains.
 
-    Raises ValueError for a batch_size below 1.
+    Raises ValueError for a batch_size out of range.
     """
 
     action: Action
@@ -71,8 +71,7 @@ class FlowMetropolis(Sampler):
     batch_size: int = 1024
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
+        check_batch_size(self.batch_size)
 
     def init(self, x: Array, streams: Streams) -> FlowMetropolisState:
         """The state of chains at x (B, *event); their weights need the flow's inverse."""

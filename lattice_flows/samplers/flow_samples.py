@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lattice_flows.flows import Flow
-from lattice_flows.samplers.proposals import GeneratorState, Proposals, propose, seeded_generator
+from lattice_flows.samplers.proposals import GeneratorState, Proposals, check_batch_size, propose, seeded_generator
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
 from lattice_flows.theories.action import Action
 
@@ -30,7 +30,7 @@ class FlowSamplesInfo(NamedTuple):
 class FlowSamples(Sampler):
     """Fresh samples x ~ q with log_w = -S(x) - log q(x); averages are <w O>/<w>.
 
-    Raises ValueError for a batch_size below 1.
+    Raises ValueError for a batch_size out of range.
     """
 
     action: Action
@@ -39,8 +39,7 @@ class FlowSamples(Sampler):
     weighted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
+        check_batch_size(self.batch_size)
 
     def init(self, x: Array, streams: Streams) -> FlowSamplesState:
         """The state before the first draw; x (B, *event) only gives the shape, as every step replaces it."""

@@ -14,6 +14,7 @@ from lattice_flows.theories.action import Action
 # Numbers of the fields that are made at a time.
 _ON_CPU = 2**18  # 2 MiB: larger ones leave a processor's caches, at up to three times the cost
 _ON_GPU = 2**22  # 32 MiB keep a GPU busy; a flow holds up to about a hundred times that in between
+_LARGEST_BATCH = 10**7
 
 GeneratorState = NDArray[np.uint8]
 
@@ -23,6 +24,12 @@ class Proposals(NamedTuple):
 
     x: Array
     log_w: Array
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise ValueError for a number of samples that cannot be made at a time."""
+    if not 1 <= batch_size <= _LARGEST_BATCH:
+        raise ValueError(f"batch_size must be between 1 and {_LARGEST_BATCH}, got {batch_size}")
 
 
 def device_of(flow: Flow) -> torch.device:

@@ -54,8 +54,8 @@ class WindingHMC(Sampler):
         self._hmc.__post_init__()
         if self.size is not None and self.size < 1:
             raise ValueError(f"size must be >= 1, got {self.size}")
-        if self.n_windings < 1:
-            raise ValueError(f"n_windings must be >= 1, got {self.n_windings}")
+        if not 1 <= self.n_windings <= 10**6:
+            raise ValueError(f"n_windings must be between 1 and 1000000, got {self.n_windings}")
 
     @property
     def _hmc(self) -> HMC:

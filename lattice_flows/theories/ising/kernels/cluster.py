@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 _CHUNK = 64  # random words made at a time
 _HALF, _MASK = 16, 2**16 - 1  # two coordinates in one number
 _ONE = 2**64
-_6, _63 = np.uint64(6), np.uint64(63)
+_63 = np.uint64(63)
 
 
 @cache
