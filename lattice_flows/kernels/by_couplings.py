@@ -8,7 +8,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache, wraps
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from numba import types
@@ -117,28 +117,37 @@ def compiled_for(function: FunctionType, *couplings: type) -> Callable[..., Any]
     process, and so is one whose sources cannot be known (`sources.sources_of`), as in a script or a notebook.
     """
     copy = FunctionType(function.__code__, function.__globals__, function.__name__)
-    names = ".".join(f"{one.__qualname__}.{_digest(one)}" for one in couplings)
+    used = _used_by(function)
+    names = ".".join(f"{one.__qualname__}.{_digest(one, used)}" for one in couplings)
     copy.__qualname__ = f"{function.__name__}.{names}"
     _COMPILED.update(couplings)
-    modules = {module for one in couplings for module in _modules(one)}
+    modules = {module for one in couplings for module in _modules(one, used)}
     return kept(copy, {module_of(function), *modules}, parallel=True)
 
 
-def _modules(couplings: type) -> Iterator[str]:
+def _used_by(kernel: FunctionType) -> list[Callable[..., Any]]:
+    """The functions with bodies that a kernel's module knows: what others have registered does not change its code."""
+    known = list(kernel.__globals__.values())
+    known += [value for module in known if isinstance(module, ModuleType) for value in vars(module).values()]
+    there = {id(value) for value in known}
+    return [function for function in _BODIES if id(function) in there]
+
+
+def _modules(couplings: type, used: list[Callable[..., Any]]) -> Iterator[str]:
     """Those of the class and of its bodies; an empty name for one that has no file."""
     module = sys.modules.get(couplings.__module__)
     yield couplings.__module__ if getattr(module, couplings.__qualname__, None) is couplings else ""
-    for own in _BODIES.values():
+    for own in (_BODIES[function] for function in used):
         if couplings in own:
             yield module_of(own[couplings].function)
 
 
-def _digest(couplings: Any) -> str:
+def _digest(couplings: Any, used: list[Callable[..., Any]]) -> str:
     """Of the names of the class, its fields and its bodies."""
     bodies = [
-        (function.__module__, function.__qualname__, *own[couplings].described())
-        for function, own in _BODIES.items()
-        if couplings in own
+        (function.__module__, function.__qualname__, *_BODIES[function][couplings].described())
+        for function in used
+        if couplings in _BODIES[function]
     ]
     names = couplings.__module__, couplings.__qualname__, couplings._fields, couplings.__annotations__, sorted(bodies)
     return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
