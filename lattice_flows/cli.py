@@ -360,7 +360,7 @@ def exact(
     if as_json:
         print(json.dumps(values, indent=1))
         return
-    distribution = values.pop("charge_distribution")
+    distribution = values.pop("charge_distribution", {})  # of 2D U(1)
     for key, value in {**values, **{f"P(Q = {q})": p for q, p in distribution.items()}}.items():
         print(f"{key:30} {value:.12g}")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def info_of(columns: Mapping[str, NDArray[np.generic]]) -> NamedTuple:
-    """The info with these fields, (B,) each."""
+    """The info with these fields: (B,) each, or (n, B) where it holds something of n proposals."""
     return _type(tuple(columns))(*columns.values())
 
 

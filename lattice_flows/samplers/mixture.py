@@ -19,6 +19,8 @@ from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action
 
+_PROPOSALS = "proposal_log_w"
+
 
 class MixtureState(NamedTuple):
     """x (B, *event), and the states of the parts, each with random streams of its own."""
@@ -105,15 +107,19 @@ class Mixture(Sampler):
 def _info(rounds: list[list[Any]], counts: list[int]) -> NamedTuple:
     """`accepted_k`, the accepted fraction of part k in all rounds, and `accepted`, that of all updates that are tested.
 
-    Other fields of a part's info are those of the last round, numbered as well.
+    Other fields of a part's info are those of the last round, numbered as well; but for `proposal_log_w`, of all
+    proposals in their order.
     """
     columns: dict[str, Array] = {}
+    proposals = [info.proposal_log_w for each in rounds for info in each if _PROPOSALS in info._fields]
     for k, info in enumerate(rounds[-1]):
-        for name in info._fields:
+        for name in (name for name in info._fields if name != _PROPOSALS):
             kept = [getattr(each[k], name) for each in (rounds if name == "accepted" else rounds[-1:])]
             columns[f"{name}_{k}"] = np.mean(kept, axis=0)
     tested = [k for k, info in enumerate(rounds[-1]) if "accepted" in info._fields]
     if tested:
         rates = [columns[f"accepted_{k}"] for k in tested]
         columns = {"accepted": np.average(rates, axis=0, weights=[counts[k] for k in tested]), **columns}
+    if proposals:
+        columns[_PROPOSALS] = np.concatenate(proposals)
     return info_of(columns)

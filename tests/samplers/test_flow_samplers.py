@@ -7,7 +7,7 @@ from cases import trained_flow
 
 from lattice_flows.flows import plaquette_coupling
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.samplers import FlowHMC, FlowMetropolis, FlowSamples
+from lattice_flows.samplers import HMC, FlowHMC, FlowMetropolis, FlowSamples, Mixture, Part
 from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
 from lattice_flows.theories import ExactU1, WilsonU1, sample_u1
 
@@ -38,6 +38,21 @@ def test_proposals_are_all_reported_once(seed):
     np.testing.assert_array_equal(together.proposal_log_w, np.concatenate([part.proposal_log_w for part in parts]))
     np.testing.assert_allclose(together.accepted, np.mean([part.accepted for part in parts], axis=0))
     np.testing.assert_array_equal(together.rejection_run, np.max([part.rejection_run for part in parts], axis=0))
+
+
+def test_a_mixture_reports_the_proposals_of_all_its_parts_in_their_order(seed):
+    """In a file they are one table of numbers, whatever chain they come from."""
+    action, flow = WilsonU1(BETA), trained_flow(SHAPE, BETA, "projection")
+    proposing = FlowMetropolis(action, flow, batch_size=30)
+    inner = Mixture(action, (Part(HMC(action, 1.0, 4)), Part(proposing)))
+    sampler = Mixture(action, (Part(proposing, 2), Part(inner)))
+    _, info = sampler.step(begin(sampler, SHAPE, BETA, 3, seed), 4)
+    assert info.proposal_log_w.shape == (4 * (2 + 1), 3)
+    assert [name for name in info._fields if "proposal" in name] == ["proposal_log_w"]
+    twice = sampler.init(*sample_u1(BETA, *SHAPE, make_streams(seed, "test", range(3))))
+    twice, first = sampler.step(twice, 1)
+    np.testing.assert_array_equal(info.proposal_log_w[:3], first.proposal_log_w)
+    np.testing.assert_array_equal(info.proposal_log_w[3:6], sampler.step(twice, 1)[1].proposal_log_w)
 
 
 def test_an_accept_step_one_per_cent_off_is_caught(pulls, seed):

@@ -132,9 +132,9 @@ def outside(rng):
     [
         (lambda rng: points(rng)[..., :1], "has the shape (10, 3, 1); it should be (config, [chain,] 2)"),
         (lambda rng: points(rng)[0, 0], "has the shape (2,)"),
-        (lambda rng: points(rng) + 0j, "holds complex128; give real floats"),
+        (lambda rng: points(rng) + 0j, "holds complex128; give numbers in [-1.8, 1.4] and numbers in [-0.8, 2.4] as"),
         (lambda rng: np.where(points(rng) > 0.4, np.nan, 0.0), "holds a number that is not finite"),
-        (outside, "its variables should be numbers in [-1.8, 1.4] and numbers in [-0.8, 2.4]: 1.5 is outside"),
+        (outside, "configuration 4, chain 1: 1.5 is outside [-1.8, 1.4]"),
     ],
 )
 def test_arrays_that_are_no_points_are_refused(array, message, tmp_path, rng, lattice_flows):
@@ -219,4 +219,4 @@ def test_cards_that_want_a_lattice_are_refused_in_one_line(text, message):
 def test_titles_without_a_lattice():
     theory = {"name": "mueller_brown", "scale": 0.1}
     assert title(theory) == "Müller–Brown potential, scale = 0.1"
-    assert lattice(SimpleNamespace(theory=theory)) == ""
+    assert lattice(SimpleNamespace(lattice_shape=())) == ""
