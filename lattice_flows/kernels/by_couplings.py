@@ -117,7 +117,7 @@ def compiled_for(function: FunctionType, *couplings: type) -> Callable[..., Any]
     process, and so is one whose sources cannot be known (`sources.sources_of`), as in a script or a notebook.
     """
     copy = FunctionType(function.__code__, function.__globals__, function.__name__)
-    used = _used_by(function)
+    used = _used_by(function, couplings)
     names = ".".join(f"{one.__qualname__}.{_digest(one, used)}" for one in couplings)
     copy.__qualname__ = f"{function.__name__}.{names}"
     _COMPILED.update(couplings)
@@ -125,11 +125,27 @@ def compiled_for(function: FunctionType, *couplings: type) -> Callable[..., Any]
     return kept(copy, {module_of(function), *modules}, parallel=True)
 
 
-def _used_by(kernel: FunctionType) -> list[Callable[..., Any]]:
-    """The functions with bodies that a kernel's module knows: what others have registered does not change its code."""
-    known = list(kernel.__globals__.values())
-    known += [value for module in known if isinstance(module, ModuleType) for value in vars(module).values()]
-    there = {id(value) for value in known}
+def _used_by(kernel: FunctionType, couplings: tuple[type, ...]) -> list[Callable[..., Any]]:
+    """The functions with bodies that a kernel may call: those known to its module, and to the modules of their bodies.
+
+    What others have registered does not change its code.
+    """
+    used: dict[Callable[..., Any], None] = {}
+    namespaces = [kernel.__globals__]
+    while namespaces:
+        for function in _known(namespaces.pop()):
+            if function not in used:
+                used[function] = None
+                bodies = [_BODIES[function][one].function for one in couplings if one in _BODIES[function]]
+                namespaces += [body.__globals__ for body in [function, *bodies]]
+    return list(used)
+
+
+def _known(namespace: dict[str, Any]) -> list[Callable[..., Any]]:
+    """The functions with bodies that code with these globals can name, on its own or as a module's."""
+    values = list(namespace.values())
+    values += [value for module in values if isinstance(module, ModuleType) for value in vars(module).values()]
+    there = {id(value) for value in values}
     return [function for function in _BODIES if id(function) in there]
 
 

@@ -67,6 +67,8 @@ def check_training(folder: RunFolder, card: Card) -> None:
         check_training_data(settings.data, card.theory)
     flow = _flow(card)
     if settings.init_from is not None and not begun:
+        if not list(flow.parameters()):
+            raise CheckpointError("training.init_from: this flow has no parameters to start from it")
         inherit(flow, Path(settings.init_from), flow_header(card))
 
 

@@ -37,6 +37,7 @@ def watched_step(pair: Pair, objective: Objective, settings: TrainingSettings, d
 @pytest.mark.parametrize("name", [name for name in TRAINABLE if name not in ON_CPU_KERNELS])
 def test_no_step_waits(name: str, objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projection, "_CHECK_EVERY", 1000)  # on a GPU its inverse does not look
+    monkeypatch.setattr(projection, "_require_solved", lambda *_: None)
     assert watched_step(pair_named(name), objective, SETTINGS, torch.float64).waits == []
 
 
@@ -88,5 +89,5 @@ def test_a_step_that_reads_its_loss_is_caught() -> None:
             estimate = super().loss(*arguments)
             return estimate._replace(loss=estimate.loss * (1.0 + 0.0 * estimate.loss.item()))
 
-    reading = Reading(path_gradient.of_latents)
+    reading = Reading(path_gradient.of_latents, path_gradient.needs)
     assert watched_step(pair_named("spline"), reading, SETTINGS, torch.float64).looks

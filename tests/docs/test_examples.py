@@ -113,7 +113,7 @@ def test_sampler_has_the_exact_expectation_values(case, point, off, caught, seed
     state = started(sampler, action, shape, case.n_chains, seed)
     series, weights = produced(sampler, action, state, case.n_configs, case.n_updates, shape)
     exact = action.closed_forms(shape)
-    estimates = measured(series, weights, action, shape)
+    estimates = measured(series, weights, action, shape, exact)
     found = {quantity.name: (value - quantity.exact(exact)) / error for quantity, value, error in estimates}
     assert (max(map(abs, found.values())) > 4.5) == caught, found
 

@@ -18,12 +18,32 @@ def _quick(card: str) -> str:
     return card
 
 
+SPINS = """
+seed = 5
+[theory]
+name = "ising"
+shape = [6, 6]
+beta = 0.4
+[[ensemble]]
+name = "clusters"
+sampler = "swendsen_wang"
+n_chains = 2
+n_configs = 60
+[[ensemble]]
+name = "walk"
+sampler = "random_walk"
+width = 0.05
+n_chains = 2
+n_configs = 60
+"""
+
 JOBS = {
     "flow": WITH_FLOW.replace("checkpoint_seconds = 0.5", "checkpoint_seconds = 0.05"),
     "classical": CLASSICAL,
     "arsenal": with_ensembles(ARSENAL, ARSENAL_SAMPLERS, 60),
     "quick": _quick(WITH_FLOW),
     "scalar": with_ensembles(SCALAR, SCALAR_SAMPLERS, 60),
+    "spins": SPINS,
 }
 WITHOUT_FIGURES = {"flow", "quick"}  # they take longer than the rest of it, and nothing is made from them
 SHORTER = {  # what each run is first brought to, before it is extended
