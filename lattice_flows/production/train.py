@@ -27,6 +27,7 @@ from lattice_flows.training import (
     CHECKPOINT_NAME,
     STOPPED,
     Checkpoint,
+    CheckpointError,
     DataError,
     Progress,
     Ranks,
