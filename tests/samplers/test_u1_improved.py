@@ -19,13 +19,11 @@ from lattice_flows.samplers import (
     FlowMetropolis,
     HeatBath,
     Instanton,
-    Metadynamics,
     Metropolis,
     Mixture,
     Overrelaxation,
     Part,
     Tempering,
-    Umbrella,
     WindingHMC,
 )
 from lattice_flows.statistics import gamma_method
@@ -217,8 +215,6 @@ def test_samplers_with_a_flow(build, seed):
         (HeatBath, "no local updates of ImprovedU1; use hmc"),
         (Overrelaxation, "no local updates of ImprovedU1; use hmc"),
         (WindingHMC, "winding steps are those of u1, not of ImprovedU1"),
-        (Metadynamics, "the smooth charge is one of u1, not of ImprovedU1"),
-        (lambda action: Umbrella(action, 2), "the smooth charge is one of u1, not of ImprovedU1"),
         (Direct, "no direct sampler"),
     ],
 )
