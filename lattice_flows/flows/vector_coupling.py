@@ -10,7 +10,7 @@ from lattice_flows.flows.line_maps import LINE_MAPS, LineMap
 from lattice_flows.flows.line_transform import LineTransform
 from lattice_flows.flows.onto_box import OntoBox, parts_of
 from lattice_flows.flows.phi4_prior import GaussianPrior
-from lattice_flows.flows.plan import FlowPlan, building
+from lattice_flows.flows.plan import MOST_LAYERS, FlowPlan, building, check_between, check_widths
 from lattice_flows.flows.site_coupling import SiteCoupling
 from lattice_flows.flows.transform import Chain, Transform
 from lattice_flows.flows.vector_context import VectorContext
@@ -54,10 +54,8 @@ class VectorCouplingFlow(FlowPlan):
         if not 0 < self.prior_width < math.inf:
             raise ValueError(f"prior_width must be positive and finite, got {self.prior_width}")
         self._line()  # which checks its own
-        if self.n_layers < 1:
-            raise ValueError(f"n_layers must be at least 1, got {self.n_layers}")
-        if not self.hidden or any(width < 1 for width in self.hidden):
-            raise ValueError(f"hidden must be a list of one or more widths >= 1, got {list(self.hidden)}")
+        check_between("n_layers", self.n_layers, 1, MOST_LAYERS)
+        check_widths(self.hidden, fewest=1)
 
     @property
     def space(self) -> Space:  # type: ignore[override]

@@ -30,13 +30,11 @@ class Cluster(Sampler):
 
     def init(self, x: Field, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
-        _update(self.action, x.shape[1:], "wolff")
-        return chain_state(self.action, x, streams)
+        return _begun(self.action, "wolff", x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NamedTuple]:
         """Make n_updates cluster flips in every chain."""
-        x, streams, info = _update(self.action, state.x.shape[1:], "wolff")(*state, n_updates)
-        return ChainState(x, streams), info
+        return _stepped(self.action, "wolff", state, n_updates)
 
 
 @dataclass(frozen=True)
@@ -60,18 +58,26 @@ class SwendsenWang(Sampler):
 
     def init(self, x: Field, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
-        _update(self.action, x.shape[1:], "swendsen_wang")
-        return chain_state(self.action, x, streams)
+        return _begun(self.action, "swendsen_wang", x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NamedTuple]:
         """Divide every chain's lattice n_updates times."""
-        x, streams, info = _update(self.action, state.x.shape[1:], "swendsen_wang")(*state, n_updates)
-        return ChainState(x, streams), info
+        return _stepped(self.action, "swendsen_wang", state, n_updates)
 
 
 def _require_clusters(action: Action) -> None:
     if type(action).cluster_updates is Action.cluster_updates:
         raise ValueError(f"there are no cluster updates of {type(action).__name__}; use hmc, heatbath or metropolis")
+
+
+def _begun(action: Action, kind: str, x: Field, streams: Streams) -> ChainState:
+    _update(action, x.shape[1:], kind)
+    return chain_state(action, x, streams)
+
+
+def _stepped(action: Action, kind: str, state: ChainState, n_updates: int) -> tuple[ChainState, NamedTuple]:
+    x, streams, info = _update(action, state.x.shape[1:], kind)(*state, n_updates)
+    return ChainState(x, streams), info
 
 
 def _update(action: Action, event: tuple[int, ...], kind: str) -> ClusterUpdate:

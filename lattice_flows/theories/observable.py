@@ -103,8 +103,7 @@ class Observable(ABC):
 
     @property
     def name(self) -> str:
-        """The name of the stored series. One whose numbers depend on couplings has these in its name, so that
-        reweighting to others does not take them for theirs."""
+        """The name of the stored series."""
         return self.kind
 
     @abstractmethod

@@ -176,7 +176,7 @@ def test_walls_are_never_infinitely_far(width: float) -> None:
 
 REFUSED = [
     ((4, 4), Phi4(1.0, 1.0), {}, "a flow of theories without a lattice, got one on 4 x 4 sites"),
-    ((), DoubleWell(), {"n_layers": 0}, "n_layers must be at least 1, got 0"),
+    ((), DoubleWell(), {"n_layers": 0}, "n_layers must be between 1 and 1000, got 0"),
     ((), DoubleWell(), {"hidden": ()}, r"hidden must be .*, got \[\]"),
     ((), DoubleWell(), {"hidden": (4, 0)}, r"hidden must be .*, got \[4, 0\]"),
     ((), DoubleWell(), {"prior_width": 0.0}, "prior_width must be positive and finite, got 0.0"),
