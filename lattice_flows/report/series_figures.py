@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 
 _SHOWN = 500  # configurations of one chain
 _BINS = 41
+_FINE = 1000  # steps across the range beyond which a series is as good as continuous
 _MOST_LAGS = 1000  # whose errors are worth their time
 _LONG_NAME = 12  # letters that leave no room beside them in half a line
 _MARGIN = 0.04  # of the range, on both sides
@@ -105,7 +106,8 @@ class _Series:
 
     def _histograms(self) -> Plot:
         """The share of the configurations of all chains in each bin."""
-        edges = np.linspace(*self._limits(), _BINS + 1)
+        values = np.concatenate([chain for group in self.groups for chain in group.series(self.name)])
+        edges = bin_edges(values, *self._limits(), symmetric=self.observable.odd)
         figure, panels = panel_grid(len(self.groups), height=1.7, sharex=True, sharey=True)
         rows: list[tuple[str, float, float, float]] = []
         for axes, group in zip(panels, self.groups):
@@ -132,6 +134,22 @@ class _Series:
         )
 
 
+def bin_edges(values: Array, low: float, high: float, symmetric: bool) -> Array:
+    """Edges of bins of one width from `low` to `high`.
+
+    Values on a grid would fill bins of any width unevenly. Each bin then holds the same number of its points; the
+    number is odd, so that a symmetric grid has symmetric bins.
+    """
+    levels = np.unique(values)
+    step = float(np.diff(levels).min(initial=np.inf))
+    if len(levels) == 1 or high - low > _FINE * step:
+        return np.linspace(low, high, _BINS + 1)
+    width = step * (2 * (int((high - low) / step) // (2 * _BINS)) + 1)
+    centre = 0.0 if symmetric else float(levels[0])
+    first, last = math.floor((low - centre) / width + 0.5), math.ceil((high - centre) / width - 0.5)
+    return np.linspace(centre + (first - 0.5) * width, centre + (last + 0.5) * width, last - first + 2)
+
+
 def autocorrelations(name: str, groups: Sequence[Replicas], summary: Summary, quantity: Quantity) -> list[Plot]:
     """The figure `name`: rho(t) of a mean with the window of tau_int, for the ensembles with a known tau_int."""
     known = {group.name: row for group in groups if (row := _row(group, summary, quantity.name)) is not None}
@@ -142,6 +160,7 @@ def autocorrelations(name: str, groups: Sequence[Replicas], summary: Summary, qu
     rows: list[tuple[str, int, float, float, int]] = []
     for axes, group in zip(panels, shown):
         rows += _draw_autocorrelation(axes, group, known[group.name], quantity.terms[0], _tint(group, summary))
+    panels[0].set_ylim(min(-0.25, min(row[2] for row in rows) - 0.05), 1.05)
     outer_labels(panels, "$t$ (configurations)", rf"$\rho(t)$ of {quantity.short.tex}")
     left_out = [group for group in groups if group not in shown]
     missing = f" Not shown because frozen or weighted: {names(left_out)}." if left_out else ""
@@ -189,7 +208,7 @@ def _draw_autocorrelation(
     tau_int = with_error(row["tau_int"], row["tau_int_error"])
     gap = ",  " if len(group.name) <= _LONG_NAME else "\n"
     axes.set_title(rf"{group.name}{gap}$\tau_\mathrm{{int}} = {tau_int}$")
-    axes.set(xlim=(0, max(lags[-1], 1)), ylim=(-0.25, 1.05))
+    axes.set(xlim=(0, max(lags[-1], 1)))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return [(group.name, int(t), float(r), float(e), int(window)) for t, r, e in zip(lags, rho, error)]
 
