@@ -122,6 +122,8 @@ class EnsembleTable:
     compression: str
     field_dtype: str
     options: dict[str, Any]
+    chains_per_set: int | None = None
+    """Of the sampler; n_chains is a multiple of it."""
 
     @property
     def needs_flow(self) -> bool:
@@ -329,13 +331,13 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
             "heatbath or metropolis"
         )
-    if (windows := sampler.windows) and entry.n_chains % options[windows.count]:
+    if (in_set := sampler.chains_per_set) and entry.n_chains % in_set:
         raise InputError(
-            f"{where}: n_chains = {entry.n_chains}: must be a multiple of {windows.count} = {options[windows.count]}; "
-            "every window needs its chains"
+            f"{where}: n_chains = {entry.n_chains}: must be a multiple of {in_set}: chains of {entry.sampler!r} come in "
+            "sets of so many"
         )
     check_start(entry.start, theory.action, entry.needs_flow, f"{where}: ")
-    return entry
+    return replace(entry, chains_per_set=in_set)
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:

@@ -9,7 +9,6 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task, TaskProgress, task_progress
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.samplers import SAMPLERS
 
 TRAIN, ANALYSE = "train", "analyse"
 
@@ -52,14 +51,12 @@ def plan(card: Card, profile: Profile) -> list[Stage]:
 
 def _n_tasks(table: EnsembleTable, chains_per_task: int) -> int:
     count = -(-table.n_chains // chains_per_task)
-    if windows := SAMPLERS[table.sampler].windows:
-        in_set = table.options[windows.count]
-        if any(len(Task(index, count).chains(table.n_chains)) % in_set for index in range(count)):
-            raise InputError(
-                f"[sample]: chains_per_task = {chains_per_task}: each task of the {table.sampler} ensemble "
-                f"{table.name!r} needs whole sets of its {windows.count} = {in_set} chains; "
-                f"chains_per_task = {in_set} would be right"
-            )
+    in_set = table.chains_per_set
+    if in_set and any(len(Task(index, count).chains(table.n_chains)) % in_set for index in range(count)):
+        raise InputError(
+            f"[sample]: chains_per_task = {chains_per_task}: each task of the {table.sampler} ensemble "
+            f"{table.name!r} needs whole sets of {in_set} chains; chains_per_task = {in_set} would be right"
+        )
     return count
 
 

@@ -127,13 +127,13 @@ def _weighted_chains_disagree(group: Replicas, quantity: Quantity, terms: list[C
     Chains that each have an unfinished bias of their own sit in different places, with weights to match, which the
     fluctuations within each chain do not show.
     """
-    n_chains = len(terms[0])
-    if n_chains < _FEWEST_CHAINS:
+    n_sets = len(terms[0]) // (group.chains_per_set or 1)
+    if n_sets < _FEWEST_CHAINS:
         return False
     log_w = _log_weights(group, quantity)
     function = quantity.function or _itself
-    spread = jackknife_over_chains(function, log_w, *terms)
-    return spread > error * (1.0 + 3.0 / math.sqrt(2.0 * (n_chains - 1)))
+    spread = jackknife_over_chains(function, log_w, *terms, chains_per_set=group.chains_per_set)
+    return spread > error * (1.0 + 3.0 / math.sqrt(2.0 * (n_sets - 1)))
 
 
 def _itself(mean: float) -> float:

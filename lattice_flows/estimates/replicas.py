@@ -15,7 +15,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import Settings, Theory
 from lattice_flows.production.origin import Origin, text_as_before
-from lattice_flows.statistics import LazyReplicas
+from lattice_flows.statistics import LazyReplicas, normalised_in_sets
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Observable, Quantity
 
@@ -66,6 +66,11 @@ class Replicas:
     def sampled_with_weights(self) -> bool:
         """Whether averages in the theory that was sampled need weights."""
         return Origin(self.files[0].attributes).weighted
+
+    @property
+    def chains_per_set(self) -> int | None:
+        """How many consecutive chains have a constant of log_w in common; None if all have the same."""
+        return Origin(self.files[0].attributes).chains_per_set
 
     @property
     def n_chains(self) -> int:
@@ -195,7 +200,8 @@ class Replicas:
         """The values that count of the series in file k, (n, n_chains)."""
         file = self._only_open(self.files[k])
         values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
-        return values[self._counted(_numbers(file, name))]
+        counted = values[self._counted(_numbers(file, name))]
+        return normalised_in_sets(counted, self.chains_per_set) if name == LOG_W and self.chains_per_set else counted
 
     def rows(self, name: str) -> list[np.ndarray]:
         """The numbers of the configurations on which the series was measured, for every chain."""

@@ -11,7 +11,6 @@ from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.ensembles.extent import glance
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,10 @@ def check_task(folder: RunFolder, table: EnsembleTable, task: Task | None) -> No
     where = f"--task {task}: ensemble {name!r} has"
     if task.count > table.n_chains:
         raise InputError(f"{where} {table.n_chains} chains; ask for no more tasks than that")
-    windows = SAMPLERS[table.sampler].windows
-    if windows and (sets := table.n_chains // table.options[windows.count]) % task.count:
+    in_set = table.chains_per_set
+    if in_set and (sets := table.n_chains // in_set) % task.count:
         raise InputError(
-            f"{where} {sets} chains in every window, and each task needs whole sets of windows; "
+            f"{where} {sets} sets of {in_set} chains, and each task needs whole sets; "
             f"ask for a number of tasks that divides {sets}"
         )
     _check_siblings(folder, name, task)

@@ -21,6 +21,7 @@ def origin_attributes(
     measurements: Sequence[Measurement],
     *,
     weighted: bool = False,
+    chains_per_set: int | None = None,
     seed: int = 0,
     threads: int = 1,
     device: str = "cpu",
@@ -34,6 +35,7 @@ def origin_attributes(
     theory       the [theory] table with its defaults
     sampler      its card name as "name", its arguments as given or tuned, n_updates, start and n_thermalisation
     weighted     whether averages need the series log_w
+    chains_per_set  how many consecutive chains have a constant of log_w in common, None if all have the same
     card         the text of the card, "" if there is none
     flow_sha256  the checksum of the flow's weights, "" if there is no flow
     plugins      package and version of the code outside of this package, by its name on the card
@@ -55,6 +57,8 @@ def origin_attributes(
         "overrides": json.dumps(overrides),
         "flow_sha256": flow_sha256,
     }
+    if chains_per_set is not None:
+        attributes["chains_per_set"] = chains_per_set
     if plugins:
         attributes["plugins"] = json.dumps(dict(plugins))
     return attributes
@@ -90,6 +94,11 @@ class Origin:
     def weighted(self) -> bool:
         """Whether averages need the series log_w."""
         return bool(self.attributes.get("weighted", 0))
+
+    @property
+    def chains_per_set(self) -> int | None:
+        """How many consecutive chains have a constant of log_w in common; None if all have the same."""
+        return int(self.attributes["chains_per_set"]) if "chains_per_set" in self.attributes else None
 
     @property
     def observables(self) -> list[dict[str, Any]]:

@@ -34,7 +34,8 @@ class Windows:
     represent the target. Chains are assigned to the windows in turn, and the series `window` holds the number k of
     each.
 
-    count: name of the sampler's argument for the number of windows; that many chains make a set.
+    count: name of the sampler's argument for the number of windows; that many chains make a set
+        (`Sampler.chains_per_set`).
     coordinate: what s is, from the action (None where its code is not installed) and the stored arguments.
     potentials: V_k(s) of every window, (n_windows, n), from the stored arguments and s (n,).
     """
@@ -66,6 +67,15 @@ class Sampler(ABC):
 
     added: ClassVar[Mapping[str, Any]] = {}
     """Arguments that came later than the class, each with the value that a file means which does not have it."""
+
+    @property
+    def chains_per_set(self) -> int | None:
+        """How many consecutive chains form a set, if they do; None if not.
+
+        Only together do the chains of a set represent the target, and a constant in their log_w is theirs alone: each
+        set is weighted by itself. A file holds whole sets.
+        """
+        return None
 
     fewest_deposits: ClassVar[int] = 0
     """The smallest number of thermalisation updates that builds a useful bias; 0 if no bias is built."""

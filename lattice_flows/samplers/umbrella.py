@@ -115,6 +115,11 @@ class Umbrella(Sampler):
             raise ValueError(f"exchange_every must be between 0 and 1000000, got {self.exchange_every}")
 
     @property
+    def chains_per_set(self) -> int:
+        """One chain for each window."""
+        return self.n_windows
+
+    @property
     def _hmc(self) -> HMC:
         return HMC(self.action, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator)
 

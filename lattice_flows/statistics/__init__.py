@@ -18,6 +18,7 @@ from lattice_flows.statistics.propagation import (
     derived,
     derived_reweighted,
     jackknife_over_chains,
+    normalised_in_sets,
     ratio,
     reweighted,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "mapped",
     "mbar",
     "most_dropped",
+    "normalised_in_sets",
     "pareto_k",
     "pull",
     "r_hat",

@@ -132,20 +132,43 @@ def reweighted(
     )
 
 
-def jackknife_over_chains(function: Function, log_w: Series, *series: Series) -> float:
-    """The error of function(<w a>/<w>, <w b>/<w>, ...) from leaving out one chain at a time.
+def normalised_in_sets(log_w: Array, chains_per_set: int) -> Array:
+    """log_w (n, n_chains) of which each set of consecutive chains has a constant of its own, made such that <w> = 1 in
+    each set.
 
-    The arguments are those of derived_reweighted, of two chains or more. It assumes only that the chains are
+    Averages over sets are then means of the ratios <w a>/<w> of the sets. Each has a bias of the order of its squared
+    error, which more sets do not reduce. nan in a set without a weight > 0.
+
+    Raises ValueError where the chains are no whole number of sets.
+    """
+    n, n_chains = log_w.shape
+    if n_chains % chains_per_set:
+        raise ValueError(f"{n_chains} chains are not whole sets of {chains_per_set}")
+    sets = log_w.reshape(n, -1, chains_per_set)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        largest = sets.max(axis=(0, 2), initial=-np.inf, keepdims=True)
+        logs = largest + np.log(np.exp(sets - largest).mean(axis=(0, 2), keepdims=True))
+        return (sets - logs).reshape(n, n_chains)
+
+
+def jackknife_over_chains(
+    function: Function, log_w: Series, *series: Series, chains_per_set: int | None = None
+) -> float:
+    """The error of function(<w a>/<w>, <w b>/<w>, ...) from leaving out one chain at a time, or one set of chains.
+
+    The arguments are those of derived_reweighted, of two chains or sets or more. It assumes only that these are
     independent; with few of them it is not well known: its own relative error is 1 / sqrt(2 (n_chains - 1)). nan where
-    the function is not defined without one of them. Raises ValueError if shapes do not fit, and for a single chain.
+    the function is not defined without one of them. Raises ValueError if shapes do not fit, and for a single one.
     """
     several, weights = _measured_together(series), unit_weights(log_w)
     require_equal_lengths([weights, *several])
-    if len(weights) < 2:
+    firsts = np.arange(0, len(weights), chains_per_set or 1)
+    if len(firsts) < 2:
         raise ValueError("the jackknife over chains needs two of them")
-    norms = np.array([w.sum() for w in weights])  # (n_chains,)
-    sums = np.array([[w @ values for w, values in zip(weights, replicas)] for replicas in several])
-    without = (sums.sum(axis=1, keepdims=True) - sums) / (norms.sum() - norms)  # (n_series, n_chains)
+    norms = np.add.reduceat([w.sum() for w in weights], firsts)  # (n_sets,)
+    of_chains = [[w @ values for w, values in zip(weights, replicas)] for replicas in several]
+    sums = np.add.reduceat(of_chains, firsts, axis=1)
+    without = (sums.sum(axis=1, keepdims=True) - sums) / (norms.sum() - norms)  # (n_series, n_sets)
     values = np.array([_or_nan(function, *map(float, means)) for means in without.T])
     return math.sqrt((values.size - 1) * float(values.var()))
 

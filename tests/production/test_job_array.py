@@ -162,7 +162,7 @@ def test_chains_that_start_from_a_file_are_dealt_its_configurations(begun, tmp_p
 
 def test_tasks_of_umbrella_hold_whole_sets_of_windows(begun, tmp_path, card):
     folder, asked = begun
-    with pytest.raises(InputError, match=r"has 2 chains in every window.*a number of tasks that divides 2"):
+    with pytest.raises(InputError, match=r"has 2 sets of . chains.*a number of tasks that divides 2"):
         generate(folder, asked, "umbrella", StopRequest(), QUIET, Task(0, 3))
     files = made(folder, asked, "umbrella", 2)
     whole, asked = claimed(card(CARD), tmp_path / "whole", [])
