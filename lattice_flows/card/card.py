@@ -333,8 +333,8 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
         )
     if (in_set := sampler.chains_per_set) and entry.n_chains % in_set:
         raise InputError(
-            f"{where}: n_chains = {entry.n_chains}: must be a multiple of {in_set}: chains of {entry.sampler!r} come in "
-            "sets of so many"
+            f"{where}: n_chains = {entry.n_chains}: must be a multiple of {in_set}: the chains of "
+            f"{entry.sampler!r} come in sets of so many"
         )
     check_start(entry.start, theory.action, entry.needs_flow, f"{where}: ")
     return replace(entry, chains_per_set=in_set)

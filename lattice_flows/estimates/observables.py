@@ -89,6 +89,8 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
             suspicious.setdefault(text, []).append(quantity.name)
     if names := group.partly_measured():
         warnings.append(f"{', '.join(names)}: not measured in all files, or not equally often, so left out")
+    if beyond := [quantity.name for quantity in group.beyond_weights()]:
+        warnings.append(f"{', '.join(beyond)}: averages of these belong to the chain as it was sampled, so left out")
     return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
 
 

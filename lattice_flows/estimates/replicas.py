@@ -2,10 +2,11 @@
 
 import functools
 import json
+import re
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from lattice_flows.estimates.summary_types import Settings, Theory
 from lattice_flows.production.origin import Origin, text_as_before
 from lattice_flows.statistics import LazyReplicas, normalised_in_sets
 from lattice_flows.theories.measurement import Measurement
-from lattice_flows.theories.observable import Observable, Quantity
+from lattice_flows.theories.observable import Observable, Quantity, Term
 
 LOG_W = "log_w"
 _KEPT_BYTES = 96 << 20  # of series that are asked for again and again
@@ -260,10 +261,28 @@ class Replicas:
 
     def quantities(self) -> list[Quantity]:
         """The quantities that can be estimated from the measured series, and the derived ones."""
-        every = [q for observable in self.observables() for q in observable.quantities(self.lattice_shape)]
-        valid = [quantity for quantity in every if quantity.reweightable or not self.weighted]
-        measured = [quantity for quantity in valid if all(self.has(term.series) for term in quantity.terms)]
-        return [*measured, *self.derived]
+        return [*(one for one in self._measured_quantities() if not self._is_beyond_weights(one)), *self.derived]
+
+    def beyond_weights(self) -> list[Quantity]:
+        """The quantities of measured series of which weights, such as there are, make no averages."""
+        return [one for one in self._measured_quantities() if self._is_beyond_weights(one)]
+
+    def _is_beyond_weights(self, quantity: Quantity) -> bool:
+        return self.weighted if quantity.of_updates else quantity.of_couplings and bool(self.log_ratios)
+
+    def _measured_quantities(self) -> list[Quantity]:
+        every = [one for observable in self.observables() for one in observable.quantities(self.lattice_shape)]
+        named = [replace(one, terms=tuple(map(self._as_measured, one.terms))) for one in every]
+        return [one for one in named if all(self.has(term.series) for term in one.terms)]
+
+    def _as_measured(self, term: Term) -> Term:
+        """The term, with the series of the first part of a mixture that has it: their names end in numbers."""
+        if self.has(term.series):
+            return term
+        of_parts = re.compile(rf"{re.escape(term.series)}(_\d+)+")
+        own = {one.name for one in self.observables()}
+        found = [name for name in self._measured if of_parts.fullmatch(name) and name not in own and self.has(name)]
+        return term._replace(series=min(found)) if found else term
 
 
 def _numbers(file: Ensemble, name: str) -> np.ndarray:

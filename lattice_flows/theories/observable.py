@@ -65,9 +65,11 @@ class Quantity:
     """Its short name, where the name is not short."""
     least_n_eff: float = 0.0
     """With fewer independent configurations the distribution is too skewed for a meaningful error."""
-    reweightable: bool = True
-    """Averages of the terms with weights are those of another distribution. Not so where a sampler has averaged the
-    terms over configurations of its own, or where what is measured depends on the couplings."""
+    of_updates: bool = False
+    """The terms are averages that a sampler has made over configurations of its own, as improved estimators are: the
+    weights of the chain's configurations do not apply to them."""
+    of_couplings: bool = False
+    """What is measured depends on the couplings, so that its averages belong to those of the chain alone."""
 
     @property
     def short(self) -> Label:

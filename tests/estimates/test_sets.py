@@ -91,7 +91,7 @@ def test_sets_are_whole(tmp_path, monkeypatch):
     monkeypatch.setitem(SAMPLERS, "pairs", Pairs)
     card = tmp_path / "card.toml"
     card.write_text(CARD + "3")
-    with pytest.raises(InputError, match=r"n_chains = 3: must be a multiple of 2: chains of 'pairs' come in sets"):
+    with pytest.raises(InputError, match=r"n_chains = 3: must be a multiple of 2: the chains of 'pairs' come in sets"):
         run(card, tmp_path / "run")
     with pytest.raises(ValueError, match="3 chains are not whole sets of 2"):
         normalised_in_sets(np.zeros((4, 3)), 2)

@@ -83,7 +83,7 @@ def _improved(volume: int) -> tuple[Quantity, ...]:
             (susceptibility,),
             exact=closed_form("susceptibility"),
             label=Label("chi (clusters)", "χ (clusters)", r"$\chi$ (clusters)"),
-            reweightable=False,
+            of_updates=True,
         ),
         Quantity(
             "improved_binder_cumulant",
@@ -91,7 +91,7 @@ def _improved(volume: int) -> tuple[Quantity, ...]:
             lambda m4, chi: 1.0 - m4 / (3.0 * (chi / volume) ** 2),
             exact=closed_form("binder_cumulant"),
             label=Label("U (clusters)", "U (clusters)", "$U$ (clusters)"),
-            reweightable=False,
+            of_updates=True,
         ),
     )
 

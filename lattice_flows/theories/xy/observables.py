@@ -41,8 +41,8 @@ class Energy(Observable):
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         """Villain's energy of a configuration depends on beta itself."""
-        of_configurations = isinstance(_couplings(self.action), Cosine)
-        return (replace(*super().quantities(lattice_shape), reweightable=of_configurations),)
+        of_couplings = not isinstance(_couplings(self.action), Cosine)
+        return (replace(*super().quantities(lattice_shape), of_couplings=of_couplings),)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class HelicityModulus(Observable):
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         """What is measured depends on beta itself."""
-        return (replace(*super().quantities(lattice_shape), reweightable=False),)
+        return (replace(*super().quantities(lattice_shape), of_couplings=True),)
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ class Magnetisation(Observable):
 
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         volume, chi = math.prod(lattice_shape), Label("chi", "χ", r"$\chi$")
-        improved = Label("chi_i", "χ_i", r"$\chi_\mathrm{i}$")
+        improved = Label("chi (clusters)", "χ (clusters)", r"$\chi$ (clusters)")
         square, fourth = Term(self.name, np.square), Term(self.name, lambda series: series**4)
         return (
             *super().quantities(lattice_shape),
             Quantity("susceptibility", (square,), lambda m2: volume * m2, label=chi),
-            Quantity("improved_susceptibility", (Term("improved_susceptibility"),), label=improved, reweightable=False),
+            Quantity("improved_susceptibility", (Term("improved_susceptibility"),), label=improved, of_updates=True),
             Quantity(
                 "binder_cumulant",
                 (fourth, square),
