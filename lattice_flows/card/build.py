@@ -14,8 +14,8 @@ from lattice_flows.ensembles import FieldSpec
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, initialise
 from lattice_flows.theories.action import Action
-from lattice_flows.theories.catalogue import THEORIES, completed_theory
-from lattice_flows.training import load_flow_weights
+from lattice_flows.theories.catalogue import THEORIES
+from lattice_flows.training import completed_header, load_flow_weights
 
 
 def field_spec(theory: TheoryTable, dtype: str | None = None) -> FieldSpec:
@@ -67,7 +67,7 @@ def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow,
     Raises InputError for a checkpoint of another theory or flow, CheckpointError for one that cannot be read.
     """
     trained = load_flow_weights(checkpoint)
-    header = {**trained.header, "theory": completed_theory(trained.header.get("theory", {}))}
+    header = completed_header(trained.header)
     for key, wanted in flow_header(card).items():
         if (held := header.get(key)) != wanted:
             raise InputError(f"{checkpoint}: was trained for {key} = {held}, but the card has {wanted}")

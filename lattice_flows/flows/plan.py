@@ -1,9 +1,9 @@
 """A flow yet to be built: its options are checked at once, its weights and tables are made when they are wanted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ClassVar, Literal, ParamSpec, final
+from typing import Any, ClassVar, Literal, ParamSpec, final
 
 import torch
 
@@ -39,6 +39,9 @@ class FlowPlan(ABC):
 
     precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
     """In which it can be trained."""
+
+    added: ClassVar[Mapping[str, Any]] = {}
+    """Keys that came later than the class, each with the value that a checkpoint means which does not have it."""
 
     @abstractmethod
     def assemble(self) -> Flow:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,10 @@ import torch
 from torch import Tensor
 
 from lattice_flows.atomic_files import write_atomically
+from lattice_flows.catalogue import PluginError
+from lattice_flows.flows import FLOWS
+from lattice_flows.later_keys import completed
+from lattice_flows.theories.catalogue import completed_theory
 
 _FORMAT = "lattice_flows training checkpoint"
 _VERSION = 2
@@ -113,6 +118,23 @@ def load_flow_weights(path: Path) -> FlowWeights:
     checkpoint = read_checkpoint(path)
     checksum = content_sha256(checkpoint.header, checkpoint.average)
     return FlowWeights(checkpoint.header, checkpoint.average, checksum, checkpoint.step, checkpoint.train_seconds)
+
+
+def completed_header(header: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's header with the couplings and the keys of the flow that an older version did not know."""
+    tables = {key: change(header[key]) for key, change in _COMPLETED.items() if header.get(key)}
+    return {**header, **tables}
+
+
+def _completed_flow(table: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        added = FLOWS[table["name"]].added
+    except (KeyError, PluginError):  # the code is not installed: the table stays what it is
+        return dict(table)
+    return json.loads(json.dumps(completed(table, added)))  # where tuples are lists
+
+
+_COMPLETED = {"theory": completed_theory, "flow": _completed_flow}
 
 
 def content_sha256(header: dict[str, Any], weights: Weights) -> str:

@@ -13,9 +13,15 @@ import torch
 from lattice_flows.flows import Flow
 from lattice_flows.later_keys import completed
 from lattice_flows.theories.action import Action
-from lattice_flows.theories.catalogue import completed_theory
 from lattice_flows.training.catalogue import build_objective
-from lattice_flows.training.checkpoint import Checkpoint, CheckpointError, Weights, read_checkpoint, save_checkpoint
+from lattice_flows.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    Weights,
+    completed_header,
+    read_checkpoint,
+    save_checkpoint,
+)
 from lattice_flows.training.data import Source, check_source
 from lattice_flows.training.history import Record
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES
@@ -238,12 +244,10 @@ def check_same(
     """Raise CheckpointError if the checkpoint is of a training with another header, settings or seed."""
     mine = {"header": header, "settings": _as_json(asdict(settings)), "seed": seed}
     held = {
-        "header": checkpoint.header,
+        "header": completed_header(checkpoint.header),
         "settings": completed(checkpoint.settings, _as_json(settings.added)),
         "seed": checkpoint.seed,
     }
-    if "theory" in checkpoint.header:
-        held["header"] = {**checkpoint.header, "theory": completed_theory(checkpoint.header["theory"])}
     for name, value in mine.items():
         if held[name] != value:
             raise CheckpointError(f"{path}: made with another {name}; choose another folder or remove this one")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lattice_flows.flows import Flow
-from lattice_flows.training.checkpoint import CheckpointError, load_flow_weights
+from lattice_flows.training.checkpoint import CheckpointError, completed_header, load_flow_weights
 
 
 def inherit(flow: Flow, path: Path, header: dict[str, Any]) -> str:
@@ -17,12 +17,13 @@ def inherit(flow: Flow, path: Path, header: dict[str, Any]) -> str:
     weights. Raises CheckpointError for a checkpoint of another theory or flow, or whose weights do not fit.
     """
     parent = load_flow_weights(path)
-    for what, own, theirs in (
-        ("theory", _name(header), _name(parent.header)),
-        ("flow", header.get("flow"), parent.header.get("flow")),
+    theirs = completed_header(parent.header)
+    for what, own, held in (
+        ("theory", _name(header), _name(theirs)),
+        ("flow", header.get("flow"), theirs.get("flow")),
     ):
-        if own != theirs:
-            raise CheckpointError(f"{path}: cannot start from it: it is of the {what} {theirs}, this is {own}")
+        if own != held:
+            raise CheckpointError(f"{path}: cannot start from it: it is of the {what} {held}, this is {own}")
     common = {name: weight for name, weight in flow.named_parameters() if name in parent.weights}
     if not common:
         raise CheckpointError(f"{path}: cannot start from it: it has no weight in common with this flow")

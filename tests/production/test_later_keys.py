@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from lattice_flows.card.build import load_flow
@@ -15,6 +16,7 @@ from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import grouped
+from lattice_flows.flows import FLOWS, PlaquetteCouplingFlow
 from lattice_flows.production.generate import generate
 from lattice_flows.production.header import chains_of, check_same
 from lattice_flows.production.job_array import Task
@@ -27,6 +29,7 @@ from lattice_flows.theories import THEORIES, WilsonU1
 from lattice_flows.training import TrainingSettings, train
 from lattice_flows.training.checkpoint import CheckpointError, read_checkpoint
 from lattice_flows.training.training_state import check_same as check_same_training
+from lattice_flows.training.warm_start import inherit
 
 QUIET = Console(quiet=True)
 
@@ -59,6 +62,12 @@ class LaterSettings(TrainingSettings):
     added: ClassVar[Mapping[str, Any]] = {"noise": (0.0, 0.0)}
 
 
+@dataclass(frozen=True)
+class LaterFlow(PlaquetteCouplingFlow):
+    turned: tuple[int, ...] = (0, 0)
+    added: ClassVar[Mapping[str, Any]] = {"turned": (0, 0)}
+
+
 @pytest.fixture
 def versions(monkeypatch):
     """Call with "older" or "newer": what the names `own` and `older` stand for."""
@@ -66,6 +75,7 @@ def versions(monkeypatch):
     def use(which):
         monkeypatch.setitem(SAMPLERS, "own", {"older": HMC, "newer": LaterHMC}[which])
         monkeypatch.setitem(THEORIES, "older", {"older": WilsonU1, "newer": LaterU1}[which])
+        monkeypatch.setitem(FLOWS, "own", {"older": PlaquetteCouplingFlow, "newer": LaterFlow}[which])
 
     return use
 
@@ -148,15 +158,15 @@ def test_files_of_what_is_not_installed_are_left_alone():
 
 def test_former_values_are_the_defaults():
     """So that the card of an older run still stands for it."""
-    for constructor in [*SAMPLERS.values(), *THEORIES.values(), TrainingSettings]:
+    for constructor in [*SAMPLERS.values(), *THEORIES.values(), *FLOWS.values(), TrainingSettings]:
         for key, value in constructor.added.items():
             assert constructor.__dataclass_fields__[key].default == value, (constructor, key)
 
 
 def test_a_training_of_older_code_goes_on(versions, tmp_path):
-    """Whatever its checkpoint lacks, in its settings and in the theory of its header."""
+    """Whatever its checkpoint lacks, in its settings and in the theory and the flow of its header."""
     versions("older")
-    source = THEORY + '[flow]\nname = "plaquette_coupling"\nn_layers = 8\nhidden = [4]\n[training]\nmax_steps = 4\n'
+    source = THEORY + '[flow]\nname = "own"\nn_layers = 8\nhidden = [4]\n[training]\nmax_steps = 4\n'
     card = parse_card(source)
     header = {"theory": card.theory.as_dict(), "flow": card.flow.as_dict()}
 
@@ -172,10 +182,18 @@ def test_a_training_of_older_code_goes_on(versions, tmp_path):
     card = parse_card(source)
     newer = {"theory": card.theory.as_dict(), "flow": card.flow.as_dict()}
     assert newer["theory"]["theta"] == 0.0
+    assert newer["flow"]["turned"] == [0, 0]
     check = tmp_path / "checkpoint.pt"
     check_same_training(check, older, newer, LaterSettings(max_steps=4), 1)
     assert trained(tmp_path, LaterSettings(max_steps=4), newer, card).header == header  # and so its checksum
-    load_flow(card, check, next(card.flow.plan.build().parameters()).device)
+    cpu = torch.device("cpu")
+    load_flow(card, check, cpu)
+    inherit(card.flow.plan.build(), check, newer)
+    turned = parse_card(source.replace("hidden", "turned = [0, 1]\nhidden"))
+    with pytest.raises(InputError, match="was trained for flow"):
+        load_flow(turned, check, cpu)
+    with pytest.raises(CheckpointError, match="it is of the flow"):
+        inherit(turned.flow.plan.build(), check, {**newer, "flow": turned.flow.as_dict()})
     for wrong in (LaterSettings(max_steps=4, noise=(0.0, 1.0)), replace(long, batch_size=32)):
         with pytest.raises(CheckpointError, match="another settings"):
             check_same_training(check, older, newer, wrong, 1)
