@@ -341,9 +341,9 @@ def exact(
     theory: Annotated[str, typer.Argument(metavar="THEORY", help="A theory with closed forms, such as u1.")],
     beta: Annotated[float | None, typer.Option(help="The coupling beta, where there is one.")] = None,
     shape: Annotated[
-        tuple[int, int] | None,
-        typer.Option(metavar="L0 L1", help="The lattice, two numbers; absent where there is none."),
+        int | None, typer.Option(metavar="L0 L1 ...", help="The sides of the lattice; absent where there is none.")
     ] = None,
+    others: Annotated[list[int] | None, typer.Argument(hidden=True, metavar="L1")] = None,  # sides after the first
     coupling: Annotated[
         list[str] | None, typer.Option(metavar="COUPLING=X", help="Any other coupling; may be repeated.")
     ] = None,
@@ -356,7 +356,8 @@ def exact(
     from lattice_flows.estimates.selection import parse_couplings
 
     couplings = {**({} if beta is None else {"beta": beta}), **parse_couplings(coupling or [])}
-    values = closed_forms(theory, couplings, shape)
+    lattice = (() if shape is None else (shape,)) + tuple(others or ())
+    values = closed_forms(theory, couplings, lattice)
     if as_json:
         print(json.dumps(values, indent=1))
         return

@@ -155,7 +155,7 @@ def test_damaged_and_foreign_files_end_with_one_line(finished, lattice_flows, tm
         (["exact", "u2", "--beta", "1", "--shape", "4", "4"], "no closed forms for 'u2'"),
         (["exact", "u1", "--beta", "-1", "--shape", "4", "4"], "beta must be a number between 0 and 1e+06"),
         (["exact", "u1", "--beta", "x", "--shape", "4", "4"], "Invalid value for '--beta'"),
-        (["exact", "u1", "--beta", "1", "--shape", "1", "4"], "both sides must be between 2 and 4096"),
+        (["exact", "u1", "--beta", "1", "--shape", "1", "4"], "--shape 1 4: sides must be between 2 and 4096"),
         (["analyse", "run.toml", "x.h5"], "give one run, or ensemble files only"),
         (["sample", "card.toml", "--ensemble", "none"], "unknown name 'none'"),
         (["sample", "card.toml", "--task", "4/4"], "tasks are counted from 0"),

@@ -1,6 +1,7 @@
 """A theory without a lattice from its card to the report, and back from what others make of its files."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,6 +172,10 @@ def test_exact_of_a_free_field_on_its_lattice(lattice_flows):
     values = json.loads(out)
     assert (values["susceptibility"], values["action"]) == (0.5, 8.0)
     assert "propagator" not in values
+    for shape in ([6], [2, 3, 4], [2, 2, 2, 2]):
+        arguments = [*map(str, shape), "--coupling", "m2=1", "--coupling", "lam=0", "--json"]
+        values = json.loads(lattice_flows("exact", "phi4", "--shape", *arguments)[1])
+        assert (values["susceptibility"], values["action"]) == (0.5, math.prod(shape) / 2)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,9 @@ def test_exact_of_a_free_field_on_its_lattice(lattice_flows):
         ("double_well --beta 1", "exact: unknown key 'beta'; available: scale"),
         ("double_well --coupling scale=-1", "exact: scale must be above 0 and at most 10, got -1.0"),
         ("u1 --beta 1", "exact: u1 needs a lattice, such as --shape 16 16"),
+        ("u1 --beta 1 --shape 4 4 4", "--shape 4 4 4: u1 is defined in 2 dimensions"),
+        ("phi4 --coupling m2=1 --coupling lam=0", "phi4 needs a lattice, such as --shape 16"),
+        ("phi4 --shape 4 4 4 x", "Invalid value"),
         ("u1 --shape 4 4", "exact: the key 'beta' is missing"),
         ("phi4 --shape 4 4 --coupling m2=1 --coupling lam=1", "no closed forms for 'phi4' at these couplings"),
     ],

@@ -10,6 +10,7 @@ f(nu) = (1/pi) int_0^pi cos(nu P) exp(-beta (1 - cos P)) dP, which counts each p
 import math
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from scipy.special import ive
 
 Array = NDArray[np.float64]
 
+_SMALLEST_PROBABILITY = 1e-6
 MAX_BETA = 1e6  # beyond it a plaquette's angle has no digits left in a double
 
 
@@ -183,6 +185,20 @@ class ExactU1:
         ratio = np.concatenate([self.theta_ratio(part) for part in np.array_split(theta, 1 + n_angles // 64)])
         charges = np.arange(-q_max, q_max + 1)
         return np.cos(np.multiply.outer(charges, theta)) @ ratio / n_angles
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is printed: plaquette, Wilson loops, <Q^2>, chi_top, log Z, and P(Q) where it is above 1e-6."""
+        q_max = max(1, min(self.n_sites // 2, int(8.0 * self.charge_squared**0.5) + 1))
+        probabilities = zip(range(-q_max, q_max + 1), self.charge_distribution(q_max))
+        areas = [area for area in (1, 2, 4, 9) if area <= self.n_sites]
+        return {
+            "plaquette": self.plaquette,
+            **{f"wilson_loop_area_{area}": self.wilson_loop(area) for area in areas},
+            "topological_charge_squared": self.charge_squared,
+            "topological_susceptibility": self.susceptibility,
+            "log_z": self.log_z,
+            "charge_distribution": {str(q): float(p) for q, p in probabilities if p > _SMALLEST_PROBABILITY},
+        }
 
 
 _FEW_SITES, _SMALL_BETA = 33, 20.0
