@@ -1,9 +1,8 @@
 """HMC in the latent space of a flow: the trivialising map of arXiv:0907.5491, learned."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +35,7 @@ class FlowHMC(Sampler):
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
+    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
 
     def __post_init__(self) -> None:
         self.latent_hmc  # noqa: B018  (checks the arguments)
@@ -74,22 +74,9 @@ class FlowHMC(Sampler):
         """The same chains at x (B, *event)."""
         return self.init(x, state.latent.streams)
 
-    @property
-    def tuned(self) -> bool:
-        """Whether n_md_steps is set."""
-        return self.latent_hmc.tuned
-
     def tune(self, state: FlowHMCState, n_updates: int, report: Report = silent) -> "FlowHMC":
         """This sampler with n_md_steps set, see `HMC.tune`."""
         return replace(self, n_md_steps=self.latent_hmc.tune(state.latent, n_updates, report).n_md_steps)
-
-    def findings(self) -> dict[str, Any]:
-        """The tuned n_md_steps."""
-        return self.latent_hmc.findings()
-
-    def with_findings(self, settings: Mapping[str, Any]) -> "FlowHMC":
-        """This sampler with the stored n_md_steps."""
-        return replace(self, n_md_steps=settings["n_md_steps"])
 
     def _pushed(self, z: Array) -> Array:
         """The configurations x = f(z)."""

@@ -3,9 +3,8 @@
 Both paths draw the same momenta from the same streams and make the same trajectory up to rounding.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -54,6 +53,7 @@ class HMC(Sampler):
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
     device: str = "cpu"
+    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
 
     def __post_init__(self) -> None:
         if self.action.space.tangent_shape is None:
@@ -108,11 +108,6 @@ class HMC(Sampler):
         n_md_steps = warming(self.n_md_steps) if done < 0.5 else self.n_md_steps
         return replace(self, n_md_steps=n_md_steps).step(state)[0]
 
-    @property
-    def tuned(self) -> bool:
-        """Whether n_md_steps is known."""
-        return self.n_md_steps is not None
-
     def tune(self, state: HMCState, n_updates: int, report: Report = silent) -> "HMC":
         """This sampler with the n_md_steps that reaches the target acceptance, found in about 2 n_updates trajectories.
 
@@ -133,14 +128,6 @@ class HMC(Sampler):
 
         order = INTEGRATORS[self.integrator].order
         return replace(self, n_md_steps=tuned_n_md_steps(delta_h, self.target_acceptance, n_updates, order))
-
-    def findings(self) -> dict[str, Any]:
-        """n_md_steps."""
-        return {"n_md_steps": self.n_md_steps}
-
-    def with_findings(self, settings: Mapping[str, Any]) -> "HMC":
-        """This sampler with the stored n_md_steps."""
-        return replace(self, n_md_steps=settings["n_md_steps"])
 
     def _torch_action(self, x: Array, target: Action | None = None) -> Array:
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """Local updates of single variables: Metropolis, heat bath, overrelaxation. An update is a sweep over the lattice."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -8,9 +8,8 @@ import numpy as np
 
 from lattice_flows.lattice import Space
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.samplers.tuning import tuned_width
 from lattice_flows.theories.action import Action, Field
-
-_ROUNDS = 16
 
 
 class ChainState(NamedTuple):
@@ -106,30 +105,21 @@ class Metropolis(Sampler):
         return ChainState(x, streams), AcceptInfo(accepted)
 
     @property
-    def tuned(self) -> bool:
-        """Whether the width is set, where there is one."""
-        return self._jumps or self.width is not None
+    def tunable(self) -> tuple[str, ...]:
+        """The width, where there is one."""
+        return () if self._jumps else ("width",)
 
     def tune(self, state: ChainState, n_updates: int, report: Report = silent) -> "Metropolis":
         """This sampler with the width that reaches the target acceptance."""
         if self.tuned:
             return self
+
+        def step(state: ChainState, width: float, n: int) -> tuple[ChainState, Array]:
+            state, info = replace(self, width=width).step(state, n)
+            return state, info.accepted
+
         widest = self.action.space.widest
-        width = min(1.0, widest)
-        for _ in range(_ROUNDS):
-            report(f"width = {width:.3g}")
-            trial = replace(self, width=width)
-            state, info = trial.step(state, max(1, n_updates // _ROUNDS))
-            width = float(min(widest, width * np.clip(info.accepted.mean() / self.target_acceptance, 0.5, 2.0)))
-        return replace(self, width=width)
-
-    def findings(self) -> dict[str, Any]:
-        """The tuned width."""
-        return {} if self._jumps else {"width": self.width}
-
-    def with_findings(self, settings: Mapping[str, Any]) -> "Metropolis":
-        """This sampler with the stored width."""
-        return self if self._jumps else replace(self, width=settings["width"])
+        return replace(self, width=tuned_width(step, state, widest, self.target_acceptance, n_updates, report))
 
 
 @dataclass(frozen=True)

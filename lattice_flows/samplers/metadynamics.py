@@ -79,6 +79,7 @@ class Metadynamics(Sampler):
     weighted: ClassVar[bool] = True
     added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0}
     fewest_deposits: ClassVar[int] = 1000
+    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps", "q_max")
 
     def __post_init__(self) -> None:
         check_range(self.action, self._variable, self.q_max, self.centre)
@@ -148,11 +149,6 @@ class Metadynamics(Sampler):
         """S(x) + V(s(x)) of each chain, (B,)."""
         return self.action.evaluate(x) + self._bias(state).at(self._variable.value(x))
 
-    @property
-    def tuned(self) -> bool:
-        """Whether n_md_steps and q_max are known."""
-        return self.n_md_steps is not None and self.q_max is not None
-
     def tune(self, state: MetadynamicsState, n_updates: int, report: Report = silent) -> "Metadynamics":
         """This sampler with n_md_steps as HMC finds it, and q_max.
 
@@ -161,14 +157,6 @@ class Metadynamics(Sampler):
         n_md_steps = tuned_n_md_steps(self._hmc, state[:4], n_updates, report)
         q_max = self.q_max or known_reach(self.action, self._variable, state.x.shape[1:])
         return replace(self, n_md_steps=n_md_steps, q_max=q_max)
-
-    def findings(self) -> dict[str, Any]:
-        """n_md_steps and q_max."""
-        return {"n_md_steps": self.n_md_steps, "q_max": self.q_max}
-
-    def with_findings(self, settings: Mapping[str, Any]) -> "Metadynamics":
-        """This sampler with the stored n_md_steps and q_max."""
-        return replace(self, n_md_steps=settings["n_md_steps"], q_max=settings["q_max"])
 
     def _bias(self, state: MetadynamicsState) -> Bias:
         if self.q_max is None:

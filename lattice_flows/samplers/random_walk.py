@@ -1,17 +1,15 @@
 """A random walk with a Metropolis test, on any space."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.local import AcceptInfo, require_width
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.samplers.tuning import tuned_width
 from lattice_flows.theories.action import Action, Field
-
-_ROUNDS = 16
 
 
 class WalkState(NamedTuple):
@@ -39,6 +37,7 @@ class RandomWalk(Sampler):
     action: Action
     width: float | None = None
     target_acceptance: float = 0.4
+    tunable: ClassVar[tuple[str, ...]] = ("width",)
 
     def __post_init__(self) -> None:
         if self.width is not None and not 0 < self.width < float("inf"):
@@ -69,27 +68,14 @@ class RandomWalk(Sampler):
             accepted += accept
         return WalkState(x, action, streams), AcceptInfo(accepted / n_updates)
 
-    @property
-    def tuned(self) -> bool:
-        """Whether the width is set."""
-        return self.width is not None
-
     def tune(self, state: WalkState, n_updates: int, report: Report = silent) -> "RandomWalk":
         """This sampler with the width that reaches the target acceptance."""
         if self.tuned:
             return self
+
+        def step(state: WalkState, width: float, n: int) -> tuple[WalkState, Array]:
+            state, info = replace(self, width=width).step(state, n)
+            return state, info.accepted
+
         widest = self.action.space.widest
-        width, per_round = min(1.0, widest), max(1, n_updates // _ROUNDS)
-        for _ in range(_ROUNDS):
-            report(f"width = {width:.3g}")
-            state, info = replace(self, width=width).step(state, per_round)
-            width = float(min(widest, width * np.clip(info.accepted.mean() / self.target_acceptance, 0.5, 2.0)))
-        return replace(self, width=width)
-
-    def findings(self) -> dict[str, Any]:
-        """The tuned width."""
-        return {"width": self.width}
-
-    def with_findings(self, settings: Mapping[str, Any]) -> "RandomWalk":
-        """This sampler with the stored width."""
-        return replace(self, width=settings["width"])
+        return replace(self, width=tuned_width(step, state, widest, self.target_acceptance, n_updates, report))

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,9 +104,14 @@ class Sampler(ABC):
         return self.action.evaluate(x)
 
     @property
+    def tunable(self) -> tuple[str, ...]:
+        """Arguments that `tune` determines where they are None."""
+        return ()
+
+    @property
     def tuned(self) -> bool:
         """Whether nothing is left for `tune` to determine."""
-        return True
+        return all(getattr(self, name) is not None for name in self.tunable)
 
     def tune(self, state: Any, n_updates: int, report: Report = silent) -> "Sampler":
         """This sampler with its open arguments determined, in the order of n_updates updates of these chains.
@@ -117,11 +122,12 @@ class Sampler(ABC):
 
     def findings(self) -> dict[str, Any]:
         """The arguments that `tune` determined, in JSON's types; an ensemble stores them with the card's settings."""
-        return {}
+        return {name: getattr(self, name) for name in self.tunable}
 
-    def with_findings(self, settings: Mapping[str, Any]) -> "Sampler":
+    def with_findings(self, settings: Mapping[str, Any]) -> Self:
         """This sampler as `tune` left it, from the stored settings."""
-        return self
+        found = {name: settings[name] for name in self.tunable}
+        return replace(self, **found) if found else self  # type: ignore[type-var]
 
 
 SamplerFactory = Callable[[Action], Sampler]

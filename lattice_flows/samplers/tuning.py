@@ -1,11 +1,12 @@
-"""Tuning of the number of integrator steps at a fixed trajectory length."""
+"""Tuning of the number of integrator steps at a fixed trajectory length, and of the width of a change."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.special import erfcinv
 
-from lattice_flows.samplers.sampler import Array
+from lattice_flows.samplers.sampler import Array, Report
 
 _ROUNDS = 16
 _WARMING = 8  # times as many steps where a chain may come from a hot start
@@ -46,6 +47,26 @@ def tuned_n_md_steps(
             wanted = min(max(wanted, failed + 1), max(passed, failed + 1), _N_MAX)
         n_md_steps = wanted
     return n_md_steps
+
+
+def tuned_width(
+    step: Callable[[Any, float, int], tuple[Any, Array]],
+    state: Any,
+    widest: float,
+    target_acceptance: float,
+    n_updates: int,
+    report: Report,
+) -> float:
+    """The width of a change, up to `widest`, that reaches the target acceptance, found in n_updates updates.
+
+    step(state, width, n) makes n updates and returns the new state and the accepted fraction of each chain.
+    """
+    width, per_round = min(1.0, widest), max(1, n_updates // _ROUNDS)
+    for _ in range(_ROUNDS):
+        report(f"width = {width:.3g}")
+        state, accepted = step(state, width, per_round)
+        width = float(min(widest, width * np.clip(accepted.mean() / target_acceptance, 0.5, 2.0)))
+    return width
 
 
 def _acceptance(delta_h: Array) -> float:

@@ -103,6 +103,7 @@ class Umbrella(Sampler):
     weighted: ClassVar[bool] = True
     windows: ClassVar[Windows] = Windows("n_windows", coordinate, window_potentials)
     added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "exchange_every": 0}
+    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps", "q_max")
 
     def __post_init__(self) -> None:
         check_range(self.action, self._variable, self.q_max, self.centre)
@@ -199,21 +200,8 @@ class Umbrella(Sampler):
         biases, reach = _biases(self.n_windows, self.q_max, self.spring)
         return Bias(biases[state.window], reach, float(self.centre))
 
-    @property
-    def tuned(self) -> bool:
-        """Whether n_md_steps and q_max are known."""
-        return self.n_md_steps is not None and self.q_max is not None
-
     def tune(self, state: UmbrellaState, n_updates: int, report: Report = silent) -> "Umbrella":
         """This sampler with n_md_steps as HMC finds it, and q_max."""
         n_md_steps = tuned_n_md_steps(self._hmc, state[:4], n_updates, report)
         q_max = self.q_max or known_reach(self.action, self._variable, state.x.shape[1:])
         return replace(self, n_md_steps=n_md_steps, q_max=q_max)
-
-    def findings(self) -> dict[str, Any]:
-        """n_md_steps and q_max."""
-        return {"n_md_steps": self.n_md_steps, "q_max": self.q_max}
-
-    def with_findings(self, settings: Mapping[str, Any]) -> "Umbrella":
-        """This sampler with the stored n_md_steps and q_max."""
-        return replace(self, n_md_steps=settings["n_md_steps"], q_max=settings["q_max"])

@@ -1,8 +1,7 @@
 """HMC with winding steps (arXiv:2106.14234): trajectories move the links, winding steps move the charge of 2D U(1)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -47,6 +46,7 @@ class WindingHMC(Sampler):
     integrator: str = "leapfrog"
     size: int | None = None
     n_windings: int = 10
+    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
 
     def __post_init__(self) -> None:
         if not isinstance(self.action, WilsonU1):
@@ -99,19 +99,6 @@ class WindingHMC(Sampler):
             raise ValueError(f"size must be at most {largest} on a lattice of {list(shape[2:])}, got {size}")
         return size
 
-    @property
-    def tuned(self) -> bool:
-        """Whether n_md_steps is known."""
-        return self._hmc.tuned
-
     def tune(self, state: HMCState, n_updates: int, report: Report = silent) -> "WindingHMC":
         """This sampler with n_md_steps as HMC finds it."""
         return replace(self, n_md_steps=self._hmc.tune(state, n_updates, report).n_md_steps)
-
-    def findings(self) -> dict[str, Any]:
-        """n_md_steps."""
-        return self._hmc.findings()
-
-    def with_findings(self, settings: Mapping[str, Any]) -> "WindingHMC":
-        """This sampler with the stored n_md_steps."""
-        return replace(self, n_md_steps=settings["n_md_steps"])
