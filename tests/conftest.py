@@ -54,6 +54,12 @@ def _one_thread():
 
 
 @pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end without a page, which takes longer than they do: for tests of everything else."""
+    monkeypatch.setattr("lattice_flows.stages.write_report", lambda *_: None)
+
+
+@pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """A number that depends on nothing but the test's own name: not chosen for its result, and not changed by moves."""
     return zlib.crc32(request.node.name.encode())

@@ -122,6 +122,8 @@ class EnsembleTable:
     compression: str
     field_dtype: str
     options: dict[str, Any]
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The options as they stand on the card, without defaults."""
     chains_per_set: int | None = None
     """Of the sampler; n_chains is a multiple of it."""
 
@@ -312,6 +314,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
         raise InputError(f"[[ensemble]]: name = '{name[:20]}...': must have at most {_LONGEST_NAME} letters")
     where = f"[[ensemble]] {name}"
     common, options = _split(table, _Production, "name", "sampler")
+    given = options
     options = sampler_options(table.get("sampler"), options, where, [*_Production.model_fields, "name", "sampler"])
     production = checked(_Production, common, where)
     sampler_name = table["sampler"]
@@ -322,7 +325,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     if production["field_dtype"] is not None and dtype != "float64":
         raise InputError(f"{where}: field_dtype: fields of {theory.name} are stored as {dtype}; leave it out")
     production["field_dtype"] = production["field_dtype"] or dtype
-    entry = EnsembleTable(name=name, sampler=sampler_name, options=options, **production)
+    entry = EnsembleTable(name=name, sampler=sampler_name, options=options, given=given, **production)
     if entry.needs_flow and flow is None:
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a [flow] table")
     sampler = planned_sampler(entry.sampler, options, theory.action, where)

@@ -94,6 +94,34 @@ def options_as_before(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return _at_every_depth(as_before, name, options)
 
 
+def options_as_begun(
+    name: str, options: Mapping[str, Any], given: Mapping[str, Any], stored: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Checked options for more chains of a file with these stored options, which an older version may have written.
+
+    A key that is neither there nor on the card (`given`) has the value that it had before it came, at any depth.
+    """
+    try:
+        constructor = SAMPLERS[name]
+    except (KeyError, PluginError):
+        return dict(options)
+    silent = [key for key in constructor.added if key not in stored and key not in given]
+    table = {**options, **{key: constructor.added[key] for key in silent}}
+    for key, kind in _nested(constructor).items():
+        tables = [_as_list(one.get(key, []), kind) for one in (options, given, stored)]
+        parts = [
+            options_as_begun(part["sampler"], part, own, held) if part["sampler"] == held.get("sampler") else part
+            for part, own, held in zip(*tables)
+        ]
+        if len(parts) == len(tables[0]):
+            table[key] = parts if kind == "array" else parts[0]
+    return table
+
+
+def _as_list(tables: Any, kind: str) -> list[Any]:
+    return list(tables) if kind == "array" else [tables]
+
+
 _Change = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 

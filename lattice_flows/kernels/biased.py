@@ -39,14 +39,15 @@ def trajectories(
     step_sizes: Array,
     n_md_steps: int,
     n_updates: int,
+    jitter: float = 0.0,
 ) -> tuple[Array, Array, Array, Streams, Array, Array]:
     """`hmc.biased_trajectories` of a theory whose couplings have their own bias, or of any theory: `Biased`."""
     if not isinstance(couplings, Biased):
         return hmc.biased_trajectories(
-            couplings, x, actions, charges, streams, drifts, kicks, step_sizes, n_md_steps, n_updates
+            couplings, x, actions, charges, streams, drifts, kicks, step_sizes, n_md_steps, n_updates, jitter
         )
     run = compiled_for(_trajectories, type(couplings.base), type(couplings.variable))
-    chains, settings = (actions, charges, streams), (drifts, kicks, step_sizes, n_md_steps, n_updates)
+    chains, settings = (actions, charges, streams), (drifts, kicks, step_sizes, n_md_steps, n_updates, float(jitter))
     new, *rest = run(*couplings, *hmc.flat(x), *chains, *settings)
     return new.reshape(x.shape), *rest  # type: ignore[return-value]
 
@@ -67,6 +68,7 @@ def _trajectories(
     step_sizes: Array,
     n_md_steps: int,
     n_updates: int,
+    jitter: float,
 ) -> tuple[Array, Array, Array, Streams, Array, Array]:
     n = x.shape[0]
     x, actions, charges, streams = x.copy(), actions.copy(), charges.copy(), streams.copy()
@@ -74,7 +76,7 @@ def _trajectories(
     for b in prange(n):  # which cannot take couplings inside of others
         own, size = Biased(md.of_chain(base, b), variable, bias[b], reach, centre), step_sizes[b]
         actions[b], charges[b], accepted[b], delta_h[b] = run_chain(
-            own, x[b], shape, actions[b], charges[b], streams[b], drifts, kicks, size, n_md_steps, n_updates
+            own, x[b], shape, actions[b], charges[b], streams[b], drifts, kicks, size, n_md_steps, n_updates, jitter
         )
     return x, actions, charges, streams, accepted, delta_h
 

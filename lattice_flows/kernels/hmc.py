@@ -20,7 +20,9 @@ stands in a module, and in each process where it stands in a script or a noteboo
 Couplings are floats, and arrays where `of_chain` hands each chain its own.
 
 Here x is a batch (B, *event), and an integrator comes as `drifts` (k + 1,) and `kicks` (k,) in units of the step size:
-drift, kick, ..., kick, drift. step_sizes (B,) are those of the chains. Arguments are left as they are.
+drift, kick, ..., kick, drift. step_sizes (B,) are those of the chains. With a jitter every trajectory draws the size of
+its steps, uniform in 1 - jitter to 1 + jitter times that of its chain: a mode whose half period a fixed length meets
+would keep its energy for ever. Arguments are left as they are.
 """
 
 import math
@@ -72,6 +74,7 @@ def trajectories(
     step_sizes: Array,
     n_md_steps: int,
     n_updates: int,
+    jitter: float = 0.0,
 ) -> tuple[Array, Array, Streams, Array, Array]:
     """n_updates trajectories of every chain, each with fresh momenta and a Metropolis test.
 
@@ -79,7 +82,7 @@ def trajectories(
     (B,).
     """
     x, actions, _, *rest = biased_trajectories(
-        couplings, x, actions, np.zeros(len(x)), streams, drifts, kicks, step_sizes, n_md_steps, n_updates
+        couplings, x, actions, np.zeros(len(x)), streams, drifts, kicks, step_sizes, n_md_steps, n_updates, jitter
     )
     return x, actions, *rest  # type: ignore[return-value]
 
@@ -95,13 +98,14 @@ def biased_trajectories(
     step_sizes: Array,
     n_md_steps: int,
     n_updates: int,
+    jitter: float = 0.0,
 ) -> tuple[Array, Array, Array, Streams, Array, Array]:
     """As `trajectories`, of a theory with a bias V(charge).
 
     actions (B,) are the unbiased S and charges (B,) the charges of x. Returns the new x (wrapped), actions, charges,
     streams, the accepted fraction (B,) and delta_h of the last trajectory (B,), the bias included.
     """
-    settings = drifts, kicks, step_sizes, n_md_steps, n_updates
+    settings = drifts, kicks, step_sizes, n_md_steps, n_updates, float(jitter)
     run = compiled_for(_trajectories, type(couplings))
     new, *rest = run(couplings, *flat(x), actions, charges, streams, *settings)
     return new.reshape(x.shape), *rest  # type: ignore[return-value]
@@ -153,6 +157,7 @@ def run_chain(
     step_size: float,
     n_md_steps: int,
     n_updates: int,
+    jitter: float,
 ) -> tuple[float, float, float, float]:
     """n_updates trajectories of the chain at x; x and the stream are updated in place.
 
@@ -164,11 +169,14 @@ def run_chain(
     potential = md.bias(couplings, charge)
     n_accepted, delta_h = 0, 0.0
     for _ in range(n_updates):
+        size = step_size
+        if jitter > 0.0:
+            size *= (1.0 - jitter) + 2.0 * jitter * uniform_pair(stream)[0]
         md.refresh(couplings, momenta, stream, shape, work)
         start = md.kinetic(couplings, momenta, shape, work)
         for k in range(x.size):
             end[k] = x[k]
-        _integrate(couplings, end, momenta, shape, drifts, kicks, step_size, n_md_steps, work)
+        _integrate(couplings, end, momenta, shape, drifts, kicks, size, n_md_steps, work)
         new_action = md.action(couplings, end, shape, work)
         new_charge = md.charge(couplings, end, shape, work)
         new_potential = md.bias(couplings, new_charge)
@@ -192,6 +200,7 @@ def _trajectories(
     step_sizes: Array,
     n_md_steps: int,
     n_updates: int,
+    jitter: float,
 ) -> tuple[Array, Array, Array, Streams, Array, Array]:
     n = x.shape[0]
     x, actions, charges, streams = x.copy(), actions.copy(), charges.copy(), streams.copy()
@@ -199,7 +208,7 @@ def _trajectories(
     for b in prange(n):
         own, size = md.of_chain(couplings, b), step_sizes[b]
         actions[b], charges[b], accepted[b], delta_h[b] = run_chain(
-            own, x[b], shape, actions[b], charges[b], streams[b], drifts, kicks, size, n_md_steps, n_updates
+            own, x[b], shape, actions[b], charges[b], streams[b], drifts, kicks, size, n_md_steps, n_updates, jitter
         )
     return x, actions, charges, streams, accepted, delta_h
 

@@ -19,6 +19,7 @@ from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.production.devices import resolve_device, resumed_threads, use_threads
 from lattice_flows.production.header import (
+    as_begun,
     check_chains,
     check_same,
     header_of,
@@ -72,7 +73,7 @@ def generate(
     it was begun the other way or with another number of tasks; Stopped on a signal with everything saved.
     """
     if (path := _place(folder, card, name, task)) is not None:
-        generate_at(path, card, card.ensemble(name), folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
+        generate_at(path, card, _table(folder, card, name), folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
 
 
 def check(
@@ -83,7 +84,11 @@ def check(
     before: the ensembles that the same call makes before this one, of which it may be a continuation.
     trains: the same call trains the flow first, so there may be none yet.
     """
-    path, table, checkpoint = _place(folder, card, name, task), card.ensemble(name), folder.flow / CHECKPOINT_NAME
+    path, table, checkpoint = (
+        _place(folder, card, name, task),
+        _table(folder, card, name),
+        folder.flow / CHECKPOINT_NAME,
+    )
     if path is None:
         return
     if Ensemble.exists(path):
@@ -141,6 +146,15 @@ def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path 
         return None
     check_task(folder, table, task)
     return folder.ensemble(name) if task is None else folder.task(name, task.index)
+
+
+def _table(folder: RunFolder, card: Card, name: str) -> EnsembleTable:
+    """The ensemble's table, with what an older version has begun, in one file or as tasks, as it was."""
+    table = card.ensemble(name)
+    for path in folder.files(name):
+        with suppress(EnsembleError), Ensemble.open(path) as held:
+            return as_begun(table, held.attributes)
+    return table
 
 
 def generate_at(

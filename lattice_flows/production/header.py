@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.card.card import Card, EnsembleTable, standard_measurements
-from lattice_flows.card.samplers import options_as_before
+from lattice_flows.card.samplers import options_as_before, options_as_begun
 from lattice_flows.errors import InputError
 from lattice_flows.production.devices import kernel_threads, network_threads, resolve_device
 from lattice_flows.production.job_array import Task, chains_for, in_words
@@ -28,6 +28,17 @@ def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: T
             f"{path}: holds {in_words(found)} of task {held.get('task')}, but task {task} should hold "
             f"{in_words(wanted)}; continue with the original number of tasks, or delete or move the files of all tasks"
         )
+
+
+def as_begun(table: EnsembleTable, held: Mapping[str, Any]) -> EnsembleTable:
+    """The table for more chains of the ensemble with these attributes.
+
+    What an older version did not know, and the card does not say, is as it was.
+    """
+    stored = json.loads(str(held.get("sampler", "{}")))
+    if stored.get("name") != table.sampler:
+        return table
+    return replace(table, options=options_as_begun(table.sampler, table.options, table.given, stored))
 
 
 def check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from lattice_flows.card.plugins import plugins
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.generate import check, generate_at
+from lattice_flows.production.header import as_begun
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.production.run_folder import RunFolder, claim
@@ -74,7 +75,8 @@ def _recipe(file: Path) -> tuple[Card, Origin]:
         overrides = [*overrides, f"ensemble.{name}.n_configs={attributes['n_configs']}"]
     with plugins(allowed=False):  # a file runs no code but the package's
         card = parse_card(origin.card, overrides, f"{file}: its card")
-    return card, origin
+    tables = [as_begun(table, attributes) if table.name == name else table for table in card.ensembles]
+    return replace(card, ensembles=tuple(tables)), origin
 
 
 def _place(folder: RunFolder, origin: Origin) -> Path:

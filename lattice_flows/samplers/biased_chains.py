@@ -104,7 +104,7 @@ def biased_trajectories(
     drifts, kicks, _ = INTEGRATORS[sampler.integrator]
     step_sizes = np.full(len(bias.values), sampler.trajectory_length / sampler.n_md_steps, dtype=np.float64)
     *new, accepted, delta_h = biased.trajectories(
-        couplings, *chains, drifts, kicks, step_sizes, sampler.n_md_steps, n_updates
+        couplings, *chains, drifts, kicks, step_sizes, sampler.n_md_steps, n_updates, sampler.jitter
     )
     return tuple(new), accepted, delta_h  # type: ignore[return-value]
 

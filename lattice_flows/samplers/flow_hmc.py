@@ -1,8 +1,9 @@
 """HMC in the latent space of a flow: the trivialising map of arXiv:0907.5491, learned."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +36,9 @@ class FlowHMC(Sampler):
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
+    jitter: float = 0.5
     tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
+    added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0}
 
     def __post_init__(self) -> None:
         self.latent_hmc  # noqa: B018  (checks the arguments)
@@ -48,10 +51,8 @@ class FlowHMC(Sampler):
     @cached_property
     def latent_hmc(self) -> HMC:
         """The chain of z."""
-        device = str(device_of(self.flow))
-        return HMC(
-            self.pullback, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator, device
-        )
+        settings = self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator
+        return HMC(self.pullback, *settings, str(device_of(self.flow)), self.jitter)
 
     def init(self, x: Array, streams: Streams) -> FlowHMCState:
         """The state of chains at x (B, *event)."""

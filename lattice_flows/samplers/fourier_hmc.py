@@ -3,10 +3,10 @@
 Batrouni et al., Phys. Rev. D 32 (1985) 2736; for HMC with the mass of the free propagator see arXiv:1812.05281.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.fft
@@ -17,6 +17,7 @@ from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.lattice import REAL
 from lattice_flows.samplers.hmc import HMCInfo, HMCState
+from lattice_flows.samplers.integrators import jittered
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.phi4.action import LocalScalar
@@ -30,9 +31,9 @@ class FourierHMC(Sampler):
     action: the target, of fields on the real line; hop is 1 for phi4 and kappa for phi4_hopping.
     mass_squared: in lattice units. At lam = 0 and m2 = mass_squared all modes have the period 2 pi; with interaction
     the inverse square of the correlation length is a good choice.
-    trajectory_length: the mean molecular-dynamics time of a trajectory. The time of each one is uniform in 0.5 to 1.5
-    of it, by the step size, for modes of one frequency would never forget their energy on half a period.
+    trajectory_length: the mean molecular-dynamics time of a trajectory.
     n_md_steps: leapfrog steps per trajectory.
+    jitter: as for HMC; here all modes have one frequency, and a fixed length could meet their half period at once.
 
     Raises ValueError for values out of range and for an action that does not live on the real line.
     """
@@ -41,6 +42,8 @@ class FourierHMC(Sampler):
     mass_squared: float
     trajectory_length: float = 1.5707963
     n_md_steps: int = 10
+    jitter: float = 0.5
+    added: ClassVar[Mapping[str, Any]] = {"jitter": 0.5}
 
     def __post_init__(self) -> None:
         if self.action.space != REAL:
@@ -48,6 +51,8 @@ class FourierHMC(Sampler):
         for name in ("mass_squared", "trajectory_length"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter must be at least 0 and below 1, got {self.jitter}")
         if not 1 <= self.n_md_steps <= 100_000:
             raise ValueError(f"n_md_steps must be between 1 and 100000, got {self.n_md_steps}")
 
@@ -69,7 +74,7 @@ class FourierHMC(Sampler):
         inverse_mass = FreeField(self.mass_squared, shape[1:], self._hop(len(shape) - 1)).propagator  # 1 / M(k)
         noise, streams = normals(state.streams, state.x[0].size)
         u, streams = uniforms(streams, 2)  # (B, 2): the trajectory's length, and its test
-        step_size = _per_chain((0.5 + u[:, 0]) * self.trajectory_length / self.n_md_steps, shape)
+        step_size = _per_chain(jittered(self.jitter, u[:, 0]) * self.trajectory_length / self.n_md_steps, shape)
 
         momenta = _filtered(noise.reshape(shape), 1.0 / np.sqrt(inverse_mass))
         velocity = _filtered(momenta, inverse_mass)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from lattice_flows.samplers.sampler import Array
+from lattice_flows.kernels.random import uniforms
+from lattice_flows.samplers.sampler import Array, Streams
 from lattice_flows.theories.action import Action
 
 
@@ -44,9 +45,12 @@ INTEGRATORS: dict[str, Integrator] = {
 
 
 def integrate(
-    action: Action, x: Tensor, momenta: Tensor, integrator: Integrator, step_size: float, n_md_steps: int
+    action: Action, x: Tensor, momenta: Tensor, integrator: Integrator, step_size: float | Tensor, n_md_steps: int
 ) -> tuple[Tensor, Tensor]:
-    """The end of a trajectory of H = p^2/2 + S(x): (x, momenta), x (B, *event) not wrapped."""
+    """The end of a trajectory of H = p^2/2 + S(x): (x, momenta), x (B, *event) not wrapped.
+
+    step_size: of all, or of each configuration, (B, 1, ..., 1) with the axes of x.
+    """
     drift, drifts, kicks = action.space.drift, integrator.drifts.tolist(), integrator.kicks.tolist()
     x, momenta = drift(x, momenta, drifts[0] * step_size)
     for step in range(n_md_steps):
@@ -55,3 +59,14 @@ def integrate(
             merged = drifts[0] if k == len(kicks) - 1 and step < n_md_steps - 1 else 0.0
             x, momenta = drift(x, momenta, (drifts[k + 1] + merged) * step_size)
     return x, momenta
+
+
+def drawn_lengths(mean: float, jitter: float, streams: Streams) -> tuple[Array, Streams]:
+    """A length for the next trajectory of each chain, uniform in 1 - jitter to 1 + jitter times the mean: (B,)."""
+    u, streams = uniforms(streams, 1)  # (B, 1)
+    return mean * jittered(jitter, u[:, 0]), streams
+
+
+def jittered(jitter: float, u: Array) -> Array:
+    """The factor of a mean length, from a deviate in (0, 1)."""
+    return (1.0 - jitter) + 2.0 * jitter * u

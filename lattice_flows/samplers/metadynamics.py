@@ -49,7 +49,7 @@ class Metadynamics(Sampler):
 
     action: of any theory that names a collective variable: the smooth charge Q_s of 2D U(1), the magnetisation of
     scalar fields.
-    trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC; n_md_steps is tuned without the bias.
+    trajectory_length, n_md_steps, target_acceptance, integrator, jitter: as for HMC, and tuned without the bias.
     height: of the first Gaussian, in units of the action.
     width: of the Gaussians, in units of s. For Q_s 0.1 does for beta = 6 ... 10 on 16 x 16; half of it makes V rough,
     which costs acceptance.
@@ -76,8 +76,9 @@ class Metadynamics(Sampler):
     n_grid: int = 501
     variable: str | None = None
     centre: float = 0.0
+    jitter: float = 0.5
     weighted: ClassVar[bool] = True
-    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0}
+    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "jitter": 0.0}
     fewest_deposits: ClassVar[int] = 1000
     tunable: ClassVar[tuple[str, ...]] = ("n_md_steps", "q_max")
 
@@ -96,7 +97,8 @@ class Metadynamics(Sampler):
 
     @property
     def _hmc(self) -> HMC:
-        return HMC(self.action, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator)
+        settings = self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator
+        return HMC(self.action, *settings, jitter=self.jitter)
 
     @property
     def _variable(self) -> CollectiveVariable:

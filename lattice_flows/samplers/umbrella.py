@@ -79,7 +79,7 @@ class Umbrella(Sampler):
     about the height of the barrier: 6 at beta = 6, 9 at beta = 7, 16 at beta = 10 on 16 x 16.
     q_max: how far the last window is from the centre. None asks `tune`, where the theory knows: in the charge for the
     middle of the sector 3.5 standard deviations away.
-    trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC; n_md_steps is tuned without the bias.
+    trajectory_length, n_md_steps, target_acceptance, integrator, jitter: as for HMC, and tuned without the bias.
     variable: name of the collective variable; None: the theory's first.
     centre: of the windows.
     exchange_every: updates between attempts to swap the configurations of neighbouring windows, even pairs and odd ones
@@ -100,9 +100,10 @@ class Umbrella(Sampler):
     variable: str | None = None
     centre: float = 0.0
     exchange_every: int = 0
+    jitter: float = 0.5
     weighted: ClassVar[bool] = True
     windows: ClassVar[Windows] = Windows("n_windows", coordinate, window_potentials)
-    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "exchange_every": 0}
+    added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "exchange_every": 0, "jitter": 0.0}
     tunable: ClassVar[tuple[str, ...]] = ("n_md_steps", "q_max")
 
     def __post_init__(self) -> None:
@@ -122,7 +123,8 @@ class Umbrella(Sampler):
 
     @property
     def _hmc(self) -> HMC:
-        return HMC(self.action, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator)
+        settings = self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator
+        return HMC(self.action, *settings, jitter=self.jitter)
 
     @property
     def _variable(self) -> CollectiveVariable:

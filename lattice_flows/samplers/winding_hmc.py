@@ -1,7 +1,8 @@
 """HMC with winding steps (arXiv:2106.14234): trajectories move the links, winding steps move the charge of 2D U(1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class WindingHMC(Sampler):
     two keeps the target, so both do.
 
     action: that of 2D U(1).
-    trajectory_length, n_md_steps, target_acceptance, integrator: as for HMC.
+    trajectory_length, n_md_steps, target_acceptance, integrator, jitter: as for HMC.
     size: plaquettes along a side of the square, 1 to min(L0, L1) - 1; None takes min(L0, L1) - 2, which is accepted
     most: the price falls like 1/size, and the largest square meets one row of plaquettes from both of its sides.
     n_windings: steps after each trajectory. Ten cost a quarter of a trajectory on 16 x 16 and leave tau_int of Q^2 at
@@ -46,7 +47,9 @@ class WindingHMC(Sampler):
     integrator: str = "leapfrog"
     size: int | None = None
     n_windings: int = 10
+    jitter: float = 0.5
     tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
+    added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0}
 
     def __post_init__(self) -> None:
         if not isinstance(self.action, WilsonU1):
@@ -59,7 +62,8 @@ class WindingHMC(Sampler):
 
     @property
     def _hmc(self) -> HMC:
-        return HMC(self.action, self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator)
+        settings = self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator
+        return HMC(self.action, *settings, jitter=self.jitter)
 
     def init(self, x: Array, streams: Streams) -> HMCState:
         """The state of chains at x (B, 2, L0, L1)."""

@@ -70,6 +70,7 @@ class Pooled(Pairs):
     chains_per_set = None
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("sampler", [Pairs, Pooled])
 def test_a_sampler_of_somebody_else_is_weighted_set_by_set(sampler, tmp_path, monkeypatch):
     monkeypatch.setitem(SAMPLERS, "pairs", sampler)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 import shutil
 import tomllib
 from importlib.metadata import version
@@ -21,6 +22,7 @@ ANALYSED = {  # of the runs of many ensembles those that `analyse` treats in way
     "phi4": ("cluster", "flow", "hmc", "tempering"),
     "interrupted": ("growing", "hmc"),
 }
+MOLECULAR = "hmc|winding_hmc|metadynamics|umbrella|flow_hmc"  # samplers of which every trajectory was equally long
 LONGER = 3  # configurations by which finished runs are extended
 N_FIRST = 6  # values of each dataset, for machines where bits cannot be compared
 
@@ -36,6 +38,12 @@ def copied(name: str, *without: str) -> Path:
     """The golden run of this name, copied into the current folder, but for what these patterns match."""
     source, ignored = GOLDEN / "runs" / name, shutil.ignore_patterns(*without)
     return shutil.copytree(source, Path(name), ignore=ignored, copy_function=shutil.copyfile)
+
+
+def with_former_defaults(card: Path) -> None:
+    """Write the defaults that have changed since into the card: what it says by its silence must stay what it was."""
+    text = re.sub(rf'(?m)^(sampler = "(?:{MOLECULAR})")', r"\1\njitter = 0.0", card.read_text())
+    card.write_text(re.sub(rf'(\{{sampler = "(?:{MOLECULAR})")', r"\1, jitter = 0.0", text))
 
 
 def extension(folder: Path) -> list[str]:

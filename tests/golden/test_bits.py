@@ -7,7 +7,17 @@ import h5py
 import numpy as np
 import pytest
 from golden.command import done
-from golden.files import GOLDEN, NAMES, copied, described, ensemble_paths, require_same_maker, rows, table_of
+from golden.files import (
+    GOLDEN,
+    NAMES,
+    copied,
+    described,
+    ensemble_paths,
+    require_same_maker,
+    rows,
+    table_of,
+    with_former_defaults,
+)
 
 SAMPLED = [name for name in NAMES if table_of(name)["ensembles"]]
 TRAINED = [name for name in NAMES if table_of(name).get("flow_sha256") and name != "interrupted"]
@@ -24,6 +34,7 @@ def fresh(request, tmp_path_factory):
         patch.setenv("OMP_NUM_THREADS", "1")
         Path("imported.h5").write_bytes((GOLDEN / "imported.h5").read_bytes())
         folder = copied(request.param, "ensembles", "evaluation.h5").resolve()
+        with_former_defaults(folder / "card.toml")
         done("sample", folder)
     return request.param, folder
 

@@ -22,6 +22,7 @@ from golden.files import (
     rows,
     sha256_of,
     table_of,
+    with_former_defaults,
 )
 
 from lattice_flows.flows import FLOWS
@@ -90,6 +91,7 @@ def test_an_array_goes_on_to_the_chains_of_the_whole():
     assert whole["series/action"].shape == (16, 5)
     assert "not finished" not in done("analyse", *ensemble_paths(folder))
     require_same_maker(table)
+    with_former_defaults(folder / "card.toml")
     done("sample", folder / "card.toml", "--out", "whole")
     [path] = ensemble_paths(Path("whole"))
     for name, values in whole.items():

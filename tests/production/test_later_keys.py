@@ -21,6 +21,7 @@ from lattice_flows.production.generate import generate
 from lattice_flows.production.header import chains_of, check_same
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.origin import Origin
+from lattice_flows.production.remake import remake
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.training_data import training_data
 from lattice_flows.samplers import HMC, SAMPLERS
@@ -51,6 +52,17 @@ class LaterHMC(HMC):
 
 
 @dataclass(frozen=True)
+class OtherwiseHMC(HMC):
+    """Its default does something else than was done before there was the key."""
+
+    doubled: bool = True
+    added: ClassVar[Mapping[str, Any]] = {"doubled": False}
+
+    def step(self, state, n_updates=1):
+        return super().step(state, 2 * n_updates if self.doubled else n_updates)
+
+
+@dataclass(frozen=True)
 class LaterU1(WilsonU1):
     theta: float = 0.0
     added: ClassVar[Mapping[str, Any]] = {"theta": 0.0}
@@ -70,12 +82,13 @@ class LaterFlow(PlaquetteCouplingFlow):
 
 @pytest.fixture
 def versions(monkeypatch):
-    """Call with "older" or "newer": what the names `own` and `older` stand for."""
+    """Call with "older", "newer" or "otherwise": what the names `own` and `older` stand for."""
 
     def use(which):
-        monkeypatch.setitem(SAMPLERS, "own", {"older": HMC, "newer": LaterHMC}[which])
-        monkeypatch.setitem(THEORIES, "older", {"older": WilsonU1, "newer": LaterU1}[which])
-        monkeypatch.setitem(FLOWS, "own", {"older": PlaquetteCouplingFlow, "newer": LaterFlow}[which])
+        older = which != "newer"
+        monkeypatch.setitem(SAMPLERS, "own", {"older": HMC, "newer": LaterHMC, "otherwise": OtherwiseHMC}[which])
+        monkeypatch.setitem(THEORIES, "older", WilsonU1 if older else LaterU1)
+        monkeypatch.setitem(FLOWS, "own", PlaquetteCouplingFlow if older else LaterFlow)
 
     return use
 
@@ -123,6 +136,25 @@ def test_a_file_of_older_code_goes_on_to_the_same_bits(name, versions, tmp_path)
     assert not np.array_equal(contents(made(tmp_path / "other", other))["x"][:12], contents(whole)["x"])
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_a_default_that_changes_what_is_done_is_for_new_files(name, versions, tmp_path):
+    """A card that does not name the key means the former value for a file of before, in one piece or several."""
+    versions("older")
+    whole = made(tmp_path / "whole", text(name, 12))
+    begun = made(tmp_path / "begun", text(name, 6))
+    part = made(tmp_path / "array", text(name, 12), Task(0, 2))
+    versions("otherwise")
+    assert_same(made(tmp_path / "begun", text(name, 12)), whole)
+    other_part = made(tmp_path / "array", text(name, 12), Task(1, 2))
+    chains = [contents(one)["action"] for one in (part, other_part)]
+    np.testing.assert_array_equal(np.concatenate(chains, axis=1), contents(whole)["action"])
+    assert remake(begun, tmp_path / "again", QUIET)
+    new = contents(made(tmp_path / "new", text(name, 12)))
+    assert not np.array_equal(new["x"], contents(whole)["x"])
+    with pytest.raises(InputError, match="another sampler than the card asks for"):
+        made(tmp_path / "begun", text(name, 18, options=", doubled = true"))
+
+
 def test_a_coupling_that_came_later(versions, tmp_path):
     versions("older")
     whole, begun = made(tmp_path / "whole", text("alone", 12)), made(tmp_path / "begun", text("alone", 6))
@@ -156,11 +188,12 @@ def test_files_of_what_is_not_installed_are_left_alone():
     check_same("file", attributes, {**attributes, "name": None, "weighted": None, "flow_sha256": None})
 
 
-def test_former_values_are_the_defaults():
-    """So that the card of an older run still stands for it."""
+def test_former_values_are_values():
+    """Of arguments that there are, and that their class takes."""
     for constructor in [*SAMPLERS.values(), *THEORIES.values(), *FLOWS.values(), TrainingSettings]:
-        for key, value in constructor.added.items():
-            assert constructor.__dataclass_fields__[key].default == value, (constructor, key)
+        arguments = constructor.__dataclass_fields__
+        assert constructor.added.keys() <= arguments.keys()
+        assert all(type(arguments[key].default) is type(value) for key, value in constructor.added.items())
 
 
 def test_a_training_of_older_code_goes_on(versions, tmp_path):

@@ -11,6 +11,8 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import run
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SMALL = ["ensemble.hmc.n_configs=50", "ensemble.direct.n_configs=20"]
 
 

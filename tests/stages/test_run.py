@@ -13,6 +13,8 @@ from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import run
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, load_flow_weights, read_history
 
+pytestmark = pytest.mark.usefixtures("without_figures")  # but for the fixture below
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -83,7 +85,7 @@ def test_interruptions_change_no_bit(finished, card, tmp_path, monkeypatch, seed
     reference, _ = finished
     set_pace(monkeypatch, block_seconds=0.01)
     out = tmp_path / "interrupted"
-    assert interrupted_runs(card(WITH_FLOW), out, monkeypatch, random.Random(seed)) >= 5
+    assert interrupted_runs(card(WITH_FLOW), out, monkeypatch, random.Random(seed), 400) >= 5
     assert_same_run(reference, out)
 
 

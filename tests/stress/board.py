@@ -3,6 +3,7 @@
 import functools
 import importlib
 import mmap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ STAGES = (
 
 
 class Board:
-    """Two lines: the stage in hand, and the last commit that was reported done."""
+    """Three lines: the stage in hand, the last commit that was reported done, whether a child that waits may go on."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 2 * _LINE)
+        self._memory = mmap.mmap(-1, 3 * _LINE)
+        self._waits_in = ""
 
     def _write(self, line: int, text: str) -> None:
         self._memory[line * _LINE : (line + 1) * _LINE] = text.encode()[:_LINE].ljust(_LINE)
@@ -40,6 +42,7 @@ class Board:
     def clear(self) -> None:
         self._write(0, "start")
         self._write(1, "")
+        self._write(2, "")
 
     @property
     def stage(self) -> str:
@@ -55,6 +58,13 @@ class Board:
         path, _, n_configs = self._read(1).rpartition(" ")
         return (Path(path), int(n_configs)) if path else None
 
+    def wait_in(self, stage: str) -> None:
+        """Let this process wait where the stage begins, until the parent says `go_on`: a short stage is not missed."""
+        self._waits_in = stage
+
+    def go_on(self) -> None:
+        self._write(2, "go on")
+
     def watch(self) -> None:
         """Wrap the stages of this process, so that the board shows which one is in hand."""
         for module, attribute, stage in STAGES:
@@ -65,6 +75,8 @@ class Board:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **named: Any) -> Any:
             before, self.stage = self.stage, stage
+            while stage == self._waits_in and not self._read(2):
+                time.sleep(0.001)
             result = function(*arguments, **named)
             if stage == "segment":
                 self._write(1, f"{arguments[0].path} {arguments[0].n_configs}")

@@ -30,13 +30,15 @@ ORDERS: tuple[tuple[str, tuple[signal.Signals, ...]], ...] = (
 
 def stopped(job: Job, stage: str, signals: tuple[signal.Signals, ...]) -> dict[str, object]:
     """Run the job, send the signals once it is in the stage, and wait for its end."""
-    child, ended = job.start(job.out), 0
+    child, ended = job.start(job.out, lambda: job.board.wait_in(stage)), 0
     while job.board.stage != stage and not ended:
+        time.sleep(0.001)
         ended, status = os.waitpid(child, os.WNOHANG)
     begun = time.monotonic()
     for number in signals if not ended else ():
         os.kill(child, number)
         time.sleep(0.01)  # two of one kind at once are one
+    job.board.go_on()
     if not ended:
         _, status = os.waitpid(child, 0)
     return {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stress.power import Cache
 
-KILLS = 12
+KILLS = 8
 
 
 def test_killed_runs_end_the_same_to_the_bit(tmp_path: Path, seed: int) -> None:

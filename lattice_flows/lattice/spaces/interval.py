@@ -54,7 +54,7 @@ class Interval(Space):
         high = high if high <= self.high else np.nextafter(high, low)
         return np.clip(x.astype(dtype), low, high)
 
-    def drift(self, x: Tensor, momenta: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    def drift(self, x: Tensor, momenta: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
         x, sign = self._folded(x + time * momenta)
         return x, sign * momenta
 

@@ -72,10 +72,11 @@ class Product(Space):
             pieces.append(piece if part.tangent_shape else piece[..., None])
         return np.concatenate(pieces, axis=-1), streams
 
-    def drift(self, x: Tensor, momenta: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    def drift(self, x: Tensor, momenta: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
         ends = []
         for (part, own), p in zip(self._split(x), self._split_momenta(momenta)):
-            end, p = part.drift(own, p, time)
+            own_time = time[..., 0] if isinstance(time, Tensor) and not part.variable_shape else time
+            end, p = part.drift(own, p, own_time)
             ends.append((_flat(end, part.variable_shape), _flat(p, part.tangent_shape)))
         positions, momenta_ = zip(*ends)
         return torch.cat(positions, dim=-1), torch.cat(momenta_, dim=-1)

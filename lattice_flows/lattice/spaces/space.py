@@ -75,8 +75,11 @@ class Space(ABC):
         """The kinetic energy p^2 / 2 of each configuration, (B,)."""
         return 0.5 * (momenta * momenta).reshape(len(momenta), -1).sum(1)
 
-    def drift(self, x: Tensor, momenta: Tensor, time: float) -> tuple[Tensor, Tensor]:
-        """Free motion for a molecular-dynamics time: where x and the momenta are then, x not wrapped."""
+    def drift(self, x: Tensor, momenta: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Free motion for a molecular-dynamics time: where x and the momenta are then, x not wrapped.
+
+        time: a number, or one for each configuration, shaped like x but for its axes of one number, (B, 1, ..., 1).
+        """
         return x + time * momenta, momenta
 
     def tangent(self, x: Tensor, gradient: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Sphere(Space):
         noise, streams = super().momenta(x, streams)
         return noise - x * (x * noise).sum(-1, keepdims=True), streams
 
-    def drift(self, x: Tensor, momenta: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    def drift(self, x: Tensor, momenta: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
         speed = torch.linalg.vector_norm(momenta, dim=-1, keepdim=True)
         cosine, sine = torch.cos(speed * time), torch.sin(speed * time)
         along = time * torch.sinc(speed * (time / math.pi))  # sin(speed time) / speed, also at rest

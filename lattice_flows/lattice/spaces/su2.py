@@ -37,7 +37,7 @@ class SU2(Space):
         x[..., 0] = 1.0
         return x
 
-    def drift(self, x: Tensor, momenta: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    def drift(self, x: Tensor, momenta: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
         speed = torch.linalg.vector_norm(momenta, dim=-1, keepdim=True)
         along = time * torch.sinc(speed * (time / math.pi))  # sin(speed time) / speed, also at rest
         rotation = torch.cat([torch.cos(speed * time), along * momenta], dim=-1)  # (..., 4)
