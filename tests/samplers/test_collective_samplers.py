@@ -145,7 +145,7 @@ def test_metadynamics_of_the_broken_phase(reference, seed):
     state = built(sampler, SHAPE, 60, 600, seed)
     np.testing.assert_allclose(state.bias, state.bias[:, ::-1], rtol=0, atol=1e-13)
     m, log_w = [], []
-    for _ in range(600):
+    for _ in range(1500):
         state, info = sampler.step(state, 3)
         m.append(magnetisation(state.x))
         log_w.append(info.log_w)
@@ -157,7 +157,7 @@ def test_metadynamics_of_the_broken_phase(reference, seed):
         pulls = deviations(found, reference)
         assert (max(map(abs, pulls.values())) > 4.5) == caught, pulls
     hmc = HMC(BROKEN, 1.0, 6)
-    _, plain = produced(hmc, state.x, state.streams, 0, 600, 3, {"m": magnetisation})
+    _, plain = produced(hmc, state.x, state.streams, 0, 1500, 3, {"m": magnetisation})
     assert flips(m) > 5 * flips(plain["m"])
 
 
