@@ -32,7 +32,7 @@ Chains = Sequence[np.ndarray]
 
 _R_HAT_LIMIT = 1.05
 _LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
-_CHAIN_LENGTH_IN_TAU = 25  # fluctuations are taken about each chain's own mean
+_CHAIN_LENGTH_IN_TAU = 10  # a shorter one hardly knows more than its start, and a window does not fit into it
 _FEWEST_CHAINS = 4  # that tell a spread
 
 
@@ -113,7 +113,10 @@ def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
     """The estimator for the ensemble's averages: plain or weighted."""
     if group.weighted:
         return lambda quantity, terms: derived_reweighted(
-            quantity.function or _itself, _log_weights(group, quantity), *terms
+            quantity.function or _itself,
+            _log_weights(group, quantity),
+            *terms,
+            chains_per_set=group.chains_per_set or 1,
         )
     return lambda quantity, terms: derived(quantity.function, *terms) if quantity.function else gamma_method(terms[0])
 
@@ -193,7 +196,7 @@ def _doubts(
     if sum(lengths) < _LENGTH_IN_TAU * estimate.tau_int:
         found.append(f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known")
     elif min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
-        found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, so the error is too small")
+        found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, which hardly forget their starts")
     elif crossings(terms) < MIN_CHANGES:
         found.append(f"went through its range fewer than {MIN_CHANGES} times, so the error is not known")
     if agreement > _R_HAT_LIMIT:

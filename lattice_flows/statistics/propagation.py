@@ -83,11 +83,13 @@ def derived_reweighted(
     s_tau: float = 1.5,
     tau_exp: float | None = None,
     n_sigma: float = 1.0,
+    chains_per_set: int = 1,
 ) -> Estimate:
     """function(<w a>/<w>, <w b>/<w>, ...) along weighted chains.
 
     log_w: the log weights of the configurations on which the series were measured, shaped as they are. It may lack any
         constant, and -inf is a weight of zero.
+    chains_per_set: chains k and k + chains_per_set sample the same distribution; those between them may differ.
     The other arguments as for derived; function and gradient take the weighted means.
 
     tau_int is that of the fluctuation w g / <w> (see the head of this file). n_eff = variance / error^2, where the
@@ -103,7 +105,8 @@ def derived_reweighted(
     linear = _linearised(function, gradient, several, weights)
     weighted = mapped(np.multiply, weights, linear.fluctuation)
     largest_weight = max(float(w.max()) for w in weights)
-    estimate = estimate_mean(weighted, largest_weight * linear.scale, rule)._replace(value=linear.value)
+    scale = largest_weight * linear.scale
+    estimate = estimate_mean(weighted, scale, rule, n_kinds=chains_per_set)._replace(value=linear.value)
     if math.isnan(estimate.tau_int):
         return estimate
     variance = pooled_mean(mapped(np.multiply, weighted, linear.fluctuation))

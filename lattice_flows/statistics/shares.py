@@ -71,9 +71,23 @@ def largest(replicas: Sequence[Array]) -> float:
     return float(of_replicas(lambda rows: np.maximum(rows.max(axis=-1), -rows.min(axis=-1)), replicas).max())
 
 
-def fluctuations(replicas: Sequence[Array]) -> LazyReplicas:
-    """Each replica minus its own mean, as in pyerrors (hep-lat/0306017 subtracts the common mean)."""
-    return mapped(lambda rows: rows - rows.mean(axis=-1, keepdims=True), replicas)
+def fluctuations(replicas: Sequence[Array], n_kinds: int = 1) -> LazyReplicas:
+    """All values minus their common mean (hep-lat/0306017, eq. 29); of several kinds of replicas, that of their kind.
+
+    Replica k is of the kind k mod n_kinds.
+    """
+    sizes = np.array(sizes_of(replicas))
+    sums = of_replicas(lambda rows: rows.sum(axis=-1), replicas)
+    means = [float(sums[k::n_kinds].sum() / sizes[k::n_kinds].sum()) for k in range(min(n_kinds, sizes.size))]
+    if len(means) == 1:
+        return mapped(lambda rows: rows - means[0], replicas)
+    own = LazyReplicas(sizes_of(replicas), lambda k: np.broadcast_to(np.float64(means[k % n_kinds]), int(sizes[k])))
+    return mapped(np.subtract, replicas, own)
+
+
+def widest(replicas: Sequence[Array]) -> float:
+    """The largest difference between two values of the same replica."""
+    return float(of_replicas(lambda rows: rows.max(axis=-1) - rows.min(axis=-1), replicas).max())
 
 
 def _n_threads() -> int:

@@ -48,19 +48,15 @@ class IntegratedTime(NamedTuple):
     window: int
 
 
-def integrated_time(deltas: Sequence[Array], rule: WindowRule, frozen: float) -> tuple[float, IntegratedTime | None]:
-    """The variance of fluctuations, one array per replica, and their tau_int; None for a standard deviation of at most
-    `frozen`.
+def integrated_time(deltas: Sequence[Array], rule: WindowRule) -> tuple[float, IntegratedTime]:
+    """The variance of fluctuations, one array per replica, and their tau_int.
 
     ValueError if a tail is wanted and the longest replica has fewer than 8 values.
     """
     n_lags = most_lags(deltas) if rule.tau_exp is not None else min(_FIRST_LAGS, most_lags(deltas))
     gamma = autocovariance(deltas, n_lags)
-    variance = float(gamma[0])
-    if math.sqrt(max(variance, 0.0)) <= frozen:
-        return variance, None
     n_total = sum(sizes_of(deltas))
-    return variance, (_automatic if rule.tau_exp is None else _with_tail)(gamma, deltas, n_total, rule)
+    return float(gamma[0]), (_automatic if rule.tau_exp is None else _with_tail)(gamma, deltas, n_total, rule)
 
 
 def most_lags(deltas: Sequence[Array]) -> int:

@@ -120,7 +120,7 @@ def test_errors_of_sets(rng):
         half = np.abs(rng.standard_normal((50, 20))) * np.tile([-1.0, 1.0], 10)
         log_w = 0.3 * half + np.repeat(2.0 * rng.standard_normal(10), 2)  # the target: a Gaussian about 0.3
         weights = normalised_in_sets(log_w, 2)
-        found = derived_reweighted(lambda mean: mean, weights, half)
+        found = derived_reweighted(lambda mean: mean, weights, half, chains_per_set=2)
         spread = jackknife_over_chains(lambda mean: mean, weights, half, chains_per_set=2)
         pulls.append([(found.value - 0.3) / found.error, (found.value - 0.3) / spread])
         without_sets.append(jackknife_over_chains(lambda mean: mean, weights, half) / spread)

@@ -39,8 +39,16 @@ def misfit() -> Callable[[np.ndarray], float]:
 
 @pytest.fixture
 def pyerrors_obs() -> Callable[[Sequence[np.ndarray]], pyerrors.Obs]:
-    """pyerrors_obs(replicas): the mean of a series as pyerrors has it."""
-    return lambda replicas: pyerrors.Obs(list(replicas), [f"e|{i:03d}" for i in range(len(replicas))])
+    """pyerrors_obs(replicas): the mean of a series as pyerrors has it, but with fluctuations about the common mean."""
+
+    def made(replicas: Sequence[np.ndarray]) -> pyerrors.Obs:
+        mean = np.concatenate(replicas).mean()
+        names = [f"e|{i:03d}" for i in range(len(replicas))]
+        obs = pyerrors.Obs([replica - mean for replica in replicas], names, means=[mean] * len(replicas))
+        obs._value = mean
+        return obs
+
+    return made
 
 
 @pytest.fixture

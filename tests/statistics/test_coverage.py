@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from lattice_flows.statistics import gamma_method
+from lattice_flows.statistics.gamma import estimate_mean
+from lattice_flows.statistics.windows import WindowRule
 
 N_SERIES = 4000
 NOMINAL = math.erf(math.sqrt(0.5))
@@ -72,6 +74,28 @@ def test_a_weak_slow_mode_is_missed_without_the_tail(estimates):
     print(figures)
     assert without < NOMINAL - 2.0 * BAND, figures
     assert with_tail > NOMINAL - BAND, figures
+
+
+@pytest.mark.parametrize("length", [26, 60, 150])
+@pytest.mark.parametrize("n_chains", [4, 20, 100, 400])
+def test_errors_of_many_short_chains(n_chains, length, ar1):
+    """The quoted error against the true deviation of the mean, to five per cent, for chains of so many tau_int.
+
+    Fluctuations about the mean of each chain would make it 10 to 22 per cent too small for chains of 26 tau_int.
+    """
+    a, tau = 0.8, 4.5
+    n, repeats = round(length * tau), max(12, 2000 // n_chains)
+    lags = np.arange(1, n)
+    truth = math.sqrt((1.0 + 2.0 * float(((1.0 - lags / n) * a**lags).sum())) / (n * n_chains))
+    common, own = [], []
+    for _ in range(repeats):
+        chains = list(np.ascontiguousarray(ar1(n, a, n_chains).T))
+        common.append(gamma_method(chains).error)
+        own.append(estimate_mean(chains, 1.0, WindowRule(), n_kinds=n_chains).error)
+    quoted, within = (math.sqrt(float(np.mean(np.square(errors)))) / truth for errors in (common, own))
+    print(f"{quoted:.3f}, about each chain's own mean {within:.3f}")
+    assert abs(quoted - 1.0) < 0.05
+    assert length > 26 or within < 0.92
 
 
 @pytest.mark.parametrize("s_tau", [1.0, 2.0, 3.5])

@@ -177,7 +177,7 @@ def test_the_jackknife_over_chains_is_the_error_of_independent_chains(rng):
     own, gamma = np.var(pulls, axis=0)
     # The variance of 400 pulls is known to sqrt(2/400) = 7 %; a bias of order error^2 adds a few per cent.
     assert abs(own - 1.0) < 0.35
-    assert gamma > 2.0, "the Gamma method sees within chains alone, and here they differ"
+    assert gamma > 1.4, "the window of the Gamma method closes before the spread of the chains, a fifth of the variance"
 
 
 def test_the_jackknife_over_chains_is_exact_for_plain_means(rng):
