@@ -82,7 +82,7 @@ def _found_thermalisation(group: Replicas) -> int:
     measured = {name: group.series(name) for name in names if group.is_dense(name)}
     if CHARGE in measured:  # whose rounding noise would pass for motion
         measured[CHARGE] = [np.rint(chain) for chain in measured[CHARGE]]
-    return find_thermalisation(list(measured.values()))
+    return find_thermalisation(list(measured.values()), group.chains_per_set or 1)
 
 
 def _reweighted(group: Replicas, couplings: Mapping[str, float]) -> Replicas:

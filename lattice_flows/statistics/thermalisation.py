@@ -2,33 +2,36 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
+from scipy.special import ndtri
 
-from lattice_flows.statistics.gamma import gamma_method
+from lattice_flows.statistics.gamma import Estimate, estimate_mean
 from lattice_flows.statistics.replicas import MIN_LENGTH, Array, Series, as_replicas, require_equal_lengths
+from lattice_flows.statistics.shares import largest
+from lattice_flows.statistics.windows import WindowRule
 
 _CUT_RATIO = 1.5  # of neighbouring cuts
-_CLEAR = 3.0  # errors between what is dropped and what is left
+_FALSE_ALARMS = 0.003  # of a stationary series
+_FORGETTING = 3.0  # tau_int, in which what is too small to be seen falls to a twentieth
+_MOST_FORGETTING = 0.1  # of the chain; one that is so short has other troubles
 
 
-def find_thermalisation(series: Sequence[Series]) -> int:
+def find_thermalisation(series: Sequence[Series], chains_per_set: int = 1) -> int:
     """The number of configurations to drop from the head of every chain.
 
-    For each series it is the cut that leaves the most independent configurations, n_eff = N / (2 tau_int): a chain that
-    still drifts to equilibrium has a large tau_int, and one that is cut too much a small N (J. D. Chodera, J. Chem.
-    Theory Comput. 12 (2016) 1799, doi:10.1021/acs.jctc.5b00784). Cuts are 0 and half the shortest chain divided by
-    powers of 1.5, up to most_dropped. The result is the largest over the series.
-
-    A drift that all chains share grows as the square root of their number in units of the error, while the noise of
-    each hides it. So the average over the chains is examined too: its cut counts if it is larger and the mean of what
-    it drops in addition is three errors off the rest. The cut weighs variance against bias, and still leaves a bias of
-    the order of the error in the mean: half of it to all of it where 32 chains of 500 configurations, with tau_int of 5
-    to 20, start 5 standard deviations away. Where that matters, drop twice as many.
+    The pieces between neighbouring cuts are compared with the second half of the chains: the mean of each chain in a
+    piece, and that of all chains together, which shows a drift that they share and the noise of each hides. What comes
+    before the end of the last piece that is off is dropped, and 3 tau_int of what is left beyond that, for an approach
+    that is too small to be seen still adds up to an error or more with many chains. A piece is off where noise would
+    put any of the pieces of a series only in 3 of 1000 cases. Cuts are 0 and half the shortest chain divided by powers
+    of 1.5, up to most_dropped. The result is the largest over the series.
 
     series: several observables on the same configurations, each as for gamma_method. One that never moves says
         nothing: if none does, the result is 0. A series that drifts to its very end is cut to about half, near
         most_dropped, which only shows that it is too short.
+    chains_per_set: chains k and k + chains_per_set sample the same distribution; those between them may differ.
 
     Raises ValueError without a series, for values that are not finite, and for series that differ in shape.
     """
@@ -37,7 +40,7 @@ def find_thermalisation(series: Sequence[Series]) -> int:
     several = [as_replicas(one) for one in series]
     require_equal_lengths(several)
     cuts = _cuts(min(replica.size for replica in several[0]))
-    return max(_common_cut(replicas, cuts, _best_cut(replicas, cuts)) for replicas in several)
+    return max(_cut(replicas, cuts, chains_per_set) for replicas in several)
 
 
 def most_dropped(n_configs: int) -> int:
@@ -58,21 +61,38 @@ def _cuts(shortest: int) -> list[int]:
     return sorted(cuts)
 
 
-def _best_cut(replicas: Sequence[Array], cuts: list[int]) -> int:
-    """The cut that leaves the most independent configurations; 0 for a frozen series."""
-    left = [gamma_method([replica[cut:] for replica in replicas]).n_eff for cut in cuts]
-    return cuts[int(np.argmax(np.nan_to_num(left, nan=0.0)))]
+def _cut(replicas: Sequence[Array], cuts: list[int], n_kinds: int) -> int:
+    """The cut of one series; 0 if it does not move in the second half."""
+    last = cuts[-1]
+    late = _estimated([replica[last:] for replica in replicas], n_kinds)
+    if math.isnan(late.tau_int):
+        return 0
+    cut = _end_of_drift(replicas, cuts, n_kinds, late)
+    left = late if cut == last else _estimated([replica[cut:] for replica in replicas], n_kinds)
+    forgetting = min(_FORGETTING * (left.tau_int - 0.5), _MOST_FORGETTING * min(replica.size for replica in replicas))
+    return min(cut + math.ceil(forgetting), last)
 
 
-def _common_cut(replicas: Sequence[Array], cuts: list[int], own: int) -> int:
-    """The cut of the average over the chains, if it is larger than `own` and drops what is clearly off the rest."""
-    shortest = min(replica.size for replica in replicas)
-    average = np.mean([replica[:shortest] for replica in replicas], axis=0)
-    cut = _best_cut([average], cuts)
-    if len(replicas) == 1 or cut <= own:
-        return own
-    left = [replica[cut:] for replica in replicas]
-    rest = gamma_method(left)
-    n_rest, n_dropped = sum(replica.size for replica in left), len(replicas) * (cut - own)
-    error = rest.error * math.sqrt(1.0 + n_rest / n_dropped)  # of the difference, as if both had the same tau_int
-    return cut if abs(float(average[own:cut].mean()) - rest.value) > _CLEAR * error else own
+def _end_of_drift(replicas: Sequence[Array], cuts: list[int], n_kinds: int, late: Estimate) -> int:
+    """The end of the last piece whose mean is off that of the second half, 0 if none is."""
+    n_late = sum(replica.size - cuts[-1] for replica in replicas)
+    variance = late.error**2 * n_late / (2.0 * late.tau_int)  # of a value
+    sums = np.array([replica[cuts[-1] :].sum() for replica in replicas])
+    sizes = np.array([replica.size - cuts[-1] for replica in replicas])
+    kinds = np.arange(len(replicas)) % n_kinds
+    means = (np.bincount(kinds, sums) / np.bincount(kinds, sizes))[kinds]  # of the second half, for each chain
+    n_late_of_kind = np.bincount(kinds, sizes)[kinds]
+    n_tests = (len(cuts) - 1) * (len(replicas) + 1)
+    limit = -float(ndtri(0.5 * _FALSE_ALARMS / max(n_tests, 1)))
+    for first, end in reversed(list(pairwise(cuts))):
+        off = np.array([replica[first:end].mean() for replica in replicas]) - means
+        in_piece = variance * min(1.0, 2.0 * late.tau_int / (end - first))  # of the mean of one chain
+        alone = np.abs(off) / np.sqrt(in_piece + 2.0 * late.tau_int * variance / n_late_of_kind)
+        together = abs(float(off.mean())) / math.sqrt(in_piece / off.size + late.error**2)
+        if max(float(alone.max()), together) > limit:
+            return end
+    return 0
+
+
+def _estimated(replicas: Sequence[Array], n_kinds: int) -> Estimate:
+    return estimate_mean(replicas, largest(replicas), WindowRule(), n_kinds=n_kinds)
