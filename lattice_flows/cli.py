@@ -103,6 +103,8 @@ def run(
             _require_no_jobs(source, out)
             _print_summary(run_card(source, out, overrides or [], console), console)
         return
+    if file is not None and allow_plugins:
+        raise InputError("--allow-plugins: is for cards; a file that is made again runs no code that it names")
     if source is not None or file is None:
         raise InputError("run: give a run card, the folder of a run, or --from with an ensemble file")
     if overrides:
@@ -192,6 +194,8 @@ def analyse(
     runs = [source for source in sources if source.is_dir() or source.suffix == ".toml"]
     if runs and len(sources) > 1:
         raise InputError(f"{runs[0]}: is a run; give one run, or ensemble files only")
+    if allow_plugins and not runs:
+        raise InputError("--allow-plugins: is for the card of a run; files are read without the code that they name")
     if report is not None and runs:
         raise InputError(f"--report {report}: is for ensemble files; the report of a run is in its folder")
     if out is not None and not runs:

@@ -202,7 +202,7 @@ def test_exact_knows_theories_by_name(lattice_flows):
     assert {"energy", "specific_heat"} <= set(values)
     status, _, errors = lattice_flows("exact", "xy", *critical)
     assert status == 2
-    assert "there are no closed forms for 'xy' at these couplings" in one_line(errors)
+    assert one_line(errors).endswith("there are no closed forms for 'xy'")
 
 
 def test_the_thread_count_of_a_flow_chain_is_kept_or_the_resume_refused(card, lattice_flows, tmp_path):

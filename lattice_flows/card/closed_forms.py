@@ -21,14 +21,15 @@ def closed_forms(theory: str, couplings: Mapping[str, Any], shape: tuple[int, ..
     couplings or a lattice without them.
     """
     if theory not in THEORIES:
-        raise InputError(f"there are no closed forms for {theory!r}; available: {', '.join(sorted(THEORIES))}")
+        raise InputError(f"there are no closed forms for {theory!r}; theories: {', '.join(sorted(THEORIES))}")
     constructor = THEORIES[theory]
     action: Action = built(constructor, "exact", **checked(arguments(constructor), couplings, "exact"))
     _check_shape(theory, constructor, shape)
     built(action.event_shape, "exact", shape)
     oracle = action.closed_forms(shape)
     if oracle is None:
-        raise InputError(f"exact: there are no closed forms for {theory!r} at these couplings")
+        known = type(action).closed_forms is not Action.closed_forms
+        raise InputError(f"exact: there are no closed forms for {theory!r}" + (" at these couplings" if known else ""))
     return oracle.as_dict() if hasattr(oracle, "as_dict") else _numbers(oracle)
 
 

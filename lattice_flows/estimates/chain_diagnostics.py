@@ -81,7 +81,10 @@ def round_trips(group: Replicas) -> Finding[Diagnostics]:
     trips = int(sum(chain.sum() for chain in chains))
     n_updates = sum(len(chain) for chain in chains) * group.sampler["n_updates"]
     figures: Diagnostics = {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
-    text = f"only {trips} round trips: replicas bring back where they were before"
+    text = (
+        f"only {trips} round trips: replicas hardly forget on their way where they were; let it run longer, or "
+        "place more rungs or windows"
+    )
     return Finding(figures, doubts=(text,) if trips < MIN_CHANGES else ())
 
 

@@ -74,7 +74,7 @@ def merged(options: Any, findings: Any) -> Any:
 def _settings_line(findings: Any) -> str:
     """The findings in one line, such as width = 1.2."""
     if isinstance(findings, Mapping):
-        return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if value != {})
+        return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if value not in ({}, []))
     if isinstance(findings, (list, tuple)):
         return f"[{'; '.join(_settings_line(value) for value in findings if value != {})}]"
     return f"{findings:.4g}" if isinstance(findings, float) else str(findings)

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from lattice_flows.card.card import Card, parse_card
-from lattice_flows.card.plugins import plugins
+from lattice_flows.card.plugins import OPTION, plugins
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.generate import check, generate_at
@@ -73,7 +73,12 @@ def _recipe(file: Path) -> tuple[Card, Origin]:
     overrides, name = origin.overrides, origin.name
     if name != evaluation_table().name:  # an ensemble may have been extended since its card was written
         overrides = [*overrides, f"ensemble.{name}.n_configs={attributes['n_configs']}"]
-    with plugins(allowed=False):  # a file runs no code but the package's
+    if foreign := [key for key in json.loads(str(attributes.get("plugins", "{}"))) if ":" in key]:
+        raise InputError(
+            f"{file}: was made with {', '.join(foreign)}, and a file runs no code that it names; "
+            f"give its run folder, or its card, with {OPTION}"
+        )
+    with plugins(allowed=False):
         card = parse_card(origin.card, overrides, f"{file}: its card")
     tables = [as_begun(table, attributes) if table.name == name else table for table in card.ensembles]
     return replace(card, ensembles=tuple(tables)), origin

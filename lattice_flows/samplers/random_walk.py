@@ -11,6 +11,8 @@ from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, sile
 from lattice_flows.samplers.tuning import tuned_width
 from lattice_flows.theories.action import Action, Field
 
+_WIDEST_OF_INTEGERS = 0.5  # the share of them that tune lets change
+
 
 class WalkState(NamedTuple):
     """x (B, *event), its action (B,), and the random streams (B, 2)."""
@@ -77,5 +79,6 @@ class RandomWalk(Sampler):
             state, info = replace(self, width=width).step(state, n)
             return state, info.accepted
 
-        widest = self.action.space.widest
+        # Integers that all change at once may be as likely as before, and then nothing else is ever tried.
+        widest = self.action.space.widest if self.action.space.tangent_shape is not None else _WIDEST_OF_INTEGERS
         return replace(self, width=tuned_width(step, state, widest, self.target_acceptance, n_updates, report))

@@ -28,7 +28,7 @@ class Tempering(Sampler):
     action: the target, which is rung 0.
     replica: the sampler of every rung, ergodic and without weights.
     last: the coupling of the last rung, where the chains move freely; may be left out if `values` are given.
-    coupling: the action's field that changes along the ladder.
+    coupling: the action's field that changes along the ladder; where there is no beta but one other, that one.
     n_replicas: number of rungs of a ladder that `tune` determines.
     values: the couplings of all rungs, the target's first; None lets `tune` place them at equal swap acceptance.
     n_between_swaps: number of updates of every rung between swaps.
@@ -48,7 +48,7 @@ class Tempering(Sampler):
 
     def __post_init__(self) -> None:
         known = [field.name for field in fields(self.action)]  # type: ignore[arg-type]
-        if self.coupling not in known:
+        if self._coupling not in known:
             raise ValueError(f"coupling must be one of {', '.join(known)}, got {self.coupling!r}")
         if self.values is None:
             self._check_ends()
@@ -62,9 +62,9 @@ class Tempering(Sampler):
 
     def _check_ends(self) -> None:
         if self.last is None:
-            raise ValueError(f"give last, the {self.coupling} of the last rung, or the values of all rungs")
+            raise ValueError(f"give last, the {self._coupling} of the last rung, or the values of all rungs")
         if not math.isfinite(self.last) or self.last == self._first:
-            raise ValueError(f"last must be a number other than the target's {self.coupling}, got {self.last}")
+            raise ValueError(f"last must be a number other than the target's {self._coupling}, got {self.last}")
         if not 2 <= self.n_replicas <= 1000:
             raise ValueError(f"n_replicas must be between 2 and 1000, got {self.n_replicas}")
 
@@ -72,7 +72,7 @@ class Tempering(Sampler):
         if len(values) < 2:
             raise ValueError(f"values must hold at least two couplings, got {list(values)}")
         if values[0] != self._first:
-            raise ValueError(f"values must begin with the target's {self.coupling} = {self._first}, got {values[0]}")
+            raise ValueError(f"values must begin with the target's {self._coupling} = {self._first}, got {values[0]}")
         if self.last is not None and values[-1] != self.last:
             raise ValueError(f"values must end with last = {self.last}, got {values[-1]}")
         steps = np.diff(values)
@@ -80,8 +80,13 @@ class Tempering(Sampler):
             raise ValueError(f"values must rise or fall monotonically, got {list(values)}")
 
     @property
+    def _coupling(self) -> str:
+        known = [field.name for field in fields(self.action)]  # type: ignore[arg-type]
+        return known[0] if self.coupling == "beta" and len(known) == 1 else self.coupling
+
+    @property
     def _first(self) -> float:
-        return float(getattr(self.action, self.coupling))
+        return float(getattr(self.action, self._coupling))
 
     @cached_property
     def ladder(self) -> tuple[float, ...]:
@@ -96,7 +101,7 @@ class Tempering(Sampler):
     @cached_property
     def exchange(self) -> ReplicaExchange:
         """The replica exchange of the rungs, the first of which is the target."""
-        actions = [replace(self.action, **{self.coupling: value}) for value in self.ladder]  # type: ignore[type-var]
+        actions = [replace(self.action, **{self._coupling: value}) for value in self.ladder]  # type: ignore[type-var]
         rungs = self.rungs or [self.replica(action) for action in actions]
         if any(rung.weighted or not rung.ergodic for rung in rungs):
             raise ValueError("replica must reach every configuration and need no weights, as hmc does")

@@ -129,7 +129,8 @@ def count_crossings(series: Series, odd: bool = False) -> int:
     leads from the lowest part (or below) to the highest (or above), or back, however long it dwells between: noise
     about one end does not count. Equal parts of the range, not of the values, so that the band lies between the two
     clusters of a bistable series (the sign of a magnetisation, say) unless one of them holds less than 5 % of the
-    values. Where both quantiles agree, the extremes take their place; a constant series has no crossing.
+    values. Where both quantiles agree, as of rare events, the passages are those between that value and all others on
+    one side of it; a constant series has no crossing.
 
     A Gaussian series with an exponential autocorrelation makes 0.5 (at 20) to 0.7 (at large tau_int) crossings in
     tau_int configurations. With fewer than MIN_CHANGES (20) in all chains its tau_int, and so its error, rest on fewer
@@ -164,8 +165,17 @@ def _range_of(replicas: Sequence[Array], odd: bool) -> tuple[float, float]:
     if odd:
         bottom = -top
     if bottom == top:
-        return min(float(replica.min()) for replica in replicas), max(float(replica.max()) for replica in replicas)
+        return _common_and_other(replicas, float(top))
     return float(bottom), float(top)
+
+
+def _common_and_other(replicas: Sequence[Array], common: float) -> tuple[float, float]:
+    """The value that nearly all have and the nearest other one, in ascending order; twice the same if there is none."""
+    above = min((float(replica[replica > common].min(initial=math.inf)) for replica in replicas), default=math.inf)
+    if above < math.inf:
+        return common, above
+    below = max((float(replica[replica < common].max(initial=-math.inf)) for replica in replicas), default=-math.inf)
+    return (below, common) if below > -math.inf else (common, common)
 
 
 def covariance_of_means(

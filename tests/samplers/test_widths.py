@@ -10,7 +10,7 @@ import torch
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.lattice import CIRCLE, REAL, SU2, Discrete, Interval, Product, Sphere
 from lattice_flows.samplers import Metropolis, RandomWalk
-from lattice_flows.theories import Phi4, WilsonU1
+from lattice_flows.theories import Ising, Phi4, WilsonU1
 
 SPACES = (CIRCLE, REAL, SU2(), Sphere(3), Discrete((-1, 1)), Interval(-1.0, 4.0), Product((CIRCLE, REAL)))
 THEORIES = ((WilsonU1(2.0), (2, 4, 4), "angles", math.pi), (Phi4(1.0, 1.0), (4, 4), "real numbers", 1e6))
@@ -35,6 +35,15 @@ def test_the_widest_change_still_gives_standard_representatives(space):
         x, streams = space.perturb(x, streams, space.widest)
         assert space.fault(torch.from_numpy(x)) is None
         np.testing.assert_allclose(space.wrap(torch.from_numpy(x)).numpy(), x, atol=1e-12)
+
+
+def test_integers_are_not_all_changed_at_once():
+    """All spins turned at once are accepted always, and nothing else would ever be tried."""
+    action = Ising(0.2)
+    x, streams = action.hot(make_streams(1, "test", range(8)), (4, 4))
+    sampler = RandomWalk(action)
+    found = sampler.tune(sampler.init(x, streams), 160)
+    assert 0.0 < found.width <= 0.5
 
 
 def test_tuning_stays_within_the_widest():

@@ -207,7 +207,7 @@ BAD = [
     ),
     ('[theory]\nname = "double_well"\nscal = 1.0', "[theory]: unknown key 'scal'; did you mean 'scale'?"),
     ('[theory]\nname = "double_well"\nscale = 0.0', "[theory]: scale must be above 0 and at most 10, got 0.0"),
-    (CARD.replace('coupling = "scale"\n', ""), "coupling must be one of scale, got 'beta'"),
+    (CARD.replace('coupling = "scale"', 'coupling = "m2"'), "coupling must be one of scale, got 'm2'"),
     (CARD.replace('sampler = "hmc"\nn_configs', 'sampler = "metropolis"\nn_configs'), "no local updates of DoubleWell"),
     (CARD.replace('sampler = "hmc"\nn_configs', 'sampler = "instanton"\nn_configs'), "[[ensemble]] hmc: "),
     (CARD.replace('name = "basin"', 'name = "plaquette"'), "is not an observable of double_well; available: basin, "),

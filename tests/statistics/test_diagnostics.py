@@ -75,6 +75,18 @@ def test_count_changes_rounds_and_keeps_chains_apart():
         count_changes([0.0, np.nan])
 
 
+def test_rare_events_are_passages(rng):
+    """As vortices: 3 % of the values are not zero, and one of them is four times as large as the others."""
+    rare = (rng.random((4000, 4)) < 0.03).astype(float)
+    rare[17, 2] = 4.0
+    assert count_crossings(rare) > 500
+    assert count_crossings(-rare) > 500
+    assert count_crossings(np.zeros((100, 2))) == 0
+    once = np.zeros((100, 2))
+    once[50:52, 1] = 1.0
+    assert count_crossings(once) == 2
+
+
 def test_count_crossings_counts_full_passages():
     assert count_crossings([0, 1, 2, 3, 4, 5, 6, 5, 4, 5, 6, 1, 0, 1, 0]) == 2
     assert count_crossings([0.0, 3, 0, 3, 0, 6, 3, 6, 3, 6]) == 1  # from the middle and back is no passage

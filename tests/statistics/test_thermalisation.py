@@ -29,7 +29,7 @@ def test_an_exponential_approach_is_cut(decay, ar1):
 @pytest.mark.parametrize("tau_int", [5.0, 20.0])
 @pytest.mark.parametrize("n_chains", [1, 32, 200])
 def test_little_is_left_of_an_approach_that_all_chains_share(n_chains, tau_int, ar1):
-    """500 configurations, 5 standard deviations away: in units of the error of what is left, small where chains are many.
+    """500 configurations, 5 standard deviations away: in units of the error of what is left.
 
     Cuts by the largest number of independent configurations left 0.8 errors of 32 chains and 1.5 of 200.
     """
