@@ -33,6 +33,7 @@ Chains = Sequence[np.ndarray]
 _R_HAT_LIMIT = 1.05
 _LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
 _CHAIN_LENGTH_IN_TAU = 10  # a shorter one hardly knows more than its start, and a window does not fit into it
+_SLOW_MODE = 0.003  # the probability at which blocks of the chains are believed, not tau_int: few false alarms
 _FEWEST_CHAINS = 4  # that tell a spread
 
 
@@ -65,6 +66,9 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
         tau_int = _tau_int(quantity, terms, found) if evenly and group.weighted else found.tau_int
         crossings = partial(looks.crossings, quantity) if evenly else lambda _: MIN_CHANGES
         doubts = _doubts(found._replace(tau_int=tau_int), agreement, terms, crossings)
+        if found.slow_mode < _SLOW_MODE:
+            found = _by_blocks(found)
+            doubts.append("a slow mode hides in it: the error is that of long blocks of the chains; let it run longer")
         if 0 < found.n_eff < quantity.least_n_eff:
             doubts.append(f"n_eff below {quantity.least_n_eff:.0f}, too few for the error of a cumulant")
         if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):
@@ -92,6 +96,15 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
     if beyond := [quantity.name for quantity in group.beyond_weights()]:
         warnings.append(f"{', '.join(beyond)}: averages of these belong to the chain as it was sampled, so left out")
     return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
+
+
+def _by_blocks(found: Estimate) -> Estimate:
+    """The estimate with the error of its blocks, and tau_int and n_eff to match."""
+    factor = (found.block_error / found.error) ** 2
+    tau_int, tau_int_error = factor * found.tau_int, factor * found.tau_int_error
+    return found._replace(
+        error=found.block_error, tau_int=tau_int, tau_int_error=tau_int_error, n_eff=found.n_eff / factor
+    )
 
 
 def _terms(group: Replicas, quantity: Quantity) -> list[Chains]:

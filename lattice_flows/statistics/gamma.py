@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import fdtrc
 
-from lattice_flows.statistics.replicas import Array, Series, as_replicas, sizes_of
+from lattice_flows.statistics.replicas import MIN_LENGTH, Array, Series, as_replicas, sizes_of
 from lattice_flows.statistics.shares import fluctuations, largest, of_replicas, pooled_mean, widest
 from lattice_flows.statistics.windows import (
     WindowRule,
@@ -27,6 +28,7 @@ from lattice_flows.statistics.windows import (
     window_of,
 )
 
+_BLOCKS, _FEWEST_BLOCKS = 5, 20  # of each chain, and of all together, to look for slow modes
 _ROUNDING = 1e-12  # a standard deviation below this fraction of the largest value is rounding, not fluctuation
 
 
@@ -39,6 +41,8 @@ class Estimate(NamedTuple):
     tau_int_error: float
     window: int  # lags summed
     n_eff: float  # N / (2 tau_int), N the number of values of all chains; of weighted estimates variance / error^2
+    block_error: float = math.nan  # from long blocks of the chains; nan where they are too short for that
+    slow_mode: float = 1.0  # the probability of so large a block_error where tau_int is right
 
 
 class AutocorrelationFunction(NamedTuple):
@@ -105,9 +109,35 @@ def estimate_mean(
     n_total = sum(sizes_of(replicas))
     if _are_frozen(replicas, scale):
         return Estimate(value, _error_between_replicas(replicas), math.nan, math.nan, 0, math.nan)
-    variance, (tau_int, tau_int_error, window) = integrated_time(fluctuations(replicas, n_kinds), rule)
+    deltas = fluctuations(replicas, n_kinds)
+    variance, (tau_int, tau_int_error, window) = integrated_time(deltas, rule)
     error = math.sqrt(2 * tau_int * variance * (1 + 1 / n_total) / n_total)
-    return Estimate(value, error, tau_int, tau_int_error, window, n_total / (2 * tau_int))
+    found = Estimate(value, error, tau_int, tau_int_error, window, n_total / (2 * tau_int))
+    n_blocks = max(_BLOCKS, -(-_FEWEST_BLOCKS // len(replicas)))
+    return found if min(sizes_of(replicas)) < n_blocks * MIN_LENGTH else _with_blocks(found, deltas, n_blocks)
+
+
+def _with_blocks(estimate: Estimate, deltas: Sequence[Array], n_blocks: int) -> Estimate:
+    """The estimate with the error that the means of n_blocks blocks of each chain show, and how likely that is.
+
+    A mode with a small share of the variance that decays more slowly than the rest: the window closes before it, and
+    nothing in rho(t) tells. The means of long blocks contain it. Their variance is chi^2-distributed, and so, about, is
+    that of the Gamma method, with 2 (tau_int / its error)^2 degrees of freedom: the ratio has an F distribution.
+    """
+    sizes = np.array(sizes_of(deltas)) // n_blocks  # (n_chains,), of a block
+    means = of_replicas(lambda rows: _block_means(rows, n_blocks), deltas)  # (n_chains, n_blocks)
+    n = means.size - 1
+    variance = float((sizes[:, None] * means**2).sum()) / n  # of the mean of m values, times m
+    block_error = math.sqrt(variance / sum(sizes_of(deltas)))
+    own = 2.0 * (estimate.tau_int / estimate.tau_int_error) ** 2 if estimate.tau_int_error > 0 else math.inf
+    probability = float(fdtrc(n, min(own, 1e9), (block_error / estimate.error) ** 2))
+    return estimate._replace(block_error=block_error, slow_mode=probability)
+
+
+def _block_means(rows: Array, n_blocks: int) -> Array:
+    """Rows (m, n) -> (m, n_blocks); what does not fill a block is left out."""
+    size = rows.shape[1] // n_blocks
+    return rows[:, : n_blocks * size].reshape(len(rows), n_blocks, size).mean(axis=2)
 
 
 def _are_frozen(replicas: Sequence[Array], scale: float) -> bool:

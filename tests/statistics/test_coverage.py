@@ -76,6 +76,44 @@ def test_a_weak_slow_mode_is_missed_without_the_tail(estimates):
     assert with_tail > NOMINAL - BAND, figures
 
 
+@pytest.mark.parametrize(("n", "n_chains"), [(2000, 4), (400, 32), (20_000, 1)])
+@pytest.mark.parametrize("mixture", [{0.01: 1.0}, {5.0: 1.0}, {1.0: 0.5, 8.0: 0.5}], ids=str)
+def test_long_blocks_raise_few_false_alarms(mixture, n, n_chains, ar1):
+    """At most one of a hundred where tau_int is right: of 300 series 3 are expected, and 9 have a chance of 0.4 %."""
+    alarms = sum(of_mixture(mixture, n, n_chains, ar1).slow_mode < 0.003 for _ in range(300))
+    assert alarms < 9
+
+
+@pytest.mark.parametrize(
+    ("mixture", "n", "n_chains", "caught"),
+    [
+        ({1.0: 0.95, 100.0: 0.05}, 10_000, 4, 0.7),
+        ({1.0: 0.99, 300.0: 0.01}, 2000, 20, 0.9),
+        ({1.0: 0.99, 100.0: 0.01}, 2000, 20, 0.35),
+        ({1.0: 0.95, 100.0: 0.05}, 40_000, 1, 0.7),
+    ],
+)
+def test_long_blocks_show_a_slow_mode_that_the_window_misses(mixture, n, n_chains, caught, ar1):
+    """One or five per cent of the variance; with the larger error pulls are 1.15 to 1.25, without 1.4 to 2.
+
+    Over 900 series alarms were 0.92, 0.99, 0.66 and 0.90 of them; the limits are some four deviations of 60 below.
+    """
+    found = [of_mixture(mixture, n, n_chains, ar1) for _ in range(60)]
+    assert np.mean([one.slow_mode < 0.003 for one in found]) > caught
+    pulls = [one.value / one.error for one in found]
+    mended = [one.value / (one.block_error if one.slow_mode < 0.003 else one.error) for one in found]
+    assert np.std(pulls) > 1.1
+    assert np.std(mended) < 1.55
+    assert np.std(mended) < np.std(pulls)
+
+
+def of_mixture(mixture, n, n_chains, ar1):
+    """The estimate of n_chains series of n."""
+    return gamma_method(
+        sum(math.sqrt(share) * ar1(n, math.exp(-1.0 / tau), n_chains) for tau, share in mixture.items())
+    )
+
+
 @pytest.mark.parametrize("length", [26, 60, 150])
 @pytest.mark.parametrize("n_chains", [4, 20, 100, 400])
 def test_errors_of_many_short_chains(n_chains, length, ar1):
