@@ -33,13 +33,15 @@ def motion_and_cost(group: Replicas, observables: Observables) -> Finding[Cost]:
     """Whether the ensemble is frozen, and the core seconds of an independent configuration.
 
     group: not thinned, as thinning changes neither the motion of chains nor their cost; observables: its estimates.
-    Thermalisation that was dropped does not count as cost.
+    Thermalisation that was dropped does not count as cost, and what is known by a symmetry, such as <M> = 0, does not
+    measure it where there is anything else.
     """
     motion = _slowest_motion(group)
     frozen = motion.changes < MIN_CHANGES
     kept = group.n_kept / sum(file.n_configs * file.n_chains for file in group.files)
     core_seconds = kept * group.core_seconds
-    name = _cost_observable(observables)
+    odd = {quantity.name for quantity in group.quantities() if quantity.by_symmetry}
+    name = _cost_observable({name: row for name, row in observables.items() if name not in odd} or observables)
     figures: Cost = {"frozen": frozen, "cost_observable": name, "seconds_per_independent_config": None}
     if frozen:
         bound = core_seconds / max(1, motion.changes) if core_seconds > 0 else None
@@ -169,7 +171,7 @@ def _passages(group: Replicas, one: Observable) -> int:
 
 
 def _cost_observable(observables: Observables) -> str | None:
-    """The observable by which independent configurations are counted: Q^2, or without Q the slowest one."""
+    """The observable by which independent configurations are counted: Q^2, or without Q the slowest of these."""
     n_eff = {name: n for name, row in observables.items() if (n := row["n_eff"]) is not None and n > 0}
     if _CHARGE_SQUARED in observables:
         return _CHARGE_SQUARED if _CHARGE_SQUARED in n_eff else None

@@ -1,5 +1,6 @@
 """Tuning of the number of integrator steps at a fixed trajectory length, and of the width of a change."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ from lattice_flows.samplers.sampler import Array, Report
 _ROUNDS = 16
 _WARMING = 8  # times as many steps where a chain may come from a hot start
 _N_MAX = 256  # a flow or an action that needs more is not worth sampling this way
+_REACHED = 0.75  # of the target acceptance
+
+_log = logging.getLogger(__name__)
 
 
 def warming(n_md_steps: int | None) -> int | None:
@@ -32,12 +36,16 @@ def tuned_n_md_steps(
     Near the limit of stability delta_h falls much faster than its power, and the rule alone would jump back and forth
     over the answer: the second half of the rounds stays between the largest number that failed and the smallest that
     passed.
+
+    Where the target is out of reach, more steps do not help: then it is the number that accepted most for its cost, and
+    a warning.
     """
     n_md_steps, failed, passed = 10, 0, _N_MAX
+    tried: dict[int, float] = {}
     per_round = max(1, n_updates // _ROUNDS)
     target = erfcinv(target_acceptance)
     for k in range(_ROUNDS):
-        acceptance = _acceptance(np.nan_to_num(delta_h(n_md_steps, per_round), nan=np.inf))
+        acceptance = tried[n_md_steps] = _acceptance(np.nan_to_num(delta_h(n_md_steps, per_round), nan=np.inf))
         ratio = (erfcinv(np.clip(acceptance, 0.02, 0.998)) / target) ** (1.0 / order)
         # Rounding up by more than 0.05 of a step only: 4.02 is 4.
         wanted = int(np.clip(np.ceil(n_md_steps * np.clip(ratio, 0.5, 2.0) - 0.05), 1, _N_MAX))
@@ -46,7 +54,20 @@ def tuned_n_md_steps(
             passed = min(passed, n_md_steps) if wanted <= n_md_steps else passed
             wanted = min(max(wanted, failed + 1), max(passed, failed + 1), _N_MAX)
         n_md_steps = wanted
-    return n_md_steps
+    most = max(tried)
+    if n_md_steps < _N_MAX or tried[most] > _REACHED * target_acceptance:
+        return n_md_steps
+    best = max(tried, key=lambda n: tried[n] / n)
+    _log.warning(
+        "n_md_steps = %d accepts %.2g and %d accepts %.2g of the trajectories, where %.2g were asked for: more steps "
+        "do not help; take another sampler, or a smoother flow",
+        best,
+        tried[best],
+        most,
+        tried[most],
+        target_acceptance,
+    )
+    return best
 
 
 def tuned_width(

@@ -18,6 +18,7 @@ from lattice_flows.statistics.replicas import (
     as_replicas,
     mapped,
     require_equal_lengths,
+    require_plain,
     sizes_of,
 )
 from lattice_flows.statistics.shares import fluctuations, of_replicas
@@ -43,6 +44,7 @@ def r_hat(series: ArrayLike | Sequence[np.ndarray]) -> float:
     inf where each half is frozen but not all at one value. Above 1.01 the chains do not agree. Beyond two million
     values ranks are accurate to a few parts in a million, and R-hat to about 1e-9 (see `pooled`).
     """
+    require_plain(series)
     if isinstance(series, (list, LazyReplicas)) and len(series) > 1 and np.ndim(series[0]) == 1:
         return _r_hat_of_chains(series)
     values = np.asarray(series, dtype=np.float64)
@@ -111,6 +113,7 @@ def count_changes(charge: ArrayLike) -> int:
 
     charge: (n_configs, n_chains) or (n_configs,), finite. Fewer than MIN_CHANGES (20): frozen.
     """
+    require_plain(charge)
     charges = np.asarray(charge, dtype=np.float64)
     if not np.isfinite(charges).all():
         raise ValueError("the charge is not finite")

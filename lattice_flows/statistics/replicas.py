@@ -99,11 +99,22 @@ def mapped(function: Callable[..., Any], *several: Sequence[np.ndarray]) -> Lazy
     )
 
 
+def require_plain(series: Any) -> None:
+    """Raise ValueError for a series, or a part of a list, that would lose its meaning in double precision."""
+    for part in series if isinstance(series, (list, tuple)) else [] if isinstance(series, LazyReplicas) else [series]:
+        if np.ma.isMaskedArray(part):
+            raise ValueError("a series is masked: an error needs every configuration in its place; give what is whole")
+        if np.iscomplexobj(part):
+            raise ValueError("a series is complex: give its real and its imaginary part, one at a time")
+
+
 def split_replicas(series: Series) -> Sequence[Array]:
     """The replicas of a series as contiguous 1-D arrays in double precision; values are not looked at.
 
-    series: (n_configs,), (n_configs, n_chains), or a list of 1-D arrays, each at least 4 long; ValueError otherwise.
+    series: (n_configs,), (n_configs, n_chains), or a list of 1-D arrays, each at least 4 long; ValueError otherwise,
+        and for masked arrays and complex numbers.
     """
+    require_plain(series)
     if isinstance(series, LazyReplicas):
         replicas: Sequence[Array] = mapped(_double, series)
     elif isinstance(series, (list, tuple)) and any(np.ndim(replica) for replica in series):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lattice_flows.statistics import autocorrelation, derived, gamma_method, ratio, reweighted
+from lattice_flows.statistics import autocorrelation, derived, gamma_method, r_hat, ratio, reweighted
 from lattice_flows.statistics.lagged import lagged_products
 
 pytestmark = pytest.mark.quick
@@ -180,3 +180,12 @@ def test_shapes_that_make_no_sense_are_refused():
         gamma_method(np.arange(7.0), tau_exp=1.0)
     with pytest.raises(ValueError, match="not finite at the means"):
         derived(lambda a: math.inf, np.arange(10.0))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x[:, 0], x[:, 1]]], ids=["array", "list"])
+def test_masked_and_complex_series_are_refused(wrap, rng):
+    values = rng.normal(size=(100, 2))
+    for series, told in ((np.ma.masked_greater(values, 1.0), "masked"), (np.exp(1j * values), "complex")):
+        for estimate in (gamma_method, lambda one: reweighted(one, np.zeros((100, 2))), r_hat):
+            with pytest.raises(ValueError, match=f"a series is {told}"):
+                estimate(wrap(series))
