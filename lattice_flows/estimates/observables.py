@@ -34,6 +34,7 @@ _R_HAT_LIMIT = 1.05
 _LENGTH_IN_TAU = 100  # a chain set shorter than so many tau_int does not know its tau_int
 _CHAIN_LENGTH_IN_TAU = 10  # a shorter one hardly knows more than its start, and a window does not fit into it
 _SLOW_MODE = 0.003  # the probability at which blocks of the chains are believed, not tau_int: few false alarms
+_FAR = 5.0  # errors
 _FEWEST_CHAINS = 4  # that tell a spread
 
 
@@ -91,6 +92,11 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
         }
         for text in doubts:
             suspicious.setdefault(text, []).append(quantity.name)
+    if far := [name for name, row in observables.items() if row["pull"] is not None and abs(row["pull"]) > _FAR]:
+        warnings.append(
+            f"{', '.join(far)}: more than {_FAR:.0f} errors off the exact value: not in equilibrium, or not of this "
+            "theory; look at the histories, and at couplings and axes of what was imported"
+        )
     if names := group.partly_measured():
         warnings.append(f"{', '.join(names)}: not measured in all files, or not equally often, so left out")
     if beyond := [quantity.name for quantity in group.beyond_weights()]:

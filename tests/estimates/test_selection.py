@@ -352,3 +352,12 @@ def test_a_name_that_is_taken_is_refused(ensembles):
         analysed(ensembles / "direct.h5", derived=("x = plaquette", "x = action"))
     summary = analysed(ensembles / "direct.h5", derived=("x = log(-plaquette)",))
     assert any("x: no estimate" in text or "x" in text for text in summary["warnings"])
+
+
+def test_numbers_far_off_the_closed_form_are_told(tmp_path, rng):
+    """As of fields that were imported with other couplings, whatever their error says."""
+    exact = ExactU1(2.0, 16).plaquette
+    for shift, told in ((0.0, False), (0.1, True)):
+        plaquette = exact + shift + 0.05 * rng.standard_normal((500, 2))
+        found = analysed(written(tmp_path / f"{shift}.h5", {"action": plaquette, "plaquette": plaquette}))
+        assert any("plaquette: more than 5 errors off the exact value" in text for text in found["warnings"]) == told
