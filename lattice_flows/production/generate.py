@@ -144,7 +144,7 @@ def _told(table: EnsembleTable) -> Iterator[None]:
     except EnsembleError:
         raise
     except ValueError as error:
-        raise InputError(f"[[ensemble]] {table.name}: {error}") from None
+        raise InputError(f"[[ensemble]] {table.name}: {' '.join(str(error).splitlines())}") from None
 
 
 def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path | None:

@@ -402,6 +402,11 @@ class TunesToNothing(Draws):
         return None
 
 
+class Raises(Draws):
+    def step(self, state, n_updates=1):
+        raise ValueError("of two\nlines")
+
+
 class NoSets(Draws):
     chains_per_set = -1
 
@@ -414,6 +419,7 @@ class NoSets(Draws):
         (Grows, r"step\(\) must return x as an array \[2, 2, 4, 4\]"),
         (NamesNothing, "tunable names 'nothing', which is no argument"),
         (TunesToNothing, r"tune\(\) of 'my_sampler' must return a sampler, got a NoneType"),
+        (Raises, "e: of two lines"),
         (NoSets, "chains_per_set of 'my_sampler' must be a count or None, got -1"),
         (with_info(lambda u: None), "the info of a step must be a NamedTuple, got None"),
         (with_info(lambda u: {"moved": u}), "the info of a step must be a NamedTuple, got a dict"),
