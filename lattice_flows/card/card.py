@@ -27,6 +27,7 @@ from lattice_flows.training import OBJECTIVES, TrainingSettings, needs_of, recom
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_ACTION = "action"  # the series of S, of every ensemble
 _LONGEST_NAME = 180  # a file system ends at 255; what is added for tasks, segments and temporary files takes less
 
 Extent = Annotated[int, Field(ge=2, le=4096)]
@@ -334,7 +335,10 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
             "heatbath or metropolis"
         )
-    if (in_set := sampler.chains_per_set) and entry.n_chains % in_set:
+    in_set = sampler.chains_per_set
+    if in_set is not None and (type(in_set) is not int or in_set < 1):
+        raise InputError(f"{where}: chains_per_set of {entry.sampler!r} must be a count or None, got {in_set!r}")
+    if in_set and entry.n_chains % in_set:
         raise InputError(
             f"{where}: n_chains = {entry.n_chains}: must be a multiple of {in_set}: the chains of "
             f"{entry.sampler!r} come in sets of so many"
@@ -346,7 +350,19 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
     """The theory's standard observables and the card's, one series each; the card may set `every` for both."""
     standard = {one.observable.name: one for one in standard_measurements(theory)}
-    return tuple({**standard, **asked_for(tables, theory.action, theory.name)}.values())
+    asked = asked_for(tables, theory.action, theory.name)
+    for name, one in asked.items():
+        if name in standard and type(one.unflowed) is not type(standard[name].unflowed):
+            raise InputError(
+                f"[[observable]] {one.unflowed.kind}: its series {name!r} has the name of a standard one of "
+                f"{theory.name}, and would hide it; rename it"
+            )
+    if _ACTION in (found := {**standard, **asked}):
+        raise InputError(
+            f"[[observable]] {found[_ACTION].unflowed.kind}: its series {_ACTION!r} has the name of that of S of "
+            f"{theory.name}; rename it"
+        )
+    return tuple(found.values())
 
 
 def standard_measurements(theory: TheoryTable) -> tuple[Measurement, ...]:

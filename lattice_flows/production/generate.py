@@ -13,10 +13,11 @@ from rich.console import Console
 from lattice_flows.card.build import field_spec, load_flow
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.card.samplers import build_sampler
-from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, LockedError
+from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, LockedError, StorageError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.production.beginning import check_first_step, check_parts
 from lattice_flows.production.devices import resolve_device, resumed_threads, use_threads
 from lattice_flows.production.header import (
     as_begun,
@@ -25,6 +26,7 @@ from lattice_flows.production.header import (
     header_of,
     identity_of,
     left_out,
+    of_two_programs,
     threads_for,
     with_measurements_of,
 )
@@ -105,6 +107,8 @@ def check(
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     with _told(table):
         _check_beginning(card, table, sampler)
+        if sampler.tuned and not table.needs_flow:  # the others are looked at when they are begun
+            check_first_step(card, table, sampler)
 
 
 def _check_start(folder: RunFolder, card: Card, table: EnsembleTable, before: Sequence[str]) -> None:
@@ -121,7 +125,11 @@ def _check_start(folder: RunFolder, card: Card, table: EnsembleTable, before: Se
 
 
 def _check_beginning(card: Card, table: EnsembleTable, sampler: Sampler) -> None:
-    """Raise ValueError for what the sampler cannot do on this lattice: it says so when a chain begins."""
+    """Raise ValueError for what the sampler cannot do on this lattice: it says so when a chain begins.
+
+    And for code of somebody else that is not what a run needs.
+    """
+    check_parts(card, table, sampler)
     event = card.theory.action.event_shape(card.theory.shape)
     sampler.init(
         card.theory.action.space.cold(event)[None], make_streams(card.seed, f"check of {table.name}", range(1))
@@ -136,7 +144,7 @@ def _told(table: EnsembleTable) -> Iterator[None]:
     except EnsembleError:
         raise
     except ValueError as error:
-        raise InputError(f"[[ensemble]] {table.name}: {error}") from None
+        raise InputError(f"[[ensemble]] {table.name}: {' '.join(str(error).splitlines())}") from None
 
 
 def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path | None:
@@ -149,11 +157,21 @@ def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path 
 
 
 def _table(folder: RunFolder, card: Card, name: str) -> EnsembleTable:
-    """The ensemble's table, with what an older version has begun, in one file or as tasks, as it was."""
-    table = card.ensemble(name)
+    """The ensemble's table, with what an older version has begun, in one file or as tasks, as it was.
+
+    Raises InputError if there are files and none can be read.
+    """
+    table, unread = card.ensemble(name), None
     for path in folder.files(name):
-        with suppress(EnsembleError), Ensemble.open(path) as held:
-            return as_begun(table, held.attributes)
+        try:
+            with Ensemble.open(path) as held:
+                return as_begun(table, held.attributes)
+        except EnsembleError as error:  # of several tasks one is enough, for all were begun alike
+            unread = unread or error
+    if isinstance(unread, StorageError):
+        raise unread
+    if unread is not None:  # which version has begun it, and what it meant by the card, cannot be known
+        raise InputError(str(unread))
     return table
 
 
@@ -176,7 +194,7 @@ def generate_at(
             _tidy(path)
             return
         resumed, sampler, threads = _resumed(path, attributes, card, table, checkpoint, task)
-        if text := left_out(card, resumed):
+        for text in filter(None, [left_out(card, resumed), *of_two_programs(card, table, attributes)]):
             console.print(f"[bold]{table.name}[/bold]  {text}", highlight=False, soft_wrap=True)
         use_threads(threads)
         with Ensemble.resume(path) as writer:
@@ -186,7 +204,9 @@ def generate_at(
     flow, checksum = _flow(card, table, checkpoint)
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     with _told(table):
+        check_parts(card, table, sampler)
         sampler = tuned(card, table, identity_of(card, table), sampler, flow, stop, console)
+        check_first_step(card, table, sampler)
         state = _begun(card, table, sampler, flow, chains)
     header = header_of(card, table, sampler, checksum, task)
     with Ensemble.create(
@@ -246,6 +266,7 @@ class _Production:
     seconds: float = 0.0  # of production since the last commit
     accepted: float = 0.0  # sum over the configurations since the start or resume
     n_tested: int = 0
+    info_fields: tuple[str, ...] | None = None  # of the first step
 
     @property
     def label(self) -> str:
@@ -325,7 +346,7 @@ class _Production:
 
     def _measured(self, x: list[np.ndarray], infos: list[Any]) -> Block:
         fields = np.stack(x)  # (n, B, *event)
-        columns = {name: np.stack(values) for name, values in zip(infos[0]._fields, zip(*infos))} if infos[0] else {}
+        columns = self._columns(infos)
         proposals = columns.pop("proposal_log_w", None)  # (n, n_updates, B)
         flat = fields.reshape(-1, *fields.shape[2:])  # (n * B, *event)
         series = {"action": self.card.theory.action.evaluate(flat).reshape(fields.shape[:2])}
@@ -336,6 +357,19 @@ class _Production:
             fields=self._stored(fields) if self.table.store_fields else None,
             proposals={} if proposals is None else {"log_w": proposals.reshape(-1, fields.shape[1])},
         )
+
+    def _columns(self, infos: list[Any]) -> dict[str, np.ndarray]:
+        """The fields of the infos by name, with an axis in front for the steps. Raises InputError if they vary."""
+        if self.info_fields is None:
+            self.info_fields = getattr(infos[0], "_fields", ())
+        for info in infos:
+            if (found := getattr(info, "_fields", ())) != self.info_fields:
+                raise InputError(
+                    f"[[ensemble]] {self.table.name}: the info of {self.table.sampler!r} had the fields "
+                    f"{', '.join(self.info_fields)} in one step and {', '.join(found)} in another; they must be the "
+                    "same in all"
+                )
+        return {name: np.stack(values) for name, values in zip(self.info_fields, zip(*infos))}
 
     def _stored(self, fields: np.ndarray) -> np.ndarray:
         """The fields in the dtype of the file. Measurements and the state for a resume always use full precision."""

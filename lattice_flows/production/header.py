@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.card.card import Card, EnsembleTable, standard_measurements
-from lattice_flows.card.samplers import options_as_before, options_as_begun
+from lattice_flows.card.samplers import options_as_before, options_as_begun, samplers_in
 from lattice_flows.errors import InputError
 from lattice_flows.production.devices import kernel_threads, network_threads, resolve_device
 from lattice_flows.production.job_array import Task, chains_for, in_words
@@ -76,6 +76,20 @@ def left_out(card: Card, resumed: Card) -> str:
     if not names:
         return ""
     return f"goes on without {', '.join(names)}, which were no standard observables when it was begun"
+
+
+def of_two_programs(card: Card, table: EnsembleTable, held: Mapping[str, Any]) -> list[str]:
+    """A line for each of the ensemble's plug-ins whose code is not what it was when the file was begun."""
+    others = {name for one in card.ensembles for name, _ in samplers_in(one.sampler, one.options)}
+    others -= {name for name, _ in samplers_in(table.sampler, table.options)}
+    stored = Origin(held).plugins
+    changed = [
+        name for name in card.plugins if name not in others and stored.get(name) not in (None, card.plugins[name])
+    ]
+    return [
+        f"its plug-in {name} was {stored[name]}, now it is {card.plugins[name]}: the chains are of two programs"
+        for name in changed
+    ]
 
 
 def header_of(

@@ -21,6 +21,7 @@ from lattice_flows.card.build import couplings_of
 from lattice_flows.card.observables import asked_for
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, written_to
+from lattice_flows.production.beginning import check_measurements
 from lattice_flows.production.devices import kernel_threads, use_threads
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
@@ -91,6 +92,7 @@ def measure(
         partial = _Partial.load(path, ensemble, console) or _Partial.begin(path, missing)
         _check_same_request(path, partial, missing)
         _warn(path, ensemble, missing, console)
+        _check_kept(path, ensemble, missing)
         tables = _tables(path, ensemble.attributes) + [one.as_dict() for one in missing]
         use_threads(kernel_threads(ensemble.n_configs * ensemble.n_chains))
         with meter(console, path.stem, ensemble.n_configs, "configurations") as progress:
@@ -232,6 +234,15 @@ def _check(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement]) 
         raise InputError(f"{path}: is unfinished; finish it first with `lattice-flows run` on its run folder")
     if not ensemble.has_fields:
         raise InputError(f"{path}: stores only series; to measure later, generate with store_fields = true")
+
+
+def _check_kept(path: Path, ensemble: Ensemble, measurements: Sequence[Measurement]) -> None:
+    """Raise InputError for an observable that would change the configurations that the next one is given."""
+    _, action = _theory(path, ensemble.attributes)
+    try:
+        check_measurements(measurements, ensemble.configs(0, 1)[0].astype(action.space.dtype, copy=False))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _missing(

@@ -127,6 +127,11 @@ class Origin:
         return json.loads(str(self.attributes["overrides"]))
 
     @property
+    def plugins(self) -> dict[str, str]:
+        """Package and version, or digest, of the code outside of this package, by its name on the card."""
+        return json.loads(str(self.attributes.get("plugins", "{}")))
+
+    @property
     def task(self) -> Task | None:
         """The task of the job array that made the file, or None."""
         return parse_task(str(self.attributes["task"])) if "task" in self.attributes else None

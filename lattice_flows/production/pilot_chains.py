@@ -48,6 +48,8 @@ def tuned(
             stop.raise_if_set()
 
         sampler = sampler.tune(sampler.init(x, streams), n_updates, report)
+        if not isinstance(sampler, Sampler):
+            raise ValueError(f"tune() of {table.sampler!r} must return a sampler, got a {type(sampler).__name__}")
         progress.line(f"tuned: {_settings_line(sampler.findings())}")
     return sampler
 

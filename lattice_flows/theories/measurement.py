@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lattice_flows.errors import InputError
 from lattice_flows.theories.action import Action, NamedObservable
 from lattice_flows.theories.catalogue import OBSERVABLES
-from lattice_flows.theories.observable import Observable, Stored
+from lattice_flows.theories.observable import Array, Field, Observable, Stored
 from lattice_flows.theories.u1.flowed import Flowed
 from lattice_flows.theories.u1.kernels.gradient_flow import STEP_SIZE, flow_steps, whole_steps
 
@@ -94,9 +95,21 @@ def measured(measurements: Sequence[Measurement], x: np.ndarray, first_config: i
         for one in group:
             _, part = _rows(configs, fields, [one.every])
             flat = part.reshape(-1, *part.shape[2:])  # (k * B, *event)
-            series[one.observable.name] = one.unflowed(flat).reshape(part.shape[:2])
+            series[one.observable.name] = values_of(one.unflowed, flat).reshape(part.shape[:2])
     ordered = {one.observable.name: series[one.observable.name] for one in measurements}
     return ordered, {one.observable.name: one.every for one in measurements}
+
+
+def values_of(observable: Observable, x: Field) -> Array:
+    """The observable of each of these configurations, (n,). Raises InputError if it returns anything else."""
+    values: Any = observable(x)
+    if isinstance(values, np.ndarray) and values.shape == (len(x),) and values.dtype.kind in "biuf":
+        return values
+    got = f"{list(values.shape)}, {values.dtype}" if isinstance(values, np.ndarray) else f"a {type(values).__name__}"
+    raise InputError(
+        f"the observable {observable.name!r} must return a numpy array of one real number for each of {len(x)} "
+        f"configurations, got {got}"
+    )
 
 
 def _rows(configs: np.ndarray, x: np.ndarray, every: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
