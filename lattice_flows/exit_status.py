@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lattice_flows.atomic_files import write_atomically
+from lattice_flows.catalogue import foreign_place, one_line
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 _LONGEST_NAME = 255  # bytes, of all file systems in use
@@ -59,6 +60,8 @@ def exit_status(error: Exception) -> tuple[int, str]:
             EXIT_FAILURE,
             "the GPU is out of memory; lower training.micro_batch, the batch_size, or the chains of a task",
         )
+    if (place := foreign_place(error.__traceback__)) is not None:
+        return EXIT_INPUT, f"{one_line(error)} ({place})"
     leave_outcome(EXIT_FAILURE, f"{type(error).__name__}: {error}")
     raise error
 

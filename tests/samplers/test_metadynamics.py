@@ -266,6 +266,14 @@ def test_other_theories_are_refused(seed):
         Metadynamics(WilsonU1(1.0)).init(np.zeros((1, 3, 2, 2, 2)), make_streams(seed, "test", range(1)))
 
 
+def test_a_width_beyond_every_grid_is_told():
+    with pytest.raises(
+        ValueError, match=r"^q_max / width = 3 / 1e-300 is too large for the finest grid, of 100000 points"
+    ):
+        Metadynamics(WilsonU1(1.0), q_max=3.0, width=1e-300)
+    assert Metadynamics(WilsonU1(1.0), q_max=1.0, width=2.1e-5, n_grid=100_000).q_max == 1.0
+
+
 @pytest.mark.parametrize("n_thermalisation", [999, 1000])
 @pytest.mark.parametrize("name", ["metadynamics", "another"])
 def test_a_bias_of_few_deposits_is_doubted_wherever_it_is_built(name, n_thermalisation, monkeypatch):
