@@ -24,6 +24,7 @@ from lattice_flows.theories.action import Action
 from lattice_flows.theories.collective import CollectiveVariable
 
 _FINEST = 100_000  # points of the grid
+_LARGEST = 1e12  # of a Gaussian's height and width; far beyond it V overflows
 _HOT = 0.1  # of the thermalisation; a chain from a hot start is no guide to the free energy
 
 
@@ -87,8 +88,8 @@ class Metadynamics(Sampler):
         check_range(self.action, self._variable, self.q_max, self.centre)
         self._hmc.__post_init__()
         for name in ("height", "width"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise ValueError(f"{name} must be > 0 and at most {_LARGEST:g}, got {getattr(self, name)}")
         if not self.bias_factor > 1:
             raise ValueError(f"bias_factor must be > 1, got {self.bias_factor}")
         if not 2 <= self.n_grid <= _FINEST:

@@ -1,6 +1,7 @@
 """Classes of other packages that are wrong in themselves: each is refused in one line that names the class."""
 
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from lattice_flows.card.card import parse_card
 from lattice_flows.card.plugins import plugins
 from lattice_flows.catalogue import Catalogue, PluginError
 from lattice_flows.errors import InputError
+from lattice_flows.exit_status import exit_status
 from lattice_flows.flows import FLOWS
 from lattice_flows.report.page_tables import title
 from lattice_flows.samplers import SAMPLERS
@@ -387,6 +389,16 @@ def test_lists_and_texts_are_couplings_of_a_title(wrong):
     assert title(theory.as_dict()).endswith("beta = 1, other = [1.0], kind = plain")
 
 
+def test_another_broken_package_is_no_matter_of_a_card(monkeypatch):
+    broken = EntryPoint("broken", "nowhere:X", "lattice_flows.theories")
+    monkeypatch.setitem(THEORIES._points, "broken", broken)
+    with pytest.raises(InputError, match="unknown name 'no_such'"):
+        parse_card(U1 + '[[observable]]\nname = "no_such"\n')
+    with pytest.raises(PluginError, match="'broken' of nowhere cannot be loaded: ModuleNotFoundError") as raised:
+        THEORIES["broken"]
+    assert exit_status(raised.value) == (2, str(raised.value))
+
+
 def test_an_error_of_its_code_is_no_error_of_toml(wrong):
     with plugins(allowed=True), pytest.raises(ValueError, match=r"^oh$"):
         parse_card(THEORY.format(name="ValueOfObservables"))
@@ -418,7 +430,8 @@ RUN = U1 + '[[ensemble]]\nname = "e"\nsampler = "raising:{name}"\nwidth = 0.5\nn
 
 
 @pytest.mark.parametrize(
-    ("error", "line"), [("ZeroDivisionError('two\\nlines')", "two lines"), ("ValueError('v')", "v")]
+    ("error", "line"),
+    [("ZeroDivisionError('two\\nlines')", "two lines"), ("ValueError('v')", "v"), ("SystemExit(0)", "0")],
 )
 def test_an_error_of_another_packages_code_is_one_line(tmp_path, monkeypatch, lattice_flows, error, line):
     monkeypatch.setattr(sys, "path", [*sys.path])

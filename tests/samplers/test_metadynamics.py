@@ -249,6 +249,7 @@ def test_tuning_finds_the_steps_and_the_range(seed):
         {"bias_factor": 1.0},
         {"n_grid": 1},
         {"q_max": -1.0},
+        {"height": 1e308},
         {"q_max": 20.0, "n_grid": 100},
         {"n_md_steps": 0},
     ],

@@ -176,7 +176,9 @@ def test_tuning_finds_the_steps_and_the_range(seed):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"n_windows": 1}, {"spring": 0.0}, {"q_max": 0.0}, {"q_max": 1e300}, {"n_md_steps": 0}], ids=str
+    "arguments",
+    [{"n_windows": 1}, {"spring": 0.0}, {"spring": 1e308}, {"q_max": 0.0}, {"q_max": 1e300}, {"n_md_steps": 0}],
+    ids=str,
 )
 def test_impossible_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
