@@ -9,10 +9,12 @@ import typer
 
 from lattice_flows.exit_status import (
     EXIT_FAILURE,
+    EXIT_INPUT,
     EXIT_STOPPED,
     STOPPED_AT_ONCE,
     end,
     exit_status,
+    foreign_error,
     is_one_of_several,
     leave_outcome,
 )
@@ -397,8 +399,11 @@ def main() -> None:
         lost = type(error).__name__ == "RankLost"
     except KeyboardInterrupt:
         status = _INTERRUPTED
-    except SystemExit as ended:  # typer's way of handing on a KeyboardInterrupt, or a closed pipe
-        status = ended.code
+    except (
+        SystemExit
+    ) as ended:  # typer's way of handing on a KeyboardInterrupt, a closed pipe, or another package's sys.exit()
+        status, message = ended.code, foreign_error(ended)
+        status = EXIT_INPUT if message else status
     if _reader_is_gone():
         _print_nowhere()
         status = 0 if status == EXIT_FAILURE else status

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lattice_flows.atomic_files import write_atomically
+from lattice_flows.catalogue import PluginError, foreign_place, one_line
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 _LONGEST_NAME = 255  # bytes, of all file systems in use
@@ -59,8 +60,16 @@ def exit_status(error: Exception) -> tuple[int, str]:
             EXIT_FAILURE,
             "the GPU is out of memory; lower training.micro_batch, the batch_size, or the chains of a task",
         )
+    if found := foreign_error(error):
+        return EXIT_INPUT, found
     leave_outcome(EXIT_FAILURE, f"{type(error).__name__}: {error}")
     raise error
+
+
+def foreign_error(error: BaseException) -> str:
+    """The line for an error that code of another package has raised, or has led to; "" for any other."""
+    place = foreign_place(error.__traceback__)
+    return f"{one_line(error)} ({place})" if place is not None else ""
 
 
 def _too_long(path: Any) -> Path:
@@ -76,7 +85,7 @@ def _error_types() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], 
     from lattice_flows.training import CheckpointError, FailedOnFirstRank, LaunchError, RankLost, TrainingDiverged
 
     return (
-        (EnsembleError, CheckpointError, LaunchError, NoCompilerError),
+        (EnsembleError, CheckpointError, LaunchError, NoCompilerError, PluginError),
         (TrainingDiverged, RankLost),
         (TrainingDiverged, FailedOnFirstRank),
     )

@@ -2,28 +2,97 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from lattice_flows.catalogue import PluginError
+from lattice_flows.catalogue import PluginError, is_foreign, one_line
 from lattice_flows.errors import InputError
 from lattice_flows.flows.map_catalogue import MapCatalogue
 
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_BAD_PARTS = (TypeError, AttributeError, LookupError, AssertionError)  # what a class that is half written runs into
 
-def arguments(constructor: Callable[..., Any], given: Collection[str] = ()) -> type[BaseModel]:
+
+def arguments(
+    constructor: Callable[..., Any], given: Collection[str] = (), taken: Collection[str] = ()
+) -> type[BaseModel]:
     """The model of a constructor's arguments, without those that the program supplies itself.
 
-    Types and defaults come from the signature; unknown keys and values of another type are refused.
+    Types and defaults come from the signature; unknown keys and values of another type are refused. `taken` are keys
+    of the same table that mean something else. Raises InputError for a constructor of another package that no table
+    can describe.
     """
+    with readable(constructor):
+        return _arguments(constructor, given, taken)
+
+
+@contextmanager
+def readable(constructor: Any) -> Iterator[None]:
+    """Raise InputError, with its name, where the signature of another package's class cannot be read."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{_name(constructor)}: {error}") from None
+    except Exception as error:  # whatever Python and pydantic raise for strange signatures and types
+        if not is_foreign(constructor):
+            raise
+        raise InputError(f"{_name(constructor)}: its arguments cannot be read: {_first_sentence(error)}") from None
+
+
+def _arguments(constructor: Callable[..., Any], given: Collection[str], taken: Collection[str]) -> type[BaseModel]:
     hints = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor, include_extras=True)
     fields: dict[str, Any] = {}
     for name, parameter in inspect.signature(constructor).parameters.items():
-        if name not in given:
-            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (_field(hints[name]), default)
+        if name in given:
+            continue
+        if parameter.kind not in _NAMED:
+            raise InputError(f"the arguments are {parameter}: each needs a name and a type, as in a frozen dataclass")
+        if name not in hints:
+            raise InputError(f"the argument {name!r} has no type; write it as in {name}: float")
+        if name in taken:
+            raise InputError(f"the argument {name!r} must have another name: the table has a key {name!r} of its own")
+        fields[name] = (_field(hints[name]), _default(constructor, parameter))
     return create_model(constructor.__name__, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def _default(constructor: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The default of an argument, made anew where a dataclass makes it; ... without one.
+
+    Raises InputError for one that cannot be stored with what is made by it.
+    """
+    if parameter.default is inspect.Parameter.empty:
+        return ...
+    field: Field[Any] | None = None
+    if is_dataclass(constructor):
+        field = constructor.__dataclass_fields__.get(parameter.name)
+    default = parameter.default
+    if field is not None and field.default_factory is not MISSING:
+        default = field.default_factory()
+    try:
+        json.dumps(default)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the default of {parameter.name!r} must be made of numbers and texts, got {default!r}"
+        ) from None
+    return default
+
+
+def _name(constructor: Any) -> str:
+    """As a reader would find it: the module and the name; of a method, those of its object's class."""
+    if inspect.ismethod(constructor):
+        constructor = type(constructor.__self__)
+    name = getattr(constructor, "__qualname__", None)
+    return repr(constructor) if name is None else f"{constructor.__module__}.{name}"
+
+
+def _first_sentence(error: Exception) -> str:
+    """The error in one line; pydantic goes on to explain itself."""
+    return one_line(error).split(". ")[0]
 
 
 def _field(hint: Any) -> Any:
@@ -66,11 +135,18 @@ def _with_checked_options(value: Any, metadata: list[Any], where: str) -> Any:
 
 
 def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
-    """The constructed object. A ValueError of its constructor is the user's to correct and becomes an InputError."""
+    """The constructed object. A ValueError of its constructor is the user's to correct and becomes an InputError.
+
+    So does what a class of another package gets wrong, such as a TypeError.
+    """
     try:
         return constructor(*parts, **values)
     except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {' '.join(str(error).split())}") from None
+    except _BAD_PARTS as error:
+        if not is_foreign(constructor):
+            raise
+        raise InputError(f"{where}: {_name(constructor)}: {one_line(error)}") from None
 
 
 def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:

@@ -13,11 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.card.arguments import arguments, built, checked, lookup
-from lattice_flows.card.observables import asked_for
+from lattice_flows.card.classes import chains_per_set_of, check_action, check_later_keys, check_theory_class
+from lattice_flows.card.observables import asked_for, require_observables
 from lattice_flows.card.overrides import apply_override
 from lattice_flows.card.plugins import load_plugins, sources
 from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_options
 from lattice_flows.card.sources import DIRECT, check_data, check_start, existing_ensemble
+from lattice_flows.catalogue import foreign_place
 from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, Flow, FlowPlan
 from lattice_flows.theories.action import Action
@@ -200,6 +202,8 @@ def parse_card(text: str, overrides: Sequence[str] = (), where: str = "card") ->
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     except ValueError as error:  # a number of ten thousand digits
+        if foreign_place(error.__traceback__) is not None:
+            raise
         raise InputError(f"{where}: not valid TOML: {error}") from None
 
 
@@ -250,14 +254,17 @@ def _split(table: dict[str, Any], model: type[BaseModel], *also: str) -> tuple[d
 def _theory(table: dict[str, Any]) -> TheoryTable:
     where = "[theory]"
     constructor = lookup(THEORIES, table.get("name"), f"{where}: name")
+    check_theory_class(constructor, where)
     allowed = constructor.dimensions
     model = _NoLattice if 0 in allowed else _Lattice
     if 0 in allowed and (keys := [key for key in _Lattice.model_fields if key in table]):
         raise InputError(f"{where}: {keys[0]}: {table['name']} has no lattice; leave it out")
     common, couplings = _split(table, model, "name")
-    values = checked(arguments(constructor), couplings, where, [*model.model_fields, "name"])
+    taken = ("name", *_Lattice.model_fields)
+    values = checked(arguments(constructor, taken=taken), couplings, where, [*model.model_fields, "name"])
     lattice = checked(model, common, where)
-    action = _constructed(constructor, values, where)
+    action = built(constructor, where, **values)
+    check_action(action, where)
     shape = lattice.get("shape", ())
     if len(shape) not in allowed:
         wanted = str(allowed[0]) if len(allowed) == 1 else f"{allowed[0]} to {allowed[-1]}"
@@ -270,12 +277,13 @@ def _flow(table: dict[str, Any], theory: TheoryTable) -> FlowTable:
     where = "[flow]"
     name = table.get("name")
     constructor = lookup(FLOWS, name, f"{where}: name")
+    check_later_keys(constructor, where)
     options = {k: v for k, v in table.items() if k != "name"}
     given = {"shape": theory.shape, "action": theory.action}
-    values = checked(arguments(constructor, given=given), options, where, ["name"])
+    values = checked(arguments(constructor, given=given, taken=("name",)), options, where, ["name"])
     wanted = inspect.signature(constructor).parameters
     plan = built(constructor, where, **{key: value for key, value in given.items() if key in wanted}, **values)
-    if plan.space != theory.action.space:
+    if getattr(plan, "space", None) != theory.action.space:
         raise InputError(
             f"{where}: {name} is a flow of {plan.space}, but the variables of {theory.name} are {theory.action.space}"
         )
@@ -335,10 +343,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
             "heatbath or metropolis"
         )
-    in_set = sampler.chains_per_set
-    if in_set is not None and (type(in_set) is not int or in_set < 1):
-        raise InputError(f"{where}: chains_per_set of {entry.sampler!r} must be a count or None, got {in_set!r}")
-    if in_set and entry.n_chains % in_set:
+    if (in_set := chains_per_set_of(sampler, where)) and entry.n_chains % in_set:
         raise InputError(
             f"{where}: n_chains = {entry.n_chains}: must be a multiple of {in_set}: the chains of "
             f"{entry.sampler!r} come in sets of so many"
@@ -367,4 +372,6 @@ def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Me
 
 def standard_measurements(theory: TheoryTable) -> tuple[Measurement, ...]:
     """The measurements of a card without [[observable]] tables."""
-    return tuple(Measurement(one, 1) for one in theory.action.observables(theory.shape))
+    where = f"[theory]: {type(theory.action).__name__}.observables"
+    observables = require_observables(theory.action.observables(theory.shape), where)
+    return tuple(Measurement(one, 1) for one in observables)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from lattice_flows.card.arguments import arguments, built, checked
+from lattice_flows.card.classes import check_theory_class
 from lattice_flows.errors import InputError
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
@@ -23,6 +24,7 @@ def closed_forms(theory: str, couplings: Mapping[str, Any], shape: tuple[int, ..
     if theory not in THEORIES:
         raise InputError(f"there are no closed forms for {theory!r}; theories: {', '.join(sorted(THEORIES))}")
     constructor = THEORIES[theory]
+    check_theory_class(constructor, "exact")
     action: Action = built(constructor, "exact", **checked(arguments(constructor), couplings, "exact"))
     _check_shape(theory, constructor, shape)
     built(action.event_shape, "exact", shape)

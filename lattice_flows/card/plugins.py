@@ -1,6 +1,7 @@
 """Names of the form MODULE:CLASS on a card, which run code of that module: only where the user allows it.
 
-The permission holds for the card in hand. Names in the header of a file or a checkpoint are never imported.
+The permission holds for the card in hand. Such names in the header of a file or a checkpoint are never imported. Names
+of entry points may be: the user has installed their packages.
 """
 
 import sys

@@ -6,7 +6,8 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lattice_flows.card.arguments import arguments, built, checked, lookup
+from lattice_flows.card.arguments import arguments, built, checked, lookup, readable
+from lattice_flows.card.classes import check_sampler_class
 from lattice_flows.catalogue import PluginError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Chain, Flow, HaarU1
@@ -31,8 +32,11 @@ def sampler_options(name: Any, table: Mapping[str, Any], where: str, known: Coll
     `known` are further keys that belong in the same table. Raises InputError for the first error.
     """
     constructor = lookup(SAMPLERS, name, f"{where}: sampler")
+    check_sampler_class(constructor, where)
+    if next(iter(inspect.signature(constructor).parameters), None) != "action":
+        raise InputError(f"{where}: {constructor.__name__}: the first argument of a sampler must be `action`")
     nested = _nested(constructor)
-    model = arguments(constructor, given=(*_GIVEN, *nested))
+    model = arguments(constructor, given=(*_GIVEN, *nested), taken=(*known, *_PartTable.model_fields))
     plain = {key: value for key, value in table.items() if key not in nested}
     options = checked(model, plain, where, [*known, *nested])
     for key, kind in nested.items():
@@ -146,8 +150,9 @@ def _takes_flow(constructor: Any) -> bool:
 
 def _nested(constructor: Any) -> dict[str, str]:
     """The arguments that are samplers themselves, each with "array" for an array of tables or "table" for one."""
-    hints = get_type_hints(constructor.__init__)
-    return {key: _NESTED[hint] for key, hint in hints.items() if hint in _NESTED}
+    with readable(constructor):
+        hints = get_type_hints(constructor.__init__)
+        return {key: _NESTED[hint] for key, hint in hints.items() if hint in _NESTED}
 
 
 def _parts(tables: Any, where: str) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "vector_coupling": VectorCouplingFlow,
         "direct_draws": DirectDraws,
     },
+    base=FlowPlan,
 )
 """Plans of flows: the lattice shape, the action if they have such a parameter, and options."""
 

@@ -40,7 +40,10 @@ def title(theory: Theory) -> str:
     action, shape = action_of(theory), lattice_shape_of(theory)
     name, symbols = (action and action.title) or theory["name"], action.symbols if action else {}
     lattice = [f"{len(shape)}D {name}", " × ".join(map(str, shape))] if shape else [name]
-    couplings = [f"{symbols.get(key, key)} = {value:g}" for key, value in couplings_of(theory).items()]
+    couplings = [
+        f"{symbols.get(key, key)} = {f'{value:g}' if isinstance(value, (int, float)) else value}"
+        for key, value in couplings_of(theory).items()
+    ]
     return ", ".join([*lattice, *couplings])
 
 

@@ -46,6 +46,7 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "flow_samples": FlowSamples,
         "direct": Direct,
     },
+    base=Sampler,
 )
 
 

@@ -22,6 +22,7 @@ from lattice_flows.samplers.sampler import Array, Coordinate, Report, Streams
 from lattice_flows.theories.action import Action, Shape
 from lattice_flows.theories.collective import CollectiveVariable
 
+_FARTHEST = 1e6  # beyond it V overflows or is rounding, and no variable goes there
 _UNKNOWN = Coordinate(CollectiveVariable.series, "s")
 
 Chains = tuple[Array, Array, Array, Streams]
@@ -58,8 +59,8 @@ def check_range(action: Action, variable: CollectiveVariable, q_max: float | Non
         raise ValueError(f"centre must be a finite number, got {centre}")
     if q_max is None and variable.reach is None:
         raise ValueError(f"q_max must be given: {type(action).__name__} has no rule for the range of {variable.symbol}")
-    if q_max is not None and not 0 < q_max < np.inf:
-        raise ValueError(f"q_max must be > 0, got {q_max}")
+    if q_max is not None and not 0 < q_max <= _FARTHEST:
+        raise ValueError(f"q_max must be > 0 and at most {_FARTHEST:g}, got {q_max}")
 
 
 def known_reach(action: Action, variable: CollectiveVariable, event: Shape) -> float:

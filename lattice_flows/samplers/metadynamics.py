@@ -23,6 +23,8 @@ from lattice_flows.samplers.tuning import warming
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.collective import CollectiveVariable
 
+_FINEST = 100_000  # points of the grid
+_LARGEST = 1e12  # of a Gaussian's height and width; far beyond it V overflows
 _HOT = 0.1  # of the thermalisation; a chain from a hot start is no guide to the free energy
 
 
@@ -86,12 +88,12 @@ class Metadynamics(Sampler):
         check_range(self.action, self._variable, self.q_max, self.centre)
         self._hmc.__post_init__()
         for name in ("height", "width"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise ValueError(f"{name} must be > 0 and at most {_LARGEST:g}, got {getattr(self, name)}")
         if not self.bias_factor > 1:
             raise ValueError(f"bias_factor must be > 1, got {self.bias_factor}")
-        if not 2 <= self.n_grid <= 100_000:
-            raise ValueError(f"n_grid must be between 2 and 100000, got {self.n_grid}")
+        if not 2 <= self.n_grid <= _FINEST:
+            raise ValueError(f"n_grid must be between 2 and {_FINEST}, got {self.n_grid}")
         if self.q_max is not None:
             _require_fine_grid(self.q_max, self.n_grid, self.width)
 
@@ -167,6 +169,11 @@ class Metadynamics(Sampler):
 
 
 def _require_fine_grid(q_max: float, n_grid: int, width: float) -> None:
+    if 2.0 * q_max / (_FINEST - 1) > width:
+        raise ValueError(
+            f"q_max / width = {q_max:g} / {width:g} is too large for the finest grid, of {_FINEST} points no further "
+            "apart than the width"
+        )
     if 2.0 * q_max / (n_grid - 1) > width:
         fewest = int(np.ceil(2.0 * q_max / width)) + 1
         raise ValueError(f"n_grid must be at least {fewest} for q_max = {q_max:g} and width = {width:g}, got {n_grid}")

@@ -1,6 +1,5 @@
 """Umbrella sampling in a collective variable: chains held in overlapping windows, joined afterwards by MBAR."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
@@ -29,6 +28,7 @@ from lattice_flows.theories.collective import CollectiveVariable
 _N_GRID = 1001
 _HOT = 0.5  # of the thermalisation, as for HMC
 _SOFT = 0.01  # of the spring
+_STIFFEST = 1e12  # far beyond it V overflows
 
 
 class UmbrellaState(NamedTuple):
@@ -111,8 +111,8 @@ class Umbrella(Sampler):
         self._hmc.__post_init__()
         if not 2 <= self.n_windows <= 10_000:
             raise ValueError(f"n_windows must be between 2 and 10000, got {self.n_windows}")
-        if not 0 < self.spring < math.inf:
-            raise ValueError(f"spring must be > 0, got {self.spring}")
+        if not 0 < self.spring <= _STIFFEST:
+            raise ValueError(f"spring must be > 0 and at most {_STIFFEST:g}, got {self.spring}")
         if not 0 <= self.exchange_every <= 1_000_000:
             raise ValueError(f"exchange_every must be between 0 and 1000000, got {self.exchange_every}")
 

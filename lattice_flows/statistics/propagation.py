@@ -142,9 +142,11 @@ def normalised_in_sets(log_w: Array, chains_per_set: int) -> Array:
     Averages over sets are then means of the ratios <w a>/<w> of the sets. Each has a bias of the order of its squared
     error, which more sets do not reduce. nan in a set without a weight > 0.
 
-    Raises ValueError where the chains are no whole number of sets.
+    Raises ValueError for less than one chain per set, and where the chains are no whole number of sets.
     """
     n, n_chains = log_w.shape
+    if chains_per_set < 1:
+        raise ValueError(f"chains_per_set must be >= 1, got {chains_per_set}")
     if n_chains % chains_per_set:
         raise ValueError(f"{n_chains} chains are not whole sets of {chains_per_set}")
     sets = log_w.reshape(n, -1, chains_per_set)

@@ -26,6 +26,7 @@ THEORIES: Catalogue[type[Action]] = Catalogue(
         "double_well": DoubleWell,
         "mueller_brown": MuellerBrown,
     },
+    base=Action,
 )
 
 OBSERVABLES: Catalogue[NamedObservable] = Catalogue("observables", {})

@@ -1,4 +1,4 @@
-"""Classes of other packages: entry points need no permission, names MODULE:CLASS do, and files import nothing."""
+"""Classes of other packages: entry points need no permission, names MODULE:CLASS do, and in files import nothing."""
 
 import json
 import os

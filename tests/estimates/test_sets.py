@@ -96,6 +96,9 @@ def test_sets_are_whole(tmp_path, monkeypatch):
         run(card, tmp_path / "run")
     with pytest.raises(ValueError, match="3 chains are not whole sets of 2"):
         normalised_in_sets(np.zeros((4, 3)), 2)
+    for too_few in (0, -1):
+        with pytest.raises(ValueError, match=f"chains_per_set must be >= 1, got {too_few}"):
+            normalised_in_sets(np.zeros((4, 3)), too_few)
     assert Origin({}).chains_per_set is None, "of a file of before: all chains share the constant"
 
 

@@ -249,6 +249,7 @@ def test_tuning_finds_the_steps_and_the_range(seed):
         {"bias_factor": 1.0},
         {"n_grid": 1},
         {"q_max": -1.0},
+        {"height": 1e308},
         {"q_max": 20.0, "n_grid": 100},
         {"n_md_steps": 0},
     ],
@@ -264,6 +265,14 @@ def test_other_theories_are_refused(seed):
         Metadynamics(Phi4(1.0, 1.0))
     with pytest.raises(ValueError, match="two dimensions"):
         Metadynamics(WilsonU1(1.0)).init(np.zeros((1, 3, 2, 2, 2)), make_streams(seed, "test", range(1)))
+
+
+def test_a_width_beyond_every_grid_is_told():
+    with pytest.raises(
+        ValueError, match=r"^q_max / width = 3 / 1e-300 is too large for the finest grid, of 100000 points"
+    ):
+        Metadynamics(WilsonU1(1.0), q_max=3.0, width=1e-300)
+    assert Metadynamics(WilsonU1(1.0), q_max=1.0, width=2.1e-5, n_grid=100_000).q_max == 1.0
 
 
 @pytest.mark.parametrize("n_thermalisation", [999, 1000])

@@ -175,7 +175,11 @@ def test_tuning_finds_the_steps_and_the_range(seed):
         replace(tuned, q_max=None).step(begin(sampler, (8, 8), 4, seed))
 
 
-@pytest.mark.parametrize("arguments", [{"n_windows": 1}, {"spring": 0.0}, {"q_max": 0.0}, {"n_md_steps": 0}], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [{"n_windows": 1}, {"spring": 0.0}, {"spring": 1e308}, {"q_max": 0.0}, {"q_max": 1e300}, {"n_md_steps": 0}],
+    ids=str,
+)
 def test_impossible_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         Umbrella(WilsonU1(1.0), **{"n_windows": 4, **arguments})

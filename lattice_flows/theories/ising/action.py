@@ -28,6 +28,8 @@ from lattice_flows.theories.ising.kernels.local import heatbath_thresholds, metr
 from lattice_flows.theories.ising.observables import NAMED, Energy, LowestMode, Magnetisation
 from lattice_flows.theories.observable import Observable
 
+_MOST = 1e6
+
 
 class WolffInfo(NamedTuple):
     """The mean fraction of the sites that an update flipped, and the mean size of its cluster, which estimates V <M^2>;
@@ -52,7 +54,7 @@ class Ising(Action):
     The target is exp(-S)/Z, Z the sum over all configurations. On a side of two sites a pair of neighbours counts
     twice, once in either direction.
 
-    Raises ValueError for a beta that is not a number >= 0.
+    Raises ValueError for a beta outside 0 ... 1e6.
     """
 
     beta: float
@@ -63,8 +65,8 @@ class Ising(Action):
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < math.inf:
-            raise ValueError(f"beta must be a number >= 0, got {self.beta}")
+        if not 0 <= self.beta <= _MOST:
+            raise ValueError(f"beta must be a number between 0 and {_MOST:g}, got {self.beta}")
 
     def __call__(self, x: Tensor) -> Tensor:
         spins = x.to(torch.float64)

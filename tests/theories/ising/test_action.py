@@ -52,7 +52,7 @@ def test_closed_forms_are_those_of_the_lattice():
     assert Ising(0.3).closed_forms((4, 6)) == ExactIsing(0.3, (4, 6))
 
 
-@pytest.mark.parametrize("beta", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("beta", [-1.0, 1.1e6, 1e300, float("nan"), float("inf")])
 def test_impossible_couplings_are_refused(beta):
     with pytest.raises(ValueError, match="beta"):
         Ising(beta)
