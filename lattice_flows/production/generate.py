@@ -13,6 +13,7 @@ from rich.console import Console
 from lattice_flows.card.build import field_spec, load_flow
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.card.samplers import build_sampler
+from lattice_flows.catalogue import foreign_place
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, LockedError, StorageError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
@@ -144,7 +145,9 @@ def _told(table: EnsembleTable) -> Iterator[None]:
     except EnsembleError:
         raise
     except ValueError as error:
-        raise InputError(f"[[ensemble]] {table.name}: {' '.join(str(error).splitlines())}") from None
+        place = foreign_place(error.__traceback__)
+        told = " ".join(str(error).splitlines()) + (f" ({place})" if place else "")
+        raise InputError(f"[[ensemble]] {table.name}: {told}") from None
 
 
 def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path | None:

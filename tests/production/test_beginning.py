@@ -420,7 +420,7 @@ class NoSets(Draws):
         (NamesNothing, "tunable names 'nothing', which is no argument"),
         (TunesToNothing, r"tune\(\) of 'my_sampler' must return a sampler, got a NoneType"),
         (Raises, "e: of two lines"),
-        (NoSets, "chains_per_set of 'my_sampler' must be a count or None, got -1"),
+        (NoSets, "NoSets.chains_per_set = -1: must be None or a whole number >= 1"),
         (with_info(lambda u: None), "the info of a step must be a NamedTuple, got None"),
         (with_info(lambda u: {"moved": u}), "the info of a step must be a NamedTuple, got a dict"),
         (with_info(lambda u: Info(0.5)), "moved of the info must be an array of one number for each of 2 chains"),
