@@ -89,9 +89,7 @@ class LocalScalar(Action):
 
     def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
         """One real number per site."""
-        if not lattice_shape or min(lattice_shape) < 2:
-            raise ValueError(f"a scalar field needs extents of 2 or more, got the shape {list(lattice_shape)}")
-        self.couplings(len(lattice_shape))
+        self.kernel_couplings(lattice_shape)
         return FieldSpec("phi", tuple(f"x{axis}" for axis in range(len(lattice_shape))), lattice_shape)
 
     def observables(self, lattice_shape: tuple[int, ...]) -> tuple[Observable, ...]:
@@ -100,7 +98,9 @@ class LocalScalar(Action):
 
     def kernel_couplings(self, event: tuple[int, ...]) -> LocalCouplings:
         """Compiled in every dimension."""
-        return self.couplings(len(self.event_shape(event)))
+        if not event or min(event) < 2:
+            raise ValueError(f"a scalar field needs extents of 2 or more, got the shape {list(event)}")
+        return self.couplings(len(event))
 
     def local_updates(self, event: tuple[int, ...]) -> LocalUpdates:
         """Compiled in every dimension."""
