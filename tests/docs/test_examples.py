@@ -153,11 +153,15 @@ def test_transform_holds_the_contract(example, generator):
         ShiftAndScaleFlow((4, 4), mass_squared=0.0)
 
 
-def test_samplers_from_python(capsys):
-    """The block of docs/python.md."""
+def test_samplers_cards_and_trainings_from_python(capsys, tmp_path, monkeypatch):
+    """The blocks of docs/python.md."""
+    monkeypatch.chdir(tmp_path)
+    ensemble = '[[ensemble]]\nname = "hmc"\nsampler = "hmc"\nn_configs = 200\n'
+    Path("card.toml").write_text('[theory]\nname = "u1"\nshape = [4, 4]\nbeta = 2.0\n' + ensemble)
     lines = (DOCS / "python.md").read_text(encoding="utf-8").splitlines()
     exec("\n".join(line[4:] for line in lines if line.startswith("    ")), {})
-    printed = re.fullmatch(r"Estimate\(value=(\S+), error=(\S+), .*\) (\S+)\n", capsys.readouterr().out)
+    assert Path("flow", "checkpoint.pt").exists()
+    printed = re.search(r"^Estimate\(value=(\S+), error=(\S+), .*\) (\S+)\n", capsys.readouterr().out)
     assert printed is not None
     value, error, exact = map(float, printed.groups())
     assert abs(value - exact) < 4.5 * error

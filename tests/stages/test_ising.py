@@ -236,7 +236,7 @@ def test_bad_cards_are_refused_in_one_line(text, message):
 @pytest.mark.parametrize(("shape", "beta"), [("[6]", 0.4), ("[6, 4, 4]", 0.4), ("[6, 4]", -0.4)])
 def test_other_theories_are_refused_in_one_line(shape, beta):
     text = THEORY.replace("[6, 5]", shape).replace("0.4", str(beta))
-    with pytest.raises(InputError, match=r"shape has|beta must be a number >= 0"):
+    with pytest.raises(InputError, match=r"shape has|beta must be a number between 0"):
         parse_card(text)
 
 
