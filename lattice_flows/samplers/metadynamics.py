@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -97,12 +98,12 @@ class Metadynamics(Sampler):
         if self.q_max is not None:
             _require_fine_grid(self.q_max, self.n_grid, self.width)
 
-    @property
+    @cached_property
     def _hmc(self) -> HMC:
         settings = self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator
         return HMC(self.action, *settings, jitter=self.jitter)
 
-    @property
+    @cached_property
     def _variable(self) -> CollectiveVariable:
         return self.action.collective_variable(self.variable)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -121,12 +122,12 @@ class Umbrella(Sampler):
         """One chain for each window."""
         return self.n_windows
 
-    @property
+    @cached_property
     def _hmc(self) -> HMC:
         settings = self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator
         return HMC(self.action, *settings, jitter=self.jitter)
 
-    @property
+    @cached_property
     def _variable(self) -> CollectiveVariable:
         return self.action.collective_variable(self.variable)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -60,7 +61,7 @@ class WindingHMC(Sampler):
         if not 1 <= self.n_windings <= 10**6:
             raise ValueError(f"n_windings must be between 1 and 1000000, got {self.n_windings}")
 
-    @property
+    @cached_property
     def _hmc(self) -> HMC:
         settings = self.trajectory_length, self.n_md_steps, self.target_acceptance, self.integrator
         return HMC(self.action, *settings, jitter=self.jitter)
