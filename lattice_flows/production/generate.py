@@ -87,13 +87,9 @@ def check(
     before: the ensembles that the same call makes before this one, of which it may be a continuation.
     trains: the same call trains the flow first, so there may be none yet.
     """
-    path, table, checkpoint = (
-        _place(folder, card, name, task),
-        _table(folder, card, name),
-        folder.flow / CHECKPOINT_NAME,
-    )
-    if path is None:
+    if (path := _place(folder, card, name, task)) is None:
         return
+    table, checkpoint = _table(folder, card, name), folder.flow / CHECKPOINT_NAME
     if Ensemble.exists(path):
         attributes, finished = _held(path, table, task)
         if not finished:

@@ -17,7 +17,7 @@ from lattice_flows.kernels import biased
 from lattice_flows.kernels.grid_bias import bias_at, slope_at
 from lattice_flows.lattice import Space
 from lattice_flows.samplers.hmc import HMC, HMCState
-from lattice_flows.samplers.integrators import INTEGRATORS
+from lattice_flows.samplers.integrators import INTEGRATORS, per_chain
 from lattice_flows.samplers.sampler import Array, Coordinate, Report, Streams
 from lattice_flows.theories.action import Action, Shape
 from lattice_flows.theories.collective import CollectiveVariable
@@ -140,7 +140,7 @@ class _Biased(Action):
 
     def force(self, x: Tensor) -> Tensor:
         slope, gradient = self.bias.slope_at(self.variable.value(x.numpy())), self.variable.gradient(x.numpy())
-        return self.base.force(x) - torch.from_numpy(slope.reshape(-1, *[1] * (gradient.ndim - 1)) * gradient)
+        return self.base.force(x) - torch.from_numpy(per_chain(slope, gradient.ndim) * gradient)
 
 
 def tuned_n_md_steps(sampler: HMC, chains: Chains, n_updates: int, report: Report) -> int | None:

@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.fft
 import torch
-from numpy.typing import NDArray
 
 from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.lattice import REAL
 from lattice_flows.samplers.hmc import HMCInfo, HMCState
-from lattice_flows.samplers.integrators import jittered
+from lattice_flows.samplers.integrators import check_jitter, jittered, per_chain
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.phi4.action import LocalScalar
@@ -51,8 +50,7 @@ class FourierHMC(Sampler):
         for name in ("mass_squared", "trajectory_length"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        if not 0 <= self.jitter < 1:
-            raise ValueError(f"jitter must be at least 0 and below 1, got {self.jitter}")
+        check_jitter(self.jitter)
         if not 1 <= self.n_md_steps <= 100_000:
             raise ValueError(f"n_md_steps must be between 1 and 100000, got {self.n_md_steps}")
 
@@ -74,7 +72,7 @@ class FourierHMC(Sampler):
         inverse_mass = FreeField(self.mass_squared, shape[1:], self._hop(len(shape) - 1)).propagator  # 1 / M(k)
         noise, streams = normals(state.streams, state.x[0].size)
         u, streams = uniforms(streams, 2)  # (B, 2): the trajectory's length, and its test
-        step_size = _per_chain(jittered(self.jitter, u[:, 0]) * self.trajectory_length / self.n_md_steps, shape)
+        step_size = per_chain(jittered(self.jitter, u[:, 0]) * self.trajectory_length / self.n_md_steps, len(shape))
 
         momenta = _filtered(noise.reshape(shape), 1.0 / np.sqrt(inverse_mass))
         velocity = _filtered(momenta, inverse_mass)
@@ -84,7 +82,7 @@ class FourierHMC(Sampler):
             action = self.action.evaluate(x)
             delta_h = action + _kinetic(momenta, velocity) - start
         accept = np.log(u[:, 1]) < -delta_h  # False for a delta_h that is not a number
-        new_x = np.where(_per_chain(accept, shape), x, state.x)
+        new_x = np.where(per_chain(accept, len(shape)), x, state.x)
         return HMCState(new_x, np.where(accept, action, state.action), streams), accept.astype(np.float64), delta_h
 
     def _hop(self, dimension: int) -> float:
@@ -109,11 +107,6 @@ class FourierHMC(Sampler):
         if couplings is None:
             return lambda x: self.action.force(torch.from_numpy(x)).numpy()
         return partial(hmc.force, couplings)
-
-
-def _per_chain(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """values (B,) as (B, 1, ...), to go with fields of this shape (B, *lattice_shape)."""
-    return values.reshape(-1, *[1] * (len(shape) - 1))
 
 
 def _filtered(x: Array, weights: Array) -> Array:

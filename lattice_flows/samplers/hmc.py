@@ -9,12 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import uniforms
-from lattice_flows.samplers.integrators import INTEGRATORS, drawn_lengths, integrate
+from lattice_flows.samplers.integrators import INTEGRATORS, check_jitter, drawn_lengths, integrate, per_chain
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_n_md_steps, warming
 from lattice_flows.theories.action import Action
@@ -72,8 +71,7 @@ class HMC(Sampler):
             raise ValueError(f"n_md_steps must be between 1 and 100000, got {self.n_md_steps}")
         if not 0 < self.target_acceptance < 1:
             raise ValueError(f"target_acceptance must be between 0 and 1, got {self.target_acceptance}")
-        if not 0 <= self.jitter < 1:
-            raise ValueError(f"jitter must be at least 0 and below 1, got {self.jitter}")
+        check_jitter(self.jitter)
         if self.integrator not in INTEGRATORS:
             raise ValueError(f"integrator must be one of {', '.join(INTEGRATORS)}, got {self.integrator!r}")
 
@@ -150,7 +148,7 @@ class HMC(Sampler):
         own: float | Tensor = step_size
         if self.jitter > 0:
             sizes, streams = drawn_lengths(step_size, self.jitter, streams)
-            own = torch.from_numpy(_per_chain(sizes, state.x.ndim)).to(self.device)
+            own = torch.from_numpy(per_chain(sizes, state.x.ndim)).to(self.device)
         momenta, streams = space.momenta(state.x, streams)
         u, streams = uniforms(streams, 1)  # (B, 1)
         x = torch.from_numpy(state.x).to(self.device)
@@ -161,14 +159,9 @@ class HMC(Sampler):
             action = target(end).cpu().numpy()
         delta_h = action - before + space.kinetic(p).cpu().numpy() - space.kinetic(momenta)
         accept = np.log(u[:, 0]) < -delta_h  # False for a delta_h that is not a number
-        kept = _per_chain(accept, state.x.ndim)
+        kept = per_chain(accept, state.x.ndim)
         new = HMCState(np.where(kept, end.cpu().numpy(), state.x), np.where(accept, action, before), streams)
         return new, accept.astype(np.float64), delta_h
-
-
-def _per_chain(values: NDArray[Any], n_axes: int) -> NDArray[Any]:
-    """values (B,) as (B, 1, ..., 1), to go with fields of so many axes."""
-    return values.reshape(-1, *[1] * (n_axes - 1))
 
 
 def _check(action: Action, x: Array) -> None:

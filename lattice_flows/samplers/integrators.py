@@ -4,9 +4,10 @@ One step is drift, kick, drift, ..., kick, drift: positions first and palindromi
 reversible and preserves the measure whatever the force.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lattice_flows.kernels.random import uniforms
@@ -70,3 +71,14 @@ def drawn_lengths(mean: float, jitter: float, streams: Streams) -> tuple[Array, 
 def jittered(jitter: float, u: Array) -> Array:
     """The factor of a mean length, from a deviate in (0, 1)."""
     return (1.0 - jitter) + 2.0 * jitter * u
+
+
+def check_jitter(jitter: float) -> None:
+    """Raise ValueError for a jitter with which a length could be zero, or be none."""
+    if not 0 <= jitter < 1:
+        raise ValueError(f"jitter must be at least 0 and below 1, got {jitter}")
+
+
+def per_chain(values: NDArray[Any], n_axes: int) -> NDArray[Any]:
+    """values (B,) as (B, 1, ..., 1), to go with fields of so many axes."""
+    return values.reshape(-1, *[1] * (n_axes - 1))

@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lattice_flows.kernels.random import uniforms
+from lattice_flows.samplers.integrators import per_chain
 from lattice_flows.samplers.local import AcceptInfo, require_width
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_width
@@ -65,7 +66,7 @@ class RandomWalk(Sampler):
             new = self.action.evaluate(trial)
             with np.errstate(invalid="ignore"):  # from infinity to infinity nothing is accepted
                 accept = np.log(u[:, 0]) < action - new
-            x = np.where(accept.reshape(-1, *[1] * (x.ndim - 1)), trial, x)
+            x = np.where(per_chain(accept, x.ndim), trial, x)
             action = np.where(accept, new, action)
             accepted += accept
         return WalkState(x, action, streams), AcceptInfo(accepted / n_updates)
