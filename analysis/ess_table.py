@@ -4,8 +4,9 @@ Reads every finished training below the folder: what runs/ess_table/train.py mad
 table in Markdown, a row for each flow, theory and training, over its seeds: the median and the worst ESS, each with its
 error, from fresh samples; the rest is of the seed with the median (the better one of two), but for the largest weight
 and k-hat, which are the worst of all seeds. log Z and the observables are held against closed forms, or against the
-long chains of runs/u1_improved; below the table is chi^2 of all seeds. ESS in brackets: ESS * N < 200 or Pareto
-k-hat > 0.7, not to be trusted. The CSV file has a row for every seed.
+long chains of runs/u1_improved; below the table is chi^2 of all seeds whose log Z is reliable (ESS * N >= 200, Pareto
+k-hat <= 0.5). "at most": ESS * N < 200 or k-hat > 0.3, where an ESS has no error. The CSV file has a row for every
+seed.
 """
 
 import argparse
@@ -51,7 +52,8 @@ class Row(NamedTuple):
     ess_error: float
     largest_weight: float
     pareto_k: float
-    reliable: bool
+    log_z_reliable: bool
+    ess_reliable: bool
     log_z: float
     log_z_error: float
     reference: float | None
@@ -106,7 +108,8 @@ def row_of(folder: RunFolder, card: Card, references: References) -> Row:
         ess_error=found["ess_error"],
         largest_weight=found["largest_weight_share"] * found["n_samples"],
         pareto_k=or_nan(found["pareto_k"]),
-        reliable=found["reliable"],
+        log_z_reliable=found["log_z_reliable"],
+        ess_reliable=found["ess_reliable"],
         log_z=found["log_z"],
         log_z_error=found["log_z_error"],
         reference=known["log_z"].value if "log_z" in known else None,
@@ -204,9 +207,8 @@ def cells(seeds: Sequence[Row]) -> tuple[str, ...]:
 
 
 def ess(row: Row) -> str:
-    """With its error, in brackets where it is not to be trusted."""
-    text = with_error(row.ess, row.ess_error)
-    return text if row.reliable else f"[{text}]"
+    """With its error, where the weights can carry one."""
+    return with_error(row.ess, row.ess_error) if row.ess_reliable else f"at most {number(row.ess, 4)}"
 
 
 def pulls(row: Row) -> Iterable[str]:
@@ -219,7 +221,7 @@ def agreement(rows: Sequence[Row]) -> str:
     """chi^2 of all trusted estimates of each quantity against what is known of it."""
     lines = []
     for name, field in (("log Z", "log_z_pull"), ("P", "plaquette_pull"), ("Q^2", "charge_squared_pull")):
-        known = [getattr(row, field) for row in rows if row.reliable and getattr(row, field) is not None]
+        known = [getattr(row, field) for row in rows if row.log_z_reliable and getattr(row, field) is not None]
         total = sum(one**2 for one in known)
         if known:
             lines.append(f"{name}: chi^2 = {total:.1f} of {len(known)} estimates, p = {chi2.sf(total, len(known)):.2g}")

@@ -5,7 +5,8 @@
 Reads the weights of independent samples: flow/evaluation.h5 of a run, or the proposals of a flow_metropolis ensemble.
 Errors by the jackknife. Trainings of one flow with several seeds are points of one line. The dashed line is
 ESS(V) = ESS(V0)^(V / V0) from the smallest lattice (the median of its seeds): what equal mistakes on every patch of the
-lattice would make of it. Open symbols: ESS * N < 200 or Pareto k-hat > 0.7, not to be trusted.
+lattice would make of it. Open symbols: ESS * N < 200 or Pareto k-hat > 0.3, where
+the ESS is at most what is shown.
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def row_of(group: Replicas) -> Row:
     weights = weights_summary(flow_weights(group))
     n_sites = int(np.prod(group.theory["shape"]))
     figures = (weights["ess"], weights["ess_error"], np.nan, weights["n_samples"], weights["pareto_k"])
-    return Row(flow_name(group), lattice(group), n_sites, theory_name(group.theory), *figures, weights["reliable"])
+    return Row(flow_name(group), lattice(group), n_sites, theory_name(group.theory), *figures, weights["ess_reliable"])
 
 
 def flow_name(group: Replicas) -> str:
@@ -108,7 +109,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     if any(line[0].n_sites < line[-1].n_sites for line in lines.values()):
         axes.plot([], [], "--", color=GREY, label=r"ESS$(V_0)^{V/V_0}$: equal mistakes on every patch")
     if not all(row.reliable for row in rows):
-        axes.plot([], [], "o", color=GREY, markerfacecolor="white", label="unreliable")
+        axes.plot([], [], "o", color=GREY, markerfacecolor="white", label="at most")
     shapes = {row.n_sites: row.lattice.replace("x", "×") for row in rows}
     axes.set(xscale="log", yscale="log", xlabel="$V$", ylabel="ESS")
     axes.set_xticks(list(shapes), list(shapes.values()))

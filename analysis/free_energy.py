@@ -72,7 +72,7 @@ def row_of_weights(group: Replicas) -> Row:
     weights, exact = weights_summary(flow_weights(group)), closed_form(group)
     figures = weights["log_z"], weights["log_z_error"], exact.log_z
     about = (group.name, "weights", lattice(group), exact.n_sites, exact.beta, None)
-    return Row(*about, *figures, pull(*figures), weights["reliable"])
+    return Row(*about, *figures, pull(*figures), weights["log_z_reliable"])
 
 
 def rows_of_chains(scan: Iterable[Replicas]) -> list[Row]:

@@ -64,7 +64,7 @@ def reweighting(group: Replicas) -> Finding[Diagnostics]:
         f"reweighting: too little overlap, effective independent configurations: {count}, "
         f"Pareto k-hat = {figures['pareto_k']:.2f}; simulate nearer to these couplings"
     )
-    return Finding({"reweighting": figures}, doubts=() if figures["reliable"] else (text,))
+    return Finding({"reweighting": figures}, doubts=() if figures["log_z_reliable"] else (text,))
 
 
 def drift(group: Replicas) -> Finding[Diagnostics]:
@@ -135,7 +135,7 @@ def proposals(group: Replicas) -> Finding[Diagnostics]:
         return Finding({})
     figures = weights_summary(log_w)
     texts = tuple(weights_warnings(figures))
-    if group.sampled_with_weights and not figures["reliable"]:
+    if group.sampled_with_weights and not figures["log_z_reliable"]:
         return Finding({"proposals": figures}, doubts=texts)
     return Finding({"proposals": figures}, warnings=texts)
 

@@ -51,10 +51,11 @@ def forward_summary(
         group.name: _figures(_log_weights(group, card, trained), flow, _moves(ensemble))
         for group, ensemble in independent
     }
+    reverse = numbers.ess(flow["ess"], flow["ess_error"], flow["n_samples"], flow["ess_reliable"])
     warnings = [
-        f"forward ESS {_shown(figures)} on the ensemble {name} is far below the ESS "
-        f"{_shown(flow)} of the flow's own samples: the flow misses a part of the target "
-        "(mode collapse)"
+        f"forward ESS {numbers.with_error(figures['ess'], figures['ess_error'])} on the ensemble {name} is far below "
+        f"the ESS {reverse} of the flow's own samples: the flow misses a part of the target (mode collapse); train it "
+        "on data of this ensemble too"
         for name, figures in forward.items()
         if figures["collapsed"]
     ]
@@ -78,13 +79,13 @@ def _moves(ensemble: EnsembleSummary) -> bool:
 
 
 def _figures(log_w: np.ndarray, flow: Weights, moves: bool) -> ForwardESS:
-    """The ESS and a verdict. The reverse ESS of an unreliable flow is too large, so it proves nothing."""
+    """The ESS and a verdict. The reverse ESS of weights with a heavy tail is far too large, so it proves nothing."""
     found = forward_ess(list(log_w.T))
     known = flow["ess"] - 3.0 * flow["ess_error"]
-    collapsed = flow["reliable"] and found.value + 3.0 * found.error < _COLLAPSED * known
+    collapsed = flow["log_z_reliable"] and found.value + 3.0 * found.error < _COLLAPSED * known
     if collapsed:
         verdict = "mode collapse"
-    elif not flow["reliable"]:
+    elif not flow["log_z_reliable"]:
         verdict = "flow too poor to tell"
     else:
         verdict = "passed" if moves else "ensemble hardly moves, tells nothing"
@@ -112,7 +113,3 @@ def _log_weights(group: Replicas, card: Card, flow: Flow) -> np.ndarray:
 
 def _batches(x: np.ndarray) -> list[np.ndarray]:
     return [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
-
-
-def _shown(figures: Weights | ForwardESS) -> str:
-    return numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"])

@@ -11,6 +11,7 @@ from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
 from lattice_flows.estimates.summary_types import Observables
 from lattice_flows.estimates.umbrella_windows import block_doubt, joined_estimator
 from lattice_flows.statistics import (
+    MAX_PARETO_K_OF_MEAN,
     MIN_CHANGES,
     MIN_LENGTH,
     Estimate,
@@ -38,8 +39,12 @@ _FAR = 5.0  # errors
 _FEWEST_CHAINS = 4  # that tell a spread
 
 
-def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
-    """The estimate of every quantity whose series are measured, and warnings about them."""
+def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Observables, list[str]]:
+    """The estimate of every quantity whose series are measured, and warnings about them.
+
+    sound_weights: whether the weights as a whole, where there are any, can carry averages. The tail of each quantity is
+        told where they can; where not, that has been told.
+    """
     exact = closed_forms_of(group.theory)
     joined = joined_estimator(group)
     estimate = joined or _estimator(group)
@@ -70,6 +75,12 @@ def observables_summary(group: Replicas) -> tuple[Observables, list[str]]:
         if found.slow_mode < _SLOW_MODE:
             found = _by_blocks(found)
             doubts.append("a slow mode hides in it: the error is that of long blocks of the chains; let it run longer")
+        heavy = MAX_PARETO_K_OF_MEAN < found.pareto_k < math.inf
+        if heavy and sound_weights and not quantity.least_n_eff:  # cumulants have heavy tails of their own
+            doubts.append(
+                f"its largest values have large weights, Pareto k-hat of w |O - <O>| above {MAX_PARETO_K_OF_MEAN}, so "
+                "the error is too small; draw more samples, or weight less"
+            )
         if 0 < found.n_eff < quantity.least_n_eff:
             doubts.append(f"n_eff below {quantity.least_n_eff:.0f}, too few for the error of a cumulant")
         if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):

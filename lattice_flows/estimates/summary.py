@@ -24,8 +24,9 @@ from lattice_flows.training.checkpoint import Checkpoint
 def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSummary:
     """The summary of a flow's quality, from fresh samples of it; without "forward"."""
     weights = weights_summary(np.concatenate(samples.series("log_w")))
-    observables, warnings = observables_summary(samples)
-    if not weights["reliable"]:
+    sound = weights["log_z_reliable"]
+    observables, warnings = observables_summary(samples, sound)
+    if not sound:
         _distrust(observables)
     exact = closed_forms_of(samples.theory)
     return {
@@ -45,14 +46,14 @@ def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSumma
 def ensemble_summary(group: Replicas) -> EnsembleSummary:
     """The summary of one ensemble, or of the selected part of it."""
     whole = group if group.every == 1 else replace(group, every=1)
-    observables, warnings = observables_summary(group)
-    of_all = observables if group.every == 1 else observables_summary(whole)[0]
+    reweighting, proposals = chain_diagnostics.reweighting(group), chain_diagnostics.proposals(group)
+    sound = not (reweighting.doubts or proposals.doubts)
+    observables, warnings = observables_summary(group, sound)
+    of_all = observables if group.every == 1 else observables_summary(whole, sound)[0]
     cost = chain_diagnostics.motion_and_cost(whole, of_all)
-    reweighting = chain_diagnostics.reweighting(group)
     round_trips = chain_diagnostics.round_trips(whole)
     rejections = chain_diagnostics.rejections(whole)
     acceptance = chain_diagnostics.acceptance(group)
-    proposals = chain_diagnostics.proposals(group)
     drift, short_build = chain_diagnostics.drift(group), chain_diagnostics.short_build(group)
     findings = (cost, reweighting, drift, round_trips, short_build, rejections, acceptance, proposals)
     doubts = [text for finding in findings for text in finding.doubts]

@@ -41,7 +41,15 @@ Observables = dict[str, ObservableRow]
 """Rows by the quantity's name."""
 
 
-class Weights(TypedDict):
+class Reliable(TypedDict):
+    """What weights can carry: enough effective samples, and a tail light enough for errors."""
+
+    log_z_reliable: bool  # an average and log Z, with their errors; else log Z is at least what is shown
+    ess_reliable: bool  # an ESS with its error; else it is at most what is shown
+    reliable: bool  # both
+
+
+class Weights(Reliable):
     """Quality figures of the weights w = exp(log_w) of independent samples of a flow."""
 
     ess: float  # (sum w)^2 / (N sum w^2), in (0, 1]
@@ -52,7 +60,6 @@ class Weights(TypedDict):
     pareto_k: float | None  # shape of the weights' tail; null: no tail at all, or too few weights to tell
     largest_weight_share: float  # of the sum of all
     largest_weight_over_mean: float
-    reliable: bool  # enough effective samples, and no heavy tail
     dominated: bool  # whether the ESS hangs on one sample
 
 
@@ -154,7 +161,7 @@ class FlowSummary(Weights):
 _From = TypedDict("_From", {"from": Theory})  # the theory that was sampled; `from` cannot be written as an attribute
 
 
-class Reweighting(_From):
+class Reweighting(_From, Reliable):
     """The overlap of an ensemble with the couplings to which it is reweighted."""
 
     ess: float
@@ -163,7 +170,6 @@ class Reweighting(_From):
     n_effective: float  # ess * n_samples / (2 tau_int of log w)
     pareto_k: float | None  # as of Weights
     largest_weight_share: float
-    reliable: bool
 
 
 class Cost(TypedDict):

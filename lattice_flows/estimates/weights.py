@@ -5,17 +5,18 @@ import math
 import numpy as np
 
 from lattice_flows.estimates.replicas import LOG_W, Replicas
-from lattice_flows.estimates.summary_types import PartESS, Reweighting, Weights
+from lattice_flows.estimates.summary_types import PartESS, Reliable, Reweighting, Weights
 from lattice_flows.statistics import (
-    MAX_PARETO_K,
+    MAX_PARETO_K_OF_ESS,
+    MAX_PARETO_K_OF_MEAN,
     MIN_EFFECTIVE_SAMPLES,
     effective_sample_size,
     gamma_method,
     is_dominated,
-    is_reliable,
     largest_weight_share,
     log_partition,
     pareto_k,
+    reliability,
     share_of_squares,
 )
 
@@ -34,28 +35,44 @@ def weights_summary(log_w: np.ndarray) -> Weights:
         "pareto_k": k,
         "largest_weight_share": share,
         "largest_weight_over_mean": share * log_w.size,
-        "reliable": is_reliable(log_w),
+        **_reliable(log_w),
         "dominated": is_dominated(ess.value, log_w.size, share),
     }
+
+
+def _reliable(log_w: np.ndarray, tau_int: float = 0.5) -> Reliable:
+    log_z, ess = reliability(log_w, tau_int)
+    return {"log_z_reliable": log_z, "ess_reliable": ess, "reliable": log_z and ess}
 
 
 def weights_warnings(weights: Weights) -> list[str]:
     """The reasons to doubt weights, a line each. weights: from `weights_summary`, so k-hat may still be infinite."""
     ess, n = weights["ess"], weights["n_samples"]
     share, k = weights["largest_weight_share"], weights["pareto_k"]
-    reasons = []
+    dominated = is_dominated(ess, n, share)
+    found = []
     if (effective := ess * n) < MIN_EFFECTIVE_SAMPLES:
-        reasons.append(f"{int(effective)} effective samples (ESS * N), fewer than {MIN_EFFECTIVE_SAMPLES}")
-    if k == math.inf:
-        reasons.append("too few weights stand out to tell their tail (Pareto k-hat)")
-    elif k is not None and k > MAX_PARETO_K:
-        reasons.append(f"a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K}")
-    found = [f"weights are unreliable, neither ESS nor log Z can be trusted: {'; '.join(reasons)}"] if reasons else []
-    if is_dominated(ess, n, share):
+        found.append(
+            f"weights are unreliable: {int(effective)} effective samples (ESS * N), fewer than "
+            f"{MIN_EFFECTIVE_SAMPLES}; draw more samples, or train a better flow"
+        )
+    elif k == math.inf:
+        found.append("weights are unreliable: too few stand out to tell their tail (Pareto k-hat); draw more samples")
+    elif k is not None and k > MAX_PARETO_K_OF_MEAN:
+        found.append(
+            f"weights are unreliable: a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K_OF_MEAN}; log Z is at "
+            "least, the ESS at most what is shown; train a better flow"
+        )
+    elif k is not None and k > MAX_PARETO_K_OF_ESS and not dominated:
+        found.append(
+            f"the ESS is at most {ess:.2g}: the tail of the weights, Pareto k-hat = {k:.2f} above "
+            f"{MAX_PARETO_K_OF_ESS}, is too heavy for an error; log Z and averages hold. Train a better flow"
+        )
+    if dominated:
         part = 100.0 * min(1.0, share_of_squares(ess, n, share))
         found.append(
             f"one weight of {n} is {share * n:.0f} times the mean and has {part:.0f} % of the sum of squares: "
-            "the ESS hangs on this one sample"
+            "the ESS hangs on this one sample; draw more samples"
         )
     return found
 
@@ -69,17 +86,15 @@ def reweighting_summary(group: Replicas) -> Reweighting:
     chains = group.series(LOG_W)
     figures = weights_summary(np.concatenate(chains))
     tau_int = log_w_tau_int(chains)
-    n_effective = figures["ess"] * figures["n_samples"] / (2.0 * tau_int)
-    has_light_tail = figures["pareto_k"] is not None and figures["pareto_k"] <= MAX_PARETO_K
     return {
         "from": group.sampled_theory,
         "ess": figures["ess"],
         "ess_error": figures["ess_error"] * np.sqrt(2.0 * tau_int),
         "n_samples": figures["n_samples"],
-        "n_effective": n_effective,
+        "n_effective": figures["ess"] * figures["n_samples"] / (2.0 * tau_int),
         "pareto_k": figures["pareto_k"],
         "largest_weight_share": figures["largest_weight_share"],
-        "reliable": bool(n_effective >= MIN_EFFECTIVE_SAMPLES and has_light_tail),
+        **_reliable(np.concatenate(chains), tau_int),
     }
 
 

@@ -267,8 +267,8 @@ def _figures(ensemble: Ensemble) -> tuple[str, str]:
         log_w = ensemble.proposals("log_w", _rows(ensemble)).ravel()
         with suppress(ValueError):  # fewer than two, or none of any weight
             figures = weights_summary(log_w)
-            shown = numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"])
-            ess = _marked_ess(shown, figures["reliable"] and not figures["dominated"])
+            shown = numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"], figures["ess_reliable"])
+            ess = _marked_ess(shown, figures["log_z_reliable"] and not figures["dominated"])
     return acceptance, ess
 
 

@@ -109,7 +109,7 @@ def _known_pulls(summary: Summary) -> dict[str, dict[str, _Pull]]:
     """The pulls that exist, by source and observable. With unreliable weights, none of the flow's is trusted."""
     sources = {name: (entry["observables"], True) for name, entry in summary["ensembles"].items()}
     if summary["flow"]:
-        sources[_FRESH] = (summary["flow"]["observables"], summary["flow"]["reliable"])
+        sources[_FRESH] = (summary["flow"]["observables"], summary["flow"]["log_z_reliable"])
     found = {
         name: {
             key: _Pull(row["pull"], reliable and row["trusted"]) for key, row in rows.items() if row["pull"] is not None

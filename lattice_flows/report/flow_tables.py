@@ -30,7 +30,7 @@ def flow_tables(summary: Summary) -> FlowTables | None:
     sources: dict[str, Weights] = {"fresh samples": trained, **of_chains}
     return FlowTables(
         facts=f"{terminal_tables.training_cost(trained).capitalize()}.",
-        unreliable=", ".join(name for name, figures in sources.items() if not figures["reliable"]),
+        unreliable=", ".join(name for name, figures in sources.items() if not figures["log_z_reliable"]),
         weights=_weights(sources, numbers.number(trained["log_z_exact"], 8)),
         forward=_mode_collapse(trained),
         signs=_signs(summary),
@@ -50,7 +50,7 @@ def _weights(sources: Mapping[str, Weights], exact: str) -> PageTable:
             f"{numbers.number(figures['largest_weight_over_mean'], 2)} × mean",
             f"{numbers.number(100.0 * figures['largest_weight_share'], 2)} %",
             terminal_tables.pareto_k(figures),
-            numbers.with_error(figures["log_z"], figures["log_z_error"]),
+            terminal_tables.log_z_of(figures),
             exact,
             _verdict(figures),
         )
@@ -60,9 +60,11 @@ def _weights(sources: Mapping[str, Weights], exact: str) -> PageTable:
 
 
 def _verdict(figures: Weights) -> str:
-    if not figures["reliable"]:
+    if not figures["log_z_reliable"]:
         return "unreliable"
-    return "one weight dominates" if figures["dominated"] else "reliable"
+    if figures["dominated"]:
+        return "one weight dominates"
+    return "reliable" if figures["ess_reliable"] else "reliable, but for the ESS"
 
 
 def _mode_collapse(trained: FlowSummary) -> PageTable | None:
@@ -72,7 +74,7 @@ def _mode_collapse(trained: FlowSummary) -> PageTable | None:
         (
             name,
             str(figures["n_samples"]),
-            terminal_tables.ess_of(figures),
+            terminal_tables.forward_ess(figures),
             terminal_tables.ess_of(trained),
             figures["verdict"],
         )

@@ -83,8 +83,8 @@ def findings(summary: Summary) -> list[tuple[str, str]]:
     trained = summary["flow"]
     if trained is None:
         return told
-    doubt = "" if trained["reliable"] and not trained["dominated"] else " (unreliable)"
-    figures = f"ESS = {terminal_tables.ess_of(trained)}{doubt}, {terminal_tables.tail(trained).replace(' x ', ' × ')}"
+    doubt = "" if trained["log_z_reliable"] and not trained["dominated"] else " (unreliable)"
+    figures = f"ESS {terminal_tables.ess_of(trained)}{doubt}, {terminal_tables.tail(trained).replace(' x ', ' × ')}"
     return [("trained flow", f"{figures}; {terminal_tables.training_cost(trained)}."), *told]
 
 

@@ -126,8 +126,20 @@ def _length(ensemble: EnsembleSummary) -> str:
     return str(shortest) if shortest == longest else f"{shortest}..{longest}"
 
 
-def ess_of(figures: Weights | Reweighting | ForwardESS) -> str:
-    """The ESS with its error."""
+def ess_of(figures: Weights | Reweighting) -> str:
+    """The ESS with its error; without one where the tail of the weights is too heavy: "at most 0.43"."""
+    return numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"], figures["ess_reliable"])
+
+
+def log_z_of(figures: Weights) -> str:
+    """log Z with its error; without one where the tail of the weights is too heavy: "at least 12.4"."""
+    if not figures["log_z_reliable"]:
+        return f"at least {numbers.number(figures['log_z'], 4)}"
+    return numbers.with_error(figures["log_z"], figures["log_z_error"])
+
+
+def forward_ess(figures: ForwardESS) -> str:
+    """The forward ESS with its error."""
     return numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"])
 
 
@@ -140,7 +152,7 @@ def pareto_k(figures: Weights | Reweighting) -> str:
     """k-hat; if there is none, which is null in summary.json, "none" or "unknown"."""
     k = figures["pareto_k"]
     if k is None or math.isinf(k):
-        return "none" if figures["reliable"] else "unknown"
+        return "none" if figures["log_z_reliable"] else "unknown"
     return f"{k:z.2f}"
 
 
@@ -163,11 +175,10 @@ def training_cost(flow: FlowSummary) -> str:
 def flow_line(flow: FlowSummary) -> str:
     """The flow's quality in two lines: figures of its weights, then their estimate of log Z and the training's cost."""
     exact = "" if flow["log_z_exact"] is None else f" (exact {flow['log_z_exact']:.4f})"
-    log_z = numbers.with_error(flow["log_z"], flow["log_z_error"])
-    unreliable = "" if flow["reliable"] else "; UNRELIABLE"
+    unreliable = "" if flow["log_z_reliable"] else "; UNRELIABLE"
     return (
         f"flow: ESS {ess_of(flow)} of {flow['n_samples']} samples; {tail(flow)}{unreliable}\n"
-        f"      log Z {log_z}{exact}; {training_cost(flow)}"
+        f"      log Z {log_z_of(flow)}{exact}; {training_cost(flow)}"
     )
 
 

@@ -22,6 +22,7 @@ from lattice_flows.statistics.replicas import (
     split_replicas,
 )
 from lattice_flows.statistics.shares import largest, pooled_mean
+from lattice_flows.statistics.tails import pareto_shape
 from lattice_flows.statistics.windows import WindowRule
 
 Function = Callable[..., float]
@@ -94,7 +95,8 @@ def derived_reweighted(
 
     tau_int is that of the fluctuation w g / <w> (see the head of this file). n_eff = variance / error^2, where the
     variance is that of g in the target, <w g^2>/<w>: this many independent configurations of the target itself would
-    give the same error. It falls with autocorrelation and with the unevenness of the weights.
+    give the same error. It falls with autocorrelation and with the unevenness of the weights. pareto_k is that of
+    |w g|: above 1/2 there is no variance, and the error is too small.
 
     Raises what derived raises, and ValueError if a log weight is nan or +inf, or if all are -inf.
     """
@@ -110,7 +112,8 @@ def derived_reweighted(
     if math.isnan(estimate.tau_int):
         return estimate
     variance = pooled_mean(mapped(np.multiply, weighted, linear.fluctuation))
-    return estimate._replace(n_eff=variance / estimate.error**2)
+    tail = pareto_shape(mapped(_log_size, weighted))
+    return estimate._replace(n_eff=variance / estimate.error**2, pareto_k=tail)
 
 
 def reweighted(
@@ -249,6 +252,11 @@ def _naive_error(replicas: Sequence[Array], weights: Sequence[Array], mean: floa
     """The error of a weighted mean if its configurations were independent."""
     squares = sum(float(np.sum((w * (values - mean)) ** 2)) for w, values in zip(weights, replicas))
     return math.sqrt(squares) / sum(sizes_of(replicas))
+
+
+def _log_size(values: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.log(np.abs(values))
 
 
 def _slope(along: Callable[[float], float], error: float) -> float:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lattice_flows.statistics.replicas import Array
+from lattice_flows.statistics.tails import pareto_shape
 
 MIN_EFFECTIVE_SAMPLES = 200
-MAX_PARETO_K = 0.7  # arXiv:1507.02646: above it the error of a weighted mean cannot be trusted
+MAX_PARETO_K_OF_MEAN = 0.5  # above it weights have no variance; the 0.7 of arXiv:1507.02646 is for smoothed weights
+MAX_PARETO_K_OF_ESS = 0.3  # near the 1/4 above which their squares have none
 MAX_SHARE_OF_SQUARES = 0.25  # of one weight in sum w^2, by which the ESS is taken
-_MIN_TAIL = 5
 
 
 class ValueWithError(NamedTuple):
@@ -71,31 +72,32 @@ def largest_weight_share(log_w: ArrayLike) -> float:
 
 
 def pareto_k(log_w: ArrayLike) -> float:
-    """The shape k-hat of a generalised Pareto tail of the weights (Vehtari et al., arXiv:1507.02646).
+    """The shape k-hat of a generalised Pareto tail of the weights, see `pareto_shape`.
 
-    Fitted to the excess of the min(N/5, 3 sqrt N) largest weights over the next one, with that paper's weak prior
-    towards 1/2. Moments of the weights exist below order 1/k: the variance is finite for k < 1/2.
-
-    -inf: no tail at all (the largest weights equal to rounding, as with a perfect flow). +inf: fewer than 5 weights
-    stand out, too few to fit, so that nothing vouches for the tail.
+    -inf for equal weights, as of a perfect flow; +inf where fewer than 5 weights stand out.
     """
-    ordered = np.sort(_checked(log_w))
-    n_tail = math.ceil(min(0.2 * ordered.size, 3.0 * math.sqrt(ordered.size)))
-    tail, cutoff = ordered[-n_tail:], float(ordered[-n_tail - 1])
-    rounding = 1e-12 * max(1.0, float(np.abs(ordered[np.isfinite(ordered)]).max()))
-    tail = tail[tail > cutoff + rounding] if cutoff > -np.inf else tail[tail > -np.inf]
-    if tail.size < _MIN_TAIL:
-        return math.inf if tail.size else -math.inf
-    log_excess = tail + np.log(-np.expm1(cutoff - tail))
-    shape = _pareto_shape(np.exp(np.maximum(log_excess - log_excess[-1], -600.0)))  # no underflow in the widest tails
-    return (tail.size * shape + 10 * 0.5) / (tail.size + 10)  # arXiv:1507.02646, appendix: the weight of ten at k = 1/2
+    return pareto_shape([_checked(log_w)])
 
 
-def is_reliable(log_w: ArrayLike) -> bool:
-    """Whether estimates from these weights deserve trust: ESS * N >= 200 and k-hat <= 0.7."""
+class Reliability(NamedTuple):
+    """What weights can carry: a mean or log Z with its error, and an ESS with its error."""
+
+    log_z: bool
+    ess: bool
+
+
+def reliability(log_w: ArrayLike, tau_int: float = 0.5) -> Reliability:
+    """Whether there are 200 effective samples, ESS * N / (2 tau_int), and a tail light enough for a variance: of the
+    weights (k-hat <= 0.5), and about of their squares (k-hat <= 0.3).
+
+    Beyond, the mean of the weights or of their squares hangs on values that are not among the samples yet: log Z is at
+    least what they say, and the ESS at most.
+    """
     log_weights = _checked(log_w)
-    enough = _ess(log_weights) * log_weights.size >= MIN_EFFECTIVE_SAMPLES
-    return enough and pareto_k(log_weights) <= MAX_PARETO_K
+    if _ess(log_weights) * log_weights.size / (2.0 * tau_int) < MIN_EFFECTIVE_SAMPLES:
+        return Reliability(False, False)
+    k = pareto_k(log_weights)
+    return Reliability(k <= MAX_PARETO_K_OF_MEAN, k <= MAX_PARETO_K_OF_ESS)
 
 
 def is_dominated(ess: float, n_samples: float, share: float) -> bool:
@@ -123,18 +125,3 @@ def _checked(log_w: ArrayLike) -> Array:
 def _ess(log_weights: Array) -> float:
     w = np.exp(log_weights - log_weights.max())
     return min(1.0, float(w.sum() ** 2 / (w.size * (w @ w))))
-
-
-def _pareto_shape(excess: Array) -> float:
-    """Shape k of the generalised Pareto distribution of `excess` (ascending, positive): J. Zhang and M. A. Stephens,
-    Technometrics 51 (2009) 316. The posterior mean of b = -k / sigma over a grid of prior quantiles, then k at that b.
-    """
-    n = excess.size
-    n_grid = 30 + math.isqrt(n)
-    quartile = excess[int(n / 4 + 0.5) - 1]
-    b = 1.0 / excess[-1] + (1.0 - np.sqrt(n_grid / (np.arange(1, n_grid + 1) - 0.5))) / (3.0 * quartile)
-    b = b[b != 0.0]  # k = 0 there, where the likelihood below is 0/0
-    k = np.log1p(-b[:, None] * excess).mean(axis=1)  # (grid,)
-    log_likelihood = n * (np.log(-b / k) - k - 1.0)
-    posterior = np.exp(log_likelihood - log_likelihood.max())
-    return float(np.log1p(-(b @ posterior) / posterior.sum() * excess).mean())

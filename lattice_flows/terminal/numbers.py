@@ -57,11 +57,13 @@ def pull(value: float | None) -> str:
     return "-" if value is None else f"{value:+z.1f}"
 
 
-def ess(value: float | None, error: float | None, n_samples: float) -> str:
-    """An ESS with its error.
+def ess(value: float | None, error: float | None, n_samples: float, reliable: bool = True) -> str:
+    """An ESS with its error; "at most" the value where the error is not reliable.
 
     Without an error: the value alone if it comes from 1,000 samples or more, else '-'.
     """
+    if value is not None and not reliable:
+        return f"at most {number(value, 3)}"
     if value is None or error is None or math.isnan(error):
         return number(value, 2) if n_samples >= _ENOUGH_FOR_A_BARE_ESS else "-"
     return with_error(value, error)

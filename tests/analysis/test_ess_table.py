@@ -125,24 +125,26 @@ def test_line_is_of_the_median_and_tells_the_worst(script, rows):
     row = rows["plaquette_coupling", SEED]
     figures = ((0.9, 1.5, 0.1, True), (0.5, 30.0, 0.8, False), (0.7, 4.0, 0.2, True))
     seeds = [
-        row._replace(seed=k, steps=k, ess=ess, ess_error=0.01, largest_weight=largest, pareto_k=khat, reliable=reliable)
+        row._replace(
+            seed=k, steps=k, ess=ess, ess_error=0.01, largest_weight=largest, pareto_k=khat, ess_reliable=reliable
+        )
         for k, (ess, largest, khat, reliable) in enumerate(figures)
     ]
     other = row._replace(options="{}", ess=0.25, ess_error=0.01)
     heading, _, first, second = script["table"]([*seeds, other]).splitlines()
     line = dict(zip(script["HEADINGS"], (cell.strip() for cell in first.strip("|").split("|"))))
     assert (line["seeds"], line["steps"]) == ("3", "2")
-    assert (line["ESS, median"], line["ESS, worst"]) == ("0.700(10)", "[0.500(10)]")
+    assert (line["ESS, median"], line["ESS, worst"]) == ("0.700(10)", "at most 0.5000")
     assert (line["largest weight / mean"], line["k-hat"]) == ("30", "0.80")
     assert "0.250(10)" in second
     assert len({len(one) for one in (heading, first, second)}) == 1
     two = script["cells"](seeds[:2])
-    assert two[7:9] == ("0.900(10)", "[0.500(10)]")
+    assert two[7:9] == ("0.900(10)", "at most 0.5000")
 
 
 def test_agreement_is_of_trusted_estimates(script, rows):
     row = rows["plaquette_coupling", SEED]
-    pulls = [row._replace(log_z_pull=one, reliable=one != 9.0) for one in (1.0, -2.0, 9.0, None)]
+    pulls = [row._replace(log_z_pull=one, log_z_reliable=one != 9.0) for one in (1.0, -2.0, 9.0, None)]
     log_z, *_ = script["agreement"](pulls).splitlines()
     assert log_z == f"log Z: chi^2 = 5.0 of 2 estimates, p = {math.exp(-2.5):.2g}"
 

@@ -19,8 +19,8 @@ from lattice_flows.stages import sample_stage, train_stage
 from lattice_flows.statistics import (
     effective_sample_size,
     gamma_method,
-    is_reliable,
     log_partition,
+    reliability,
     reweighted,
 )
 from lattice_flows.theories import ExactU1
@@ -230,7 +230,7 @@ def test_ess_is_that_of_the_weights(table, made):
         log_w = log_weights(made[name])
         value, error = effective_sample_size(log_w)
         assert (float(row["ess"]), float(row["error"])) == (value, error)
-        assert (row["reliable"], row["n_samples"]) == (str(is_reliable(log_w)), str(log_w.size))
+        assert (row["reliable"], row["n_samples"]) == (str(reliability(log_w).ess), str(log_w.size))
     assert float(small["extrapolated"]) == pytest.approx(float(small["ess"]))
     assert float(large["extrapolated"]) == pytest.approx(float(small["ess"]) ** 4)
 

@@ -193,7 +193,7 @@ def test_the_ess_is_that_of_the_proposals(begun, rng, spread, flag):
     ess = weights.sum() ** 2 / (weights.size * (weights**2).sum())
     lines = look(begun)
     second = row(lines, "hmc")[1]
-    shown = second[second.index("ESS") + 1]
+    shown = second[second.index("ESS") + (3 if flag else 1)]  # ESS 0.98(1), or ESS at most 0.02 !
     assert float(shown.partition("(")[0]) == pytest.approx(ess, rel=0.2 if flag else 1e-3)
     assert ("!" in second) == bool(flag)
     assert any(line.startswith("! this ESS") for line in lines) == bool(flag)

@@ -155,7 +155,7 @@ def test_pulls_are_open_one_by_one():
     rows = {"plaquette": row, "topological_charge": {**row, "trusted": False, "pull": -2.0}}
     unreliable = {"frozen": False, "observables": {"plaquette": {**row, "trusted": False, "pull": 0.5}},
                   "reweighting": {"reliable": False}}  # fmt: skip
-    flow = {"reliable": False, "observables": {"plaquette": {**row, "pull": 1.5}}}
+    flow = {"log_z_reliable": False, "observables": {"plaquette": {**row, "pull": 1.5}}}
     summary = {"flow": flow, "ensembles": {"a": {"frozen": False, "observables": rows}, "b": unreliable}}
     (plot,) = pulls(summary)
     drawn = [line for line in plot.figure.axes[0].get_lines() if line.get_marker() not in ("", "None", None)]
@@ -163,7 +163,7 @@ def test_pulls_are_open_one_by_one():
               for line in drawn if len(line.get_xdata()) == 1}  # fmt: skip
     assert filled == {1.0: True, -2.0: False, 0.5: False, 1.5: False}
     assert [row[3] for row in plot.data.rows] == ["yes", "no", "no", "no"]
-    flow["reliable"] = True
+    flow["log_z_reliable"] = True
     (plot,) = pulls(summary)
     assert [row[3] for row in plot.data.rows] == ["yes", "no", "no", "yes"]
 
@@ -226,16 +226,16 @@ def test_findings_name_value_doubt_and_cost():
            "observables": {"topological_susceptibility": row}}  # fmt: skip
     stuck = {**one, "frozen": True, "seconds_per_independent_config_at_least": 7.0}
     flow = {"ess": 0.5, "ess_error": 0.011, "n_samples": 2000, "largest_weight_share": 0.002, "pareto_k": 0.312,
-            "largest_weight_over_mean": 4.0, "reliable": True, "dominated": False, "n_parameters": 321, "n_steps": 1200,
-            "train_seconds": 60.0, "train_processes": 1}  # fmt: skip
+            "largest_weight_over_mean": 4.0, "log_z_reliable": True, "ess_reliable": True, "dominated": False,
+            "n_parameters": 321, "n_steps": 1200, "train_seconds": 60.0, "train_processes": 1}  # fmt: skip
     told = dict(findings({"flow": flow, "ensembles": {"stuck": stuck, "one": one}}))
     assert list(told) == ["trained flow", "one", "stuck"]
     assert told["trained flow"] == (
-        "ESS = 0.500(11), largest weight 4.0 × mean (0.20 % of the sum), Pareto k-hat 0.31; "
+        "ESS 0.500(11), largest weight 4.0 × mean (0.20 % of the sum), Pareto k-hat 0.31; "
         "321 parameters, 60 s of training (1200 steps)."
     )
     ((_, doubtful),) = findings({"flow": {**flow, "dominated": True}, "ensembles": {}})
-    assert doubtful.startswith("ESS = 0.500(11) (unreliable), ")
+    assert doubtful.startswith("ESS 0.500(11) (unreliable), ")
     assert told["one"].startswith("χ_top = 0.0200(11) (exact: 0.02100, pull -0.9), at 500 ms per")
     assert told["stuck"].startswith("frozen; χ_top = 0.0200(11) cannot be trusted, at more than 7000 ms per")
 

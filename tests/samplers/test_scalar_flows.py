@@ -8,7 +8,7 @@ from phi4_moments import differences, exact_moments, hot_start, moments, pulls
 from scalar_cases import trained_scalar_flow
 
 from lattice_flows.samplers import HMC, FlowHMC, FlowMetropolis
-from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
+from lattice_flows.statistics import effective_sample_size, gamma_method, log_partition, reliability, weighted_mean
 from lattice_flows.theories import Phi4
 from lattice_flows.training import evaluate
 
@@ -38,7 +38,7 @@ def test_reweighted_samples_have_the_exact_moments_and_log_z(transform, generato
     couplings = RING_ACTION.couplings(1)
     x, log_w = _weighted(trained_scalar_flow(RING, RING_ACTION, transform), RING_ACTION, 20_000, generator)
     assert effective_sample_size(log_w).value > 0.2
-    assert is_reliable(log_w)
+    assert reliability(log_w).log_z
     estimates = [weighted_mean(values, log_w) for values in moments(x)] + [log_partition(log_w)]
     exact = [*exact_moments(RING, *couplings), Phi4Chain(*couplings, RING[0]).log_z]
     assert abs(pulls(estimates, exact)).max() < 4.5
@@ -52,7 +52,7 @@ def test_reweighted_samples_agree_with_hmc(transform, generator, seed):
     """At 4 x 4: <|M|>, <M^2> and the link energy."""
     action = SQUARE_ACTION
     x, log_w = _weighted(trained_scalar_flow(SQUARE, action, transform), action, 20_000, generator)
-    assert is_reliable(log_w)
+    assert reliability(log_w).log_z
     hmc = HMC(action, 1.0, 10)
     state = hmc.init(*_thermalised(action, SQUARE, 200, seed))
 

@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import arrays
 
 from lattice_flows.statistics import (
     effective_sample_size,
-    is_reliable,
     largest_weight_share,
     log_partition,
     pareto_k,
+    reliability,
     weighted_mean,
 )
 
@@ -133,15 +133,18 @@ def test_pareto_k_of_weights_beyond_the_range_of_floats(rng):
 
 def test_reliability(rng):
     log_w = SIGMA * rng.normal(size=2000)
-    assert is_reliable(log_w)
-    assert not is_reliable(log_w[:200])  # ESS * N near 160
+    assert reliability(log_w) == (True, True)
+    assert reliability(log_w[:200]) == (False, False)  # ESS * N near 160
+    assert reliability(log_w, tau_int=10.0) == (False, False)
     heavy = -0.85 * np.log((np.arange(200_000) + 0.5) / 200_000)  # quantiles of a Pareto tail with k = 0.85
     assert effective_sample_size(heavy).value * heavy.size > 200
-    assert not is_reliable(heavy)
+    assert reliability(heavy) == (False, False)
+    between = -0.4 * np.log((np.arange(200_000) + 0.5) / 200_000)
+    assert reliability(between) == (True, False)
 
 
 @pytest.mark.parametrize(
-    "function", [effective_sample_size, log_partition, pareto_k, largest_weight_share, is_reliable]
+    "function", [effective_sample_size, log_partition, pareto_k, largest_weight_share, reliability]
 )
 def test_bad_weights_are_refused(function):
     for bad in ([0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf] * 3):

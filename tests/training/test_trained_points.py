@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import FlowMetropolis
-from lattice_flows.statistics import effective_sample_size, gamma_method, is_reliable, log_partition, weighted_mean
+from lattice_flows.statistics import effective_sample_size, gamma_method, log_partition, reliability, weighted_mean
 from lattice_flows.theories import Action, ExactU1, ImprovedU1, WilsonU1
 from lattice_flows.theories.u1.kernels.fields import mean_plaquette, topological_charge
 
@@ -123,7 +123,7 @@ def test_reweighted_samples_have_the_known_values_and_log_z(point: Point, genera
     x, log_q = flow.sample(12_000, generator)
     s = point.action(x).numpy()
     log_w = -s - log_q.numpy()
-    assert is_reliable(log_w)  # ESS * N >= 200 and k-hat < 0.7
+    assert reliability(log_w).log_z
     assert effective_sample_size(log_w).value < 0.99999  # there is something to reweight
     quantities = _quantities(x.numpy())
     found: Known = {name: weighted_mean(values, log_w) for name, values in quantities.items()}
