@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from lattice_flows.card.build import closed_forms_of
+from lattice_flows.estimates.agreement import Agreement
 from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
 from lattice_flows.estimates.summary_types import Observables
 from lattice_flows.estimates.umbrella_windows import block_doubt, joined_estimator
@@ -26,6 +27,7 @@ from lattice_flows.statistics import (
     r_hat,
     r_hat_and_crossings,
     sizes_of,
+    unit_weights,
 )
 from lattice_flows.theories.observable import Quantity, Term
 
@@ -55,7 +57,7 @@ def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Ob
     # Weights do not cure chains that disagree or hardly move: where only the couplings are changed, the chains as they
     # were sampled are looked at.
     evenly = not group.sampled_with_weights
-    looks = _Looks()
+    looks, together = _Looks(), Agreement()
     terms: list[Chains] = []
     for quantity in group.quantities():
         terms.clear()  # a large series goes before the next one is read
@@ -103,11 +105,16 @@ def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Ob
         }
         for text in doubts:
             suspicious.setdefault(text, []).append(quantity.name)
+        if not (doubts or joined or quantity.function) and (known := observables[quantity.name]["pull"]) is not None:
+            chains = _weighted_fluctuations(group, quantity, terms, found.value) if group.weighted else terms[0]
+            together.add(quantity.name, known, chains, group.rows(quantity.terms[0].series))
     if far := [name for name, row in observables.items() if row["pull"] is not None and abs(row["pull"]) > _FAR]:
         warnings.append(
             f"{', '.join(far)}: more than {_FAR:.0f} errors off the exact value: not in equilibrium, or not of this "
             "theory; look at the histories, and at couplings and axes of what was imported"
         )
+    elif disagreement := together.warning():
+        warnings.append(disagreement)
     if names := group.partly_measured():
         warnings.append(f"{', '.join(names)}: not measured in all files, or not equally often, so left out")
     if beyond := [quantity.name for quantity in group.beyond_weights()]:
@@ -154,6 +161,12 @@ def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
 def _log_weights(group: Replicas, quantity: Quantity) -> Chains:
     """log w of the configurations on which the quantity was measured."""
     return group.series_like(LOG_W, quantity.terms[0].series)
+
+
+def _weighted_fluctuations(group: Replicas, quantity: Quantity, terms: list[Chains], mean: float) -> Chains:
+    """w (O - <O>) of every chain."""
+    weights = unit_weights(_log_weights(group, quantity))
+    return mapped(lambda w, values: w * (values - mean), weights, terms[0])
 
 
 def _weighted_chains_disagree(group: Replicas, quantity: Quantity, terms: list[Chains], error: float) -> bool:

@@ -21,6 +21,7 @@ from lattice_flows.statistics.propagation import (
     normalised_in_sets,
     ratio,
     reweighted,
+    unit_weights,
 )
 from lattice_flows.statistics.replicas import MIN_LENGTH, LazyReplicas, mapped, sizes_of
 from lattice_flows.statistics.sectors import FEWEST_IN_SECTOR, gaussian_distribution
@@ -110,5 +111,6 @@ __all__ = [
     "sizes_of",
     "theta_dependence",
     "tunnelling_rate",
+    "unit_weights",
     "weighted_mean",
 ]

@@ -238,7 +238,7 @@ def _measured_together(series: Sequence[Series]) -> list[Sequence[Array]]:
 
 
 def unit_weights(log_w: Series) -> list[Array]:
-    """The weights, scaled to the mean 1."""
+    """The weights of all replicas, scaled to the mean 1. log_w: as for `derived_reweighted`; raises what it raises."""
     log_weights = split_replicas(log_w)
     top = float(np.max([replica.max() for replica in log_weights]))  # nan if any is nan
     if not math.isfinite(top):

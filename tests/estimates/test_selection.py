@@ -361,3 +361,21 @@ def test_numbers_far_off_the_closed_form_are_told(tmp_path, rng):
         plaquette = exact + shift + 0.05 * rng.standard_normal((500, 2))
         found = analysed(written(tmp_path / f"{shift}.h5", {"action": plaquette, "plaquette": plaquette}))
         assert any("plaquette: more than 5 errors off the exact value" in text for text in found["warnings"]) == told
+
+
+def test_many_numbers_a_little_off_the_closed_form_are_told(tmp_path, rng):
+    exact = ExactU1(2.0, 16)
+    error = 1 / np.sqrt(1000)
+    for shift, told in ((0.0, False), (4.0, True)):
+        off = {
+            name: known + 0.05 * (standard(rng, 1000) + shift * error).reshape(500, 2)
+            for name, known in (("plaquette", exact.plaquette), ("wilson_loop_1x3", exact.wilson_loop(3)))
+        }
+        found = analysed(written(tmp_path / f"{shift}.h5", {"action": off["plaquette"], **off}))
+        assert any("of 2 independent values against the closed forms" in text for text in found["warnings"]) == told
+
+
+def standard(rng, n):
+    """Values with the mean 0 and the deviation 1."""
+    values = rng.standard_normal(n)
+    return (values - values.mean()) / values.std()
