@@ -11,6 +11,7 @@ from lattice_flows.card.build import closed_forms_of
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, nothing_at
+from lattice_flows.estimates.break_even import break_evens
 from lattice_flows.estimates.mode_collapse import forward_summary
 from lattice_flows.estimates.of_run import array_warnings, check_theory, open_run_ensembles
 from lattice_flows.estimates.replicas import Replicas, grouped, open_replicas
@@ -81,6 +82,8 @@ def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING
             of_groups = [(group, ensembles[group.name]) for group in groups]
             flow["forward"], warnings = forward_summary(folder, card, of_groups, flow)
             flow["warnings"] += warnings
+            for name, found in break_evens(ensembles, flow).items():
+                ensembles[name]["break_even"] = found
         summary = plain({"theory": theory, "flow": flow, "ensembles": ensembles})
         return Analysis(summary, groups, samples, stack.pop_all())
 

@@ -77,8 +77,9 @@ def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Ob
         if found.slow_mode < _SLOW_MODE:
             found = _by_blocks(found)
             doubts.append("a slow mode hides in it: the error is that of long blocks of the chains; let it run longer")
-        heavy = MAX_PARETO_K_OF_MEAN < found.pareto_k < math.inf
-        if heavy and sound_weights and not quantity.least_n_eff:  # cumulants have heavy tails of their own
+        if group.weighted and not joined and found.n_eff > 0:
+            found = _by_n_eff(found, sum(sizes_of(terms[0])))
+        if sound_weights and MAX_PARETO_K_OF_MEAN < found.pareto_k < math.inf:
             doubts.append(
                 f"its largest values have large weights, Pareto k-hat of w |O - <O>| above {MAX_PARETO_K_OF_MEAN}, so "
                 "the error is too small; draw more samples, or weight less"
@@ -129,6 +130,13 @@ def _by_blocks(found: Estimate) -> Estimate:
     return found._replace(
         error=found.block_error, tau_int=tau_int, tau_int_error=tau_int_error, n_eff=found.n_eff / factor
     )
+
+
+def _by_n_eff(found: Estimate, n: int) -> Estimate:
+    """A weighted estimate with tau_int = N / (2 n_eff), in which the unevenness of the weights counts too."""
+    tau_int = 0.5 * n / found.n_eff
+    error = tau_int * found.tau_int_error / found.tau_int if found.tau_int > 0 else math.nan
+    return found._replace(tau_int=tau_int, tau_int_error=error)
 
 
 def _terms(group: Replicas, quantity: Quantity) -> list[Chains]:

@@ -26,7 +26,9 @@ class ObservableRow(TypedDict):
 
     value: float | None
     error: float | None  # one standard deviation, autocorrelation included
-    tau_int: float | None  # in stored configurations, 1/2 where they are independent
+    tau_int: (
+        float | None
+    )  # in stored configurations, 1/2 where they are independent; N / (2 n_eff) of weighted averages
     tau_int_error: float | None
     window: int  # stored configurations that tau_int is summed over
     n_eff: float | None  # independent configurations of all chains; of weighted estimates variance / error^2
@@ -172,6 +174,14 @@ class Reweighting(_From, Reliable):
     largest_weight_share: float
 
 
+class BreakEven(TypedDict):
+    """When the flow's training has paid."""
+
+    against: str  # the cheapest ensemble without a flow
+    configs: float | None  # independent ones, of which more are cheaper with the flow; null: never
+    at_most: bool  # the other ensemble is frozen, and its cost a bound
+
+
 class Cost(TypedDict):
     """Whether an ensemble is frozen, and the cost of an independent configuration of it."""
 
@@ -195,6 +205,7 @@ class Diagnostics(TypedDict, total=False):
     updates_per_round_trip: float | None  # null without any
     longest_rejection_run: int  # proposals that a chain rejected in a row
     proposals: Weights  # of a flow, accepted or not
+    break_even: BreakEven  # of an ensemble that needs the flow, where another one needs none
 
 
 class EnsembleSummary(Cost, Acceptance, Diagnostics):

@@ -62,6 +62,7 @@ def samplers(summary: Summary) -> PageTable:
         "ensemble",
         "ms / indep. config",
         "training (s)",
+        "training pays after",
         "sampler",
         "chains × configs",
         "acceptance",
@@ -73,7 +74,8 @@ def samplers(summary: Summary) -> PageTable:
         sampler, size, acceptance, tau_int, seconds, cost = terminal_tables.sampler_row(ensemble)
         trained = flow is not None and needs_flow(ensemble["sampler"], ensemble["settings"])
         training = numbers.number(flow["train_seconds"]) if flow is not None and trained else "-"
-        rows.append((name, cost, training, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
+        pays = terminal_tables.break_even(ensemble)
+        rows.append((name, cost, training, pays, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
     return PageTable(f"Cost of an independent configuration ({counted})", headings, rows)
 
 

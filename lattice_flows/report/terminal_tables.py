@@ -78,10 +78,11 @@ def observable_rows(observables: Observables) -> Iterable[tuple[str, ...]]:
 def samplers_table(ensembles: Ensembles) -> Table:
     """The table of costs, one row per ensemble, the cheapest first."""
     tau_int = f"tau_int({cost_label(ensembles).plain})"
+    pays = any("break_even" in ensemble for ensemble in ensembles.values())
     headings = ("sampler", "chains x\nconfigs", "accep-\ntance", tau_int, "seconds", "ms / indep.\nconfig")
-    table = _table("Samplers", ("ensemble", *headings), n_names=2)
+    table = _table("Samplers", ("ensemble", *headings, *(("training\npays after",) if pays else ())), n_names=2)
     for name, ensemble in cheapest_first(ensembles):
-        table.add_row(name, *sampler_row(ensemble))
+        table.add_row(name, *sampler_row(ensemble), *((break_even(ensemble),) if pays else ()))
     if not all(_has_trusted_cost(ensemble) for ensemble in ensembles.values()):
         table.caption = "! counted by an error that cannot be trusted"
         table.caption_justify = "left"
@@ -112,6 +113,15 @@ def sampler_row(ensemble: EnsembleSummary) -> tuple[str, ...]:
         numbers.number(ensemble["seconds"]),
         milliseconds_per_config(ensemble) + ("" if _has_trusted_cost(ensemble) else " !"),
     )
+
+
+def break_even(ensemble: EnsembleSummary) -> str:
+    """After how many independent configurations the training is cheaper than the best sampler without a flow."""
+    if (found := ensemble.get("break_even")) is None:
+        return "-"
+    if found["configs"] is None:
+        return "never" if not found["at_most"] else "-"
+    return f"{'< ' if found['at_most'] else ''}{numbers.number(found['configs'], 2)}"
 
 
 def _has_trusted_cost(ensemble: EnsembleSummary) -> bool:

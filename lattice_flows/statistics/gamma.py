@@ -43,7 +43,7 @@ class Estimate(NamedTuple):
     n_eff: float  # N / (2 tau_int), N the number of values of all chains; of weighted estimates variance / error^2
     block_error: float = math.nan  # from long blocks of the chains; nan where they are too short for that
     slow_mode: float = 1.0  # the probability of so large a block_error where tau_int is right
-    pareto_k: float = -math.inf  # of weighted estimates: the tail of the weighted fluctuations, see pareto_shape
+    pareto_k: float = -math.inf  # of weighted estimates: the tail that the weights give to fluctuations
 
 
 class AutocorrelationFunction(NamedTuple):

@@ -22,7 +22,7 @@ from lattice_flows.statistics.replicas import (
     split_replicas,
 )
 from lattice_flows.statistics.shares import largest, pooled_mean
-from lattice_flows.statistics.tails import pareto_shape
+from lattice_flows.statistics.tails import made_by_weights
 from lattice_flows.statistics.windows import WindowRule
 
 Function = Callable[..., float]
@@ -96,7 +96,7 @@ def derived_reweighted(
     tau_int is that of the fluctuation w g / <w> (see the head of this file). n_eff = variance / error^2, where the
     variance is that of g in the target, <w g^2>/<w>: this many independent configurations of the target itself would
     give the same error. It falls with autocorrelation and with the unevenness of the weights. pareto_k is that of
-    |w g|: above 1/2 there is no variance, and the error is too small.
+    |w g|, see `made_by_weights`: above 1/2 there is no variance, and the error is too small.
 
     Raises what derived raises, and ValueError if a log weight is nan or +inf, or if all are -inf.
     """
@@ -112,7 +112,7 @@ def derived_reweighted(
     if math.isnan(estimate.tau_int):
         return estimate
     variance = pooled_mean(mapped(np.multiply, weighted, linear.fluctuation))
-    tail = pareto_shape(mapped(_log_size, weighted))
+    tail = made_by_weights(mapped(_log_size, linear.fluctuation), mapped(_log_size, weighted))
     return estimate._replace(n_eff=variance / estimate.error**2, pareto_k=tail)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from lattice_flows.statistics.replicas import Array, sizes_of
 
 _FEWEST = 5  # values that stand out, for a fit
+_HEAVIER = 0.2  # a larger difference is no chance: both fits see the same configurations
 
 
 def pareto_shape(log_values: Sequence[Array]) -> float:
@@ -23,9 +24,7 @@ def pareto_shape(log_values: Sequence[Array]) -> float:
     -inf: no tail at all (the largest values are equal to rounding). +inf: fewer than 5 values stand out, too few to
     fit, so that nothing vouches for the tail.
     """
-    n = sum(sizes_of(log_values))
-    n_tail = math.ceil(min(0.2 * n, 3.0 * math.sqrt(n)))
-    top = np.sort(np.concatenate([_largest(replica, n_tail + 1) for replica in log_values]))[-(n_tail + 1) :]
+    top = _top(log_values)
     cutoff, tail = float(top[0]), top[1:]
     if tail[-1] == -np.inf:
         return -math.inf
@@ -36,6 +35,26 @@ def pareto_shape(log_values: Sequence[Array]) -> float:
     log_excess = tail + np.log(-np.expm1(cutoff - tail))
     shape = _fitted(np.exp(np.maximum(log_excess - log_excess[-1], -600.0)))  # no underflow in the widest tails
     return (tail.size * shape + 10 * 0.5) / (tail.size + 10)  # arXiv:1507.02646, appendix: the weight of ten at k = 1/2
+
+
+def made_by_weights(log_fluctuations: Sequence[Array], log_weighted: Sequence[Array]) -> float:
+    """The k-hat of weighted fluctuations |w g| where the weights make their tail heavier than that of |g|, else -inf.
+
+    It is -inf, too, where the largest |g| are a few values that many share, as those of an integer are: they are
+    bounded, and the tail is that of the weights themselves.
+    """
+    top = _top(log_fluctuations)
+    if 2 * np.unique(top).size < top.size:
+        return -math.inf
+    weighted = pareto_shape(log_weighted)
+    return weighted if weighted > pareto_shape(log_fluctuations) + _HEAVIER else -math.inf
+
+
+def _top(log_values: Sequence[Array]) -> Array:
+    """The values that a tail is fitted to, and the next one, in ascending order."""
+    n = sum(sizes_of(log_values))
+    n_tail = math.ceil(min(0.2 * n, 3.0 * math.sqrt(n)))
+    return np.sort(np.concatenate([_largest(replica, n_tail + 1) for replica in log_values]))[-(n_tail + 1) :]
 
 
 def _largest(values: Array, n: int) -> Array:

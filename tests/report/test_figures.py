@@ -154,6 +154,7 @@ def test_samplers_are_sorted_by_cost_with_training_beside(run: Run):
         assert cells[name]["ms / indep. config"] == cost
         assert cells[name]["seconds"] == "1.25"
     assert cells["stuck"]["ms / indep. config"] == "> 2500"  # 1.25 s on 2 threads
+    assert [cells[name]["training pays after"] for name in ("stuck", "hmc", "direct")] == ["-", "-", "-"]
     assert [cells[name]["training (s)"] for name in ("flow", "stuck", "hmc", "direct")] == ["345", "345", "-", "-"]
     assert cells["flow"]["chains × configs"] == "4 × 400"
 

@@ -103,3 +103,14 @@ def test_an_observable_has_a_tail_of_its_own(drawn):
 def test_the_tail_of_many_replicas_is_that_of_all_values(rng):
     values = 0.4 * rng.exponential(size=(7, 500))
     assert pareto_shape(list(values)) == pareto_shape([values.ravel()]) == pareto_k(values.ravel())
+
+
+def test_the_tail_of_an_observable_itself_is_not_made_by_weights(rng):
+    """Neither that of an integer, whose few values no Pareto tail fits, nor a heavy one beside even weights."""
+    even = 0.01 * rng.standard_normal(4000)
+    charge = np.rint(0.6 * rng.standard_normal(4000))
+    heavy = np.exp(0.6 * rng.exponential(size=4000))
+    for values in (charge**2, charge**4, heavy):
+        assert derived_reweighted(float, [even], [values]).pareto_k == -math.inf
+    log_w = 0.3 * rng.exponential(size=4000)
+    assert derived_reweighted(float, [log_w], [np.exp(log_w)]).pareto_k > 0.5
