@@ -35,15 +35,18 @@ def check_sampler_class(constructor: type[Sampler], where: str) -> None:
     windows: Any = constructor.windows
     if windows is not None and not isinstance(windows, Windows):
         raise InputError(f"{where}: {constructor.__name__}.windows = {windows!r}: must be Windows(...) or None")
+    if windows is not None and not constructor.weighted:
+        raise InputError(f"{where}: {constructor.__name__} has windows: it must have weighted = True, and tell log_w")
 
 
 def chains_per_set_of(sampler: Sampler, where: str) -> int | None:
-    """How many chains of the sampler form a set. Raises InputError for what is no number of chains."""
-    in_set: Any = sampler.chains_per_set
-    if in_set is not None and not (isinstance(in_set, int) and in_set >= 1):
-        told = f"{type(sampler).__name__}.chains_per_set = {in_set!r}"
-        raise InputError(f"{where}: {told}: must be None or a whole number >= 1")
-    return in_set
+    """How many chains of the sampler form a set. Raises InputError for what is no number, in it or inside it."""
+    for one in reversed(list(sampler.walk())):  # from within: that of a whole comes from its parts
+        in_set: Any = one.chains_per_set
+        if in_set is not None and not (isinstance(in_set, int) and in_set >= 1):
+            told = f"{type(one).__name__}.chains_per_set = {in_set!r}"
+            raise InputError(f"{where}: {told}: must be None or a whole number >= 1")
+    return sampler.chains_per_set
 
 
 def check_later_keys(constructor: Any, where: str) -> None:

@@ -67,9 +67,14 @@ def build_sampler(name: str, options: Mapping[str, Any], action: Action, flow: F
 def planned_sampler(name: str, options: Mapping[str, Any], action: Action, where: str) -> Sampler:
     """The sampler with these checked options before there is a flow, to check options and read class attributes.
 
-    The identity serves as its flow. Raises InputError for options that the sampler refuses.
+    The identity serves as its flow. Raises InputError for options that the sampler refuses, and for a sampler made of
+    others that does not name them.
     """
-    return build_sampler(name, options, action, Flow(HaarU1(()), Chain()), where)
+    sampler = build_sampler(name, options, action, Flow(HaarU1(()), Chain()), where)
+    for one in sampler.walk():
+        if _nested(type(one)) and not one.inner:
+            raise InputError(f"{where}: {type(one).__name__}.inner must name the samplers that it is made of")
+    return sampler
 
 
 def needs_flow(name: str, options: Mapping[str, Any]) -> bool:

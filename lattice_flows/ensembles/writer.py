@@ -88,6 +88,16 @@ class EnsembleWriter:
         return self._pending.configs.stop
 
     @property
+    def series_names(self) -> list[str]:
+        """The series that are stored; none before the first configurations."""
+        return self._parts.names("series")
+
+    @property
+    def proposal_names(self) -> list[str]:
+        """What is stored of every proposal; nothing before the first."""
+        return self._parts.names("proposals")
+
+    @property
     def header(self) -> dict[str, str | int | float]:
         return dict(self.design.header)
 

@@ -76,18 +76,23 @@ def drift(group: Replicas) -> Finding[Diagnostics]:
 
 
 def round_trips(group: Replicas) -> Finding[Diagnostics]:
-    """The number of trips of replicas from the target to the end of the ladder and back. group: not thinned."""
-    if not group.has("round_trips"):
+    """The number of trips of replicas from the target to the end of the ladder and back, of the sampler itself or of
+    the one inside it that made the fewest. group: not thinned.
+    """
+    found = _with_parts(group, "round_trips")
+    if not found:
         return Finding({})
-    chains = group.series("round_trips")
-    trips = int(sum(chain.sum() for chain in chains))
-    n_updates = sum(len(chain) for chain in chains) * group.sampler["n_updates"]
+    counts = {series: int(sum(chain.sum() for chain in group.series(series))) for series in found}
+    trips = counts.get("round_trips", min(counts.values()))
+    n_updates = group.n_kept * group.sampler["n_updates"]
     figures: Diagnostics = {"round_trips": trips, "updates_per_round_trip": n_updates / trips if trips else None}
-    text = (
-        f"only {trips} round trips: replicas hardly forget on their way where they were; let it run longer, or "
-        "place more rungs or windows"
-    )
-    return Finding(figures, doubts=(text,) if trips < MIN_CHANGES else ())
+    texts = [
+        f"only {counts[series]} round trips{of_part}: replicas hardly forget on their way where they were; let it run "
+        "longer, or place more rungs or windows"
+        for series, of_part in found.items()
+        if counts[series] < MIN_CHANGES
+    ]
+    return Finding(figures, doubts=tuple(texts))
 
 
 def short_build(group: Replicas) -> Finding[Diagnostics]:
@@ -100,25 +105,41 @@ def short_build(group: Replicas) -> Finding[Diagnostics]:
 
 
 def rejections(group: Replicas) -> Finding[Diagnostics]:
-    """The longest run of rejected proposals. group: not thinned."""
-    if not group.has("rejection_run"):
+    """The longest run of rejected proposals, of the sampler or of any inside it. group: not thinned."""
+    found = _with_parts(group, "rejection_run")
+    if not found:
         return Finding({})
-    longest = int(max(chain.max() for chain in group.series("rejection_run")))
-    too_long = longest > max(20.0, _LONG_RUN * group.n_configs * group.sampler["n_updates"])
-    texts = (f"a chain rejected {longest} proposals in a row",) if too_long else ()
-    return Finding({"longest_rejection_run": longest}, texts)
+    longest = {series: int(max(chain.max() for chain in group.series(series))) for series in found}
+    limit = max(20.0, _LONG_RUN * group.n_configs * group.sampler["n_updates"])
+    texts = [
+        f"a chain rejected {longest[series]} proposals{of_part} in a row"
+        for series, of_part in found.items()
+        if longest[series] > limit
+    ]
+    return Finding({"longest_rejection_run": max(longest.values())}, tuple(texts))
 
 
 def acceptance(group: Replicas) -> Finding[Acceptance]:
     """The mean acceptance rate over all updates (None if nothing is tested), with warnings of low rates."""
-    rate = _mean(group, "accepted") if group.has("accepted") else None
-    texts = (
-        [f"acceptance rate {rate:.2g}: the chains hardly move"] if rate is not None and rate < _LOW_ACCEPTANCE else []
-    )
-    for name in group.files[0].series_names:
-        if name.startswith("accepted_") and (part := _mean(group, name)) < _LOW_ACCEPTANCE:
-            texts.append(f"acceptance rate {part:.2g} of part {name.removeprefix('accepted_')}: it hardly moves")
-    return Finding({"acceptance_rate": rate}, tuple(texts))
+    found = _with_parts(group, "accepted")
+    rates = {series: _mean(group, series) for series in found}
+    texts = [
+        f"acceptance rate {rates[series]:.2g}{of_part}: {'it hardly moves' if of_part else 'the chains hardly move'}"
+        for series, of_part in found.items()
+        if rates[series] < _LOW_ACCEPTANCE
+    ]
+    return Finding({"acceptance_rate": rates.get("accepted")}, tuple(texts))
+
+
+def _with_parts(group: Replicas, name: str) -> dict[str, str]:
+    """The series of this name of the ensemble's sampler and of those inside it, each with the part of which it tells.
+
+    From the outside to the inside: NAME_0_1 is that of part 1.0, the part 0 of part 1.
+    """
+    found = {name: ""} if group.has(name) else {}
+    for series in group.series_of_parts(name):
+        found[series] = f" of part {'.'.join(reversed(series.removeprefix(name).split('_')[1:]))}"
+    return found
 
 
 def _mean(group: Replicas, name: str) -> float:

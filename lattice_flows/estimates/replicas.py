@@ -279,10 +279,15 @@ class Replicas:
         """The term, with the series of the first part of a mixture that has it: their names end in numbers."""
         if self.has(term.series):
             return term
-        of_parts = re.compile(rf"{re.escape(term.series)}(_\d+)+")
-        own = {one.name for one in self.observables()}
-        found = [name for name in self._measured if of_parts.fullmatch(name) and name not in own and self.has(name)]
+        found = self.series_of_parts(term.series)
         return term._replace(series=min(found)) if found else term
+
+    def series_of_parts(self, name: str) -> list[str]:
+        """The series `name` of samplers inside the ensemble's sampler, at any depth: NAME_1 of its part 1, and NAME_0_1
+        of the part 0 of that."""
+        of_part = re.compile(rf"{re.escape(name)}(_\d+)+")
+        own = {one.name for one in self.observables()}
+        return [held for held in self._measured if of_part.fullmatch(held) and held not in own and self.has(held)]
 
 
 def _numbers(file: Ensemble, name: str) -> np.ndarray:

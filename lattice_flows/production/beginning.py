@@ -19,6 +19,7 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.kernels import hmc
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import Sampler
+from lattice_flows.samplers.info import PROPOSALS
 from lattice_flows.samplers.state_arrays import flatten
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
@@ -31,7 +32,6 @@ Streams = NDArray[np.uint64]
 
 ACTION = "action"
 """The series of S, which every ensemble has."""
-_PROPOSALS = "proposal_log_w"  # no series
 _N_CHAINS = 2
 _STEP = 1e-6  # of the finite differences, in a molecular-dynamics time
 _OWN = f"{__name__.partition('.')[0]}."
@@ -49,14 +49,24 @@ def check_parts(card: Card, table: EnsembleTable, sampler: Sampler) -> None:
         check_theory(card.theory.action, event, _kind_of_start(table), _streams(card, table, sampler))
     x, streams = _start(card, table, sampler)
     check_measurements(card.measurements, x)
-    checked_state(table.sampler, sampler, x, streams)
+    for name, one in _from_within(table, sampler):
+        checked_state(name, one, x, streams)
 
 
 def check_first_step(card: Card, table: EnsembleTable, sampler: Sampler) -> None:
     """Raise ValueError if a step of the sampler, which is tuned, is not what a run needs."""
     if card.plugins:
         x, streams = _start(card, table, sampler)
-        check_step(table.sampler, sampler, checked_state(table.sampler, sampler, x, streams), card.measurements)
+        for name, one in _from_within(table, sampler):
+            # The series of a part get the names of the part's number.
+            measurements = card.measurements if one is sampler else ()
+            check_step(name, one, checked_state(name, one, x, streams), measurements)
+
+
+def _from_within(table: EnsembleTable, sampler: Sampler) -> list[tuple[str, Sampler]]:
+    """The ensemble's sampler and all inside it by name, the innermost first: a whole is what its parts are."""
+    every = list(sampler.walk())
+    return [(table.sampler if one is sampler else type(one).__name__, one) for one in reversed(every)]
 
 
 def _kind_of_start(table: EnsembleTable) -> str:
@@ -285,9 +295,9 @@ def _check_info(name: str, info: Any, n_chains: int) -> None:
         raise ValueError(f"{name}: the info of a step must be a NamedTuple, got {_kind(info)}")
     for key, values in zip(info._fields, info):
         fits = isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
-        if key == _PROPOSALS:
+        if key == PROPOSALS:
             fits = fits and values.ndim == 2 and values.shape[1] == n_chains
-        if not fits or (key != _PROPOSALS and values.shape != (n_chains,)):
+        if not fits or (key != PROPOSALS and values.shape != (n_chains,)):
             raise ValueError(
                 f"{name}: {key} of the info must be an array of one number for each of {n_chains} chains, "
                 f"got {_kind(values)}"

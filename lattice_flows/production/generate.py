@@ -37,6 +37,7 @@ from lattice_flows.production.pilot_chains import tuned, with_findings
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.start import check_start_file, start_configurations
 from lattice_flows.samplers import Sampler
+from lattice_flows.samplers.info import PROPOSALS
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
@@ -266,6 +267,7 @@ class _Production:
     accepted: float = 0.0  # sum over the configurations since the start or resume
     n_tested: int = 0
     info_fields: tuple[str, ...] | None = None  # of the first step
+    held: frozenset[str] | None = None  # the columns of the file that is resumed; None where it has no configurations
 
     @property
     def label(self) -> str:
@@ -280,7 +282,9 @@ class _Production:
         arrays = writer.state()
         template = sampler.init(arrays["sampler/x"], make_streams(card.seed, table.name, writer.chains))
         state = restore(template, arrays, "sampler/")
-        return cls(card, table, sampler, writer, pace, state, int(arrays["n_thermalised"]))
+        proposals = [PROPOSALS] if writer.proposal_names else []
+        held = frozenset([*writer.series_names, *proposals]) if writer.n_configs else None
+        return cls(card, table, sampler, writer, pace, state, int(arrays["n_thermalised"]), held=held)
 
     def run(self, stop: StopRequest, console: Console) -> None:
         """Do the missing thermalisation and production, and finally join the file."""
@@ -346,7 +350,7 @@ class _Production:
     def _measured(self, x: list[np.ndarray], infos: list[Any]) -> Block:
         fields = np.stack(x)  # (n, B, *event)
         columns = self._columns(infos)
-        proposals = columns.pop("proposal_log_w", None)  # (n, n_updates, B)
+        proposals = columns.pop(PROPOSALS, None)  # (n, n_updates, B)
         flat = fields.reshape(-1, *fields.shape[2:])  # (n * B, *event)
         series = {"action": self.card.theory.action.evaluate(flat).reshape(fields.shape[:2])}
         more, every = measured(self.card.measurements, fields, self.writer.n_configs)
@@ -358,7 +362,10 @@ class _Production:
         )
 
     def _columns(self, infos: list[Any]) -> dict[str, np.ndarray]:
-        """The fields of the infos by name, with an axis in front for the steps. Raises InputError if they vary."""
+        """The fields of the infos by name, with an axis in front for the steps. Raises InputError if they vary.
+
+        A file of an older version goes on without those that it does not have.
+        """
         if self.info_fields is None:
             self.info_fields = getattr(infos[0], "_fields", ())
         for info in infos:
@@ -368,7 +375,9 @@ class _Production:
                     f"{', '.join(self.info_fields)} in one step and {', '.join(found)} in another; they must be the "
                     "same in all"
                 )
-        return {name: np.stack(values) for name, values in zip(self.info_fields, zip(*infos))}
+        columns = dict(zip(self.info_fields, zip(*infos)))
+        kept = [name for name in columns if self.held is None or name in self.held]
+        return {name: np.stack(columns[name]) for name in kept}
 
     def _stored(self, fields: np.ndarray) -> np.ndarray:
         """The fields in the dtype of the file. Measurements and the state for a resume always use full precision."""

@@ -1,7 +1,7 @@
 """Cluster updates: a whole domain of spins turns at once."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from lattice_flows.samplers.local import ChainState, chain_state
 from lattice_flows.samplers.sampler import Sampler, Streams
@@ -19,6 +19,7 @@ class Cluster(Sampler):
     """
 
     action: Action
+    reversible: ClassVar[bool] = True  # Wolff's condition: a cluster is as likely to grow before its flip as after it
 
     def __post_init__(self) -> None:
         _require_clusters(self.action)
@@ -47,6 +48,7 @@ class SwendsenWang(Sampler):
     """
 
     action: Action
+    reversible: ClassVar[bool] = True  # bonds are drawn given the spins, and new spins given the bonds alone
 
     def __post_init__(self) -> None:
         _require_clusters(self.action)

@@ -1,6 +1,7 @@
 """Independent configurations of solvable theories, with the interface of a sampler."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lattice_flows.samplers.local import ChainState, NoInfo, chain_state
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
@@ -15,6 +16,7 @@ class Direct(Sampler):
     """
 
     action: Action
+    reversible: ClassVar[bool] = True  # independent configurations
 
     def __post_init__(self) -> None:
         if self.action.direct_sampler() is None:

@@ -37,6 +37,7 @@ class FlowHMC(Sampler):
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
     jitter: float = 0.5
+    reversible: ClassVar[bool] = True  # HMC in other coordinates
     tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0}
 

@@ -1,7 +1,7 @@
 """Independence Metropolis with a flow's samples as proposals (arXiv:1904.12072)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +34,26 @@ class Ahead(NamedTuple):
         return Ahead(x[which], log_w[which], accepted[which], rejections[which], proposal_log_w[which])
 
 
+class Waiting(NamedTuple):
+    """m proposals for each chain that are not yet tested, x (m, B, *event) and log_w (m, B), and the random numbers
+    (m, B) that will decide."""
+
+    x: Array
+    log_w: Array
+    uniforms: Array
+
+    def rows(self, which: slice) -> "Waiting":
+        """The selected proposals, as views."""
+        return Waiting(self.x[which], self.log_w[which], self.uniforms[which])
+
+
 class FlowMetropolisState(NamedTuple):
     """x (B, *event), its weight log_w (B,), the current run of rejections (B,), the random streams (B, 2), the state
-    of the flow's torch generator, and the tests that are already decided."""
+    of the flow's torch generator, and the tests that are already decided.
+
+    Where something else moves the chains in between, nothing can be decided ahead, and proposals wait; () where nothing
+    does.
+    """
 
     x: Array
     log_w: Array
@@ -44,11 +61,12 @@ class FlowMetropolisState(NamedTuple):
     streams: Streams
     generator: GeneratorState
     ahead: Ahead
+    waiting: Waiting | tuple[()] = ()
 
 
 class FlowMetropolisInfo(NamedTuple):
     """The accepted fraction (B,), log_w of the current state (B,), the longest run of rejections that extends into
-    this step (B,), and the weights of the step's proposals (n_updates, B)."""
+    this step (B,), whatever moved the chains in between, and the weights of the step's proposals (n_updates, B)."""
 
     accepted: Array
     log_w: Array
@@ -69,6 +87,7 @@ class FlowMetropolis(Sampler):
     action: Action
     flow: Flow
     batch_size: int = 1024
+    reversible: ClassVar[bool] = True  # a Metropolis test of proposals that do not depend on where the chain is
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
@@ -90,31 +109,48 @@ class FlowMetropolis(Sampler):
         )
 
     def moved(self, state: FlowMetropolisState, x: Array) -> FlowMetropolisState:
-        """The same chains at x (B, *event). Tests decided ahead are discarded; the generator's state is kept."""
-        return self.init(x, state.streams)._replace(generator=state.generator)
+        """The same chains at x (B, *event).
+
+        What was decided ahead is discarded. From now on proposals are tested only when it is their turn, so that none
+        is lost: they do not depend on where the chains are.
+        """
+        nothing = np.empty((0, len(x)))
+        waiting = state.waiting or Waiting(np.empty((0, *x.shape)), nothing, nothing)
+        fresh = self.init(x, state.streams)
+        return fresh._replace(generator=state.generator, rejections=state.rejections, waiting=waiting)
 
     def step(self, state: FlowMetropolisState, n_updates: int = 1) -> tuple[FlowMetropolisState, FlowMetropolisInfo]:
         """Test n_updates proposals in every chain."""
         used: list[Ahead] = []
         while (missing := n_updates - sum(len(part.log_w) for part in used)) > 0:
             if len(state.ahead.log_w) == 0:
-                state = self._look_ahead(state)
+                state = self._look_ahead(state, missing)
             used.append(state.ahead.rows(slice(missing)))
             state = _advance(state, len(used[-1].log_w))
         return state, _info(used)
 
-    def _look_ahead(self, state: FlowMetropolisState) -> FlowMetropolisState:
-        """A new batch of proposals, and the chains' states after each of them."""
-        proposals, generator = propose(self.flow, self.action, state.generator, self.batch_size, state.x.shape)
-        u, streams = uniforms(state.streams, len(proposals.log_w))  # (B, m)
-        holds, accepted, rejections = independence_metropolis(state.log_w, proposals.log_w, u, state.rejections)
+    def _look_ahead(self, state: FlowMetropolisState, missing: int) -> FlowMetropolisState:
+        """The chains' states after each proposal of a new batch, or after the next ones of those that wait, at most
+        as many as are missing."""
+        stepwise, waiting = bool(state.waiting), state.waiting
+        if not waiting or len(waiting.log_w) == 0:
+            state, waiting = self._batch(state)
+        n = missing if stepwise else len(waiting.log_w)
+        tested, left = waiting.rows(slice(n)), waiting.rows(slice(n, None))
+        u = np.ascontiguousarray(tested.uniforms.T)  # (B, m)
+        holds, accepted, rejections = independence_metropolis(state.log_w, tested.log_w, u, state.rejections)
         held = np.maximum(holds, 0), np.arange(len(state.x))
-        x, log_w = proposals.x[held], proposals.log_w[held]  # (m, B, *event), (m, B)
+        x, log_w = tested.x[held], tested.log_w[held]  # (m, B, *event), (m, B)
         for row, chain in np.argwhere(holds < 0):  # tests before the first acceptance keep the state they found
             x[row, chain], log_w[row, chain] = state.x[chain], state.log_w[chain]
-        return state._replace(
-            streams=streams, generator=generator, ahead=Ahead(x, log_w, accepted, rejections, proposals.log_w)
-        )
+        ahead = Ahead(x, log_w, accepted, rejections, tested.log_w)
+        return state._replace(ahead=ahead, waiting=left if stepwise else ())
+
+    def _batch(self, state: FlowMetropolisState) -> tuple[FlowMetropolisState, Waiting]:
+        """A new batch of proposals, and the state with the generators behind it."""
+        proposals, generator = propose(self.flow, self.action, state.generator, self.batch_size, state.x.shape)
+        u, streams = uniforms(state.streams, len(proposals.log_w))  # (B, m)
+        return state._replace(streams=streams, generator=generator), Waiting(*proposals, u.T)
 
 
 def _advance(state: FlowMetropolisState, n: int) -> FlowMetropolisState:

@@ -37,6 +37,7 @@ class FlowSamples(Sampler):
     flow: Flow
     batch_size: int = 1024
     weighted: ClassVar[bool] = True
+    reversible: ClassVar[bool] = True  # independent samples of q
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)

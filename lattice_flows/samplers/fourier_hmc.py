@@ -42,6 +42,7 @@ class FourierHMC(Sampler):
     trajectory_length: float = 1.5707963
     n_md_steps: int = 10
     jitter: float = 0.5
+    reversible: ClassVar[bool] = True  # as HMC is: all momenta are drawn anew
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.5}
 
     def __post_init__(self) -> None:

@@ -58,6 +58,7 @@ class HMC(Sampler):
     integrator: str = "leapfrog"
     device: str = "cpu"
     jitter: float = 0.5
+    reversible: ClassVar[bool] = True  # momenta and length are drawn anew, and the integrator is
     tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0}
 

@@ -81,6 +81,7 @@ class Metadynamics(Sampler):
     centre: float = 0.0
     jitter: float = 0.5
     weighted: ClassVar[bool] = True
+    reversible: ClassVar[bool] = True  # once the bias stays as it is: HMC with this bias
     added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "jitter": 0.0}
     fewest_deposits: ClassVar[int] = 1000
     tunable: ClassVar[tuple[str, ...]] = ("n_md_steps", "q_max")

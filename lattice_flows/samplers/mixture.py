@@ -6,20 +6,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.composite import (
     Part,
-    are_tuned,
+    begun_parts,
     check_counts,
     findings_of,
+    info_of_parts,
     parts_with_findings,
+    samplers_of,
     tuned_parts,
 )
 from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action
-
-_PROPOSALS = "proposal_log_w"
 
 
 class MixtureState(NamedTuple):
@@ -46,17 +45,29 @@ class Mixture(Sampler):
             raise ValueError("parts must name at least one sampler")
         if not any(part.sampler.ergodic for part in self.parts):
             raise ValueError("none of the parts reaches every configuration; add hmc, heatbath or metropolis")
-        if any(part.sampler.weighted for part in self.parts):
-            raise ValueError("a part whose averages need weights does not preserve the target")
+        for k, sampler in enumerate(self.inner):
+            if sampler.weighted:
+                name = type(sampler).__name__
+                raise ValueError(f"part {k}, {name}: it does not preserve the target, as its averages need weights")
         check_counts(self.parts)
+
+    @property
+    def inner(self) -> tuple[Sampler, ...]:
+        """The samplers of the parts."""
+        return samplers_of(self.parts)
+
+    @property
+    def reversible(self) -> bool:  # type: ignore[override]
+        """Reversible parts in an order that is the same from behind: backwards, A then B is B then A."""
+        return self.parts == self.parts[::-1] and all(sampler.reversible for sampler in self.inner)
 
     def init(self, x: Array, streams: Streams) -> MixtureState:
         """The state of chains at x (B, *event)."""
-        states = tuple(part.sampler.init(x, split_streams(streams, k)) for k, part in enumerate(self.parts))
+        states = begun_parts(self.parts, x, streams)
         return MixtureState(states[0].x, states)
 
     def step(self, state: MixtureState, n_updates: int = 1) -> tuple[MixtureState, NamedTuple]:
-        """Make n_updates rounds. The info holds that of every part, numbered, see `_info`."""
+        """Make n_updates rounds. The info holds that of every part, numbered, see `info_of_parts`."""
         x, states = state.x, list(state.parts)
         infos: list[Any] = []
         for _ in range(n_updates):
@@ -86,11 +97,6 @@ class Mixture(Sampler):
         # Moved even where nothing changed: the bits of a chain must not depend on the chains beside it.
         return self.parts[k].sampler.moved(state, x)
 
-    @property
-    def tuned(self) -> bool:
-        """Whether every part is tuned."""
-        return are_tuned(self.parts)
-
     def tune(self, state: MixtureState, n_updates: int, report: Report = silent) -> "Mixture":
         """This sampler with every part tuned by itself."""
         return replace(self, parts=tuned_parts(self.parts, state.parts, n_updates, report))
@@ -105,21 +111,10 @@ class Mixture(Sampler):
 
 
 def _info(rounds: list[list[Any]], counts: list[int]) -> NamedTuple:
-    """`accepted_k`, the accepted fraction of part k in all rounds, and `accepted`, that of all updates that are tested.
-
-    Other fields of a part's info are those of the last round, numbered as well; but for `proposal_log_w`, of all
-    proposals in their order.
-    """
-    columns: dict[str, Array] = {}
-    proposals = [info.proposal_log_w for each in rounds for info in each if _PROPOSALS in info._fields]
-    for k, info in enumerate(rounds[-1]):
-        for name in (name for name in info._fields if name != _PROPOSALS):
-            kept = [getattr(each[k], name) for each in (rounds if name == "accepted" else rounds[-1:])]
-            columns[f"{name}_{k}"] = np.mean(kept, axis=0)
-    tested = [k for k, info in enumerate(rounds[-1]) if "accepted" in info._fields]
+    """The fields of `info_of_parts`, and `accepted`, the accepted fraction of all updates that are tested."""
+    columns = info_of_parts(rounds, range(len(counts)))
+    tested = [k for k, info in enumerate(rounds[0]) if "accepted" in info._fields]
     if tested:
         rates = [columns[f"accepted_{k}"] for k in tested]
         columns = {"accepted": np.average(rates, axis=0, weights=[counts[k] for k in tested]), **columns}
-    if proposals:
-        columns[_PROPOSALS] = np.concatenate(proposals)
     return info_of(columns)

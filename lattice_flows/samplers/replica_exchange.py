@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +11,16 @@ from numpy.typing import NDArray
 from lattice_flows.kernels.random import split_streams, uniforms
 from lattice_flows.samplers.composite import (
     Part,
-    are_tuned,
+    begun_parts,
     check_counts,
     findings_of,
+    info_of_parts,
     parts_with_findings,
+    samplers_of,
     tuned_parts,
 )
 from lattice_flows.samplers.exchange import Trips, acceptance, exchanged, first_trips, swap_gain, travelled, tried_pairs
+from lattice_flows.samplers.info import Column, info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action
 
@@ -30,21 +34,6 @@ class ExchangeState(NamedTuple):
     streams: Streams
     n_rounds: NDArray[np.int64]
     trips: Trips
-
-
-class ExchangeInfo(NamedTuple):
-    """The mean of min(1, exp(...)) over the pairs that were tried, and the round trips completed, each (B,)."""
-
-    swap_acceptance: Array
-    round_trips: NDArray[np.int64]
-
-
-class AcceptExchangeInfo(NamedTuple):
-    """The accepted fraction of the updates of rung 0, and the fields of `ExchangeInfo`, each (B,)."""
-
-    accepted: Array
-    swap_acceptance: Array
-    round_trips: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -76,28 +65,45 @@ class ReplicaExchange(Sampler):
             raise ValueError("a part whose averages need weights can only swap if it knows its own target")
         check_counts(self.parts)
 
+    @property
+    def inner(self) -> tuple[Sampler, ...]:
+        """The samplers of the rungs."""
+        return samplers_of(self.parts)
+
+    @cached_property
+    def _on_target(self) -> list[int]:
+        """The rungs that sample the target of the whole."""
+        rungs = enumerate(self.inner)
+        return [k for k, rung in rungs if k == 0 or (rung.action == self.action and not rung.weighted)]
+
     def init(self, x: Array, streams: Streams) -> ExchangeState:
         """The state of chains that have all their replicas at x (B, *event)."""
-        rungs = tuple(part.sampler.init(x, split_streams(streams, k)) for k, part in enumerate(self.parts))
+        rungs = begun_parts(self.parts, x, streams)
         swaps = split_streams(streams, len(rungs))
         return ExchangeState(rungs[0].x, rungs, swaps, np.array(0), first_trips(len(x), len(rungs)))
 
-    def step(self, state: ExchangeState, n_updates: int = 1) -> tuple[ExchangeState, ExchangeInfo | AcceptExchangeInfo]:
-        """Make n_updates rounds. The info has `accepted` if that of the first part has it."""
-        infos, swaps, before = [], [], state.trips.round_trips
-        for _ in range(n_updates):
-            state, info = self.update(state)
-            state, probabilities = self.swap(state)
-            infos.append(info)
-            swaps.append(probabilities)
-        of_swaps = ExchangeInfo(np.hstack(swaps).mean(axis=1), state.trips.round_trips - before)
-        accepted = [info.accepted for info in infos if hasattr(info, "accepted")]
-        return state, AcceptExchangeInfo(np.mean(accepted, axis=0), *of_swaps) if accepted else of_swaps
+    def step(self, state: ExchangeState, n_updates: int = 1) -> tuple[ExchangeState, NamedTuple]:
+        """Make n_updates rounds.
 
-    def update(self, state: ExchangeState) -> tuple[ExchangeState, Any]:
-        """Make the updates of every part, without swaps; returns the state and the info of the first part."""
+        The info has `accepted` of the first part, if that has it; `swap_acceptance`, the mean of min(1, exp(...)) over
+        the pairs that were tried; `round_trips`, those completed; and the fields of `info_of_parts`.
+        """
+        rounds, swaps, before = [], [], state.trips.round_trips
+        for _ in range(n_updates):
+            state, infos = self.update(state)
+            state, probabilities = self.swap(state)
+            rounds.append(infos)
+            swaps.append(probabilities)
+        of_parts = info_of_parts(rounds, self._on_target)
+        columns: dict[str, Column] = {"accepted": of_parts["accepted_0"]} if "accepted_0" in of_parts else {}
+        columns["swap_acceptance"] = np.hstack(swaps).mean(axis=1)
+        columns["round_trips"] = state.trips.round_trips - before
+        return state, info_of(columns | of_parts)
+
+    def update(self, state: ExchangeState) -> tuple[ExchangeState, list[Any]]:
+        """Make the updates of every part, without swaps; returns the state and the infos of the parts."""
         stepped = [part.sampler.step(rung, part.n_updates) for part, rung in zip(self.parts, state.rungs)]
-        return _on_rungs(state, tuple(rung for rung, _ in stepped)), stepped[0][1]
+        return _on_rungs(state, tuple(rung for rung, _ in stepped)), [info for _, info in stepped]
 
     def swap(self, state: ExchangeState) -> tuple[ExchangeState, Array]:
         """Make the swaps of one round; returns the state and acceptance probabilities (B, number of pairs tried)."""
@@ -131,11 +137,6 @@ class ReplicaExchange(Sampler):
     def moved(self, state: ExchangeState, x: Array) -> ExchangeState:
         """The same chains with the first part at x (B, *event)."""
         return _on_rungs(state, (self.parts[0].sampler.moved(state.rungs[0], x), *state.rungs[1:]))
-
-    @property
-    def tuned(self) -> bool:
-        """Whether every part is tuned."""
-        return are_tuned(self.parts)
 
     def tune(self, state: ExchangeState, n_updates: int, report: Report = silent) -> "ReplicaExchange":
         """This sampler with every part tuned by itself."""

@@ -1,7 +1,8 @@
 """The interface of samplers: `init` and `step`, on explicit states."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -51,7 +52,8 @@ class Sampler(ABC):
     Subclasses are frozen dataclasses whose fields are the keys of a card's table. A state is a NamedTuple of arrays (or
     of such tuples) with the random streams in it; its `x` (B, *event), in the dtype of the space, holds the current
     configurations. `step` never changes its argument. An info is a NamedTuple whose fields of shape (B,) are series of
-    the chains; `proposal_log_w` (n, B) holds the weights of all proposals of the step.
+    the chains; `proposal_log_w` (n, B) holds the weights of all proposals of the step. What a part of another sampler
+    tells of several steps is put together by the names of the fields, see `info.over_steps`.
     """
 
     action: Action
@@ -62,6 +64,13 @@ class Sampler(ABC):
     ergodic: ClassVar[bool] = True
     """The sampler reaches every configuration. One that does not can only be used inside a mixture."""
 
+    reversible: ClassVar[bool] = False
+    """An update is in detailed balance with the chain's own target: as often from x to x' as from x' to x.
+
+    All samplers keep their target, which is enough for averages, and for being a part of any sampler of this package.
+    What is made of several updates in a fixed order, as a sweep is, is not reversible, though each of them may be.
+    """
+
     windows: ClassVar[Windows | None] = None
     """The windows in which the chains are held and how they are joined, or None."""
 
@@ -69,13 +78,25 @@ class Sampler(ABC):
     """Arguments that came later than the class, each with the value that a file means which does not have it."""
 
     @property
+    def inner(self) -> tuple["Sampler", ...]:
+        """The samplers that this one is made of: what is asked of every sampler is asked of them, too."""
+        return ()
+
+    def walk(self) -> Iterator["Sampler"]:
+        """Yields this sampler and all inside it, at any depth."""
+        yield self
+        for sampler in self.inner:
+            yield from sampler.walk()
+
+    @property
     def chains_per_set(self) -> int | None:
         """How many consecutive chains form a set, if they do; None if not.
 
         Only together do the chains of a set represent the target, and a constant in their log_w is theirs alone: each
-        set is weighted by itself. A file holds whole sets.
+        set is weighted by itself. A file holds whole sets. By default whole sets of every sampler inside.
         """
-        return None
+        sizes = [size for sampler in self.inner if (size := sampler.chains_per_set) is not None]
+        return math.lcm(*sizes) if sizes else None
 
     fewest_deposits: ClassVar[int] = 0
     """The smallest number of thermalisation updates that builds a useful bias; 0 if no bias is built."""
@@ -110,8 +131,9 @@ class Sampler(ABC):
 
     @property
     def tuned(self) -> bool:
-        """Whether nothing is left for `tune` to determine."""
-        return all(getattr(self, name) is not None for name in self.tunable)
+        """Whether nothing is left for `tune` to determine, here and in the samplers inside."""
+        own = all(getattr(self, name) is not None for name in self.tunable)
+        return own and all(sampler.tuned for sampler in self.inner)
 
     def tune(self, state: Any, n_updates: int, report: Report = silent) -> "Sampler":
         """This sampler with its open arguments determined, in the order of n_updates updates of these chains.

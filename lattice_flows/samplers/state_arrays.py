@@ -16,12 +16,19 @@ def flatten(state: Any, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def restore(template: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
-    """A state of the template's type holding the arrays of `flatten`. Raises KeyError for a missing one."""
-    fields = [
-        restore(value, arrays, f"{prefix}{name}/") if isinstance(value, tuple) else arrays[f"{prefix}{name}"]
-        for name, value in _entries(template)
-    ]
+    """A state of the template's type holding the arrays of `flatten`. Raises KeyError for a missing one.
+
+    A whole tuple that is missing came later than the arrays, and is as in the template.
+    """
+    fields = [_restored(value, arrays, f"{prefix}{name}") for name, value in _entries(template)]
     return type(template)(*fields) if hasattr(template, "_fields") else tuple(fields)
+
+
+def _restored(value: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
+    if not isinstance(value, tuple):
+        return arrays[path]
+    held = any(name.startswith(f"{path}/") for name in arrays)
+    return restore(value, arrays, f"{path}/") if held else value
 
 
 def _entries(state: Any) -> list[tuple[str, Any]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.exchange import tried_pairs
-from lattice_flows.samplers.replica_exchange import AcceptExchangeInfo, ExchangeInfo, ExchangeState, ReplicaExchange
+from lattice_flows.samplers.replica_exchange import ExchangeState, ReplicaExchange
 from lattice_flows.samplers.sampler import Array, Report, Sampler, SamplerFactory, Streams, silent
 from lattice_flows.theories.action import Action
 
@@ -107,11 +107,16 @@ class Tempering(Sampler):
             raise ValueError("replica must reach every configuration and need no weights, as hmc does")
         return ReplicaExchange(self.action, tuple(Part(rung, self.n_between_swaps) for rung in rungs))
 
+    @property
+    def inner(self) -> tuple[Sampler, ...]:
+        """The samplers of the rungs."""
+        return self.exchange.inner
+
     def init(self, x: Array, streams: Streams) -> ExchangeState:
         """The state of chains that have all their replicas at x (B, *event)."""
         return self.exchange.init(x, streams)
 
-    def step(self, state: ExchangeState, n_updates: int = 1) -> tuple[ExchangeState, ExchangeInfo | AcceptExchangeInfo]:
+    def step(self, state: ExchangeState, n_updates: int = 1) -> tuple[ExchangeState, NamedTuple]:
         """Make n_updates times n_between_swaps updates of every rung, then swaps of neighbours, see `ReplicaExchange`.
 
         Raises ValueError if the values were neither given nor tuned.
@@ -131,7 +136,7 @@ class Tempering(Sampler):
     @property
     def tuned(self) -> bool:
         """Whether the ladder and all its rungs are tuned."""
-        return self.values is not None and self.exchange.tuned
+        return self.values is not None and super().tuned
 
     def tune(self, state: ExchangeState, n_updates: int, report: Report = silent) -> "Tempering":
         """This sampler with its ladder and rungs determined, the ladder in about 2 n_updates updates.

@@ -118,6 +118,11 @@ class Umbrella(Sampler):
             raise ValueError(f"exchange_every must be between 0 and 1000000, got {self.exchange_every}")
 
     @property
+    def reversible(self) -> bool:  # type: ignore[override]
+        """HMC in a window is; with swaps a chain depends on others, and even and odd pairs swap in turn."""
+        return self.exchange_every == 0
+
+    @property
     def chains_per_set(self) -> int:
         """One chain for each window."""
         return self.n_windows

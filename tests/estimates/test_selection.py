@@ -294,6 +294,29 @@ def test_thinning_changes_neither_cost_nor_motion(tmp_path, rng):
     assert cut["seconds_per_independent_config"] == pytest.approx(plain["seconds_per_independent_config"], rel=0.2)
 
 
+def test_what_parts_tell_is_heard_at_any_depth(tmp_path, rng):
+    """accepted_1_0 is that of part 0.1, the part 1 of part 0: names as they have always been."""
+    series = {
+        "action": 10 + noise(rng, 4000, 2),
+        "topological_charge": np.rint(2 * noise(rng, 4000, 2, rho=0.5)),
+        "accepted": np.full((4000, 2), 0.5),
+        "accepted_0": np.full((4000, 2), 0.6),
+        "accepted_1_0": np.full((4000, 2), 0.05),
+        "round_trips_0": rng.integers(0, 2, (4000, 2)),
+        "round_trips_2_1": np.zeros((4000, 2)),
+        "rejection_run_3": np.full((4000, 2), 1500),
+    }
+    summary = analysed(written(tmp_path / "made.h5", series))
+    assert [text.partition(":")[0] for text in summary["warnings"] if "of part" in text] == [
+        "only 0 round trips of part 1.2",
+        "a chain rejected 1500 proposals of part 3 in a row",
+        "acceptance rate 0.05 of part 0.1",
+    ]
+    assert (summary["round_trips"], summary["longest_rejection_run"], summary["acceptance_rate"]) == (0, 1500, 0.5)
+    own = analysed(written(tmp_path / "own.h5", {**series, "round_trips": np.ones((4000, 2))}))
+    assert own["round_trips"] == 8000
+
+
 def test_the_cost_of_an_imported_ensemble_is_not_bounded_by_zero(tmp_path):
     frozen = {"action": np.ones((50, 2)), "topological_charge": np.zeros((50, 2))}
     summary = analysed(written(tmp_path / "made.h5", frozen, seconds=0.0, sampler="imported"))

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from cases import SAMPLER_CASES
+from detailed_balance import asymmetry
 from equilibrium import equilibrium
 
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.production.pilot_chains import merged
 from lattice_flows.samplers import HMC, Direct
+from lattice_flows.samplers.info import PROPOSALS, over_steps
 from lattice_flows.samplers.state_arrays import flatten, restore
 from lattice_flows.theories import DoubleWell, MuellerBrown, WilsonU1
 
@@ -92,6 +94,30 @@ def test_many_updates_at_once_are_as_one_by_one(case, sampler, seed):
         np.testing.assert_array_equal(together.streams, state.streams)
     else:
         assert_same(together, state)
+
+
+def test_what_a_step_tells_is_what_its_updates_told(case, sampler, seed):
+    """So that a part of another sampler tells in many steps what it would have told in one."""
+    state = begin(case, sampler, range(3), seed)
+    _, together = sampler.step(state, 4)
+    infos = []
+    for _ in range(4):
+        state, info = sampler.step(state)
+        infos.append(info)
+    for name, values in together._asdict().items():
+        if name == "swap_acceptance" and sampler.windows:
+            continue  # where no swap is due, windows tell of the last one again
+        each = [getattr(info, name) for info in infos]
+        wanted = np.concatenate(each) if name == PROPOSALS else over_steps(name, each)
+        np.testing.assert_allclose(values, wanted, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_updates_are_in_detailed_balance_where_the_sampler_says_so(case, sampler, seed):
+    if not sampler.reversible:
+        pytest.skip("it does not say so")
+    shape, action = case.points[0]
+    n_chains = 2000 if case.compiled and action.direct_sampler() else 300  # others are long on their way to equilibrium
+    assert asymmetry(sampler, shape, n_chains, 4, seed) < 4.5
 
 
 def test_a_restored_state_goes_on_with_the_same_bits(case, sampler, seed):
