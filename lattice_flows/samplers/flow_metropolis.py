@@ -1,5 +1,6 @@
 """Independence Metropolis with a flow's samples as proposals (arXiv:1904.12072)."""
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -13,6 +14,8 @@ from lattice_flows.kernels.random import uniforms
 from lattice_flows.samplers.proposals import GeneratorState, check_batch_size, device_of, propose, seeded_generator
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
 from lattice_flows.theories.action import Action
+
+_log = logging.getLogger(__name__)
 
 
 class Ahead(NamedTuple):
@@ -81,6 +84,9 @@ class FlowMetropolis(Sampler):
     action: the target. flow: the source of proposals. batch_size: number of proposals made at a time, shared by the
     chains.
 
+    A start that is heavier than every proposal of the first batch would hardly ever be left: such chains begin with
+    a sample of the flow instead, and a warning says so.
+
     Raises ValueError for a batch_size out of range.
     """
 
@@ -134,7 +140,9 @@ class FlowMetropolis(Sampler):
         as many as are missing."""
         stepwise, waiting = bool(state.waiting), state.waiting
         if not waiting or len(waiting.log_w) == 0:
+            begins = np.array_equal(state.generator, seeded_generator(self.flow, state.streams))
             state, waiting = self._batch(state)
+            state = _begun(state, waiting) if begins else state
         n = missing if stepwise else len(waiting.log_w)
         tested, left = waiting.rows(slice(n)), waiting.rows(slice(n, None))
         u = np.ascontiguousarray(tested.uniforms.T)  # (B, m)
@@ -151,6 +159,27 @@ class FlowMetropolis(Sampler):
         proposals, generator = propose(self.flow, self.action, state.generator, self.batch_size, state.x.shape)
         u, streams = uniforms(state.streams, len(proposals.log_w))  # (B, m)
         return state._replace(streams=streams, generator=generator), Waiting(*proposals, u.T)
+
+
+def _begun(state: FlowMetropolisState, proposals: Waiting) -> FlowMetropolisState:
+    """The state with the chains whose start is heavier than all proposals at the first one of their own."""
+    above = state.log_w - proposals.log_w.max()
+    heavy = ~(above <= 0)  # also where it is not a number
+    if not heavy.any():
+        return state
+    _log.warning(
+        "flow_metropolis: the start of %d of %d chains has a weight above all of %d proposals, by a factor of up to "
+        "e^%.3g: it would hardly ever be left, so that these chains begin with samples of the flow; start them there "
+        'with start = "flow", and train the flow longer if it should cover such configurations',
+        heavy.sum(),
+        heavy.size,
+        proposals.log_w.size,
+        above.max(),
+    )
+    at = heavy.reshape(-1, *[1] * (state.x.ndim - 1))  # (B, 1, ...)
+    return state._replace(
+        x=np.where(at, proposals.x[0], state.x), log_w=np.where(heavy, proposals.log_w[0], state.log_w)
+    )
 
 
 def _advance(state: FlowMetropolisState, n: int) -> FlowMetropolisState:

@@ -188,13 +188,13 @@ def covariance_of_means(
 
     The correlation at equal time, over all chains, scaled by the Gamma-method errors: positive semi-definite. It takes
     tau_int of a pair as the geometric mean of both, as pyerrors does. Rows of frozen series hold their squared error on
-    the diagonal alone. The other arguments are those of gamma_method. Raises what gamma_method raises, and ValueError
-    if the series differ in shape.
+    the diagonal alone, 0 where it is not known. The other arguments are those of gamma_method. Raises what gamma_method
+    raises, and ValueError if the series differ in shape.
     """
     several = [as_replicas(one) for one in series]
     require_equal_lengths(several)
     estimates = [gamma_method(replicas, s_tau, tau_exp, n_sigma) for replicas in several]
-    errors = np.array([estimate.error for estimate in estimates])
+    errors = np.nan_to_num([estimate.error for estimate in estimates])
     deltas = np.array([np.concatenate(fluctuations(replicas)) for replicas in several])  # (n, all configurations)
     deltas[[math.isnan(estimate.tau_int) for estimate in estimates]] = 0.0  # only rounding is left of a frozen series
     norms = np.sqrt(np.einsum("ni,ni->n", deltas, deltas))

@@ -33,7 +33,11 @@ _ROUNDING = 1e-12  # a standard deviation below this fraction of the largest val
 
 
 class Estimate(NamedTuple):
-    """A figure with its error. A frozen series (no chain fluctuates) has tau_int = tau_int_error = n_eff = nan."""
+    """A figure with its error. A frozen series (no chain fluctuates) has tau_int = tau_int_error = n_eff = nan.
+
+    So is the error of its mean, unless chains are frozen in different places. A function of means that does not
+    fluctuate, as the ratio of two proportional series, has the error 0.
+    """
 
     value: float
     error: float  # one standard deviation
@@ -63,8 +67,8 @@ def gamma_method(series: Series, s_tau: float = 1.5, tau_exp: float | None = Non
         where rho is below n_sigma of its errors, and tau_exp rho(window + 1) stands for the tail beyond: a safer error
         for series whose own autocorrelation function does not show that mode (arXiv:1009.5228). All lags are computed.
 
-    A frozen series says nothing about its error, and its tau_int and n_eff are nan: flag it. Its error is 0 if all
-    replicas hold the same value, and otherwise comes from the spread of the replicas. Round a topological charge first:
+    A frozen series says nothing about its error: error, tau_int and n_eff are nan. Only where replicas are frozen at
+    different values the error is that of their spread. Round a topological charge first:
     its rounding noise about zero would pass for a fluctuation.
 
     Raises ValueError for values that are not finite, for fewer than 4 configurations in a chain (with tau_exp 8 in the
@@ -72,7 +76,10 @@ def gamma_method(series: Series, s_tau: float = 1.5, tau_exp: float | None = Non
     """
     rule = WindowRule(s_tau, tau_exp, n_sigma)
     replicas = as_replicas(series)
-    return estimate_mean(replicas, largest(replicas), rule)
+    scale = largest(replicas)
+    estimate = estimate_mean(replicas, scale, rule)
+    is_known = not math.isnan(estimate.tau_int) or estimate.error > _ROUNDING * scale
+    return estimate if is_known else estimate._replace(error=math.nan)
 
 
 def autocorrelation(
@@ -102,6 +109,8 @@ def estimate_mean(
     replicas: Sequence[Array], scale: float, rule: WindowRule, value: float | None = None, n_kinds: int = 1
 ) -> Estimate:
     """The Gamma method for the mean of all values; fluctuations of the size of `scale` times rounding count as none.
+
+    A series that is frozen everywhere at one value has the error 0.
 
     value: the mean to return, if it is known already.
     n_kinds: replicas k and k + n_kinds are of one kind, which has a mean of its own.
