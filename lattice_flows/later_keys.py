@@ -5,7 +5,14 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Changed(NamedTuple):
+    """A default of before: what the silence of a card means for chains whose file lacks the later key `since`."""
+
+    before: Any
+    since: str
 
 
 def completed(table: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,14 +108,16 @@ def options_as_begun(
 ) -> dict[str, Any]:
     """Checked options for more chains of a file with these stored options, which an older version may have written.
 
-    A key that is neither there nor on the card (`given`) has the value that it had before it came, at any depth.
+    A key that is neither there nor on the card (`given`) has the value that it had before it came, and a default that
+    changed since is what it was; at any depth.
     """
     try:
         constructor = SAMPLERS[name]
     except (KeyError, PluginError):
         return dict(options)
-    silent = [key for key in constructor.added if key not in stored and key not in given]
-    table = {**options, **{key: constructor.added[key] for key in silent}}
+    later = {key: value for key, value in constructor.added.items() if key not in stored}
+    former = {key: one.before for key, one in constructor.changed.items() if one.since in later}
+    table = {**options, **{key: value for key, value in {**later, **former}.items() if key not in given}}
     for key, kind in _nested(constructor).items():
         tables = [_as_list(one.get(key, []), kind) for one in (options, given, stored)]
         parts = [

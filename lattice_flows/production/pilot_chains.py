@@ -38,13 +38,13 @@ def tuned(
     streams = make_streams(card.seed, f"tuning of {identity}", range(_PILOT_CHAINS))
     x, streams = start_configurations(card.theory, table.start, streams, flow)
     n_updates = max(table.n_thermalisation, _PILOT_UPDATES)
-    with meter(console, table.name, 2 * n_updates, "pilot updates") as progress:
+    with meter(console, table.name, n_pilot := 4 * n_updates, "pilot updates") as progress:
         done = 0
 
         def report(text: str) -> None:
             nonlocal done
             done += 1
-            progress.update(min(done, 2 * n_updates - 1), text)
+            progress.update(min(done, n_pilot - 1), text)
             stop.raise_if_set()
 
         sampler = sampler.tune(sampler.init(x, streams), n_updates, report)

@@ -97,13 +97,13 @@ def biased_trajectories(
 
     Raises ValueError when n_md_steps was neither given nor tuned.
     """
-    if sampler.n_md_steps is None:
-        raise ValueError("n_md_steps is not set: give it, or call tune() first")
+    step_size = sampler.step_size
+    assert sampler.n_md_steps is not None
     couplings = sampler.action.biased_couplings(chains[0].shape[1:], variable, *bias)
     if couplings is None:
         return _in_torch(sampler, variable, chains, bias, n_updates)
     drifts, kicks, _ = INTEGRATORS[sampler.integrator]
-    step_sizes = np.full(len(bias.values), sampler.trajectory_length / sampler.n_md_steps, dtype=np.float64)
+    step_sizes = np.full(len(bias.values), step_size, dtype=np.float64)
     *new, accepted, delta_h = biased.trajectories(
         couplings, *chains, drifts, kicks, step_sizes, sampler.n_md_steps, n_updates, sampler.jitter
     )
@@ -143,7 +143,7 @@ class _Biased(Action):
         return self.base.force(x) - torch.from_numpy(per_chain(slope, gradient.ndim) * gradient)
 
 
-def tuned_n_md_steps(sampler: HMC, chains: Chains, n_updates: int, report: Report) -> int | None:
-    """As many as HMC without a bias needs: the bias adds little to the stiffness."""
+def tuned_trajectories(sampler: HMC, chains: Chains, n_updates: int, report: Report) -> dict[str, Any]:
+    """The length and the steps that HMC without a bias needs: the bias adds little to the stiffness."""
     x, action, _, streams = chains
-    return sampler.tune(HMCState(x, action, streams), n_updates, report).n_md_steps
+    return sampler.tune(HMCState(x, action, streams), n_updates, report).findings()

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from lattice_flows.flows import Flow, Pullback
+from lattice_flows.later_keys import Changed
 from lattice_flows.samplers.hmc import HMC, HMCInfo, HMCState
+from lattice_flows.samplers.lengths import settle_length
 from lattice_flows.samplers.proposals import device_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action
@@ -32,16 +34,21 @@ class FlowHMC(Sampler):
 
     action: Action
     flow: Flow
-    trajectory_length: float = 1.0
+    trajectory_length: float | None = None
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
     jitter: float = 0.5
     reversible: ClassVar[bool] = True  # HMC in other coordinates
-    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
+    tunable: ClassVar[tuple[str, ...]] = (
+        "trajectory_length",
+        "n_md_steps",
+    )
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0}
+    changed: ClassVar[Mapping[str, Changed]] = HMC.changed
 
     def __post_init__(self) -> None:
+        settle_length(self)
         self.latent_hmc  # noqa: B018  (checks the arguments)
 
     @cached_property
@@ -77,8 +84,8 @@ class FlowHMC(Sampler):
         return self.init(x, state.latent.streams)
 
     def tune(self, state: FlowHMCState, n_updates: int, report: Report = silent) -> "FlowHMC":
-        """This sampler with n_md_steps set, see `HMC.tune`."""
-        return replace(self, n_md_steps=self.latent_hmc.tune(state.latent, n_updates, report).n_md_steps)
+        """This sampler with the trajectories that `HMC.tune` finds."""
+        return replace(self, **self.latent_hmc.tune(state.latent, n_updates, report).findings())
 
     def _pushed(self, z: Array) -> Array:
         """The configurations x = f(z)."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from lattice_flows.kernels.grid_bias import deposit
+from lattice_flows.later_keys import Changed
 from lattice_flows.samplers.biased_chains import (
     Bias,
     begun,
@@ -15,10 +16,11 @@ from lattice_flows.samplers.biased_chains import (
     check_range,
     check_variable,
     known_reach,
-    tuned_n_md_steps,
+    tuned_trajectories,
 )
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.info import info_of
+from lattice_flows.samplers.lengths import settle_length
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import warming
 from lattice_flows.theories.action import Action
@@ -68,7 +70,7 @@ class Metadynamics(Sampler):
     """
 
     action: Action
-    trajectory_length: float = 1.0
+    trajectory_length: float | None = None
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
@@ -83,10 +85,12 @@ class Metadynamics(Sampler):
     weighted: ClassVar[bool] = True
     reversible: ClassVar[bool] = True  # once the bias stays as it is: HMC with this bias
     added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "jitter": 0.0}
+    changed: ClassVar[Mapping[str, Changed]] = HMC.changed
     fewest_deposits: ClassVar[int] = 1000
-    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps", "q_max")
+    tunable: ClassVar[tuple[str, ...]] = ("trajectory_length", "n_md_steps", "q_max")
 
     def __post_init__(self) -> None:
+        settle_length(self)
         check_range(self.action, self._variable, self.q_max, self.centre)
         self._hmc.__post_init__()
         for name in ("height", "width"):
@@ -156,13 +160,13 @@ class Metadynamics(Sampler):
         return self.action.evaluate(x) + self._bias(state).at(self._variable.value(x))
 
     def tune(self, state: MetadynamicsState, n_updates: int, report: Report = silent) -> "Metadynamics":
-        """This sampler with n_md_steps as HMC finds it, and q_max.
+        """This sampler with the trajectories that HMC finds, and q_max.
 
         Raises ValueError where the grid that this takes is coarser than the width.
         """
-        n_md_steps = tuned_n_md_steps(self._hmc, state[:4], n_updates, report)
+        trajectories = tuned_trajectories(self._hmc, state[:4], n_updates, report)
         q_max = self.q_max or known_reach(self.action, self._variable, state.x.shape[1:])
-        return replace(self, n_md_steps=n_md_steps, q_max=q_max)
+        return replace(self, q_max=q_max, **trajectories)
 
     def _bias(self, state: MetadynamicsState) -> Bias:
         if self.q_max is None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.later_keys import Changed
 from lattice_flows.theories.action import Action
 
 Array = NDArray[np.float64]
@@ -76,6 +77,9 @@ class Sampler(ABC):
 
     added: ClassVar[Mapping[str, Any]] = {}
     """Arguments that came later than the class, each with the value that a file means which does not have it."""
+
+    changed: ClassVar[Mapping[str, Changed]] = {}
+    """Arguments that had another default once."""
 
     @property
     def inner(self) -> tuple["Sampler", ...]:
@@ -148,7 +152,7 @@ class Sampler(ABC):
 
     def with_findings(self, settings: Mapping[str, Any]) -> Self:
         """This sampler as `tune` left it, from the stored settings."""
-        found = {name: settings[name] for name in self.tunable}
+        found = {name: settings[name] for name in self.tunable if name in settings or getattr(self, name) is None}
         return replace(self, **found) if found else self  # type: ignore[type-var]
 
 

@@ -188,9 +188,10 @@ class Tempering(Sampler):
 
     def findings(self) -> dict[str, Any]:
         """The values of the ladder, and the findings of the rungs."""
+        rungs = self.exchange.inner
         return {
             "values": [float(value) for value in self.ladder],
-            "rungs": [part.sampler.findings() for part in self.exchange.parts],
+            "rungs": [_found(rung.findings(), self.replica(rung.action)) for rung in rungs],
         }
 
     def with_findings(self, settings: Mapping[str, Any]) -> "Tempering":
@@ -198,6 +199,22 @@ class Tempering(Sampler):
         ladder = replace(self, values=tuple(settings["values"]), rungs=())
         rungs = [part.sampler.with_findings(stored) for part, stored in zip(ladder.exchange.parts, settings["rungs"])]
         return replace(ladder, rungs=tuple(rungs))
+
+
+def _found(findings: dict[str, Any], given: Sampler) -> Any:
+    """The findings of a rung without those that were once no findings, where the replica gives them: files of before
+    lack them."""
+    later = {key for one in given.walk() for key in one.changed}
+
+    def left(found: Any, known: Any) -> Any:
+        if isinstance(found, Mapping):
+            kept = {key for key in found if key not in later or known[key] is None}
+            return {key: left(value, known[key]) for key, value in found.items() if key in kept}
+        if isinstance(found, (list, tuple)) and isinstance(known, (list, tuple)):
+            return [left(*both) for both in zip(found, known)]
+        return found
+
+    return left(findings, given.findings())
 
 
 def at_equal_barrier(values: Sequence[float], rejections: Sequence[float]) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.later_keys import Changed
 from lattice_flows.samplers.biased_chains import (
     Bias,
     begun,
@@ -16,10 +17,11 @@ from lattice_flows.samplers.biased_chains import (
     check_variable,
     coordinate,
     known_reach,
-    tuned_n_md_steps,
+    tuned_trajectories,
 )
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.info import info_of
+from lattice_flows.samplers.lengths import settle_length
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, Windows, silent
 from lattice_flows.samplers.tuning import warming
 from lattice_flows.samplers.window_exchange import Swaps, first_swaps, swapped, trips_of_chains
@@ -94,7 +96,7 @@ class Umbrella(Sampler):
     n_windows: int
     spring: float = 100.0
     q_max: float | None = None
-    trajectory_length: float = 1.0
+    trajectory_length: float | None = None
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
@@ -105,9 +107,11 @@ class Umbrella(Sampler):
     weighted: ClassVar[bool] = True
     windows: ClassVar[Windows] = Windows("n_windows", coordinate, window_potentials)
     added: ClassVar[Mapping[str, Any]] = {"variable": None, "centre": 0.0, "exchange_every": 0, "jitter": 0.0}
-    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps", "q_max")
+    changed: ClassVar[Mapping[str, Changed]] = HMC.changed
+    tunable: ClassVar[tuple[str, ...]] = ("trajectory_length", "n_md_steps", "q_max")
 
     def __post_init__(self) -> None:
+        settle_length(self)
         check_range(self.action, self._variable, self.q_max, self.centre)
         self._hmc.__post_init__()
         if not 2 <= self.n_windows <= 10_000:
@@ -209,7 +213,7 @@ class Umbrella(Sampler):
         return Bias(biases[state.window], reach, float(self.centre))
 
     def tune(self, state: UmbrellaState, n_updates: int, report: Report = silent) -> "Umbrella":
-        """This sampler with n_md_steps as HMC finds it, and q_max."""
-        n_md_steps = tuned_n_md_steps(self._hmc, state[:4], n_updates, report)
+        """This sampler with the trajectories that HMC finds, and q_max."""
+        trajectories = tuned_trajectories(self._hmc, state[:4], n_updates, report)
         q_max = self.q_max or known_reach(self.action, self._variable, state.x.shape[1:])
-        return replace(self, n_md_steps=n_md_steps, q_max=q_max)
+        return replace(self, q_max=q_max, **trajectories)

@@ -7,7 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from lattice_flows.later_keys import Changed
 from lattice_flows.samplers.hmc import HMC, HMCState
+from lattice_flows.samplers.lengths import settle_length
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.u1.action import WilsonU1
@@ -42,17 +44,22 @@ class WindingHMC(Sampler):
     """
 
     action: Action
-    trajectory_length: float = 1.0
+    trajectory_length: float | None = None
     n_md_steps: int | None = None
     target_acceptance: float = 0.8
     integrator: str = "leapfrog"
     size: int | None = None
     n_windings: int = 10
     jitter: float = 0.5
-    tunable: ClassVar[tuple[str, ...]] = ("n_md_steps",)
+    tunable: ClassVar[tuple[str, ...]] = (
+        "trajectory_length",
+        "n_md_steps",
+    )
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0}
+    changed: ClassVar[Mapping[str, Changed]] = HMC.changed
 
     def __post_init__(self) -> None:
+        settle_length(self)
         if not isinstance(self.action, WilsonU1):
             raise ValueError(f"winding steps are those of u1, not of {type(self.action).__name__}")
         self._hmc.__post_init__()
@@ -105,5 +112,5 @@ class WindingHMC(Sampler):
         return size
 
     def tune(self, state: HMCState, n_updates: int, report: Report = silent) -> "WindingHMC":
-        """This sampler with n_md_steps as HMC finds it."""
-        return replace(self, n_md_steps=self._hmc.tune(state, n_updates, report).n_md_steps)
+        """This sampler with the trajectories that HMC finds."""
+        return replace(self, **self._hmc.tune(state, n_updates, report).findings())

@@ -23,6 +23,7 @@ ANALYSED = {  # of the runs of many ensembles those that `analyse` treats in way
     "interrupted": ("growing", "hmc"),
 }
 MOLECULAR = "hmc|winding_hmc|metadynamics|umbrella|flow_hmc"  # samplers of which every trajectory was equally long
+FORMER = {"jitter": "jitter = 0.0", "trajectory_length": "trajectory_length = 1.0"}
 LONGER = 3  # configurations by which finished runs are extended
 N_FIRST = 6  # values of each dataset, for machines where bits cannot be compared
 
@@ -42,8 +43,16 @@ def copied(name: str, *without: str) -> Path:
 
 def with_former_defaults(card: Path) -> None:
     """Write the defaults that have changed since into the card: what it says by its silence must stay what it was."""
-    text = re.sub(rf'(?m)^(sampler = "(?:{MOLECULAR})")', r"\1\njitter = 0.0", card.read_text())
-    card.write_text(re.sub(rf'(\{{sampler = "(?:{MOLECULAR})")', r"\1, jitter = 0.0", text))
+
+    def completed(found: re.Match[str]) -> str:
+        """The table of a sampler, or its inline table, with the defaults that it lacks."""
+        sampler, rest = found.groups()
+        separator = ", " if sampler.startswith("{") else "\n"
+        missing = [line for key, line in FORMER.items() if not re.search(rf"\b{key} =", rest)]
+        return separator.join([sampler, *missing]) + rest
+
+    own = re.sub(rf'(?ms)^(sampler = "(?:{MOLECULAR})")(.*?)(?=^\[|\Z)', completed, card.read_text())
+    card.write_text(re.sub(rf'(\{{sampler = "(?:{MOLECULAR})")([^}}]*)', completed, own))
 
 
 def extension(folder: Path) -> list[str]:

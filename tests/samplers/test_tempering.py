@@ -270,8 +270,8 @@ def test_tuning_from_a_hot_start_tunes_the_rungs_too(seed):
     assert tuned.tuned
     assert tuned.tune(state, 100) is tuned
     assert texts
-    steps = [rung["n_md_steps"] for rung in tuned.findings()["rungs"]]
-    assert steps[0] > steps[-1], steps
+    sizes = [rung["trajectory_length"] / rung["n_md_steps"] for rung in tuned.findings()["rungs"]]
+    assert sizes[0] < sizes[-1], sizes
     _, info = tuned.step(begin(tuned, (8, 8), 8, seed), 200)
     assert 0.65 < info.accepted.mean() < 0.95
     assert 0.1 < info.swap_acceptance.mean() < 0.9
