@@ -3,10 +3,9 @@
 Reads every finished training below the folder: what runs/ess_table/train.py made, or runs of any other cards. Prints a
 table in Markdown, a row for each flow, theory and training, over its seeds: the median and the worst ESS, each with its
 error, from fresh samples; the rest is of the seed with the median (the better one of two), but for the largest weight
-and k-hat, which are the worst of all seeds. log Z and the observables are held against closed forms, or against the
-long chains of runs/u1_improved; below the table is chi^2 of all seeds whose log Z is reliable (ESS * N >= 200, Pareto
-k-hat <= 0.5). "at most": ESS * N < 200 or k-hat > 0.3, where an ESS has no error. The CSV file has a row for every
-seed.
+and k-hat, which are the worst of all seeds. log Z and the observables are held against closed forms; below the table is
+chi^2 of all seeds whose log Z is reliable (ESS * N >= 200, Pareto k-hat <= 0.5). "at most": ESS * N < 200 or
+k-hat > 0.3, where an ESS has no error. The CSV file has a row for every seed.
 """
 
 import argparse
@@ -24,15 +23,13 @@ from lattice_flows.card.card import Card
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.estimates.analysis import flow_summary
-from lattice_flows.estimates.summary_types import FlowSummary, Theory
+from lattice_flows.estimates.summary_types import FlowSummary
 from lattice_flows.production.run_folder import RunFolder, find_run
 from lattice_flows.report.figure_script import EXIT_INPUT, or_nan, split_rows
 from lattice_flows.report.style import FigureData
 from lattice_flows.statistics import pull
 from lattice_flows.terminal.numbers import number, with_error
 from lattice_flows.training import CheckpointError
-
-REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "u1_improved.json"
 
 
 class Row(NamedTuple):
@@ -64,22 +61,12 @@ class Row(NamedTuple):
     training: str
 
 
-class Value(NamedTuple):
-    """What an estimate is held against; a closed form has no error."""
-
-    value: float
-    error: float = 0.0
-
-
-References = dict[str, dict[str, Value]]
-
-
-def read_rows(out: Path, references: References) -> list[Row]:
+def read_rows(out: Path) -> list[Row]:
     """The trainings below the folder that are finished, by theory, flow and seed. Raises InputError without any."""
     finished = [path.parents[1] for path in sorted(out.rglob("flow/evaluation.h5"))]
     if not finished:
         raise InputError(f"{out}: holds no finished training, RUN/flow/evaluation.h5")
-    rows = [row_of(*find_run(folder, None), references) for folder in finished]
+    rows = [row_of(*find_run(folder, None)) for folder in finished]
     return sorted(rows, key=lambda row: (row.theory, row.flow, row.couplings, n_sites(row), row.seed))
 
 
@@ -88,12 +75,12 @@ def n_sites(row: Row) -> int:
     return math.prod(map(int, filter(None, row.shape.split("x"))))
 
 
-def row_of(folder: RunFolder, card: Card, references: References) -> Row:
+def row_of(folder: RunFolder, card: Card) -> Row:
     """What the weights of a run's fresh samples say of its flow, and of the theory."""
     assert card.flow is not None
     theory, flow = card.theory.as_dict(), card.flow.as_dict()
     found = flow_summary(folder, card)
-    known = known_values(found) | references.get(key_of(theory), {})
+    known = known_values(found)
     return Row(
         flow=" ".join(flow[key] for key in ("name", "conditioner") if key in flow),
         theory=theory["name"],
@@ -112,8 +99,8 @@ def row_of(folder: RunFolder, card: Card, references: References) -> Row:
         ess_reliable=found["ess_reliable"],
         log_z=found["log_z"],
         log_z_error=found["log_z_error"],
-        reference=known["log_z"].value if "log_z" in known else None,
-        log_z_pull=pull_of(Value(found["log_z"], found["log_z_error"]), known.get("log_z")),
+        reference=known.get("log_z"),
+        log_z_pull=pull_of(found["log_z"], found["log_z_error"], known.get("log_z")),
         plaquette_pull=observable_pull(found, "plaquette", known),
         charge_squared_pull=observable_pull(found, "topological_charge_squared", known),
         options=json.dumps(flow),
@@ -121,37 +108,21 @@ def row_of(folder: RunFolder, card: Card, references: References) -> Row:
     )
 
 
-def known_values(summary: FlowSummary) -> dict[str, Value]:
+def known_values(summary: FlowSummary) -> dict[str, float]:
     """The closed forms that a flow's summary holds."""
     exact = {name: each["exact"] for name, each in summary["observables"].items()} | {"log_z": summary["log_z_exact"]}
-    return {name: Value(value) for name, value in exact.items() if value is not None}
+    return {name: value for name, value in exact.items() if value is not None}
 
 
-def read_references(path: Path) -> References:
-    """log Z and observables of each theory that runs/u1_improved/reference.py has made, by the theory's table."""
-    found = {}
-    for point in json.loads(path.read_text())["points"]:
-        estimates = {**point["observables"], "log_z": point["log_z"]}
-        found[key_of(point["theory"])] = {name: Value(one["value"], one["error"]) for name, one in estimates.items()}
-    return found
-
-
-def key_of(theory: Theory) -> str:
-    """Equal for equal theories."""
-    return json.dumps(theory, sort_keys=True)
-
-
-def observable_pull(summary: FlowSummary, name: str, known: dict[str, Value]) -> float | None:
+def observable_pull(summary: FlowSummary, name: str, known: dict[str, float]) -> float | None:
     """Of the reweighted samples of a flow."""
     one = summary["observables"].get(name)
-    return None if one is None else pull_of(Value(or_nan(one["value"]), or_nan(one["error"])), known.get(name))
+    return None if one is None else pull_of(or_nan(one["value"]), or_nan(one["error"]), known.get(name))
 
 
-def pull_of(found: Value, known: Value | None) -> float | None:
-    """(found - known) / the error of both; None where nothing is known, or where there is no error."""
-    if known is None or not found.error > 0:
-        return None
-    return pull(found.value, math.hypot(found.error, known.error), known.value)
+def pull_of(value: float, error: float, known: float | None) -> float | None:
+    """(value - known) / error; None where nothing is known, or where there is no error."""
+    return None if known is None or not error > 0 else pull(value, error, known)
 
 
 HEADINGS = (
@@ -234,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("csv", type=Path, help="where the figures of every seed go")
     given = parser.parse_args(arguments)
     try:
-        rows = read_rows(given.runs, read_references(REFERENCE))
+        rows = read_rows(given.runs)
         write(given.csv, FigureData(Row._fields, rows).csv())
     except (InputError, EnsembleError, CheckpointError) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)

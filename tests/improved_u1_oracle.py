@@ -1,4 +1,4 @@
-"""What is known of U(1) with rectangles without any Markov chain: a torus of 2x2 by quadrature, others by weights."""
+"""What is known of U(1) with rectangles without chains and networks: quadrature, transfer matrices, weights."""
 
 from typing import NamedTuple
 
@@ -35,6 +35,24 @@ def two_by_two(action: ImprovedU1, n: int = 40) -> TwoByTwo:
 
     log_z = float(torch.log(weights.mean()) - s.min())
     return TwoByTwo(log_z, mean(torch.cos(p).mean((1, 2))), mean(pairs.mean((1, 2))), mean(s))
+
+
+def exact_sector(
+    action: ImprovedU1, shape: tuple[int, int], nodes: np.ndarray, weights: np.ndarray, nu: float
+) -> float:
+    """int prod_P dP/2pi exp(i nu sum P) exp(-S) by these nodes of each angle: Tr T^rows, T between whole rows."""
+    plain, rectangle = action.loop_couplings
+    rows, columns = shape
+    states = np.stack(np.meshgrid(*[np.arange(len(nodes))] * columns, indexing="ij"), axis=-1).reshape(-1, columns)
+    bond = np.exp(rectangle * (np.cos(nodes[:, None] + nodes) - 1.0))
+    site = weights * np.exp(plain * (np.cos(nodes) - 1.0) + 1j * nu * nodes)
+    within = np.prod([site[states[:, k]] * bond[states[:, k], states[:, (k + 1) % columns]] for k in range(columns)], 0)
+    between = np.ones((1, 1))
+    for _ in range(columns):
+        between = np.kron(between, bond)
+    matrix = within[:, None] * between
+    power = np.linalg.matrix_power(matrix, rows - 1)
+    return float(np.vdot(power.T.conj(), matrix).real)
 
 
 def weighted_draws(action: ImprovedU1, shape: tuple[int, int], beta: float, n: int, seed: int, name: str = "weights"):

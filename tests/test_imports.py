@@ -14,7 +14,8 @@ import lattice_flows.theories
 pytestmark = pytest.mark.quick
 
 WITHOUT_TORCH = re.compile(
-    r"lattice_flows\.(kernels|statistics|ensembles|theories\.\w+\.(kernels|closed_forms|direct|free_field))(\.|$)"
+    r"lattice_flows\.(kernels|statistics|ensembles|theories\.tensor_network|"
+    r"theories\.\w+\.(kernels|closed_forms|direct|free_field))(\.|$)"
 )
 
 

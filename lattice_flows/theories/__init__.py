@@ -32,6 +32,7 @@ _NAMES = {
         "creutz_ratio",
     ),
     "u1_improved.action": ("ImprovedU1",),
+    "u1_improved.closed_forms": ("ExactImprovedU1",),
     "xy.action": ("XY", "Villain"),
     "xy.observables": ("Energy", "HelicityModulus", "VortexDensity"),
 }

@@ -128,7 +128,7 @@ def _assert_begins_with(longer: dict[str, np.ndarray], shorter: dict[str, np.nda
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("summaries/*.json")))
 def test_the_analysis_finds_the_same_numbers(name):
-    """Texts may change, and keys may be added."""
+    """Texts may change, keys may be added, and closed forms become known."""
     if name == "imported":
         paths = [Path("imported.h5")]
     else:
@@ -142,7 +142,8 @@ def _different(stored: Any, found: Any, where: str) -> list[str]:
     """The places of what is stored where something else was found."""
     if isinstance(stored, dict):
         gone = [f"{where}/{key} is gone" for key in stored if key not in found]
-        kept = [key for key in stored if key in found and key != "warnings"]
+        unknown = [key for key in stored if key in ("exact", "pull", "log_z_exact") and stored[key] is None]
+        kept = [key for key in stored if key in found and key not in ("warnings", *unknown)]
         return gone + [text for key in kept for text in _different(stored[key], found[key], f"{where}/{key}")]
     if isinstance(stored, list) and len(stored) == len(found):
         return [text for k, pair in enumerate(zip(stored, found)) for text in _different(*pair, f"{where}/{k}")]

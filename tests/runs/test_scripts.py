@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from lattice_flows.exit_status import EXIT_INPUT, EXIT_STOPPED, run_as_command
-from lattice_flows.theories import ExactU1
+from lattice_flows.theories import ExactU1, ImprovedU1
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*ROOT.glob("runs/*/*.py"), *ROOT.glob("analysis/*.py")])
@@ -90,12 +90,12 @@ def test_figure_of_no_run_is_refused(script, tmp_path, capsys):
 
 def test_reference_of_u1_improved(script, tmp_path):
     made = tmp_path / "made.json"
-    options = ("--json", made, "--n-configs", "200", "--node-configs", "200")
-    at = {"POINTS": [(2.0, 0.05)], "SIDES": [4]}
+    options, at = ("--json", made, "--n-configs", "200"), {"POINTS": [(2.0, 0.05)], "SIDES": [4]}
     assert script(ROOT / "runs/u1_improved/reference.py", tmp_path / "out", *options, **at) == 0
     (point,) = json.loads(made.read_text())["points"]
-    assert abs(point["log_z"]["value"] - point["log_z_by_mbar"]["value"]) < 4.5 * point["log_z_by_mbar"]["error"]
-    assert abs(point["log_z"]["value"] - ExactU1(2.0, 16).log_z) > 4.5 * point["log_z"]["error"]  # c1 counts
+    row = point["observables"]["plaquette"]
+    assert abs(row["value"] - ImprovedU1(2.0, 0.05).closed_forms((4, 4)).plaquette) < 4.5 * row["error"]
+    assert abs(row["value"] - ExactU1(2.0, 16).plaquette) > 4.5 * row["error"]  # c1 counts
 
 
 def test_training_of_a_row(tmp_path):

@@ -255,7 +255,7 @@ def test_the_charge_of_the_improved_action(kind, seed):
 
 
 def test_a_range_that_nobody_knows_must_be_given(seed):
-    improved = ImprovedU1(2.0, -0.1)
+    improved = ImprovedU1(1e5, -0.1)  # beyond the reach of its closed forms
     x, streams = improved.hot(make_streams(seed, "test", range(2)), (2, 4, 4))
     sampler = Umbrella(improved, 3, n_md_steps=4)
     with pytest.raises(ValueError, match="q_max must be given: ImprovedU1 does not know the range of Q_s"):

@@ -1,13 +1,10 @@
-"""U(1) with rectangles from a card: the mixture of the reference, reweighting to the closed form, the runs' scripts."""
+"""U(1) with rectangles from a card: the mixture of the reference, closed forms, reweighting to others."""
 
 import json
-import math
-import runpy
 import tomllib
 from pathlib import Path
 
 import pytest
-from improved_u1_oracle import log_z_by_weights, weighted_draws
 from rich.console import Console
 
 from lattice_flows.card.card import parse_card
@@ -84,7 +81,11 @@ def test_a_run_and_its_reweighting_to_the_closed_form(tmp_path):
     summary = analyse_files_stage([tmp_path / "out" / "ensembles" / "mixed.h5"], None, EVERYTHING, Console(quiet=True))
     rows = summary["ensembles"]["mixed"]["observables"]
     assert summary["theory"]["c1"] == 0.02
-    assert all(rows[name]["exact"] is None for name in ("plaquette", "topological_charge_squared", "wilson_loop_1x2"))
+    for name in ("plaquette", "topological_charge_squared", "wilson_loop_1x2"):
+        assert abs(rows[name]["pull"]) < 4.5, rows[name]
+    assert rows["wilson_loop_2x2"]["exact"] is None
+    for one in summary["ensembles"]["mixed"]["topology"]["sectors"]:
+        assert one["probability"] is None or abs(one["probability"] - one["exact"]) < 4.5 * one["probability_error"]
     assert summary["ensembles"]["mixed"]["acceptance_rate"] > 0.3
     assert (tmp_path / "out" / "ensembles" / "tempered.h5").exists()
 
@@ -99,16 +100,6 @@ def test_a_run_and_its_reweighting_to_the_closed_form(tmp_path):
     assert abs(reweighted(c1=0.0, beta=2.3)["plaquette"]["pull"]) < 4.5
     truth = reweighted(c1=0.0)["plaquette"]
     assert abs(rows["plaquette"]["value"] - truth["exact"]) > 10.0 * rows["plaquette"]["error"]  # it had a way to go
-
-
-def test_the_script_of_log_z_against_weights(tmp_path, seed):
-    log_z = runpy.run_path(str(RUNS / "log_z.py"))["log_z"]
-    found = log_z(tmp_path, 3.0, -1.0 / 12.0, (4, 4), 300, Console(quiet=True))
-    _, log_w = weighted_draws(ImprovedU1(3.0, -1.0 / 12.0), (4, 4), 4.0, 50_000, seed)
-    known, error = log_z_by_weights(log_w, 4.0, (4, 4))
-    for estimate in found:
-        assert estimate.error < 0.05
-        assert abs(estimate.value - known) < 4.5 * math.hypot(error, estimate.error)
 
 
 def test_the_stored_reference_is_of_the_card_of_the_runs():

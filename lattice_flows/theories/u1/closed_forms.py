@@ -84,6 +84,10 @@ class ExactU1:
             raise ValueError(f"the area must be between 0 and {self.n_sites}, got {area}")
         return self._character_sum(area) / self._character_sum(0)
 
+    def rectangular_loop(self, r: int, t: int) -> float:
+        """<cos> of an r x t Wilson loop."""
+        return self.wilson_loop(r * t)
+
     @cached_property
     def _quadrature(self) -> tuple[Array, Array]:
         """Gauss-Legendre nodes on [0, pi] and weights that include exp(-beta (1 - cos P)) / pi."""

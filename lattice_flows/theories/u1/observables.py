@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lattice_flows.theories.action import NamedObservable
-from lattice_flows.theories.observable import Array, Label, Observable, Quantity, Term
-from lattice_flows.theories.u1.closed_forms import ExactU1
+from lattice_flows.theories.observable import Array, Label, Observable, Quantity, Term, closed_form
 from lattice_flows.theories.u1.kernels import fields, polyakov
 
 _LONGEST = 1024
@@ -129,13 +128,12 @@ class WilsonLoop(Observable):
         r, t = self.r, self.t
         # Beyond the lattice the loop covers plaquettes twice, and the closed form is another one.
         fits = t <= min(lattice_shape)
-        area = r * t
+        exact = closed_form("rectangular_loop", r, t)
+        loops = [closed_form("rectangular_loop", *sides) for sides in creutz_loops(r, t)]
 
-        def exact(oracle: ExactU1) -> float:
-            return oracle.wilson_loop(area)
-
-        def exact_ratio(oracle: ExactU1) -> float:
-            return _creutz_ratio(*(oracle.wilson_loop(a * b) for a, b in creutz_loops(r, t)))
+        def exact_ratio(oracle: Any) -> float | None:
+            known = [loop(oracle) for loop in loops]
+            return None if None in known else _creutz_ratio(*known)
 
         label = Label(f"W({r}x{t})", f"W({r}×{t})", rf"$W_{{{r}\times{t}}}$")
         loop = Quantity(self.name, (Term(self.name),), exact=exact if fits else None, label=label)
@@ -201,7 +199,7 @@ class PolyakovCorrelator(Observable):
         area = lattice_shape[self.mu] * (self.distance % lattice_shape[1 - self.mu])
         plain = f"P_{self.mu}({self.distance})"
         label = Label(plain, plain, f"${plain}$")
-        return (Quantity(self.name, (Term(self.name),), exact=lambda oracle: oracle.wilson_loop(area), label=label),)
+        return (Quantity(self.name, (Term(self.name),), exact=closed_form("wilson_loop", area), label=label),)
 
 
 @dataclass(frozen=True)
@@ -260,8 +258,9 @@ class PolyakovModulus(Observable):
     def quantities(self, lattice_shape: tuple[int, ...]) -> tuple[Quantity, ...]:
         length, n_loops, modulus = lattice_shape[self.mu], lattice_shape[1 - self.mu], f"|L_{self.mu}|"
 
-        def exact(oracle: ExactU1) -> float:
-            return sum(oracle.wilson_loop(length * distance) for distance in range(n_loops)) / n_loops
+        def exact(oracle: Any) -> float | None:
+            known = [closed_form("wilson_loop", length * distance)(oracle) for distance in range(n_loops)]
+            return None if None in known else sum(known) / n_loops
 
         return (
             Quantity(self.name, (Term(self.name),), label=Label(modulus, modulus, f"${modulus}$")),
