@@ -12,6 +12,7 @@ KERNELS = Path(__file__).parents[1] / ".kernels"
 KERNELS.mkdir(mode=0o700, exist_ok=True)
 os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
 os.environ.setdefault("NUMBA_CACHE_DIR", str(KERNELS))
+os.environ["XDG_CACHE_HOME"] = str(KERNELS / "cache")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 
 import numba

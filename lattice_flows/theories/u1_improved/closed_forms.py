@@ -9,12 +9,13 @@ plaquettes, and z(nu) is the partition function of a nearest-neighbour model, se
 j = 0, 1, ..., Z(theta) is known at m angles, and P(Q) is its Fourier transform.
 
 The bond dimension is raised, and the nodes of an angle with it, until log Z stays the same: up to 24, where a value of
-log Z takes seconds and a quarter of a gigabyte.
+log Z takes seconds and a quarter of a gigabyte. What takes long is kept in the user's cache folder (`cached_on_disk`).
 """
 
 import logging
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import count
@@ -23,6 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.theories import tensor_network
+from lattice_flows.theories.cached_on_disk import cached_on_disk
 from lattice_flows.theories.tensor_network import Bonds, Contraction, Neighbours, bonds, contract
 
 Array = NDArray[np.float64]
@@ -78,20 +81,26 @@ class ExactImprovedU1:
     def n_sites(self) -> int:
         return math.prod(self.shape)
 
+    def _kept(self, name: str, compute: Callable[[], Array]) -> Array:
+        key = ["u1_improved", name, float(self.plain), float(self.rectangle), list(self.shape), _RUNGS]
+        return cached_on_disk(key, (tensor_network, sys.modules[__name__]), compute)
+
     @cached_property
     def _ladder(self) -> tuple[Array, float]:
         """log Z at each bond dimension, three at least, until it stays the same; and what is left."""
+        found = self._kept("log_z", self._climbed)
+        return found, _left(list(found))
+
+    def _climbed(self) -> Array:
         found: list[float] = []
-        left = math.inf
         for rung in _RUNGS:
             found.append(self._log_z(rung, self.plain, self.rectangle))
-            left = _left(found)
-            relative = left / self._scale
+            relative = _left(found) / self._scale
             if relative < _STILL or (relative > _HOPELESS and rung.bond_dimension >= _LARGE):
                 break
             if rung.bond_dimension == _LARGE:
                 _log.warning("u1_improved: closed forms that are hard to know; they can take a minute")
-        return np.array(found), left
+        return np.array(found)
 
     @property
     def converged(self) -> bool:
@@ -137,7 +146,7 @@ class ExactImprovedU1:
     def _loops(self) -> Array:
         """<cos P> and <cos R>, and both again with twice the step at a smaller bond dimension, (2, 2)."""
         rung, before = self._rungs
-        return np.array([self._slopes(rung, _STEP), self._slopes(before, 2.0 * _STEP)])
+        return self._kept("loops", lambda: np.array([self._slopes(rung, _STEP), self._slopes(before, 2.0 * _STEP)]))
 
     @property
     def _rungs(self) -> tuple[_Rung, _Rung]:
@@ -163,6 +172,9 @@ class ExactImprovedU1:
     @cached_property
     def _charges(self) -> Array:
         """P(Q) for Q = 0, 1 ..., and again at a smaller bond dimension, (2, n)."""
+        return self._kept("charges", self._transformed)
+
+    def _transformed(self) -> Array:
         n_angles = None
         rows = []
         for rung in self._rungs:

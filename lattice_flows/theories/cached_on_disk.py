@@ -1,0 +1,67 @@
+"""Numbers that take long to compute, kept in `lattice_flows/closed_forms` of the user's cache folder.
+
+That is $XDG_CACHE_HOME, or ~/.cache. What is there can be deleted at any time. A file that is damaged, or of other
+code, counts as absent, and a folder that cannot be written is none.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lattice_flows.atomic_files import write_atomically
+
+_WORTH_KEEPING = 0.5  # seconds
+
+
+def cached_on_disk(
+    key: Sequence[Any], modules: Sequence[ModuleType], compute: Callable[[], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """compute(), or what it returned before for this key and the same sources of these modules.
+
+    key: all that determines the numbers, in JSON's types. It is kept where it took more than half a second.
+    """
+    identity = json.dumps([*key, [_digest(module) for module in modules]])
+    path = _folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    held = _read(path, identity)
+    if held is not None:
+        return held
+    start = time.perf_counter()
+    values = compute()
+    if time.perf_counter() - start > _WORTH_KEEPING:
+        _keep(path, {"key": identity, "values": values.tolist()})
+    return values
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "lattice_flows" / "closed_forms"
+
+
+def _digest(module: ModuleType) -> str:
+    assert module.__file__ is not None
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
+
+
+def _read(path: Path, identity: str) -> NDArray[np.float64] | None:
+    try:
+        held = json.loads(path.read_bytes())
+        values = np.array(held["values"], dtype=np.float64)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return values if held["key"] == identity and np.isfinite(values).all() else None
+
+
+def _keep(path: Path, held: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(held).encode(), durable=False)
+    except OSError:
+        return
