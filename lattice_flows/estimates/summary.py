@@ -17,7 +17,7 @@ from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.sign_sectors import signs_summary
 from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Observables, Summary
-from lattice_flows.estimates.weights import weights_summary, weights_warnings
+from lattice_flows.estimates.weights import round_trip_warnings, weights_summary, weights_warnings
 from lattice_flows.training.checkpoint import Checkpoint
 
 
@@ -31,7 +31,8 @@ def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSumma
     exact = closed_forms_of(samples.theory)
     return {
         **weights,
-        "warnings": weights_warnings(weights) + warnings,
+        "warnings": round_trip_warnings(checkpoint.round_trip) + weights_warnings(weights) + warnings,
+        "round_trip": checkpoint.round_trip,
         "log_z_exact": exact.log_z if exact else None,
         "train_seconds": checkpoint.train_seconds,
         "train_processes": checkpoint.processes,

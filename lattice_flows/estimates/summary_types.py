@@ -151,6 +151,7 @@ class FlowSummary(Weights):
     warnings: list[str]
     log_z_exact: float | None
     train_seconds: float  # wall time
+    round_trip: float | None  # largest difference of log q by the map and by its inverse: of log w; null: not known
     train_processes: int
     n_steps: int
     n_parameters: int

@@ -19,6 +19,7 @@ from lattice_flows.statistics import (
     reliability,
     share_of_squares,
 )
+from lattice_flows.training.validate import MAX_ROUND_TRIP
 
 
 def weights_summary(log_w: np.ndarray) -> Weights:
@@ -75,6 +76,16 @@ def weights_warnings(weights: Weights) -> list[str]:
             "the ESS hangs on this one sample; draw more samples"
         )
     return found
+
+
+def round_trip_warnings(error: float | None) -> list[str]:
+    """The reason to doubt a flow's map; none where its error is not known."""
+    if error is None or error <= MAX_ROUND_TRIP:
+        return []
+    return [
+        f"the map is ill-conditioned: map and inverse differ in log q, and so in log w, by up to {error:.2g}, above "
+        f"{MAX_ROUND_TRIP:g}; train again with a lower training.learning_rate, or a flow of fewer layers"
+    ]
 
 
 def reweighting_summary(group: Replicas) -> Reweighting:

@@ -20,6 +20,7 @@ from lattice_flows.flows.plaquette_action import IndependentPlaquettes, Plaquett
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, PlaquetteCouplingFlow, plaquette_coupling
 from lattice_flows.flows.plaquette_form import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
 from lattice_flows.flows.prior import HaarU1, Prior
+from lattice_flows.flows.prior_action import PriorAction, prior_action
 from lattice_flows.flows.projection import ProjectionMixture
 from lattice_flows.flows.pullback import Pullback
 from lattice_flows.flows.score import ScoredField, forward_with_score
@@ -73,6 +74,7 @@ __all__ = [
     "PlaquetteCouplingFlow",
     "PlaquetteTree",
     "Prior",
+    "PriorAction",
     "ProjectionMixture",
     "Pullback",
     "Reduced",
@@ -88,6 +90,7 @@ __all__ = [
     "initialise",
     "multiscale",
     "plaquette_coupling",
+    "prior_action",
     "reduced",
     "vector_coupling",
 ]

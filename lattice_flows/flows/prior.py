@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ class Prior(nn.Module, ABC):
 
     shape: tuple[int, ...]  # of one configuration: the event
     space: Space
+
+    flat: ClassVar[bool] = False
+    """Whether the density is the same everywhere."""
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -29,6 +33,8 @@ class HaarU1(Prior):
 
     `shape` is the event (D, *lattice_shape).
     """
+
+    flat = True
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -25,6 +25,7 @@ from lattice_flows.terminal.progress import meter
 from lattice_flows.training import (
     ALONE,
     CHECKPOINT_NAME,
+    MAX_ROUND_TRIP,
     STOPPED,
     Checkpoint,
     CheckpointError,
@@ -137,7 +138,9 @@ def _seen(record: Record) -> str:
     """The last record as text. Its ESS is from fresh samples: a training batch would give one that is far too large."""
     doubt = "" if is_trusted(record) else " (unreliable)"
     shown = ess(record.ess, record.ess_error, record.n_samples or 0)
-    return f"ESS {shown}{doubt}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}"
+    error = record.round_trip or 0.0
+    wrong = f", log w off by {error:.2g} (round trip)" if error > MAX_ROUND_TRIP else ""
+    return f"ESS {shown}{doubt}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}{wrong}"
 
 
 def _header(card: Card, data: TrainingData | None, held: Checkpoint | None) -> dict[str, Any]:

@@ -29,13 +29,18 @@ def flow_tables(summary: Summary) -> FlowTables | None:
     of_chains = {f"proposals of {name}": figures for name, figures in proposals.items()}
     sources: dict[str, Weights] = {"fresh samples": trained, **of_chains}
     return FlowTables(
-        facts=f"{terminal_tables.training_cost(trained).capitalize()}.",
+        facts=_facts(trained),
         unreliable=", ".join(name for name, figures in sources.items() if not figures["log_z_reliable"]),
         weights=_weights(sources, numbers.number(trained["log_z_exact"], 8)),
         forward=_mode_collapse(trained),
         signs=_signs(summary),
         observables=observables("Fresh samples, reweighted", trained["observables"]),
     )
+
+
+def _facts(trained: FlowSummary) -> str:
+    cost, error = terminal_tables.training_cost(trained).capitalize(), trained["round_trip"]
+    return f"{cost}." if error is None else f"{cost}. Map and inverse agree in log q to {numbers.number(error, 2)}."
 
 
 def _weights(sources: Mapping[str, Weights], exact: str) -> PageTable:

@@ -44,12 +44,13 @@ from lattice_flows.training.recommended import recommended
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.source import Drawn, Source
-from lattice_flows.training.validate import Validation, validate
+from lattice_flows.training.validate import MAX_ROUND_TRIP, Validation, round_trip, validate
 
 __all__ = [
     "ALONE",
     "CHECKPOINT_NAME",
     "HISTORY_NAME",
+    "MAX_ROUND_TRIP",
     "OBJECTIVES",
     "STOPPED",
     "Checkpoint",
@@ -90,6 +91,7 @@ __all__ = [
     "recommended",
     "reinforce",
     "reverse_kl",
+    "round_trip",
     "save_checkpoint",
     "train",
     "validate",

@@ -20,6 +20,7 @@ from lattice_flows.theories.catalogue import completed_theory
 
 _FORMAT = "lattice_flows training checkpoint"
 _VERSION = 2
+_LATER = {"processes": 1, "round_trip": None}  # what older checkpoints lack
 
 Weights = dict[str, Tensor]
 
@@ -50,6 +51,7 @@ class Checkpoint:
     best: dict[str, float] = field(default_factory=dict)  # what the patience is measured from
     parent: str = ""  # checksum of the weights it started from, where it did
     processes: int = 1  # that shared the work, of the run's last part
+    round_trip: float | None = None  # of the last look, see `Validation`
 
 
 class FlowWeights(NamedTuple):
@@ -95,7 +97,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if content.get("version") != _VERSION:
         version = content.get("version")
         raise CheckpointError(f"{path}: checkpoint version {version}, this package reads {_VERSION}; train again")
-    content.setdefault("processes", 1)  # not written while there was only one
+    content = {**_LATER, **content}
     names = {each.name for each in fields(Checkpoint)}
     if missing := names - content.keys():
         raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(sorted(missing))}")

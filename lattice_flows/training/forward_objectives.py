@@ -79,8 +79,14 @@ class SelfNormalised(Objective):
     the buffer's N are truncated to that (E. L. Ionides, J. Comput. Graph. Stat. 17 (2008) 295): otherwise a single one
     would be the whole batch for as long as it stays.
 
-    The gradient is biased, by O(1/N) from the normalisation and by the truncation, which goes with N too; and where
-    the flow never goes, neither does the buffer: it cures no mode collapse. The action must be the same in all steps.
+    The gradient is biased: too small by about the share of the weight that is truncated, and by O(1/N_eff) from the
+    normalisation, N_eff = (sum w)^2 / sum w^2. Measured along the exact gradient of forward KL, with N = 4096, 16384,
+    65536 and 262144: 20, 14, 10 and 6 % for u1 at an ESS of 0.004, 8, 4, 3 and 2 % at 0.03 (4x4, beta = 0.93 and
+    0.66, an untrained flow; errors below 1 %), 19, 14, 8 and 6 % for log-normal weights at 0.006 (errors up to 2 %).
+    So the buffer grows where N_eff is small, and tells where that is not enough (see `SampleBuffer`).
+
+    Where the flow never goes, neither does the buffer: it cures no mode collapse. The action must be the same in all
+    steps.
 
     With several processes each makes its share of the fresh samples, and all hold the same buffer. log_w is that of the
     fresh samples.

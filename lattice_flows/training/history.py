@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import MISSING, astuple, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from lattice_flows.atomic_files import naming, write_atomically
@@ -19,16 +19,16 @@ class Record:
     w> over them = log Z + KL(p|q). None, an empty cell, means that a value is not known.
 
     gradient_snr = |E g| / sqrt(E|g - E g|^2) of a batch's clipped gradient g, over the last 200 steps or so (see
-    GradientNoise); 0 where the noise hides E g.
+    GradientNoise); 0 where the noise hides E g. round_trip is the error of log w by the map's inverse (see Validation).
     """
 
     step: int
     seconds: float
-    loss: float  # with the scaled action
+    loss: float  # with the annealed action
     ess: float
     log_z_bound: float
     learning_rate: float
-    action_scale: float
+    action_scale: float  # the share of S in it
     gradient_norm: float  # before it is clipped
     ess_error: float | None = None
     largest_share: float | None = None  # of one weight in the sum of all
@@ -40,9 +40,12 @@ class Record:
     n_samples: float | None = None  # that the ESS is of
     batch_size: float | None = None
     gradient_snr: float | None = None
+    round_trip: float | None = None
 
 
-COLUMNS = tuple(field.name for field in fields(Record))
+Columns = tuple[str, ...]
+
+COLUMNS: Columns = tuple(field.name for field in fields(Record))
 _ALWAYS_KNOWN = {field.name for field in fields(Record) if field.default is MISSING}
 
 
@@ -54,33 +57,52 @@ def is_trusted(record: Record) -> bool:
 
 
 def append_record(path: Path, record: Record) -> None:
-    """Add a row, and the heading if the file is new. Floats are written in full (repr)."""
+    """Add a row, and the heading if the file is new. Floats are written in full (repr).
+
+    A file that was begun with fewer columns keeps those.
+    """
     new = not path.exists() or path.stat().st_size == 0  # a kill, or a full disk, leaves an empty file
+    columns = COLUMNS if new else _heading(path)
     with naming(path), path.open("a", newline="") as file:
-        file.write(_lines([record], heading=new))
+        file.write(_lines([record], columns, heading=new))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _lines(records: Iterable[Record], heading: bool) -> str:
+def _heading(path: Path) -> Columns:
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(next(csv.reader(file)))
+
+
+def _lines(records: Iterable[Record], columns: Columns, heading: bool) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     if heading:
-        writer.writerow(COLUMNS)
-    writer.writerows(["" if value is None else repr(value) for value in astuple(record)] for record in records)
+        writer.writerow(columns)
+    rows = ([getattr(record, name) for name in columns] for record in records)
+    writer.writerows(["" if value is None else repr(value) for value in row] for row in rows)
     return text.getvalue()
 
 
 def read_history(path: Path) -> list[Record]:
-    """All rows. Raises CheckpointError for a file that is not a training history."""
+    """All rows; columns that came later than the file are None. Raises CheckpointError for a file that is not a
+    training history.
+    """
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[Columns, list[Record]]:
+    """The columns of the file, the first ones of COLUMNS, and all rows."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             # A line cut short, by a kill or a full disk, is the last one, and belongs to steps that will be repeated.
             reader = csv.reader([line for line in file if line.endswith("\n")])
-            heading = next(reader, COLUMNS)
-            if tuple(heading) != COLUMNS:
-                raise CheckpointError(f"{path}: not a training history, its columns are {heading}; delete or move it")
-            return [_record(row) for row in reader if len(row) == len(COLUMNS)]
+            heading = tuple(next(reader, COLUMNS))
+            if heading != COLUMNS[: max(len(heading), len(_ALWAYS_KNOWN))]:
+                raise CheckpointError(
+                    f"{path}: not a training history, its columns are {list(heading)}; delete or move it"
+                )
+            return heading, [_record(row) for row in reader if len(row) == len(heading)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CheckpointError(
             f"{path}: not a readable training history ({type(error).__name__}); delete or move it"
@@ -106,8 +128,9 @@ def truncate_history(path: Path, step: int) -> None:
     """Drop the rows after `step`: those of work that was lost and will be done again."""
     if not path.exists():
         return
-    kept = [record for record in read_history(path) if record.step <= step]
+    columns, records = _read(path)
+    kept = [record for record in records if record.step <= step]
     if kept:
-        write_atomically(path, _lines(kept, heading=True).encode())
+        write_atomically(path, _lines(kept, columns, heading=True).encode())
     else:
         path.unlink()

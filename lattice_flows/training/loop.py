@@ -14,7 +14,13 @@ from lattice_flows.training.history import Record, append_record, truncate_histo
 from lattice_flows.training.ranks import ALONE, Ranks, TooManyRanks
 from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.source import Source
-from lattice_flows.training.training_state import CHECKPOINT_NAME, Run, TrainingDiverged, save_untrained
+from lattice_flows.training.training_state import (
+    CHECKPOINT_NAME,
+    Run,
+    TrainingDiverged,
+    save_untrained,
+    settings_as_begun,
+)
 
 __all__ = ["CHECKPOINT_NAME", "HISTORY_NAME", "STOPPED", "Progress", "TrainingDiverged", "TrainingResult", "train"]
 
@@ -85,9 +91,10 @@ def train(
         if settings.init_from is not None:
             raise CheckpointError("training.init_from: this flow has no parameters to start from it")
         if ranks.is_first:
-            save_untrained(flow, settings, folder, seed, header)
+            save_untrained(flow, action, settings_as_begun(folder, settings), folder, seed, header)
         return TrainingResult("no_parameters", 0, 0.0)
     _require_shares(settings, ranks)
+    settings = ranks.of_first(lambda: settings_as_begun(folder, settings))
     run = Run(flow, action, settings, folder, seed, header, data, held_out, ranks)
     if ranks.of_first(lambda: (folder / CHECKPOINT_NAME).exists()):
         run.restore()
@@ -159,4 +166,6 @@ def _end(run: Run, stop: bool) -> str:
         return "max_steps"
     if settings.max_seconds is not None and run.train_seconds >= settings.max_seconds:
         return "max_seconds"
+    if run.decay() == 0.0:
+        return "converged"
     return STOPPED if stop else ""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Flow, prior_action
 from lattice_flows.theories.action import Action
 from lattice_flows.training.clipping import BlockClip, Clip, NormClip
 from lattice_flows.training.gradient_noise import GradientNoise
@@ -59,19 +59,23 @@ class Optimiser:
         self._finite: Tensor | None = None
 
     def step(
-        self, action: Action, progress: float, n_done: int, generator: torch.Generator, dtype: torch.dtype
+        self,
+        action: Action,
+        progress: float,
+        n_done: int,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+        decay: float = 1.0,
     ) -> StepInfo:
-        """The step after `n_done` others, at this progress of the run."""
+        """The step after `n_done` others, at this progress of the run; `decay` multiplies the learning rate."""
         settings = self.settings
         n = settings.batch_size_at(progress)
-        factor = settings.action_scale_at(progress)
-        annealed = action if factor == 1.0 else action.scaled(factor)
         self.adam.zero_grad()
-        loss = self._gradient(annealed, n, generator, dtype)
+        loss = self._gradient(self.annealed(action, progress), n, generator, dtype)
         norm = self.clip()
         self.noise.measure(self.adam, n_done)
         for group in self.adam.param_groups:
-            group["lr"] = settings.learning_rate_at(progress)
+            group["lr"] = decay * settings.learning_rate_at(progress)
         self.adam.step()
         # The average forgets the first weights faster than ema_decay would, as in an arithmetic mean.
         decay = min(settings.ema_decay, (n_done + 1) / (n_done + 11.0))
@@ -79,6 +83,17 @@ class Optimiser:
         finite = torch.isfinite(loss) & torch.isfinite(norm)
         self._finite = finite if self._finite is None else finite & self._finite
         return StepInfo(loss, norm, self._finite)
+
+    def annealed(self, action: Action, progress: float) -> Action:
+        """The target at this progress: (1 - t) S_prior + t S, a density for every t, also where exp(-t S) is none.
+
+        Of a flat prior S_prior = 0, and t S stays of the class of S: the special forms of objectives know it.
+        """
+        t = self.settings.action_scale_at(progress)
+        if t == 1.0:
+            return action
+        start = prior_action(self.flow) if self.settings.anneal_from == "prior" else None
+        return action.scaled(t) if start is None else action.toward(start, 1.0 - t)
 
     def _gradient(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Leave the gradient of the loss of a batch of n in the parameters; returns the loss."""

@@ -37,12 +37,12 @@ class TrainingSettings:
     )
     mixture_weights: tuple[float, float] = (1.0, 1.0)  # a, b of J = a J_KL + b J_ML
     mixture_reverse: ReverseObjectiveName = "path_gradient"  # its J_KL
-    buffer_size: int = 4096  # configurations that self_normalised keeps
+    buffer_size: int = 4096  # configurations that self_normalised keeps at first; more where truncation asks for it
     init_from: str | None = None  # a checkpoint whose weights are the first ones; of another shape or coupling
     max_steps: int | None = None
     max_seconds: float | None = None
     target_ess: float | None = None  # stop once a validation on 4096 samples or more finds it, an error below the ESS
-    patience: int | None = None  # stop after so many looks that improve neither the ESS nor the bound on log Z
+    patience: int | None = None  # looks that improve neither ESS nor bound, until the learning rate falls to the end
     batch_size: int = 64
     final_batch_size: int | None = None  # reached by doubling, in equal parts of the run
     micro_batch: int | None = None  # samples that a process computes at once; gradients add up. None: all of its share
@@ -51,7 +51,8 @@ class TrainingSettings:
     adam_beta2: float = 0.999  # memory of the squared gradient
     clip_norm: float = 10.0  # largest norm of the gradient, where `clip` is not given
     clip: float | None = None  # largest gradient of each block of parameters (a layer), in units of its usual norm
-    anneal: float = 0.0  # fraction of the run over which the action is scaled up from 0 to S
+    anneal: float = 0.0  # fraction of the run over which the target goes from the prior (S_prior = -log r) to S
+    anneal_from: Literal["prior", "flat"] = "prior"  # "flat": from 0 S, as it was before; no density on the line
     ema_decay: float = 0.99  # of the averaged weights, which are the ones the flow is used with
     precision: Literal["float32", "float64"] | None = None  # of the maps in training; None: that of the first weight
     network_precision: Literal["float32", "tf32", "bfloat16"] | None = None  # of the networks' matrix products
@@ -61,7 +62,7 @@ class TrainingSettings:
     checkpoint_seconds: float = 60.0
     tensorboard: bool = False  # events beside history.csv; needs the package tensorboard
 
-    added: ClassVar[Mapping[str, Any]] = {}
+    added: ClassVar[Mapping[str, Any]] = {"anneal_from": "flat"}
     """Keys that came later, each with the value that a checkpoint means which does not have it."""
 
     def __post_init__(self) -> None:
@@ -69,6 +70,7 @@ class TrainingSettings:
             object.__setattr__(self, "max_seconds", _DEFAULT_SECONDS)
         self._require_one_of("objective", get_args(ObjectiveName))
         self._require_one_of("mixture_reverse", get_args(ReverseObjectiveName))
+        self._require_one_of("anneal_from", ("prior", "flat"))
         self._require_one_of("precision", ("float32", "float64", None))
         self._require_one_of("network_precision", ("float32", "tf32", "bfloat16", None))
         for name, most in _MOST.items():
@@ -130,7 +132,7 @@ class TrainingSettings:
         return self.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def action_scale_at(self, progress: float) -> float:
-        """The factor on S, 1 when annealing is over."""
+        """The share t of S in the target (1 - t) S_prior + t S, 1 when annealing is over."""
         return 1.0 if progress >= self.anneal else progress / self.anneal
 
     def batch_size_at(self, progress: float) -> int:

@@ -31,6 +31,9 @@ class Source(ABC):
         """
         return None
 
+    def look(self, last: bool) -> None:  # noqa: B027
+        """At each look at the training, the last one included: what may wait for the device."""
+
     def state_dict(self) -> dict[str, Tensor]:
         """What a resume needs beside the generator."""
         return {}

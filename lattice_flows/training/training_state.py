@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lattice_flows.flows import Flow
-from lattice_flows.later_keys import completed
+from lattice_flows.later_keys import as_before, completed
 from lattice_flows.theories.action import Action
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.checkpoint import (
@@ -28,12 +28,13 @@ from lattice_flows.training.objectives import REVERSE_OBJECTIVES
 from lattice_flows.training.optimise import Optimiser, StepInfo
 from lattice_flows.training.ranks import Ranks
 from lattice_flows.training.settings import TrainingSettings
-from lattice_flows.training.validate import Validation, validate
+from lattice_flows.training.validate import Validation, round_trip, validate
 from lattice_flows.training.warm_start import inherit
 
 CHECKPOINT_NAME = "checkpoint.pt"
 
 _FIRST_SAMPLES = 256
+_DECAY = 0.1  # of the steps until nothing improved, over which the learning rate then falls to 0
 _JUDGED_SAMPLES = 4096  # of the validation that ends a training with a target
 
 
@@ -71,6 +72,7 @@ class Run:
         self.step, self.train_seconds, self.reason, self.worst_loss = 0, 0.0, "", math.inf
         self.best = {"ess": -math.inf, "log_z_bound": -math.inf, "looks": 0.0}
         self.parent = ""
+        self.round_trip: float | None = None
 
     def begin(self) -> None:
         """Inherit the first weights, if asked to, and set the loss beyond which the training counts as diverged."""
@@ -95,7 +97,7 @@ class Run:
             self.path,
             Checkpoint(
                 header=self.header,
-                settings=asdict(self.settings),
+                settings=as_before(asdict(self.settings), self.settings.added),
                 seed=self.seed,
                 threads=torch.get_num_threads(),
                 step=self.step,
@@ -112,6 +114,7 @@ class Run:
                 best=self.best,
                 parent=self.parent,
                 processes=self.ranks.size,
+                round_trip=self.round_trip,
             ),
         )
 
@@ -135,14 +138,26 @@ class Run:
         self.header = checkpoint.header  # its checksum names the flow: what came later stays out
         self.reason, self.worst_loss = checkpoint.reason, checkpoint.worst_loss
         self.best, self.parent = dict(checkpoint.best), checkpoint.parent
+        self.round_trip = checkpoint.round_trip
 
     def progress(self) -> float:
         """The fraction of the run that is done, from 0 to 1."""
         return self.settings.progress(self.step, self.train_seconds)
 
+    def decay(self) -> float:
+        """The factor on the learning rate: 1 until nothing improves any more, then half a cosine down to 0, which is
+        the end of a run that has converged.
+        """
+        since = self.best.get("decays_from")
+        if since is None:
+            return 1.0
+        n = max(math.ceil(_DECAY * since), self.settings.monitor_every)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (self.step - since) / n)))
+
     def advance(self) -> StepInfo:
         """One step of the optimiser."""
-        info = self.optimiser.step(self.action, self.progress(), self.step, self.generator, self.dtype)
+        progress, decay = self.progress(), self.decay()
+        info = self.optimiser.step(self.action, progress, self.step, self.generator, self.dtype, decay)
         self.step += 1
         return info
 
@@ -181,8 +196,13 @@ class Run:
             n_samples=float(found.n_samples),
             batch_size=float(settings.batch_size_at(progress)),
             gradient_snr=self.optimiser.noise.snr(),
+            round_trip=found.round_trip,
         )
-        return record, reason or self._converged(record)
+        self.round_trip = found.round_trip
+        self._watch(record)
+        for source in self.objective.sources:
+            source.look(last=bool(reason or self.reason))
+        return record, reason
 
     def _validated(self) -> tuple[Validation, str]:
         """The figures of fresh samples, and "target_ess" if it is reached and more, independent samples confirm it."""
@@ -196,8 +216,8 @@ class Run:
     def _validate(self, n: int) -> Validation:
         return validate(self.average, self.action, n, self.monitor_generator, torch.float64, self.held_out, self.ranks)
 
-    def _converged(self, record: Record) -> str:
-        """Return "converged" if `patience` looks found neither ESS nor log_z_bound an error above the best so far."""
+    def _watch(self, record: Record) -> None:
+        """Begin the decay once `patience` looks found neither ESS nor log_z_bound an error above the best so far."""
         improved = False
         for name in ("ess", "log_z_bound"):
             if getattr(record, name) > self.best[name] + getattr(record, f"{name}_error"):
@@ -205,7 +225,8 @@ class Run:
                 improved = True
         self.best["looks"] = 0.0 if improved or record.action_scale < 1.0 else self.best["looks"] + 1.0
         patience = self.settings.patience
-        return "converged" if patience is not None and self.best["looks"] >= patience else ""
+        if patience is not None and self.best["looks"] >= patience:
+            self.best.setdefault("decays_from", float(self.step))
 
     def _objective_state(self) -> Weights:
         states = [state for source in self.objective.sources if (state := source.state_dict())]
@@ -223,17 +244,29 @@ class Run:
         )
 
 
-def save_untrained(flow: Flow, settings: TrainingSettings, folder: Path, seed: int, header: dict[str, Any]) -> None:
+def settings_as_begun(folder: Path, settings: TrainingSettings) -> TrainingSettings:
+    """The settings with the former values of the later keys that the folder's checkpoint lacks, where there is one."""
+    path = folder / CHECKPOINT_NAME
+    held = read_checkpoint(path).settings if path.exists() else settings.added
+    return replace(settings, **{key: value for key, value in settings.added.items() if key not in held})
+
+
+def save_untrained(
+    flow: Flow, action: Action, settings: TrainingSettings, folder: Path, seed: int, header: dict[str, Any]
+) -> None:
     """Save a flow without parameters. Raises CheckpointError if the folder holds another training."""
     path = folder / CHECKPOINT_NAME
     if path.exists():
         check_same(path, read_checkpoint(path), header, settings, seed)
         return
     weights, threads = flow.state_dict(), torch.get_num_threads()
+    kept = as_before(asdict(settings), settings.added)
+    device = next(flow.buffers(), torch.zeros(())).device
+    error = round_trip(flow, action, _FIRST_SAMPLES, _generator(seed, "monitor", device))
     save_checkpoint(
         path,
         Checkpoint(
-            header, asdict(settings), seed, threads, 0, 0.0, "no_parameters", math.inf, weights, weights, {}, []
+            header, kept, seed, threads, 0, 0.0, "no_parameters", math.inf, weights, weights, {}, [], round_trip=error
         ),
     )
 

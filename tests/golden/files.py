@@ -52,7 +52,8 @@ def with_former_defaults(card: Path) -> None:
         return separator.join([sampler, *missing]) + rest
 
     own = re.sub(rf'(?ms)^(sampler = "(?:{MOLECULAR})")(.*?)(?=^\[|\Z)', completed, card.read_text())
-    card.write_text(re.sub(rf'(\{{sampler = "(?:{MOLECULAR})")([^}}]*)', completed, own))
+    text = re.sub(rf'(\{{sampler = "(?:{MOLECULAR})")([^}}]*)', completed, own)
+    card.write_text(text.replace("[training]", '[training]\nanneal_from = "flat"'))
 
 
 def extension(folder: Path) -> list[str]:

@@ -96,6 +96,24 @@ def test_a_kill_or_a_full_disk_may_meet_any_byte_of_the_history(tmp_path: Path) 
         assert read_history(path)[-1].step == 10
 
 
+def test_a_history_of_fewer_columns_goes_on_with_those(tmp_path: Path) -> None:
+    """The columns that came later are not known of it; what is no beginning of the columns is no history."""
+    path = tmp_path / "history.csv"
+    append_record(path, replace(RECORD, round_trip=1e-9))
+    *kept, last = zip(*(line.split(",") for line in path.read_text().splitlines()))
+    assert last == ("round_trip", "1e-09")
+    older = "".join(",".join(row) + "\r\n" for row in zip(*kept))
+    path.write_bytes(older.encode())
+    append_record(path, replace(RECORD, step=10, round_trip=1e-9))
+    truncate_history(path, 10)
+    assert path.read_bytes().startswith(older.encode())
+    assert read_history(path) == [RECORD, replace(RECORD, step=10)]
+    for heading in ("step,seconds", "seconds,step,loss,ess,log_z_bound,learning_rate,action_scale,gradient_norm"):
+        path.write_text(heading + "\n")
+        with pytest.raises(CheckpointError, match="its columns are"):
+            read_history(path)
+
+
 @pytest.mark.parametrize("pack", ["torch", "pickle"])
 def test_pickles_are_refused_unexecuted(tmp_path: Path, pack: str) -> None:
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"

@@ -37,6 +37,10 @@ ACTION = WilsonU1(1.0)
 HEADER = {"theory": {"name": "u1", "beta": 1.0}, "flow": {"name": "plaquette_coupling"}}
 SETTINGS = TrainingSettings(max_steps=60, batch_size=16, monitor_every=20, monitor_samples=64, anneal=0.3)
 
+IMPATIENT = TrainingSettings(
+    max_steps=10_000, batch_size=16, monitor_every=10, monitor_samples=1024, learning_rate=1e-12, warmup=0.0, patience=3
+)
+
 
 def _flow(seed: int = 1, n_layers: int = 5) -> Flow:
     flow = plaquette_coupling((4, 4), n_layers=n_layers, n_components=2, hidden=(4,))
@@ -208,14 +212,36 @@ def test_a_lucky_look_does_not_end_it(tmp_path: Path) -> None:
 
 
 def test_ends_when_nothing_improves_any_more(tmp_path: Path) -> None:
-    """With a learning rate that changes nothing, the first look is the best for as long as the patience lasts."""
-    settings = TrainingSettings(
-        max_steps=10_000, batch_size=16, monitor_every=10, monitor_samples=1024, learning_rate=1e-12, patience=3
-    )
-    result = _train(tmp_path, settings=settings)
+    """With a learning rate that changes nothing, the first look is the best for as long as the patience lasts. Then it
+    falls to 0 over a tenth of the steps, or to the next look.
+    """
+    result = _train(tmp_path, settings=IMPATIENT)
     assert result.reason == "converged"
-    assert 40 <= result.step <= 150  # a later look may be better by an error
-    assert _train(tmp_path, settings=settings) == result
+    assert 50 <= result.step <= 160  # a later look may be better by an error
+    assert _train(tmp_path, settings=IMPATIENT) == result
+    since = int(read_checkpoint(tmp_path / CHECKPOINT_NAME).best["decays_from"])
+    assert result.step == since + max(10, math.ceil(0.1 * since))
+    rates = {row.step: row.learning_rate for row in read_history(tmp_path / HISTORY_NAME)}
+    assert rates[since] > 0.9 * IMPATIENT.learning_rate
+    assert 0 < rates[result.step] < 0.03 * IMPATIENT.learning_rate
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_decay_is_resumed_to_the_bit(after: int, tmp_path: Path) -> None:
+    """Stopped where it begins, and half way."""
+    end = _train(tmp_path / "whole", settings=IMPATIENT).step
+    since = int(read_checkpoint(tmp_path / "whole" / CHECKPOINT_NAME).best["decays_from"])
+    stopped = _train(tmp_path / "parts", settings=IMPATIENT, should_stop=_after(since + after))
+    assert (stopped.reason, stopped.step) == ("stopped", since + after)
+    result = _train(tmp_path / "parts", settings=IMPATIENT, flow=_flow(seed=9))
+    assert (result.reason, result.step) == ("converged", end)
+    for one, other in zip(_content(tmp_path / "parts"), _content(tmp_path / "whole")):
+        assert _equal(one, other) if torch.is_tensor(one[0]) else one == other
+
+
+def test_a_decay_ends_with_the_steps_that_are_left(tmp_path: Path) -> None:
+    result = _train(tmp_path, settings=replace(IMPATIENT, max_steps=44, patience=1, monitor_every=20))
+    assert (result.reason, result.step) == ("max_steps", 44)
 
 
 def test_looks_enclose_log_z(tmp_path: Path) -> None:
