@@ -1,6 +1,6 @@
 """Diagnostics of an ensemble's chains: motion, acceptance and cost, and the doubts these cast on its numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,24 +29,51 @@ class Finding(NamedTuple, Generic[Figures]):
     doubts: tuple[str, ...] = ()
 
 
-def motion_and_cost(group: Replicas, observables: Observables) -> Finding[Cost]:
+class Motion(NamedTuple):
+    """The number of moves of the slowest series, and a text that states it."""
+
+    changes: int
+    text: str
+
+    @property
+    def frozen(self) -> bool:
+        """Whether there are too few for any error."""
+        return self.changes < MIN_CHANGES
+
+
+def slowest_motion(group: Replicas) -> Motion:
+    """The number of changes of the topological charge, or without one the fewest passages of any series. group: not
+    thinned."""
+    if group.has(_CHARGE):
+        changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
+        return Motion(changes, f"the topological charge changed {changes} times")
+    measured = [one for one in group.observables() if group.has(one.name)]
+    long = [one for one in measured if min(map(len, group.series(one.name))) >= MIN_LENGTH]
+    passages = {one.name: _passages(group, one) for one in long}
+    if not passages:
+        return Motion(0, "there are too few configurations to say whether anything moves")
+    slowest = min(passages, key=passages.__getitem__)
+    return Motion(passages[slowest], f"{slowest} went through its range {passages[slowest]} times")
+
+
+def cost(group: Replicas, observables: Observables, motion: Motion, causes: Sequence[str] = ()) -> Finding[Cost]:
     """Whether the ensemble is frozen, and the core seconds of an independent configuration.
 
-    group: not thinned, as thinning changes neither the motion of chains nor their cost; observables: its estimates.
+    group: not thinned, as thinning changes neither the motion of chains nor their cost; observables: its estimates;
+    causes: what is known to hold the chains up.
     Thermalisation that was dropped does not count as cost, and what is known by a symmetry, such as <M> = 0, does not
     measure it where there is anything else.
     """
-    motion = _slowest_motion(group)
-    frozen = motion.changes < MIN_CHANGES
     kept = group.n_kept / sum(file.n_configs * file.n_chains for file in group.files)
     core_seconds = kept * group.core_seconds
     odd = {quantity.name for quantity in group.quantities() if quantity.by_symmetry}
     name = _cost_observable({name: row for name, row in observables.items() if name not in odd} or observables)
-    figures: Cost = {"frozen": frozen, "cost_observable": name, "seconds_per_independent_config": None}
-    if frozen:
+    figures: Cost = {"frozen": motion.frozen, "cost_observable": name, "seconds_per_independent_config": None}
+    if motion.frozen:
         bound = core_seconds / max(1, motion.changes) if core_seconds > 0 else None
         figures["seconds_per_independent_config_at_least"] = bound
-        return Finding(figures, doubts=(f"frozen: {motion.text}; errors cannot be trusted",))
+        why = f": {'; '.join(causes)}" if causes else "; take a sampler that moves it, or run much longer"
+        return Finding(figures, doubts=(f"frozen: {motion.text}; errors cannot be trusted{why}",))
     n_eff = observables[name]["n_eff"] if name is not None else None
     if n_eff is not None and core_seconds > 0:  # nobody knows what an imported ensemble took
         figures["seconds_per_independent_config"] = core_seconds / n_eff
@@ -70,7 +97,8 @@ def reweighting(group: Replicas) -> Finding[Diagnostics]:
 def drift(group: Replicas) -> Finding[Diagnostics]:
     """The doubt about an ensemble whose detected thermalisation takes up most of what may be dropped."""
     text = (
-        f"still drifts: {group.first} configurations of each chain were dropped, and the rest may not be in equilibrium"
+        f"still drifts: {group.first} configurations of each chain were dropped, and the rest may not be in "
+        "equilibrium; let it run longer"
     )
     return Finding({}, doubts=(text,) if group.drifts else ())
 
@@ -100,7 +128,9 @@ def short_build(group: Replicas) -> Finding[Diagnostics]:
     settings = group.sampler
     for name, sampler in samplers_in(settings["name"], settings):
         if settings.get("n_thermalisation", 0) < (fewest := sampler.fewest_deposits):
-            return Finding({}, doubts=(f"n_thermalisation below {fewest}: the bias of {name} is hardly built",))
+            return Finding(
+                {}, doubts=(f"n_thermalisation below {fewest}: the bias of {name} is hardly built; raise it",)
+            )
     return Finding({})
 
 
@@ -112,7 +142,8 @@ def rejections(group: Replicas) -> Finding[Diagnostics]:
     longest = {series: int(max(chain.max() for chain in group.series(series))) for series in found}
     limit = max(20.0, _LONG_RUN * group.n_configs * group.sampler["n_updates"])
     texts = [
-        f"a chain rejected {longest[series]} proposals{of_part} in a row"
+        f"a chain rejected {longest[series]} proposals{of_part} in a row: the flow hardly covers where it was; "
+        "train it longer"
         for series, of_part in found.items()
         if longest[series] > limit
     ]
@@ -124,7 +155,8 @@ def acceptance(group: Replicas) -> Finding[Acceptance]:
     found = _with_parts(group, "accepted")
     rates = {series: _mean(group, series) for series in found}
     texts = [
-        f"acceptance rate {rates[series]:.2g}{of_part}: {'it hardly moves' if of_part else 'the chains hardly move'}"
+        f"acceptance rate {rates[series]:.2g}{of_part}: {'it hardly moves' if of_part else 'the chains hardly move'}; "
+        "let it be tuned, or train its flow longer"
         for series, of_part in found.items()
         if rates[series] < _LOW_ACCEPTANCE
     ]
@@ -159,27 +191,6 @@ def proposals(group: Replicas) -> Finding[Diagnostics]:
     if group.sampled_with_weights and not figures["log_z_reliable"]:
         return Finding({"proposals": figures}, doubts=texts)
     return Finding({"proposals": figures}, warnings=texts)
-
-
-class _Motion(NamedTuple):
-    """The number of moves of the slowest series, and a text that states it."""
-
-    changes: int
-    text: str
-
-
-def _slowest_motion(group: Replicas) -> _Motion:
-    """The number of changes of the topological charge, or without one the fewest passages of any series."""
-    if group.has(_CHARGE):
-        changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
-        return _Motion(changes, f"the topological charge changed {changes} times")
-    measured = [one for one in group.observables() if group.has(one.name)]
-    long = [one for one in measured if min(map(len, group.series(one.name))) >= MIN_LENGTH]
-    passages = {one.name: _passages(group, one) for one in long}
-    if not passages:
-        return _Motion(0, "there are too few configurations to say whether anything moves")
-    slowest = min(passages, key=passages.__getitem__)
-    return _Motion(passages[slowest], f"{slowest} went through its range {passages[slowest]} times")
 
 
 def _passages(group: Replicas, one: Observable) -> int:

@@ -41,11 +41,14 @@ _FAR = 5.0  # errors
 _FEWEST_CHAINS = 4  # that tell a spread
 
 
-def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Observables, list[str]]:
-    """The estimate of every quantity whose series are measured, and warnings about them.
+def observables_summary(
+    group: Replicas, sound_weights: bool = True, moves: bool = True
+) -> tuple[Observables, list[str]]:
+    """The estimate of every quantity whose series are measured, and warnings about them: one for each cause, of which a
+    quantity is told the first.
 
-    sound_weights: whether the weights as a whole, where there are any, can carry averages. The tail of each quantity is
-        told where they can; where not, that has been told.
+    sound_weights: whether the weights as a whole, where there are any, can carry averages; moves: whether the chains
+        move. What follows for the single quantities is told where they do; where not, that has been told.
     """
     exact = closed_forms_of(group.theory)
     joined = joined_estimator(group)
@@ -73,21 +76,26 @@ def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Ob
         agreement = looks.agreement(quantity, terms) if evenly else math.nan
         tau_int = _tau_int(quantity, terms, found) if evenly and group.weighted else found.tau_int
         crossings = partial(looks.crossings, quantity) if evenly else lambda _: MIN_CHANGES
-        doubts = _doubts(found._replace(tau_int=tau_int), agreement, terms, crossings)
+        slow = _slowness(found._replace(tau_int=tau_int), agreement, terms, crossings)
         if found.slow_mode < _SLOW_MODE:
             found = _by_blocks(found)
-            doubts.append("a slow mode hides in it: the error is that of long blocks of the chains; let it run longer")
+            slow = slow or "a slow mode hides in it: the error is that of long blocks of the chains; let it run longer"
+        doubts = [slow] if slow else []
         if group.weighted and not joined and found.n_eff > 0:
             found = _by_n_eff(found, sum(sizes_of(terms[0])))
         if sound_weights and MAX_PARETO_K_OF_MEAN < found.pareto_k < math.inf:
             doubts.append(
                 f"its largest values have large weights, Pareto k-hat of w |O - <O>| above {MAX_PARETO_K_OF_MEAN}, so "
-                "the error is too small; draw more samples, or weight less"
+                "the error is too small; sample nearer to the target"
             )
         if 0 < found.n_eff < quantity.least_n_eff:
-            doubts.append(f"n_eff below {quantity.least_n_eff:.0f}, too few for the error of a cumulant")
+            doubts.append(
+                f"n_eff below {quantity.least_n_eff:.0f}, too few for the error of a cumulant; let it run longer"
+            )
         if group.weighted and not joined and _weighted_chains_disagree(group, quantity, terms, found.error):
-            doubts.append("leaving out one chain changes the weighted average by more than its error")
+            doubts.append(
+                "leaving out one chain changes the weighted average by more than its error; let it thermalise longer"
+            )
         if of_blocks:
             doubts.append(of_blocks)
         truth = quantity.exact(exact) if quantity.exact and (exact or quantity.by_symmetry) else None
@@ -104,8 +112,8 @@ def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Ob
             "trusted": not doubts,
             "label": quantity.short._asdict(),
         }
-        for text in doubts:
-            suspicious.setdefault(text, []).append(quantity.name)
+        if doubts and (moves or not slow):
+            suspicious.setdefault(doubts[0], []).append(quantity.name)
         if not (doubts or joined or quantity.function) and (known := observables[quantity.name]["pull"]) is not None:
             chains = _weighted_fluctuations(group, quantity, terms, found.value) if group.weighted else terms[0]
             together.add(quantity.name, known, chains, group.rows(quantity.terms[0].series))
@@ -117,9 +125,15 @@ def observables_summary(group: Replicas, sound_weights: bool = True) -> tuple[Ob
     elif disagreement := together.warning():
         warnings.append(disagreement)
     if names := group.partly_measured():
-        warnings.append(f"{', '.join(names)}: not measured in all files, or not equally often, so left out")
+        warnings.append(
+            f"{', '.join(names)}: not measured in all files, or not equally often, so left out; where fields are kept "
+            "`lattice-flows measure` adds it"
+        )
     if beyond := [quantity.name for quantity in group.beyond_weights()]:
-        warnings.append(f"{', '.join(beyond)}: averages of these belong to the chain as it was sampled, so left out")
+        warnings.append(
+            f"{', '.join(beyond)}: averages of these belong to the chain as it was sampled, so left out; sample the "
+            "target itself for them"
+        )
     return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
 
 
@@ -236,20 +250,22 @@ class _Looks:
         return min(crossings for _, crossings in self._of(quantity, terms))
 
 
-def _doubts(
+def _slowness(
     estimate: Estimate, agreement: float, terms: list[Chains], crossings: Callable[[list[Chains]], int]
-) -> list[str]:
-    """The reasons to doubt an estimate's error, one text each."""
-    if math.isnan(estimate.tau_int) and not estimate.n_eff > 0:
-        return ["did not move at all, so the error is not known"]
-    found = []
+) -> str:
+    """The first reason to think that the chains are too slow for the estimate's error, or an empty string."""
     lengths = sizes_of(terms[0])
-    if sum(lengths) < _LENGTH_IN_TAU * estimate.tau_int:
-        found.append(f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known")
-    elif min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
-        found.append(f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, which hardly forget their starts")
-    elif crossings(terms) < MIN_CHANGES:
-        found.append(f"went through its range fewer than {MIN_CHANGES} times, so the error is not known")
+    if math.isnan(estimate.tau_int) and not estimate.n_eff > 0:
+        return "did not move at all, so the error is not known; take a sampler that moves it"
     if agreement > _R_HAT_LIMIT:
-        found.append(f"the chains disagree, R-hat > {_R_HAT_LIMIT}")
-    return found
+        return f"the chains disagree, R-hat > {_R_HAT_LIMIT}, so the error is not known; let them run longer"
+    if sum(lengths) < _LENGTH_IN_TAU * estimate.tau_int:
+        return f"shorter than {_LENGTH_IN_TAU} tau_int, so the error is not well known; let it run longer"
+    if min(lengths) < _CHAIN_LENGTH_IN_TAU * estimate.tau_int:
+        return (
+            f"chains shorter than {_CHAIN_LENGTH_IN_TAU} tau_int each, which hardly forget their starts; make longer "
+            "ones, not more"
+        )
+    if crossings(terms) < MIN_CHANGES:
+        return f"went through its range fewer than {MIN_CHANGES} times, so the error is not known; let it run longer"
+    return ""

@@ -48,15 +48,18 @@ def ensemble_summary(group: Replicas) -> EnsembleSummary:
     """The summary of one ensemble, or of the selected part of it."""
     whole = group if group.every == 1 else replace(group, every=1)
     reweighting, proposals = chain_diagnostics.reweighting(group), chain_diagnostics.proposals(group)
-    sound = not (reweighting.doubts or proposals.doubts)
-    observables, warnings = observables_summary(group, sound)
+    sound, motion = not (reweighting.doubts or proposals.doubts), chain_diagnostics.slowest_motion(whole)
+    observables, warnings = observables_summary(group, sound, not motion.frozen)
     of_all = observables if group.every == 1 else observables_summary(whole, sound)[0]
-    cost = chain_diagnostics.motion_and_cost(whole, of_all)
     round_trips = chain_diagnostics.round_trips(whole)
     rejections = chain_diagnostics.rejections(whole)
     acceptance = chain_diagnostics.acceptance(group)
     drift, short_build = chain_diagnostics.drift(group), chain_diagnostics.short_build(group)
-    findings = (cost, reweighting, drift, round_trips, short_build, rejections, acceptance, proposals)
+    # One line for each cause: what holds frozen chains up, and a poor flow, which rejects for long.
+    hold_up = (round_trips, acceptance) if proposals.warnings else (round_trips, rejections, acceptance)
+    causes = [text for finding in hold_up for text in (*finding.doubts, *finding.warnings)]
+    cost = chain_diagnostics.cost(whole, of_all, motion, causes)
+    findings = (cost, reweighting, drift, short_build, proposals, *(() if motion.frozen else hold_up))
     doubts = [text for finding in findings for text in finding.doubts]
     if doubts:  # every observable knows the charge, or whatever hardly moves, to some degree
         _distrust(observables)

@@ -96,6 +96,7 @@ def test_a_run_of_rejections_goes_on_where_another_part_moves_the_chains(seed):
     action = replace(ACTION, beta=60.0)  # no draw at 1 is ever accepted
     sampler = Mixture(action, (Part(FlowMetropolis(action, flow_of("flow_metropolis"), 10)), Part(HeatBath(action))))
     state = sampler.init(np.zeros((2, 2, *SHAPE)), make_streams(seed, "test", range(2)))
+    state, _ = sampler.step(state)  # a start that no proposal would ever replace is left
     runs = []
     for _ in range(4):
         state, info = sampler.step(state, 3)
