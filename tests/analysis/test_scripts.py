@@ -216,7 +216,8 @@ def test_distribution_is_that_of_the_indicator_series(table, made):
             indicator = (charge == int(row["charge"])).astype(float)
             direct = reweighted(indicator, series(made[name], "log_w")) if name == "flow4" else gamma_method(indicator)
             assert float(row["probability"]) == pytest.approx(direct.value, abs=1e-12)
-            assert float(row["error"]) == pytest.approx(direct.error, abs=1e-12)
+            # Of a charge that no chain leaves there is no error.
+            assert float(row["error"] or "nan") == pytest.approx(direct.error, abs=1e-12, nan_ok=True)
             truth = ExactU1(1.0, 16).charge_distribution(abs(int(row["charge"])))[0]
             assert float(row["exact"]) == pytest.approx(truth, abs=1e-12)
         assert sum(float(row["probability"]) for row in rows) == pytest.approx(1.0)

@@ -195,7 +195,7 @@ def test_a_file_of_another_theory_sampler_or_seed_is_not_continued(card, tmp_pat
     home = RunFolder(tmp_path / "home")
     own = home.ensemble("hmc").read_bytes()
     for index, change in enumerate(
-        ["theory.beta=2.5", "seed=8", "ensemble.hmc.trajectory_length=0.5", "theory.shape=[4, 4]"]
+        ["theory.beta=2.5", "seed=8", "ensemble.hmc.integrator='omelyan'", "theory.shape=[4, 4]"]
     ):
         run(path, tmp_path / f"other_{index}", [*small, change])
         foreign = RunFolder(tmp_path / f"other_{index}").ensemble("hmc").read_bytes()
