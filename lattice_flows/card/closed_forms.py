@@ -25,7 +25,12 @@ def closed_forms(theory: str, couplings: Mapping[str, Any], shape: tuple[int, ..
         raise InputError(f"there are no closed forms for {theory!r}; theories: {', '.join(sorted(THEORIES))}")
     constructor = THEORIES[theory]
     check_theory_class(constructor, "exact")
-    action: Action = built(constructor, "exact", **checked(arguments(constructor), couplings, "exact"))
+    model = arguments(constructor)
+    missing = [key for key, field in model.model_fields.items() if field.is_required() and key not in couplings]
+    if missing and not couplings.keys() - model.model_fields.keys():
+        options = " ".join("--beta X" if key == "beta" else f"--coupling {key}=X" for key in missing)
+        raise InputError(f"exact: {theory} needs {options}")
+    action: Action = built(constructor, "exact", **checked(model, couplings, "exact"))
     _check_shape(theory, constructor, shape)
     built(action.event_shape, "exact", shape)
     oracle = action.closed_forms(shape)

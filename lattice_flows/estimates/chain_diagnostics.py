@@ -190,7 +190,8 @@ def proposals(group: Replicas) -> Finding[Diagnostics]:
     texts = tuple(weights_warnings(figures))
     if group.sampled_with_weights and not figures["log_z_reliable"]:
         return Finding({"proposals": figures}, doubts=texts)
-    return Finding({"proposals": figures}, warnings=texts)
+    exact = tuple(f"proposals: {text} (the chain itself is exact)" for text in texts)
+    return Finding({"proposals": figures}, warnings=exact)
 
 
 def _passages(group: Replicas, one: Observable) -> int:

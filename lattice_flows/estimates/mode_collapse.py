@@ -86,7 +86,7 @@ def _figures(log_w: np.ndarray, flow: Weights, moves: bool) -> ForwardESS:
     if collapsed:
         verdict = "mode collapse"
     elif not flow["log_z_reliable"]:
-        verdict = "flow too poor to tell"
+        verdict = "weights too uneven to tell"
     else:
         verdict = "passed" if moves else "ensemble hardly moves, tells nothing"
     return {

@@ -48,7 +48,7 @@ def observables_summary(
     quantity is told the first.
 
     sound_weights: whether the weights as a whole, where there are any, can carry averages; moves: whether the chains
-        move. What follows for the single quantities is told where they do; where not, that has been told.
+        move. What is wrong with single quantities is told where they do; where not, the cause has been told.
     """
     exact = closed_forms_of(group.theory)
     joined = joined_estimator(group)
@@ -112,15 +112,18 @@ def observables_summary(
             "trusted": not doubts,
             "label": quantity.short._asdict(),
         }
-        if doubts and (moves or not slow):
+        if doubts and moves and sound_weights:
             suspicious.setdefault(doubts[0], []).append(quantity.name)
         if not (doubts or joined or quantity.function) and (known := observables[quantity.name]["pull"]) is not None:
             chains = _weighted_fluctuations(group, quantity, terms, found.value) if group.weighted else terms[0]
             together.add(quantity.name, known, chains, group.rows(quantity.terms[0].series))
-    if far := [name for name, row in observables.items() if row["pull"] is not None and abs(row["pull"]) > _FAR]:
+    far = [name for name, row in observables.items() if row["pull"] is not None and abs(row["pull"]) > _FAR]
+    if not (moves and sound_weights):
+        pass
+    elif far:
         warnings.append(
             f"{', '.join(far)}: more than {_FAR:.0f} errors off the exact value: not in equilibrium, or not of this "
-            "theory; look at the histories, and at couplings and axes of what was imported"
+            "theory; compare with another sampler, and look at couplings and axes of what was imported"
         )
     elif disagreement := together.warning():
         warnings.append(disagreement)

@@ -19,6 +19,7 @@ from lattice_flows.statistics import (
     reliability,
     share_of_squares,
 )
+from lattice_flows.terminal.numbers import number
 from lattice_flows.training.validate import MAX_ROUND_TRIP
 
 
@@ -62,7 +63,7 @@ def weights_warnings(weights: Weights) -> list[str]:
     elif k is not None and k > MAX_PARETO_K_OF_MEAN:
         found.append(
             f"weights are unreliable: a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K_OF_MEAN}; log Z is at "
-            "least, the ESS at most what is shown; train a better flow"
+            f"least {number(weights['log_z'], 4)}, the ESS at most {ess:.2g}; train a better flow"
         )
     elif k is not None and k > MAX_PARETO_K_OF_ESS and not dominated:
         found.append(

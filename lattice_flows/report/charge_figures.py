@@ -118,8 +118,8 @@ def charge_distributions(groups: Sequence[Replicas], summary: Summary, exact: Ex
         "charge_distribution",
         figure,
         f"Distribution of the topological charge of {names(groups)}, for |Q| up to {charges[-1]}, against {against}.",
-        f"Distribution of the topological charge, against {against} (grey). Errors by the Gamma method; for a charge "
-        "that an ensemble never visited, the error is zero, which is wrong.",
+        f"Distribution of the topological charge, against {against} (grey). Errors by the Gamma method; of a charge "
+        "that an ensemble never visited there is none.",
         FigureData(("ensemble", "topological charge Q", "P(Q)", "error of P(Q)", f"P(Q) of the {name}"), rows),
     )
 

@@ -46,7 +46,7 @@ class Estimate(NamedTuple):
     window: int  # lags summed
     n_eff: float  # N / (2 tau_int), N the number of values of all chains; of weighted estimates variance / error^2
     block_error: float = math.nan  # from long blocks of the chains; nan where they are too short for that
-    slow_mode: float = 1.0  # the probability of so large a block_error where tau_int is right
+    slow_mode: float = 1.0  # the probability of so large a block_error where tau_int is right; below 0.003 it is not
     pareto_k: float = -math.inf  # of weighted estimates: the tail that the weights give to fluctuations
 
 

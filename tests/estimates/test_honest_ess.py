@@ -140,7 +140,7 @@ def test_the_summary_knows_share_tail_and_both_views(told):
     assert {"pareto_k", "reliable", "dominated", "warnings"} <= flow.keys()
     assert list(flow["forward"]) == ["hmc"]
     forward = flow["forward"]["hmc"]
-    assert forward["verdict"] in ("passed", "flow too poor to tell", "ensemble hardly moves, tells nothing")
+    assert forward["verdict"] in ("passed", "weights too uneven to tell", "ensemble hardly moves, tells nothing")
     if flow["reliable"]:  # both views of one flow
         assert abs(forward["ess"] - flow["ess"]) < 4.5 * math.hypot(forward["ess_error"], flow["ess_error"])
 

@@ -73,7 +73,7 @@ def gaussian_log_w(rng, variance, n, of_target):
 
 
 @pytest.mark.parametrize(
-    ("variance", "mostly"), [(0.5, "passed"), (2.0, "passed"), (5.0, ""), (9.0, "flow too poor to tell")]
+    ("variance", "mostly"), [(0.5, "passed"), (2.0, "passed"), (5.0, ""), (9.0, "weights too uneven to tell")]
 )
 def test_a_poor_flow_is_not_called_collapsed(variance, mostly, rng):
     """It misses nothing: its weights are log-normal. The ESS of its own samples is too large where it is unreliable."""
