@@ -10,7 +10,14 @@ from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Acceptance, Cost, Diagnostics, Observables
 from lattice_flows.estimates.weights import reweighting_summary, weights_summary, weights_warnings
 from lattice_flows.samplers import windows_of
-from lattice_flows.statistics import MIN_CHANGES, MIN_LENGTH, count_changes, count_crossings
+from lattice_flows.statistics import (
+    MAX_PARETO_K_OF_MEAN,
+    MIN_CHANGES,
+    MIN_EFFECTIVE_SAMPLES,
+    MIN_LENGTH,
+    count_changes,
+    count_crossings,
+)
 from lattice_flows.theories.observable import Observable
 
 Figures = TypeVar("Figures", bound=Mapping[str, object])
@@ -44,7 +51,7 @@ class Motion(NamedTuple):
 def slowest_motion(group: Replicas) -> Motion:
     """The number of changes of the topological charge, or without one the fewest passages of any series. group: not
     thinned."""
-    if group.has(_CHARGE):
+    if group.has(_CHARGE) and min(map(len, group.series(_CHARGE))) >= MIN_LENGTH:
         changes = sum(count_changes(chain) for chain in group.series(_CHARGE))
         return Motion(changes, f"the topological charge changed {changes} times")
     measured = [one for one in group.observables() if group.has(one.name)]
@@ -87,10 +94,15 @@ def reweighting(group: Replicas) -> Finding[Diagnostics]:
     figures = reweighting_summary(group)
     n = figures["n_effective"]
     count = "fewer than one" if n < 1.0 else f"{n:.0f}"
-    text = (
-        f"reweighting: too little overlap, effective independent configurations: {count}, "
-        f"Pareto k-hat = {figures['pareto_k']:.2f}; simulate nearer to these couplings"
-    )
+    overlaps = figures["ess"] * figures["n_samples"] >= MIN_EFFECTIVE_SAMPLES
+    light = figures["pareto_k"] is None or figures["pareto_k"] <= MAX_PARETO_K_OF_MEAN
+    if overlaps and light:
+        text = f"reweighting: effective independent configurations: {count}, too few; let it run longer"
+    else:
+        text = (
+            f"reweighting: too little overlap, effective independent configurations: {count}, "
+            f"Pareto k-hat = {figures['pareto_k']:.2f}; simulate nearer to these couplings"
+        )
     return Finding({"reweighting": figures}, doubts=() if figures["log_z_reliable"] else (text,))
 
 
@@ -154,11 +166,12 @@ def acceptance(group: Replicas) -> Finding[Acceptance]:
     """The mean acceptance rate over all updates (None if nothing is tested), with warnings of low rates."""
     found = _with_parts(group, "accepted")
     rates = {series: _mean(group, series) for series in found}
+    low = {series: of_part for series, of_part in found.items() if rates[series] < _LOW_ACCEPTANCE}
     texts = [
         f"acceptance rate {rates[series]:.2g}{of_part}: {'it hardly moves' if of_part else 'the chains hardly move'}; "
         "let it be tuned, or train its flow longer"
-        for series, of_part in found.items()
-        if rates[series] < _LOW_ACCEPTANCE
+        for series, of_part in low.items()
+        if series == "accepted" or "accepted" not in low
     ]
     return Finding({"acceptance_rate": rates.get("accepted")}, tuple(texts))
 

@@ -66,12 +66,13 @@ def observables_summary(
         terms.clear()  # a large series goes before the next one is read
         terms = _terms(group, quantity)
         if refused := _refused(group, quantity, terms):
-            warnings.append(f"{quantity.name}: {refused}")
+            suspicious.setdefault(refused, []).append(quantity.name)
             continue
         try:
             found = estimate(quantity, terms)
         except (ValueError, ZeroDivisionError) as error:
-            suspicious.setdefault(f"no estimate: {error}", []).append(quantity.name)
+            reason = str(error) if joined else "it is not a finite number at these averages; let it run longer"
+            suspicious.setdefault(f"no estimate: {reason}", []).append(quantity.name)
             continue
         agreement = looks.agreement(quantity, terms) if evenly else math.nan
         tau_int = _tau_int(quantity, terms, found) if evenly and group.weighted else found.tau_int
@@ -216,7 +217,7 @@ def _itself(mean: float) -> float:
 def _refused(group: Replicas, quantity: Quantity, terms: list[Chains]) -> str:
     """The reason why there can be no estimate, or an empty string."""
     if min(sizes_of(terms[0])) < MIN_LENGTH:
-        return "too few configurations for an error"
+        return "too few configurations for an error; make more"
     rows = [group.rows(term.series) for term in quantity.terms]
     if not all(are_same(a, b) for other in rows[1:] for a, b in zip(rows[0], other)):
         return "takes series that were not measured on the same configurations"

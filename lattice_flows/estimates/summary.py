@@ -59,7 +59,7 @@ def ensemble_summary(group: Replicas) -> EnsembleSummary:
     hold_up = (round_trips, acceptance) if proposals.warnings else (round_trips, rejections, acceptance)
     causes = [text for finding in hold_up for text in (*finding.doubts, *finding.warnings)]
     cost = chain_diagnostics.cost(whole, of_all, motion, causes)
-    findings = (cost, reweighting, drift, short_build, proposals, *(() if motion.frozen else hold_up))
+    findings = (cost, drift, short_build, proposals, *(() if motion.frozen else (reweighting, *hold_up)))
     doubts = [text for finding in findings for text in finding.doubts]
     if doubts:  # every observable knows the charge, or whatever hardly moves, to some degree
         _distrust(observables)

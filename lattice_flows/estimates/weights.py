@@ -48,35 +48,33 @@ def _reliable(log_w: np.ndarray, tau_int: float = 0.5) -> Reliable:
 
 
 def weights_warnings(weights: Weights) -> list[str]:
-    """The reasons to doubt weights, a line each. weights: from `weights_summary`, so k-hat may still be infinite."""
-    ess, n = weights["ess"], weights["n_samples"]
-    share, k = weights["largest_weight_share"], weights["pareto_k"]
-    dominated = is_dominated(ess, n, share)
-    found = []
+    """The reason to doubt weights, or nothing. weights: from `weights_summary`, so k-hat may still be infinite."""
+    ess, n, share = weights["ess"], weights["n_samples"], weights["largest_weight_share"]
+    k = -math.inf if weights["pareto_k"] is None else weights["pareto_k"]
     if (effective := ess * n) < MIN_EFFECTIVE_SAMPLES:
-        found.append(
+        return [
             f"weights are unreliable: {int(effective)} effective samples (ESS * N), fewer than "
             f"{MIN_EFFECTIVE_SAMPLES}; draw more samples, or train a better flow"
-        )
-    elif k == math.inf:
-        found.append("weights are unreliable: too few stand out to tell their tail (Pareto k-hat); draw more samples")
-    elif k is not None and k > MAX_PARETO_K_OF_MEAN:
-        found.append(
+        ]
+    if k == math.inf:
+        return ["weights are unreliable: too few stand out to tell their tail (Pareto k-hat); draw more samples"]
+    if k > MAX_PARETO_K_OF_MEAN:
+        return [
             f"weights are unreliable: a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K_OF_MEAN}; log Z is at "
             f"least {number(weights['log_z'], 4)}, the ESS at most {ess:.2g}; train a better flow"
-        )
-    elif k is not None and k > MAX_PARETO_K_OF_ESS and not dominated:
-        found.append(
-            f"the ESS is at most {ess:.2g}: the tail of the weights, Pareto k-hat = {k:.2f} above "
-            f"{MAX_PARETO_K_OF_ESS}, is too heavy for an error; log Z and averages hold. Train a better flow"
-        )
-    if dominated:
+        ]
+    if is_dominated(ess, n, share):
         part = 100.0 * min(1.0, share_of_squares(ess, n, share))
-        found.append(
+        return [
             f"one weight of {n} is {share * n:.0f} times the mean and has {part:.0f} % of the sum of squares: "
             "the ESS hangs on this one sample; draw more samples"
-        )
-    return found
+        ]
+    if k > MAX_PARETO_K_OF_ESS:
+        return [
+            f"the ESS is at most {ess:.2g}: the tail of the weights, Pareto k-hat = {k:.2f} above "
+            f"{MAX_PARETO_K_OF_ESS}, is too heavy for an error; log Z and averages hold. Train a better flow"
+        ]
+    return []
 
 
 def round_trip_warnings(error: float | None) -> list[str]:

@@ -84,8 +84,8 @@ class FlowMetropolis(Sampler):
     action: the target. flow: the source of proposals. batch_size: number of proposals made at a time, shared by the
     chains.
 
-    A start that is heavier than every proposal of the first batch would hardly ever be left: such chains begin with
-    a sample of the flow instead, and a warning says so.
+    A start of which no proposal of the first batch is expected to be accepted would hardly ever be left: such chains
+    begin with a sample of the flow instead, and a warning says so.
 
     Raises ValueError for a batch_size out of range.
     """
@@ -142,7 +142,7 @@ class FlowMetropolis(Sampler):
         if not waiting or len(waiting.log_w) == 0:
             begins = np.array_equal(state.generator, seeded_generator(self.flow, state.streams))
             state, waiting = self._batch(state)
-            state = _begun(state, waiting) if begins else state
+            state = self._begun(state, waiting) if begins else state
         n = missing if stepwise else len(waiting.log_w)
         tested, left = waiting.rows(slice(n)), waiting.rows(slice(n, None))
         u = np.ascontiguousarray(tested.uniforms.T)  # (B, m)
@@ -154,6 +154,16 @@ class FlowMetropolis(Sampler):
         ahead = Ahead(x, log_w, accepted, rejections, tested.log_w)
         return state._replace(ahead=ahead, waiting=left if stepwise else ())
 
+    def _begun(self, state: FlowMetropolisState, proposals: Waiting) -> FlowMetropolisState:
+        """The state with the chains whose start is too heavy at the first proposal of their own."""
+        heavy = _heavy(state.log_w, proposals.log_w)
+        if not heavy.any():
+            return state
+        _tell_heavy(id(self.flow), repr(self.action), int(heavy.sum()), heavy.size, proposals.log_w.size)
+        at = heavy.reshape(-1, *[1] * (state.x.ndim - 1))  # (B, 1, ...)
+        x, log_w = np.where(at, proposals.x[0], state.x), np.where(heavy, proposals.log_w[0], state.log_w)
+        return state._replace(x=x, log_w=log_w)
+
     def _batch(self, state: FlowMetropolisState) -> tuple[FlowMetropolisState, Waiting]:
         """A new batch of proposals, and the state with the generators behind it."""
         proposals, generator = propose(self.flow, self.action, state.generator, self.batch_size, state.x.shape)
@@ -161,25 +171,28 @@ class FlowMetropolis(Sampler):
         return state._replace(streams=streams, generator=generator), Waiting(*proposals, u.T)
 
 
-def _begun(state: FlowMetropolisState, proposals: Waiting) -> FlowMetropolisState:
-    """The state with the chains whose start is heavier than all proposals at the first one of their own."""
-    above = state.log_w - proposals.log_w.max()
-    heavy = ~(above <= 0)  # also where it is not a number
-    if not heavy.any():
-        return state
+_told: set[tuple[int, str]] = set()
+
+
+def _tell_heavy(flow: int, action: str, n_heavy: int, n_chains: int, n_proposals: int) -> None:
+    """Say it once for a flow and a target: pilots and steps that are tried out begin in the same way."""
+    if (flow, action) in _told:
+        return
+    _told.add((flow, action))
     _log.warning(
-        "flow_metropolis: the start of %d of %d chains has a weight above all of %d proposals, by a factor of up to "
-        "e^%.3g: it would hardly ever be left, so that these chains begin with samples of the flow; start them there "
-        'with start = "flow", and train the flow longer if it should cover such configurations',
-        heavy.sum(),
-        heavy.size,
-        proposals.log_w.size,
-        above.max(),
+        "flow_metropolis: the start of %d of %d chains is so much heavier than %d proposals that none would be "
+        'accepted: these chains begin with samples of the flow; start = "flow" does so for all, and a flow that should '
+        "cover such configurations has to be trained longer",
+        n_heavy,
+        n_chains,
+        n_proposals,
     )
-    at = heavy.reshape(-1, *[1] * (state.x.ndim - 1))  # (B, 1, ...)
-    return state._replace(
-        x=np.where(at, proposals.x[0], state.x), log_w=np.where(heavy, proposals.log_w[0], state.log_w)
-    )
+
+
+def _heavy(log_w: Array, proposals: Array) -> NDArray[np.bool_]:
+    """Which of these starts (B,) expect less than one acceptance of all proposals (m, B), sum min(1, w'/w) < 1."""
+    gain = np.minimum(proposals.ravel()[:, None] - log_w, 0.0)  # (m B, B)
+    return ~(np.exp(gain).sum(axis=0) >= 1.0)  # also where it is not a number
 
 
 def _advance(state: FlowMetropolisState, n: int) -> FlowMetropolisState:

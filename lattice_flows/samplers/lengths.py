@@ -1,16 +1,18 @@
 """The mean length of trajectories, found by what an independent configuration of the slowest observable costs."""
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from lattice_flows.samplers.sampler import Array
 from lattice_flows.statistics import MIN_CHANGES, count_crossings, gamma_method
 from lattice_flows.theories.action import Action
 
 DEFAULT_LENGTH = 1.0
-_LONGEST = 8.0
+_LONGEST, _LONG = 8.0, 4.0
+_ROUNDING = 1e-10
 _BETTER = 0.85  # of the cost: pilots know it to some 20 %, and a change should mean something
 
 Series = Sequence[Array]
@@ -28,40 +30,50 @@ def tuned_length(pilot: Callable[[float], tuple[Series, float]]) -> float:
 
     pilot(length) makes trajectories and returns the series that they gave, and the cost of a trajectory. Fluctuations
     are taken about each chain's own mean: pilots may be frozen in different sectors for good. Lengths are
-    doubled, or else halved, as long as that saves 15 %. What hardly moves at length 1, as a frozen charge, is left out:
-    no length is known to help it. At a length at which the others hardly move their tau_int is not known, but too
-    long.
+    doubled, or else halved, as long as that saves 15 %. A series that does not move at all is left out: no length is
+    known to help it. One that moves, but too rarely for a tau_int, has about 0.6 N / (its passages): then shorter
+    trajectories are not tried, and longer ones up to 4 whatever the first of them brings.
     """
     series, cost = _of_chains(pilot(DEFAULT_LENGTH))
-    moving = [k for k, values in enumerate(series) if _moves(values)]
+    moving = [k for k, values in enumerate(series) if values.any()]
     if not moving:
         return DEFAULT_LENGTH
+    rare = any(count_crossings(series[k]) < MIN_CHANGES for k in moving)
     best, least = DEFAULT_LENGTH, cost * _slowest(series, moving)
-    for factor in (2.0, 0.5):
+    for factor in (2.0,) if rare else (2.0, 0.5):
         length = factor * DEFAULT_LENGTH
-        while 1.0 / _LONGEST <= length <= _LONGEST:
+        while 1.0 / _LONGEST <= length <= (_LONGEST if best == length / factor else _LONG):
             series, cost = _of_chains(pilot(length))
-            if not (found := cost * _slowest(series, moving)) < _BETTER * least:
+            if (found := cost * _slowest(series, moving)) < _BETTER * least:
+                best, least = length, found
+            elif not (rare and best == DEFAULT_LENGTH):
                 break
-            best, least, length = length, found, factor * length
+            length *= factor
         if best != DEFAULT_LENGTH:
             break
     return best
 
 
 def _of_chains(piloted: tuple[Series, float]) -> tuple[Series, float]:
-    """The series about the mean of each chain, and the cost."""
+    """The series about the mean of each chain, zero where only rounding is left, and the cost."""
     series, cost = piloted
-    return [values - values.mean(axis=0) for values in series], cost
+    return [_fluctuations(values) for values in series], cost
 
 
-def _moves(values: Array) -> bool:
-    return count_crossings(values) >= MIN_CHANGES
+def _fluctuations(values: Array) -> Array:
+    found = values - values.mean(axis=0)
+    return np.where(np.abs(found).max() > _ROUNDING * np.abs(values).max(), found, 0.0)
 
 
 def _slowest(series: Series, moving: Sequence[int]) -> float:
-    """tau_int of the slowest of the series; infinite where one hardly moves."""
-    return max(gamma_method(series[k]).tau_int if _moves(series[k]) else math.inf for k in moving)
+    """tau_int of the slowest of the series."""
+    return max(_tau_int(series[k]) for k in moving)
+
+
+def _tau_int(values: Array) -> float:
+    """tau_int, from the passages where there are too few of them for the Gamma method."""
+    passages = count_crossings(values)
+    return gamma_method(values).tau_int if passages >= MIN_CHANGES else 0.6 * values.size / (passages + 0.5)
 
 
 def measured_by(action: Action, event: tuple[int, ...]) -> Callable[[Array], list[Array]]:

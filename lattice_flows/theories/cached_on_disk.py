@@ -29,20 +29,21 @@ def cached_on_disk(
     key: all that determines the numbers, in JSON's types. It is kept where it took more than half a second.
     """
     identity = json.dumps([*key, [_digest(module) for module in modules]])
-    path = _folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    path = _folder() / f"{_sha256(identity)[:32]}.json"
     held = _read(path, identity)
     if held is not None:
         return held
     start = time.perf_counter()
     values = compute()
     if time.perf_counter() - start > _WORTH_KEEPING:
-        _keep(path, {"key": identity, "values": values.tolist()})
+        _keep(path, {"key": identity, "values": values.tolist(), "sha256": _sha256(json.dumps(values.tolist()))})
     return values
 
 
 def _folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "lattice_flows" / "closed_forms"
+    home = os.path.expanduser("~/.cache")  # as it is where there is no home
+    return Path(base if os.path.isabs(base) else home) / "lattice_flows" / "closed_forms"
 
 
 def _digest(module: ModuleType) -> str:
@@ -50,16 +51,23 @@ def _digest(module: ModuleType) -> str:
     return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
 
 
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _read(path: Path, identity: str) -> NDArray[np.float64] | None:
     try:
         held = json.loads(path.read_bytes())
-        values = np.array(held["values"], dtype=np.float64)
-    except (OSError, ValueError, TypeError, KeyError):
+        if held["key"] != identity or held["sha256"] != _sha256(json.dumps(held["values"])):
+            return None
+        return np.array(held["values"], dtype=np.float64)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return values if held["key"] == identity and np.isfinite(values).all() else None
 
 
 def _keep(path: Path, held: dict[str, Any]) -> None:
+    if not path.is_absolute():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(held).encode(), durable=False)

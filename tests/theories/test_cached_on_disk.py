@@ -41,7 +41,7 @@ def test_other_sources_are_other_numbers(folder, monkeypatch):
 
 @pytest.mark.parametrize(
     "damage",
-    [b"", b"{", b"[1]", b'{"key": "other", "values": [1.0]}', b'{"values": "x"}', b"\xff\xfe"],
+    [b"", b"{", b"[1]", b'{"key": "other", "values": [1.0]}', b'{"values": [1.0]}', b"\xff\xfe", b"[" * 100_000],
 )
 def test_a_damaged_or_foreign_file_counts_as_absent(folder, damage):
     cached()
@@ -49,9 +49,18 @@ def test_a_damaged_or_foreign_file_counts_as_absent(folder, damage):
     path.write_bytes(damage)
     assert [cached(), cached()] == [1, 0]
     held = json.loads(path.read_bytes())
-    held["values"][0][0] = float("nan")
+    held["values"] = held["values"][:1]
     path.write_text(json.dumps(held))
     assert cached() == 1
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "_WORTH_KEEPING", -1.0)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(module.os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    assert [cached(), cached()] == [1, 1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_none(tmp_path, monkeypatch, folder):
