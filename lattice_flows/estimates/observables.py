@@ -117,7 +117,7 @@ def observables_summary(
             suspicious.setdefault(doubts[0], []).append(quantity.name)
         if not (doubts or joined or quantity.function) and (known := observables[quantity.name]["pull"]) is not None:
             chains = _weighted_fluctuations(group, quantity, terms, found.value) if group.weighted else terms[0]
-            together.add(quantity.name, known, chains, group.rows(quantity.terms[0].series))
+            together.add(quantity.name, known, found.tau_int, chains, group.rows(quantity.terms[0].series))
     far = [name for name, row in observables.items() if row["pull"] is not None and abs(row["pull"]) > _FAR]
     if not (moves and sound_weights):
         pass
