@@ -71,7 +71,7 @@ def observables_summary(
         try:
             found = estimate(quantity, terms)
         except (ValueError, ZeroDivisionError) as error:
-            reason = str(error) if joined else "it is not a finite number at these averages; let it run longer"
+            reason = str(error).partition(" at the means ")[0]  # which differ from one quantity to the next
             suspicious.setdefault(f"no estimate: {reason}", []).append(quantity.name)
             continue
         agreement = looks.agreement(quantity, terms) if evenly else math.nan

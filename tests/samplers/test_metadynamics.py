@@ -282,6 +282,6 @@ def test_a_bias_of_few_deposits_is_doubted_wherever_it_is_built(name, n_thermali
     parts = [{"sampler": "hmc", "n_updates": 1}, {"sampler": name, "n_updates": 1}]
     tables = [{"name": name}, {"name": "replica_exchange", "parts": parts}, {"name": "hmc"}, {"name": "unknown"}]
     groups = [SimpleNamespace(sampler={**table, "n_thermalisation": n_thermalisation}) for table in tables]
-    text = f"n_thermalisation below 1000: the bias of {name} is hardly built"
+    text = f"n_thermalisation below 1000: the bias of {name} is hardly built; raise it"
     doubts = (text,) if n_thermalisation < 1000 else ()
     assert [short_build(group).doubts for group in groups] == [doubts, doubts, (), ()]

@@ -188,7 +188,7 @@ def test_exact_of_a_free_field_on_its_lattice(lattice_flows):
         ("u1 --beta 1 --shape 4 4 4", "--shape 4 4 4: u1 is defined in 2 dimensions"),
         ("phi4 --coupling m2=1 --coupling lam=0", "phi4 needs a lattice, such as --shape 16"),
         ("phi4 --shape 4 4 4 x", "Invalid value"),
-        ("u1 --shape 4 4", "exact: the key 'beta' is missing"),
+        ("u1 --shape 4 4", "exact: u1 needs --beta X"),
         ("phi4 --shape 4 4 --coupling m2=1 --coupling lam=1", "no closed forms for 'phi4' at these couplings"),
     ],
 )
