@@ -118,16 +118,8 @@ def observables_summary(
         if not (doubts or joined or quantity.function) and (known := observables[quantity.name]["pull"]) is not None:
             chains = _weighted_fluctuations(group, quantity, terms, found.value) if group.weighted else terms[0]
             together.add(quantity.name, known, found.tau_int, chains, group.rows(quantity.terms[0].series))
-    far = [name for name, row in observables.items() if row["pull"] is not None and abs(row["pull"]) > _FAR]
-    if not (moves and sound_weights):
-        pass
-    elif far:
-        warnings.append(
-            f"{', '.join(far)}: more than {_FAR:.0f} errors off the exact value: not in equilibrium, or not of this "
-            "theory; compare with another sampler, and look at couplings and axes of what was imported"
-        )
-    elif disagreement := together.warning():
-        warnings.append(disagreement)
+    if moves and sound_weights and (text := _far_off(observables) or together.warning()):
+        warnings.append(text)
     if names := group.partly_measured():
         warnings.append(
             f"{', '.join(names)}: not measured in all files, or not equally often, so left out; where fields are kept "
@@ -139,6 +131,17 @@ def observables_summary(
             "target itself for them"
         )
     return observables, warnings + [f"{', '.join(names)}: {text}" for text, names in suspicious.items()]
+
+
+def _far_off(observables: Observables) -> str:
+    """A warning about values that are more than five errors off, or nothing."""
+    far = [name for name, row in observables.items() if row["pull"] is not None and abs(row["pull"]) > _FAR]
+    if not far:
+        return ""
+    return (
+        f"{', '.join(far)}: more than {_FAR:.0f} errors off the exact value: not in equilibrium, or not of this "
+        "theory; compare with another sampler, and look at couplings and axes of what was imported"
+    )
 
 
 def _by_blocks(found: Estimate) -> Estimate:

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -159,7 +160,7 @@ class FlowMetropolis(Sampler):
         heavy = _heavy(state.log_w, proposals.log_w)
         if not heavy.any():
             return state
-        _tell_heavy(id(self.flow), repr(self.action), int(heavy.sum()), heavy.size, proposals.log_w.size)
+        _tell_heavy(self.flow, repr(self.action), int(heavy.sum()), heavy.size, proposals.log_w.size)
         at = heavy.reshape(-1, *[1] * (state.x.ndim - 1))  # (B, 1, ...)
         x, log_w = np.where(at, proposals.x[0], state.x), np.where(heavy, proposals.log_w[0], state.log_w)
         return state._replace(x=x, log_w=log_w)
@@ -171,14 +172,15 @@ class FlowMetropolis(Sampler):
         return state._replace(streams=streams, generator=generator), Waiting(*proposals, u.T)
 
 
-_told: set[tuple[int, str]] = set()
+_told: WeakKeyDictionary[Flow, set[str]] = WeakKeyDictionary()  # the targets for which it was said
 
 
-def _tell_heavy(flow: int, action: str, n_heavy: int, n_chains: int, n_proposals: int) -> None:
+def _tell_heavy(flow: Flow, action: str, n_heavy: int, n_chains: int, n_proposals: int) -> None:
     """Say it once for a flow and a target: pilots and steps that are tried out begin in the same way."""
-    if (flow, action) in _told:
+    targets = _told.setdefault(flow, set())
+    if action in targets:
         return
-    _told.add((flow, action))
+    targets.add(action)
     _log.warning(
         "flow_metropolis: the start of %d of %d chains is so much heavier than %d proposals that none would be "
         'accepted: these chains begin with samples of the flow; start = "flow" does so for all, and a flow that should '
@@ -191,8 +193,12 @@ def _tell_heavy(flow: int, action: str, n_heavy: int, n_chains: int, n_proposals
 
 def _heavy(log_w: Array, proposals: Array) -> NDArray[np.bool_]:
     """Which of these starts (B,) expect less than one acceptance of all proposals (m, B), sum min(1, w'/w) < 1."""
-    gain = np.minimum(proposals.ravel()[:, None] - log_w, 0.0)  # (m B, B)
-    return ~(np.exp(gain).sum(axis=0) >= 1.0)  # also where it is not a number
+    ordered = np.sort(proposals, axis=None)
+    below = np.searchsorted(ordered, log_w)  # so many are lighter than the start, and all others are accepted
+    sums = np.concatenate([[-np.inf], np.logaddexp.accumulate(ordered)])  # log sum w' of the lightest
+    with np.errstate(invalid="ignore"):
+        of_lighter = np.where(below > 0, np.exp(sums[below] - log_w), 0.0)
+    return ~(ordered.size - below + of_lighter >= 1.0)  # also where it is not a number
 
 
 def _advance(state: FlowMetropolisState, n: int) -> FlowMetropolisState:

@@ -11,8 +11,8 @@ from lattice_flows.statistics import MIN_CHANGES, count_crossings, gamma_method
 from lattice_flows.theories.action import Action
 
 DEFAULT_LENGTH = 1.0
-_LONGEST, _LONG = 8.0, 4.0
-_ROUNDING = 1e-10
+_LONGEST, _LONGEST_ON_TRIAL = 8.0, 4.0  # the latter while longer ones have not paid yet: pilots should stay cheap
+_ROUNDING = 1e-10  # of a series: what varies less does not move
 _BETTER = 0.85  # of the cost: pilots know it to some 20 %, and a change should mean something
 
 Series = Sequence[Array]
@@ -42,7 +42,7 @@ def tuned_length(pilot: Callable[[float], tuple[Series, float]]) -> float:
     best, least = DEFAULT_LENGTH, cost * _slowest(series, moving)
     for factor in (2.0,) if rare else (2.0, 0.5):
         length = factor * DEFAULT_LENGTH
-        while 1.0 / _LONGEST <= length <= (_LONGEST if best == length / factor else _LONG):
+        while 1.0 / _LONGEST <= length <= (_LONGEST if best == length / factor else _LONGEST_ON_TRIAL):
             series, cost = _of_chains(pilot(length))
             if (found := cost * _slowest(series, moving)) < _BETTER * least:
                 best, least = length, found
