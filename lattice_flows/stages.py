@@ -12,10 +12,11 @@ from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_su
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import write_summary
 from lattice_flows.estimates.summary_types import Summary
+from lattice_flows.production.consistency import check_flow
 from lattice_flows.production.generate import check, generate
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.run_folder import RunFolder, asked_for, claim, find_run
-from lattice_flows.production.train import check_training, train_flow
+from lattice_flows.production.train import check_training, is_at_end, train_flow
 from lattice_flows.report import terminal_tables, write_files_report, write_report
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import CHECKPOINT_NAME, joined, launched_ranks, read_checkpoint
@@ -47,7 +48,7 @@ def _run(source: Path, out: Path | None, overrides: Sequence[str], console: Cons
     if card.flow is not None:
         check_training(folder, card)
     for k, name in enumerate(names):
-        check(folder, card, name, before=names[:k], trains=not _is_trained(folder))
+        check(folder, card, name, before=names[:k], trains=not _is_trained(folder, card))
     claim(folder, card)
     with stop_on_signals() as stop:
         if card.flow is not None:
@@ -78,10 +79,10 @@ def _to_train(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple
     return folder, claim(folder, card)
 
 
-def _is_trained(folder: RunFolder) -> bool:
+def _is_trained(folder: RunFolder, card: Card) -> bool:
     """Whether the flow is the one that the ensembles are to be made with."""
     checkpoint = folder.flow / CHECKPOINT_NAME
-    return checkpoint.exists() and bool(read_checkpoint(checkpoint).reason)
+    return card.flow is not None and checkpoint.exists() and is_at_end(folder, card, read_checkpoint(checkpoint))
 
 
 def _tell_flow(folder: RunFolder, card: Card, console: Console) -> None:
@@ -108,6 +109,7 @@ def sample_stage(
     wanted = [table.name for table in card.ensembles if not names or table.name in names]
     if not wanted:
         raise InputError("the card has no [[ensemble]], so there is nothing to sample")
+    check_flow(folder, card)
     for k, name in enumerate(wanted):
         check(folder, card, name, task, before=wanted[:k] if task is None else ())
     claim(folder, card)

@@ -6,15 +6,17 @@ Frozen chains, one chain, four configurations, a flow with weights of any spread
 import json
 import math
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lattice_flows.card.build import field_spec
+from lattice_flows.card.build import field_spec, flow_header
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.ensembles import Block, Ensemble
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.production.train import evaluation_table
 from lattice_flows.theories import ExactU1
 from lattice_flows.training import CHECKPOINT_NAME
 from lattice_flows.training.checkpoint import Checkpoint, save_checkpoint
@@ -31,7 +33,10 @@ def rng_of(name: str) -> np.random.Generator:
 
 def card_of(ensembles: dict[str, str], flow: bool = False) -> Card:
     """A card with these ensembles: name -> sampler."""
-    tables = [f'[[ensemble]]\nname = "{name}"\nsampler = "{sampler}"\n' for name, sampler in ensembles.items()]
+    tables = [
+        f'[[ensemble]]\nname = "{name}"\nsampler = "{sampler}"\nstore_fields = false\n'
+        for name, sampler in ensembles.items()
+    ]
     return parse_card("\n".join([THEORY, *([FLOW] if flow else []), *tables]), ["seed=7"])
 
 
@@ -56,6 +61,7 @@ def write(
     charged: bool = True,
     log_w: np.ndarray | None = None,
     proposals: np.ndarray | None = None,
+    name: str | None = None,
 ) -> None:
     """An ensemble file as `generate` writes it, with a plaquette about the exact one."""
     n, n_chains = charge.shape
@@ -68,7 +74,8 @@ def write(
     if log_w is not None:
         series["log_w"] = log_w
     series["accepted"] = np.full((n, n_chains), 0.75)
-    header = {"name": path.stem, "theory": json.dumps(card.theory.as_dict()), "weighted": int(log_w is not None),
+    weighted = int(log_w is not None)
+    header = {"name": name or path.stem, "theory": json.dumps(card.theory.as_dict()), "weighted": weighted,
               "sampler": json.dumps({"name": sampler, "n_updates": 1}), "observables": json.dumps(measured), "seed": 7,
               "threads": 2,
         "device": "cpu", "software": json.dumps({"python": "3.99", "torch": "9.9"}), "git_commit": "c0ffee",
@@ -86,8 +93,10 @@ def write_flow(folder: RunFolder, card: Card, spread: float) -> None:
     """A trained flow's checkpoint, history and evaluation; log weights are normal with this deviation."""
     folder.flow.mkdir(parents=True)
     weights = {"w": torch.zeros(321)}
+    header, settings = flow_header(card), asdict(card.training)
     save_checkpoint(
-        folder.flow / CHECKPOINT_NAME, Checkpoint({}, {}, 7, 2, 1200, 345.0, "max_steps", 1e3, weights, weights, {}, [])
+        folder.flow / CHECKPOINT_NAME,
+        Checkpoint(header, settings, 7, 2, 1200, 345.0, "max_steps", 1e3, weights, weights, {}, []),
     )
     for step in range(1, 13):
         bound = EXACT.log_z - 30.0 * math.exp(-step / 2)
@@ -96,7 +105,8 @@ def write_flow(folder: RunFolder, card: Card, spread: float) -> None:
         )
     log_w = EXACT.log_z - spread**2 / 2 + spread * rng_of("weights").normal(size=(500, 4))
     charge = charges("evaluation", 500, 4)
-    write(folder.evaluation, card, charge, sampler="flow_samples", log_w=log_w, proposals=log_w)
+    name = evaluation_table().name
+    write(folder.evaluation, card, charge, sampler="flow_samples", log_w=log_w, proposals=log_w, name=name)
 
 
 def write_everything(folder: RunFolder) -> Card:

@@ -149,6 +149,11 @@ class Ensemble:
         return self._parts.seconds
 
     @property
+    def sha256(self) -> str:
+        """The checksum of all that is committed, as it is recorded; `verify` recomputes it."""
+        return self._parts.sha256
+
+    @property
     def finished(self) -> bool:
         """Whether all is joined in NAME.h5; segments mean that a run is going on or was interrupted."""
         return self._parts.last.path == self.path

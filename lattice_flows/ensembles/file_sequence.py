@@ -1,5 +1,6 @@
 """The files of one ensemble in order: the joined file, then the segments that continue it."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
@@ -66,6 +67,12 @@ class Parts:
     @property
     def seconds(self) -> float:
         return float(sum(part.seconds for part in self.parts))
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the file, or of the checksums of several."""
+        sums = [part.sha256 for part in self.parts]
+        return sums[0] if len(sums) == 1 else hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
     def names(self, group: str) -> list[str]:
         return [path.partition("/")[2] for path in self.schema.get(group, {})]

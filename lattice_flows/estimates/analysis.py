@@ -13,11 +13,12 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, nothing_at
 from lattice_flows.estimates.break_even import break_evens
 from lattice_flows.estimates.mode_collapse import forward_summary
-from lattice_flows.estimates.of_run import array_warnings, check_theory, open_run_ensembles
+from lattice_flows.estimates.of_run import array_warnings, open_run_ensembles
 from lattice_flows.estimates.replicas import Replicas, grouped, open_replicas
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import ensemble_summary, flow_samples_summary, plain
 from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Summary
+from lattice_flows.production.consistency import check_flow, checksums
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 
@@ -84,7 +85,9 @@ def analyse_run(folder: RunFolder, card: Card, selection: Selection = EVERYTHING
             flow["warnings"] += warnings
             for name, found in break_evens(ensembles, flow).items():
                 ensembles[name]["break_even"] = found
-        summary = plain({"theory": theory, "flow": flow, "ensembles": ensembles})
+        sources = groups if samples is None else (*groups, samples)
+        made_from = checksums(folder, card, [file for group in sources for file in group.files])
+        summary = plain({"theory": theory, "flow": flow, "ensembles": ensembles, "made_from": made_from})
         return Analysis(summary, groups, samples, stack.pop_all())
 
 
@@ -109,9 +112,9 @@ def flow_summary(folder: RunFolder, card: Card) -> FlowSummary:
 
 def _flow(folder: RunFolder, card: Card, stack: ExitStack) -> tuple[Replicas, FlowSummary]:
     """The fresh samples of a run's flow, and the flow's summary computed from them."""
+    check_flow(folder, card)
     checkpoint = read_checkpoint(folder.flow / CHECKPOINT_NAME)
     (samples,) = open_replicas([folder.evaluation], stack)
-    check_theory(samples, card)
     return samples, flow_samples_summary(samples, checkpoint)
 
 

@@ -7,6 +7,7 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import Replicas, grouped
+from lattice_flows.production.consistency import check_made_by
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.run_folder import RunFolder
 
@@ -18,37 +19,24 @@ def open_run_ensembles(folder: RunFolder, card: Card, stack: ExitStack) -> list[
     """The ensembles that are past their thermalisation. Files of a job array that are much shorter than the others
     are left out.
 
-    Raises InputError if a file belongs to another theory than the card's or to another ensemble; EnsembleError for a
-    broken file.
+    Raises InputError if a file was not made by this card, or with another flow; EnsembleError for a broken file.
     """
     found = []
     for table in card.ensembles:
         files = [stack.enter_context(Ensemble.open(path)) for path in folder.files(table.name)]
         longest = max((file.n_configs for file in files), default=0)
         if longest > 0:
-            found.append(_group([file for file in files if file.n_configs > _FEWEST * longest], table, card))
+            check_made_by(folder, card, table, files)
+            found.append(_group([file for file in files if file.n_configs > _FEWEST * longest]))
     return found
 
 
-def _group(files: Sequence[Ensemble], table: EnsembleTable, card: Card) -> Replicas:
-    for file in files:
-        if file.header("name") not in (None, table.name):
-            raise InputError(f"{file.path}: holds the ensemble {file.header('name')!r}; move it back to its place")
+def _group(files: Sequence[Ensemble]) -> Replicas:
     group, *others = grouped(files)
-    check_theory(group, card)
     if others:
         one, other = group.files[0].path, others[0].files[0].path
         raise InputError(f"{one} and {other}: made by different cards, samplers or flows; delete or move one of them")
     return group
-
-
-def check_theory(group: Replicas, card: Card) -> None:
-    """Raise InputError if a file in the run's folder does not belong to the card's theory."""
-    if group.sampled_theory != card.theory.as_dict():
-        raise InputError(
-            f"{group.files[0].path}: was made for the theory {group.sampled_theory}, "
-            f"but the run's card has {card.theory.as_dict()}"
-        )
 
 
 def array_warnings(group: Replicas, table: EnsembleTable) -> list[str]:

@@ -233,3 +233,4 @@ class Summary(TypedDict):
     theory: Theory  # that averages are of
     flow: FlowSummary | None  # null where there is none, or it is not trained
     ensembles: dict[str, EnsembleSummary]  # by name, in the card's order
+    made_from: NotRequired[dict[str, str]]  # checksums of ensembles and flow, by their files' places in the run folder

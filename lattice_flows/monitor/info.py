@@ -6,6 +6,7 @@ from typing import Any
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.monitor.run_check import verified_checkpoint, verified_run
 from lattice_flows.training import load_flow_weights, read_checkpoint
 
 _CHECKPOINT_SUFFIX = ".pt"
@@ -40,10 +41,14 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def verify(path: Path) -> list[str]:
-    """The checks that passed, a line each. Raises EnsembleError or CheckpointError for a broken file."""
+    """The checks that passed, a line each, of a file or of all files of a run folder.
+
+    Raises EnsembleError or CheckpointError for a broken file, InputError for one that is not of the folder's run.
+    """
+    if path.is_dir() and path.suffix != ".segments":
+        return list(verified_run(path))
     if _is_checkpoint(path):
-        checkpoint = read_checkpoint(path)
-        return [f"{path}: flow checkpoint at step {checkpoint.step}; every record's checksum agrees"]
+        return [verified_checkpoint(path)]
     with Ensemble.open(path) as ensemble:
         return ensemble.verify()
 

@@ -10,30 +10,22 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lattice_flows.card.build import field_spec, load_flow
+from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.card.samplers import build_sampler
 from lattice_flows.catalogue import foreign_place
-from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, LockedError, StorageError
+from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, LockedError
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.production.beginning import check_first_step, check_parts
-from lattice_flows.production.devices import resolve_device, resumed_threads, use_threads
-from lattice_flows.production.header import (
-    as_begun,
-    check_chains,
-    check_same,
-    header_of,
-    identity_of,
-    left_out,
-    of_two_programs,
-    threads_for,
-    with_measurements_of,
-)
-from lattice_flows.production.job_array import Task, chains_for, check_task, is_complete_array
+from lattice_flows.production.begun import check_held, flow_for, is_finished, places, resumed, table_of, to_measure
+from lattice_flows.production.devices import resolve_device, use_threads
+from lattice_flows.production.header import header_of, identity_of, left_out, of_two_programs, threads_for
+from lattice_flows.production.job_array import Task, chains_for
+from lattice_flows.production.measure import measure
 from lattice_flows.production.origin import Origin
-from lattice_flows.production.pilot_chains import tuned, with_findings
+from lattice_flows.production.pilot_chains import tuned
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.start import check_start_file, start_configurations
 from lattice_flows.samplers import Sampler
@@ -76,8 +68,9 @@ def generate(
     Raises InputError if the required flow is not trained, if the ensemble cannot be split into so many tasks, or if
     it was begun the other way or with another number of tasks; Stopped on a signal with everything saved.
     """
-    if (path := _place(folder, card, name, task)) is not None:
-        generate_at(path, card, _table(folder, card, name), folder.flow / CHECKPOINT_NAME, stop, console, task, pace)
+    table = table_of(folder, card, name)
+    for path, part in places(folder, card, name, task):
+        generate_at(path, card, table, folder.flow / CHECKPOINT_NAME, stop, console, part, pace)
 
 
 def check(
@@ -88,25 +81,33 @@ def check(
     before: the ensembles that the same call makes before this one, of which it may be a continuation.
     trains: the same call trains the flow first, so there may be none yet.
     """
-    if (path := _place(folder, card, name, task)) is None:
-        return
-    table, checkpoint = _table(folder, card, name), folder.flow / CHECKPOINT_NAME
-    if Ensemble.exists(path):
-        attributes, finished = _held(path, table, task)
-        if not finished:
-            _resumed(path, attributes, card, table, checkpoint, task)
+    table, checkpoint = table_of(folder, card, name), folder.flow / CHECKPOINT_NAME
+    begun = [(path, part) for path, part in places(folder, card, name, task) if Ensemble.exists(path)]
+    for path, part in begun:
+        _check_begun(path, card, table, checkpoint, part)
+    if begun:
         return
     with _told(table):
         _check_start(folder, card, table, before)
     if table.needs_flow and trains:
         resolve_device(card.device)
         return
-    flow, _ = _flow(card, table, checkpoint)
+    flow, _ = flow_for(card, table, checkpoint)
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     with _told(table):
         _check_beginning(card, table, sampler)
         if sampler.tuned and not table.needs_flow:  # the others are looked at when they are begun
             check_first_step(card, table, sampler)
+
+
+def _check_begun(path: Path, card: Card, table: EnsembleTable, checkpoint: Path, task: Task | None) -> None:
+    """Raise InputError if the file cannot be brought to the card's configurations and observables."""
+    with Ensemble.open(path) as ensemble:
+        check_held(path, ensemble, card, table, checkpoint, task)
+        to_measure(path, ensemble, card)
+        attributes, finished = ensemble.attributes, is_finished(ensemble, table)
+    if not finished:
+        resumed(path, attributes, card, table, checkpoint, task)
 
 
 def _check_start(folder: RunFolder, card: Card, table: EnsembleTable, before: Sequence[str]) -> None:
@@ -147,34 +148,6 @@ def _told(table: EnsembleTable) -> Iterator[None]:
         raise InputError(f"[[ensemble]] {table.name}: {told}") from None
 
 
-def _place(folder: RunFolder, card: Card, name: str, task: Task | None) -> Path | None:
-    """The file to bring to its n_configs; None if the files of a job array hold the whole ensemble."""
-    table = card.ensemble(name)
-    if task is None and not folder.is_begun(name) and is_complete_array(folder, table):
-        return None
-    check_task(folder, table, task)
-    return folder.ensemble(name) if task is None else folder.task(name, task.index)
-
-
-def _table(folder: RunFolder, card: Card, name: str) -> EnsembleTable:
-    """The ensemble's table, with what an older version has begun, in one file or as tasks, as it was.
-
-    Raises InputError if there are files and none can be read.
-    """
-    table, unread = card.ensemble(name), None
-    for path in folder.files(name):
-        try:
-            with Ensemble.open(path) as held:
-                return as_begun(table, held.attributes)
-        except EnsembleError as error:  # of several tasks one is enough, for all were begun alike
-            unread = unread or error
-    if isinstance(unread, StorageError):
-        raise unread
-    if unread is not None:  # which version has begun it, and what it meant by the card, cannot be known
-        raise InputError(str(unread))
-    return table
-
-
 def generate_at(
     path: Path,
     card: Card,
@@ -186,22 +159,12 @@ def generate_at(
     pace: Pace = STEADY,
 ) -> None:
     """Generate the ensemble of this table, or the chains of one of its tasks, up to n_configs in the file `path`."""
-    chains = chains_for(table, task)
-    resuming = Ensemble.exists(path)
-    if resuming:
-        attributes, finished = _held(path, table, task)
-        if finished:
-            _tidy(path)
-            return
-        resumed, sampler, threads = _resumed(path, attributes, card, table, checkpoint, task)
-        for text in filter(None, [left_out(card, resumed), *of_two_programs(card, table, attributes)]):
-            console.print(f"[bold]{table.name}[/bold]  {text}", highlight=False, soft_wrap=True)
-        use_threads(threads)
-        with Ensemble.resume(path) as writer:
-            _Production.resume(resumed, table, sampler, writer, pace).run(stop, console)
+    if Ensemble.exists(path):
+        _go_on(path, card, table, checkpoint, stop, console, task, pace)
         return
+    chains = chains_for(table, task)
     use_threads(threads_for(table, chains))
-    flow, checksum = _flow(card, table, checkpoint)
+    flow, checksum = flow_for(card, table, checkpoint)
     sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
     with _told(table):
         check_parts(card, table, sampler)
@@ -220,29 +183,33 @@ def generate_at(
         _Production(card, table, sampler, writer, pace, state, 0).run(stop, console)
 
 
-def _held(path: Path, table: EnsembleTable, task: Task | None) -> tuple[dict[str, Any], bool]:
-    """The attributes of the file, and whether it is finished. Raises InputError if it holds other chains."""
-    with Ensemble.open(path) as held:
-        attributes, finished = held.attributes, held.finished and held.n_configs >= table.n_configs
-    check_chains(path, attributes, table, task)
-    return attributes, finished
-
-
-def _resumed(
-    path: Path, attributes: dict[str, Any], card: Card, table: EnsembleTable, checkpoint: Path, task: Task | None
-) -> tuple[Card, Sampler, int]:
-    """The card with the observables of the file, the sampler as it was tuned, and the number of threads to use.
-
-    Raises InputError if the file was not made by this card.
-    """
-    threads = threads_for(table, chains_for(table, task))
-    if table.needs_flow:  # only networks round differently on another number of threads
-        threads = resumed_threads(Origin(attributes).threads, str(path))
-    flow, checksum = _flow(card, table, checkpoint)
-    sampler = build_sampler(table.sampler, table.options, card.theory.action, flow, table.name)
-    sampler = with_findings(sampler, path, Origin(attributes).sampler)
-    check_same(path, attributes, header_of(card, table, sampler, checksum, task))
-    return with_measurements_of(path, attributes, card), sampler, threads
+def _go_on(
+    path: Path,
+    card: Card,
+    table: EnsembleTable,
+    checkpoint: Path,
+    stop: StopRequest,
+    console: Console,
+    task: Task | None,
+    pace: Pace,
+) -> None:
+    """Measure what the file lacks, and generate what is missing."""
+    with Ensemble.open(path) as ensemble:
+        check_held(path, ensemble, card, table, checkpoint, task)
+        new, finished = to_measure(path, ensemble, card), is_finished(ensemble, table)
+    if new:
+        measure(path, new, stop, console)
+    if finished:
+        _tidy(path)
+        return
+    with Ensemble.open(path) as ensemble:
+        attributes = ensemble.attributes
+    as_held, sampler, threads = resumed(path, attributes, card, table, checkpoint, task)
+    for text in filter(None, [left_out(card, as_held), *of_two_programs(card, table, attributes)]):
+        console.print(f"[bold]{table.name}[/bold]  {text}", highlight=False, soft_wrap=True)
+    use_threads(threads)
+    with Ensemble.resume(path) as writer:
+        _Production.resume(as_held, table, sampler, writer, pace).run(stop, console)
 
 
 def _tidy(path: Path) -> None:
@@ -405,20 +372,6 @@ class _Production:
 
     def _rate(self) -> str:
         return f", acceptance {self.accepted / self.n_tested:.3f}" if self.n_tested else ""
-
-
-def _flow(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | None, str]:
-    """The trained flow and its checksum, or None and "" for a sampler without a flow."""
-    _require_trained(table, checkpoint)
-    if not table.needs_flow:
-        return None, ""
-    return load_flow(card, checkpoint, resolve_device(card.device))
-
-
-def _require_trained(table: EnsembleTable, checkpoint: Path) -> None:
-    """Raise InputError if the sampler takes a flow and none is trained."""
-    if table.needs_flow and not checkpoint.exists():
-        raise InputError(f"{checkpoint}: the flow of the ensemble {table.name!r} is not trained; train it first")
 
 
 def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, chains: range) -> Any:

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.card.card import Card, EnsembleTable, standard_measurements
-from lattice_flows.card.samplers import options_as_before, options_as_begun, samplers_in
+from lattice_flows.card.samplers import completed_options, options_as_before, options_as_begun, samplers_in
+from lattice_flows.differences import differences, few
+from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.devices import kernel_threads, network_threads, resolve_device
 from lattice_flows.production.job_array import Task, chains_for, in_words
 from lattice_flows.production.origin import Origin, origin_attributes, text_as_before
 from lattice_flows.production.pilot_chains import merged
 from lattice_flows.samplers import Sampler
-from lattice_flows.theories.catalogue import theory_as_before
+from lattice_flows.theories.catalogue import completed_theory, theory_as_before
+from lattice_flows.theories.measurement import Measurement
+from lattice_flows.training import CHECKPOINT_NAME
 
 
 def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: Task | None) -> None:
@@ -41,33 +45,96 @@ def as_begun(table: EnsembleTable, held: Mapping[str, Any]) -> EnsembleTable:
     return replace(table, options=options_as_begun(table.sampler, table.options, table.given, stored))
 
 
-def check_same(path: Path, held: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise InputError if the file was made with another theory, sampler, seed or flow than the card asks for.
+def check_same(path: Path, ensemble: Ensemble, card: Card, table: EnsembleTable, flow_sha256: str | None) -> None:
+    """Raise InputError, key by key, if the file was not made by this card, or with another flow than the one given.
 
-    A file of an older version lacks the couplings and arguments that came later: it means their former values.
+    table        as it was begun
+    flow_sha256  the checksum of the flow, "" for an ensemble without one; None: not known, and not looked at
+
+    More configurations and more observables are no difference. A file of an older version lacks the couplings and
+    arguments that came later: it means their former values.
     """
-    for key in ("name", "theory", "sampler", "seed", "weighted", "flow_sha256"):
-        if text_as_before(held, key) != text_as_before(wanted, key):
-            raise InputError(
-                f"{path}: holds chains of another {key} than the card asks for ({held.get(key)}, not {wanted[key]}); "
-                "give the ensemble another name, or delete or move the file"
-            )
+    held = ensemble.attributes
+    if (name := held.get("name")) != table.name:
+        raise InputError(f"{path}: holds the ensemble {name!r}, not {table.name!r}; move it back to its place")
+    told = differences({"seed": card.seed}, {"seed": held.get("seed")}, "")
+    told += differences(completed_theory(_plain(card.theory.as_dict())), Origin(held).theory, "theory")
+    told += differences(*_tables(ensemble, table), f"ensemble.{table.name}")
+    if told:
+        raise InputError(
+            f"{path}: was made by another card: {few(told)}; restore what was there, give the ensemble another name, "
+            "or delete or move the file"
+        )
+    made = str(held.get("flow_sha256", flow_sha256))  # a file of another program does not say
+    if flow_sha256 is not None and made != flow_sha256:
+        raise InputError(
+            f"{path}: was made with the flow of checksum {made[:12]}..., but that of {CHECKPOINT_NAME} is "
+            f"{flow_sha256[:12]}...; restore the checkpoint, or delete or move the file"
+        )
 
 
-def with_measurements_of(path: Path, held: dict[str, Any], card: Card) -> Card:
+def _tables(ensemble: Ensemble, table: EnsembleTable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the card and the file say of the ensemble, each as a table of a card, with the keys that were left open."""
+    held = Origin(ensemble.attributes)
+    now = {
+        "sampler": table.sampler,
+        "n_updates": table.n_updates,
+        "start": table.start,
+        "n_thermalisation": table.n_thermalisation,
+        "store_fields": table.store_fields,
+        "field_dtype": table.field_dtype,
+        "compression": table.compression,
+        **completed_options(table.sampler, _plain(table.options)),
+    }
+    before = {
+        **{key: held.sampler.get(key) for key in ("n_updates", "start", "n_thermalisation")},
+        "sampler": held.sampler.get("name"),
+        "store_fields": ensemble.has_fields,
+        "field_dtype": ensemble.field.dtype,
+        "compression": ensemble.attributes["compression"],
+        **held.sampler_as_given,
+    }
+    if now["sampler"] != before["sampler"]:
+        return {"sampler": now["sampler"]}, {"sampler": before["sampler"]}
+    return (now, before) if held.knows_what_was_given else (_known(now, before), _left_open(now, before))
+
+
+def _known(now: Any, before: Any) -> Any:
+    """The part of `now`, at any depth, of which `before` says anything: an older file has not recorded all."""
+    if isinstance(now, Mapping) and isinstance(before, Mapping):
+        return {key: _known(value, before[key]) for key, value in now.items() if before.get(key) is not None}
+    if isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        return [_known(one, other) for one, other in zip(now, before)]
+    return now
+
+
+def _left_open(now: Any, before: Any) -> Any:
+    """The part of `before`, at any depth, that is not open in `now`: an older file holds there what tuning found."""
+    if isinstance(now, Mapping) and isinstance(before, Mapping):
+        return {key: _left_open(now[key], value) for key, value in before.items() if now.get(key) is not None}
+    if isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        return [_left_open(one, other) for one, other in zip(now, before)]
+    return before
+
+
+def _plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table as it is read from JSON."""
+    return json.loads(json.dumps(table))
+
+
+def new_measurements(held: Mapping[str, Any], card: Card) -> list[Measurement]:
+    """The measurements that the card asks for by name, and the file does not have."""
+    found = Origin(held).measurements
+    standard = standard_measurements(card.theory)
+    return [one for one in card.measurements if one not in found and one not in standard]
+
+
+def with_measurements_of(held: Mapping[str, Any], card: Card) -> Card:
     """The card with the observables of the file, to which `measure` may have added some.
 
-    A file of an older version may lack standard ones, and is continued without them. Raises InputError if it lacks an
-    observable that the card asks for by name.
+    A file of an older version may lack standard ones, and is continued without them.
     """
-    found = Origin(held).measurements
-    for measurement in card.measurements:
-        if measurement not in found and measurement not in standard_measurements(card.theory):
-            raise InputError(
-                f"{path}: holds chains without the observable {measurement.as_dict()}, which the card asks for; "
-                "`lattice-flows measure` adds it to a finished ensemble"
-            )
-    return replace(card, measurements=found)
+    return replace(card, measurements=Origin(held).measurements)
 
 
 def left_out(card: Card, resumed: Card) -> str:
@@ -113,6 +180,7 @@ def header_of(
         overrides=card.overrides,
         flow_sha256=checksum,
         plugins=card.plugins,
+        sampler_given=table.options,
     ) | ({} if task is None else {"task": str(task)})
 
 

@@ -29,6 +29,7 @@ def origin_attributes(
     overrides: Sequence[str] = (),
     flow_sha256: str = "",
     plugins: Mapping[str, str] | None = None,
+    sampler_given: Mapping[str, Any] | None = None,
 ) -> dict[str, str | int]:
     """The attributes for an ensemble made now, by this version on this machine.
 
@@ -39,6 +40,7 @@ def origin_attributes(
     card         the text of the card, "" if there is none
     flow_sha256  the checksum of the flow's weights, "" if there is no flow
     plugins      package and version of the code outside of this package, by its name on the card
+    sampler_given  the sampler's arguments before tuning, null where the card leaves them open
     """
     attributes: dict[str, str | int] = {
         "name": name,
@@ -61,6 +63,8 @@ def origin_attributes(
         attributes["chains_per_set"] = chains_per_set
     if plugins:
         attributes["plugins"] = json.dumps(dict(plugins))
+    if sampler_given is not None:
+        attributes["sampler_given"] = json.dumps(dict(sampler_given))
     return attributes
 
 
@@ -89,6 +93,18 @@ class Origin:
         """The sampler's card name and arguments, complete where an older version wrote them."""
         table = json.loads(str(self.attributes.get("sampler", "{}")))
         return completed_options(table.get("name", ""), table)
+
+    @property
+    def sampler_as_given(self) -> dict[str, Any]:
+        """The sampler's arguments before tuning; as they were tuned where an older version wrote the file."""
+        table = json.loads(str(self.attributes.get("sampler_given", self.attributes.get("sampler", "{}"))))
+        name, others = self.sampler.get("name", ""), ("name", "n_updates", "start", "n_thermalisation")
+        return {key: value for key, value in completed_options(name, table).items() if key not in others}
+
+    @property
+    def knows_what_was_given(self) -> bool:
+        """Whether the file tells arguments that were given from those that were tuned."""
+        return "sampler_given" in self.attributes
 
     @property
     def weighted(self) -> bool:

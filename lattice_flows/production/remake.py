@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from lattice_flows.atomic_files import make_folder, write_atomically
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.card.plugins import OPTION, plugins
 from lattice_flows.ensembles import Ensemble
@@ -20,7 +21,7 @@ from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.production.run_folder import RunFolder, claim
 from lattice_flows.production.train import check_training, evaluation_table, train_flow
 from lattice_flows.terminal.interrupt import stop_on_signals
-from lattice_flows.training import CHECKPOINT_NAME
+from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 
 _REMADE = Path("output/remade")  # apart from runs, so that output/*/ensembles/*.h5 hold no chains twice
 _BLOCK_BYTES = 64 << 20
@@ -29,13 +30,14 @@ _BLOCK_BYTES = 64 << 20
 def remake(file: Path, out: Path | None, console: Console) -> bool:
     """Regenerate the ensemble of this file in the folder `out` (default: output/remade/NAME), from its card alone.
 
-    Trains the flow that it needs. Prints differences of versions, commit and machine, and whether the new ensemble
-    has the same bits, which it returns. Raises InputError if the file does not record how it was made, or the folder
-    holds something else; Stopped on a signal, after which the same command continues.
+    Trains the flow that it needs, or takes the one of its run folder where the training was limited by time. Prints
+    differences of versions, commit and machine, and whether the new ensemble has the same bits, which it returns.
+    Raises InputError if the file does not record how it was made, or the folder holds something else; Stopped on a
+    signal, after which the same command continues.
     """
     card, origin = _recipe(file)
     for text in _differences(origin.attributes):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        _say(console, text)
     folder = RunFolder(out or _REMADE / file.stem)
     is_evaluation = origin.name == evaluation_table().name
     made = folder.evaluation if is_evaluation else _place(folder, origin)
@@ -48,6 +50,8 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
     if not is_evaluation:
         check(folder, asked, origin.name, origin.task, trains=trains)
     claim(folder, card)
+    if trains and card.training.max_seconds is not None:
+        _say(console, _take_flow(file, origin, folder))
     with stop_on_signals() as stop:
         if trains:
             train_flow(folder, asked, stop, console)
@@ -56,8 +60,31 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
             generate_at(made, asked, table, folder.flow / CHECKPOINT_NAME, stop, console, origin.task)
     differing = list(_differing(file, made))
     verdict = f"differs from {file} in {', '.join(differing)}" if differing else f"holds the same bits as {file}"
-    console.print(f"{made}: {verdict}", highlight=False, markup=False, soft_wrap=True)
+    _say(console, f"{made}: {verdict}")
     return not differing
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _take_flow(file: Path, origin: Origin, folder: RunFolder) -> str:
+    """Copy the flow of the file from its run folder, as no second training of limited time ends at the same step.
+
+    Returns a line that says where the flow is from.
+    """
+    made = folder.flow / CHECKPOINT_NAME
+    run = file.resolve().parent.parent  # of ensembles/NAME.h5 and of flow/evaluation.h5
+    held = run / "flow" / CHECKPOINT_NAME
+    wanted = str(origin.attributes.get("flow_sha256", ""))
+    timed = "flow: its training was limited by time (max_seconds), which ends at another step on every repetition"
+    for path in (made, held):
+        if path.exists() and load_flow_weights(path).sha256 == wanted:
+            if path != made:
+                make_folder(made.parent)
+                write_atomically(made, path.read_bytes())
+            return f"{timed}; taken from {held}"
+    return f"{timed}; {held} does not hold it, so another flow is trained, and the bits will differ"
 
 
 def _recipe(file: Path) -> tuple[Card, Origin]:

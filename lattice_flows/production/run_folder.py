@@ -4,17 +4,19 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lattice_flows.atomic_files import remove_leftovers, write_atomically
 from lattice_flows.card.card import Card, read_card, read_held_card
+from lattice_flows.card.changes import refused_changes
+from lattice_flows.differences import few
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import segment_numbers
 from lattice_flows.errors import InputError, written_to
 
 _CLAIMING = re.compile(r"card(\.toml)?|overrides(\.json)?")  # whose temporary files a kill may leave
-_OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")  # what is there when a claim is cut short: no card yet
+_OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class RunFolder:
     def report(self) -> Path:
         """The folder of summary.json, figures and index.html."""
         return self.path / "report"
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the card is that of a run which began here, rather than a card that somebody keeps in a folder."""
+        return any(path.is_dir() for path in (self.flow, self.ensembles, self.report, self.cluster))
 
     @property
     def cluster(self) -> Path:
@@ -102,7 +109,7 @@ class RunFolder:
 def asked_for(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[RunFolder, Card]:
     """The run of a card, in its output folder, or the run in a folder. Nothing is written; for that see `claim`.
 
-    The run in a folder of the same card is continued; n_configs may have grown, which extends the run.
+    The run in a folder of the same card is continued, and may have become larger, see `changes.refused_changes`.
     Raises InputError if the folder holds anything else: nothing existing is overwritten.
     """
     folder, card = _read(source, out, overrides)
@@ -117,6 +124,11 @@ def _read(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[Run
         folder = RunFolder(source)
         if not folder.card.exists():
             raise InputError(f"{source}: holds no run (no card.toml); give a run card or the folder of a run")
+        if not folder.is_claimed:
+            raise InputError(
+                f"{source}: holds a card and no run; run {folder.card}, whose output goes to "
+                f"{default_folder(folder.card)} unless --out names another folder"
+            )
         return folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides]))
     folder = RunFolder(out or default_folder(source))
     read = read_held_card if folder.card.exists() else read_card
@@ -167,7 +179,7 @@ def claim(folder: RunFolder, card: Card) -> Card:
     """
     is_held = _check_claim(folder, card)
     with written_to(folder.path):
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.ensembles.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder.path, _CLAIMING)
         if is_held:
             return card
@@ -185,23 +197,20 @@ def _check_claim(folder: RunFolder, card: Card) -> bool:
         raise InputError(f"{folder.path}: is a file; --out must name a folder")
     if folder.card.exists():
         held = read_held_card(folder.card, _read_overrides(folder))
-        if _identity(held) != _identity(card):
-            raise InputError(f"{folder.path}: holds the run of another card; choose another --out, or run that folder")
-        for old, new in zip(held.ensembles, card.ensembles):
-            if new.n_configs < old.n_configs:
-                raise InputError(
-                    f"{folder.path}: was begun with a larger n_configs of {new.name!r}, which may only grow; "
-                    "ask for at least as many, or choose another --out"
-                )
+        if told := refused_changes(card, held):
+            raise InputError(
+                f"{folder.path}: holds the run of another card: {few(told)}; choose another --out, or run that folder"
+            )
         return held == card
-    if folder.path.exists() and not all(_OF_A_CLAIM.fullmatch(entry.name) for entry in folder.path.iterdir()):
+    if folder.path.exists() and not all(_is_of_a_claim(entry) for entry in folder.path.iterdir()):
         if folder.card.exists():  # another task of a job array has claimed it just now
             return _check_claim(folder, card)
         raise InputError(f"{folder.path}: is not empty and holds no run; choose another --out")
     return False
 
 
-def _identity(card: Card) -> Card:
-    """The part of a card that must not change between two calls on one folder: all except n_configs."""
-    ensembles = tuple(replace(table, n_configs=1) for table in card.ensembles)
-    return replace(card, text="", overrides=(), ensembles=ensembles)
+def _is_of_a_claim(entry: Path) -> bool:
+    """Whether a claim that was cut short leaves this: there is no card yet, and nothing was made."""
+    if entry.name == "ensembles" and entry.is_dir():
+        return not any(entry.iterdir())
+    return _OF_A_CLAIM.fullmatch(entry.name) is not None

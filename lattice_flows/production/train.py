@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,10 +14,12 @@ from rich.console import Console
 
 from lattice_flows.card.build import build_flow, flow_header
 from lattice_flows.card.card import Card, EnsembleTable
+from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, compile_flow
 from lattice_flows.production.devices import network_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.production.generate import generate_at
+from lattice_flows.production.header import with_measurements_of
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.training_data import TrainingData, check_training_data, training_data
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
@@ -33,7 +36,11 @@ from lattice_flows.training import (
     Progress,
     Ranks,
     TooManyRanks,
+    check_same,
+    has_ended,
+    is_rescheduled,
     read_checkpoint,
+    settings_as_begun,
     train,
 )
 from lattice_flows.training.history import Record, is_trusted
@@ -51,27 +58,63 @@ def train_flow(folder: RunFolder, card: Card, stop: StopRequest, console: Consol
     with ExitStack() as stack:
         ranks.of_first(lambda: stack.enter_context(_one_trainer(folder.flow)))
         held = ranks.of_first(lambda: read_checkpoint(checkpoint) if checkpoint.exists() else None)
-        if held is None or not held.reason:
+        if held is None or not is_at_end(folder, card, held):
+            ranks.of_first(lambda: _reopen(folder, card, held, console))
             use_threads(resumed_threads(held.threads, str(checkpoint)) if held else network_threads())
             _train(folder, card, held, stop, console, ranks)
         if ranks.is_first:
-            generate_at(folder.evaluation, card, evaluation_table(), checkpoint, stop, console)
+            _evaluate(folder, card, stop, console)
 
 
 def check_training(folder: RunFolder, card: Card) -> None:
     """Raise InputError, or CheckpointError, as `train_flow` would before its first step. Changes nothing."""
     require_flow(card)
     checkpoint, settings = folder.flow / CHECKPOINT_NAME, card.training
-    begun = checkpoint.exists()
-    if begun and read_checkpoint(checkpoint).reason:
+    held = read_checkpoint(checkpoint) if checkpoint.exists() else None
+    if held is not None and is_at_end(folder, card, held):
         return
+    if held is not None and held.reason:
+        _check_unused(folder, card)
     if settings.data is not None:
         check_training_data(settings.data, card.theory)
     flow = _flow(card)
-    if settings.init_from is not None and not begun:
+    if settings.init_from is not None and held is None:
         if not list(flow.parameters()):
             raise CheckpointError("training.init_from: this flow has no parameters to start from it")
         inherit(flow, Path(settings.init_from), flow_header(card))
+
+
+def is_at_end(folder: RunFolder, card: Card, held: Checkpoint) -> bool:
+    """Whether the training of this checkpoint in the folder is at the end that the card asks for.
+
+    Raises CheckpointError if it is the training of another card: of the settings only the ends may have grown.
+    """
+    header = flow_header(card) | {key: held.header[key] for key in ("data",) if key in held.header}
+    settings = settings_as_begun(folder.flow, card.training)
+    check_same(folder.flow / CHECKPOINT_NAME, held, header, settings, card.seed)
+    return has_ended(held, settings)
+
+
+def _check_unused(folder: RunFolder, card: Card) -> None:
+    """Raise InputError if ensembles were made with the flow whose training is to go on."""
+    for table in card.ensembles:
+        if table.needs_flow and (files := folder.files(table.name)):
+            raise InputError(
+                f"{files[0]}: was made with the flow as it is, and a longer training makes another flow; "
+                "delete or move the files of this ensemble, or choose another folder"
+            )
+
+
+def _reopen(folder: RunFolder, card: Card, held: Checkpoint | None, console: Console) -> None:
+    """Prepare a training that had ended for its continuation: the fresh samples are of the flow that it is no more."""
+    if held is None or not held.reason:
+        return
+    _check_unused(folder, card)
+    folder.evaluation.unlink(missing_ok=True)
+    shutil.rmtree(folder.evaluation.with_suffix(".segments"), ignore_errors=True)
+    same = "" if is_rescheduled(held, card.training) else ", as if it had been longer from the start"
+    other = "; its schedules stretch from here on, so its bits are not those of one that was longer from the start"
+    console.print(f"[bold]train[/bold]  goes on from step {held.step}{same or other}", highlight=False, soft_wrap=True)
 
 
 def require_flow(card: Card) -> None:
@@ -152,6 +195,14 @@ def _header(card: Card, data: TrainingData | None, held: Checkpoint | None) -> d
             "restore those, or choose another --out"
         )
     return header
+
+
+def _evaluate(folder: RunFolder, card: Card, stop: StopRequest, console: Console) -> None:
+    """Store fresh samples, with the observables that the card had when this was begun: they have no fields."""
+    if Ensemble.exists(folder.evaluation):
+        with Ensemble.open(folder.evaluation) as samples:
+            card = with_measurements_of(samples.attributes, card)
+    generate_at(folder.evaluation, card, evaluation_table(), folder.flow / CHECKPOINT_NAME, stop, console)
 
 
 def evaluation_table() -> EnsembleTable:

@@ -19,7 +19,7 @@ from lattice_flows.report.charge_tables import topology_tables
 from lattice_flows.report.figures import all_plots
 from lattice_flows.report.flow_tables import flow_tables
 from lattice_flows.report.style import Plot
-from lattice_flows.training.history import Record, read_history
+from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, Record, history_of, read_checkpoint
 
 _POINT = 96 / 72  # pixels of a page
 
@@ -54,8 +54,8 @@ def _write(target: Path, analysis: Analysis, history: Sequence[Record], card: st
 
 
 def _history(folder: RunFolder) -> list[Record]:
-    path = folder.flow / "history.csv"
-    return read_history(path) if path.exists() else []
+    path = folder.flow / CHECKPOINT_NAME
+    return history_of(read_checkpoint(path), folder.flow / HISTORY_NAME) if path.exists() else []
 
 
 class _Inlined(NamedTuple):

@@ -2,6 +2,7 @@
 
 from lattice_flows.training.catalogue import OBJECTIVES, build_objective, needs_of
 from lattice_flows.training.checkpoint import (
+    CHECKPOINT_NAME,
     Checkpoint,
     CheckpointError,
     FlowWeights,
@@ -13,10 +14,8 @@ from lattice_flows.training.checkpoint import (
 from lattice_flows.training.data import DataError, check_configurations
 from lattice_flows.training.evaluate import evaluate, evaluate_on
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
-from lattice_flows.training.history import Record, read_history
+from lattice_flows.training.history import HISTORY_NAME, Record, history_of, read_history
 from lattice_flows.training.loop import (
-    CHECKPOINT_NAME,
-    HISTORY_NAME,
     STOPPED,
     Progress,
     TrainingDiverged,
@@ -41,6 +40,7 @@ from lattice_flows.training.ranks import (
     launched_ranks,
 )
 from lattice_flows.training.recommended import recommended
+from lattice_flows.training.resumable import check_same, has_ended, is_rescheduled, settings_as_begun
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.source import Drawn, Source
@@ -78,9 +78,13 @@ __all__ = [
     "Validation",
     "build_objective",
     "check_configurations",
+    "check_same",
     "completed_header",
     "evaluate",
     "evaluate_on",
+    "has_ended",
+    "history_of",
+    "is_rescheduled",
     "joined",
     "launched_ranks",
     "load_flow_weights",
@@ -93,6 +97,7 @@ __all__ = [
     "reverse_kl",
     "round_trip",
     "save_checkpoint",
+    "settings_as_begun",
     "train",
     "validate",
 ]

@@ -18,9 +18,11 @@ from lattice_flows.flows import FLOWS
 from lattice_flows.later_keys import completed
 from lattice_flows.theories.catalogue import completed_theory
 
+CHECKPOINT_NAME = "checkpoint.pt"
+
 _FORMAT = "lattice_flows training checkpoint"
 _VERSION = 2
-_LATER = {"processes": 1, "round_trip": None}  # what older checkpoints lack
+_LATER = {"processes": 1, "round_trip": None, "history": ""}  # what older checkpoints lack
 
 Weights = dict[str, Tensor]
 
@@ -52,6 +54,7 @@ class Checkpoint:
     parent: str = ""  # checksum of the weights it started from, where it did
     processes: int = 1  # that shared the work, of the run's last part
     round_trip: float | None = None  # of the last look, see `Validation`
+    history: str = ""  # checksum of the rows of history.csv so far
 
 
 class FlowWeights(NamedTuple):

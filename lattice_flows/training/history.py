@@ -1,6 +1,7 @@
 """history.csv: one row per look at the training."""
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Iterable
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from lattice_flows.atomic_files import naming, write_atomically
 from lattice_flows.statistics import MIN_EFFECTIVE_SAMPLES, is_dominated
-from lattice_flows.training.checkpoint import CheckpointError
+from lattice_flows.training.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError
+
+HISTORY_NAME = "history.csv"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,30 @@ def _record(row: list[str]) -> Record:
     if any(value is None for name, value in known.items() if name in _ALWAYS_KNOWN):
         raise ValueError("an empty cell")
     return Record(int(step), **known)  # type: ignore[arg-type]
+
+
+def history_sha256(path: Path, step: int) -> str:
+    """sha256 of the rows up to `step`, by which a checkpoint knows its history; "" where there is no file."""
+    if not path.exists():
+        return ""
+    columns, records = _read(path)
+    return hashlib.sha256(
+        _lines((row for row in records if row.step <= step), columns, heading=True).encode()
+    ).hexdigest()
+
+
+def history_of(checkpoint: Checkpoint, path: Path) -> list[Record]:
+    """All rows of the checkpoint's history; none if there is no file.
+
+    Raises CheckpointError for a file that is not a training history, or is that of another training.
+    """
+    if not path.exists():
+        return []
+    if checkpoint.history and checkpoint.history != history_sha256(path, checkpoint.step):
+        raise CheckpointError(
+            f"{path}: is not the history of {CHECKPOINT_NAME} beside it; restore the one that was there, or delete it"
+        )
+    return read_history(path)
 
 
 def truncate_history(path: Path, step: int) -> None:

@@ -8,23 +8,17 @@ from typing import Any, NamedTuple
 
 from lattice_flows.flows import Flow
 from lattice_flows.theories.action import Action
-from lattice_flows.training.checkpoint import CheckpointError
+from lattice_flows.training.checkpoint import CHECKPOINT_NAME, CheckpointError
 from lattice_flows.training.events import EVENTS_NAME, event_writer
-from lattice_flows.training.history import Record, append_record, truncate_history
+from lattice_flows.training.history import HISTORY_NAME, Record, append_record, truncate_history
 from lattice_flows.training.ranks import ALONE, Ranks, TooManyRanks
+from lattice_flows.training.resumable import settings_as_begun
 from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.source import Source
-from lattice_flows.training.training_state import (
-    CHECKPOINT_NAME,
-    Run,
-    TrainingDiverged,
-    save_untrained,
-    settings_as_begun,
-)
+from lattice_flows.training.training_state import Run, TrainingDiverged, save_untrained
 
-__all__ = ["CHECKPOINT_NAME", "HISTORY_NAME", "STOPPED", "Progress", "TrainingDiverged", "TrainingResult", "train"]
+__all__ = ["STOPPED", "Progress", "TrainingDiverged", "TrainingResult", "train"]
 
-HISTORY_NAME = "history.csv"
 STOPPED = "stopped"  # by should_stop(): saved, and to be resumed
 
 _CHECK_EVERY = 10  # steps between two looks at the losses: a look waits for the device
@@ -69,9 +63,10 @@ def train(
     """Train `flow` towards exp(-S), or resume what `folder` holds; the flow is left with the averaged weights.
 
     `folder` receives checkpoint.pt and history.csv. `header` is JSON-able and names what is trained (theory, flow,
-    versions, data); it is stored, and a resume must bring an equal one. A run that ended is not continued: its result
-    is returned again. Networks and maps compute in the dtype of the flow's weights, on their device; settings.precision
-    may set another one for the maps. A flow without parameters needs no step.
+    versions, data); it is stored, and a resume must bring an equal one. A run that ended goes on if the setting that
+    ended it has grown, and else its result is returned again. Networks and maps compute in the dtype of the flow's
+    weights, on their device; settings.precision may set another one for the maps. A flow without parameters needs no
+    step.
 
     `data` goes with settings.data: configurations of the target to learn from. `held_out` are others to judge by;
     without them `data` is used, which is right for a source that never repeats itself.

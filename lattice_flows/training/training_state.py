@@ -2,8 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,26 @@ import numpy as np
 import torch
 
 from lattice_flows.flows import Flow
-from lattice_flows.later_keys import as_before, completed
+from lattice_flows.later_keys import as_before
 from lattice_flows.theories.action import Action
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.checkpoint import (
+    CHECKPOINT_NAME,
     Checkpoint,
     CheckpointError,
     Weights,
-    completed_header,
     read_checkpoint,
     save_checkpoint,
 )
 from lattice_flows.training.data import Source, check_source
-from lattice_flows.training.history import Record
+from lattice_flows.training.history import HISTORY_NAME, Record, history_sha256
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES
 from lattice_flows.training.optimise import Optimiser, StepInfo
 from lattice_flows.training.ranks import Ranks
+from lattice_flows.training.resumable import check_same, has_ended, has_more_patience
 from lattice_flows.training.settings import TrainingSettings
 from lattice_flows.training.validate import Validation, round_trip, validate
 from lattice_flows.training.warm_start import inherit
-
-CHECKPOINT_NAME = "checkpoint.pt"
 
 _FIRST_SAMPLES = 256
 _DECAY = 0.1  # of the steps until nothing improved, over which the learning rate then falls to 0
@@ -115,6 +113,7 @@ class Run:
                 parent=self.parent,
                 processes=self.ranks.size,
                 round_trip=self.round_trip,
+                history=history_sha256(self.path.parent / HISTORY_NAME, self.step),
             ),
         )
 
@@ -136,8 +135,11 @@ class Run:
         self.monitor_generator.set_state(checkpoint.generators[1])
         self.step, self.train_seconds = checkpoint.step, checkpoint.train_seconds
         self.header = checkpoint.header  # its checksum names the flow: what came later stays out
-        self.reason, self.worst_loss = checkpoint.reason, checkpoint.worst_loss
-        self.best, self.parent = dict(checkpoint.best), checkpoint.parent
+        self.reason = checkpoint.reason if has_ended(checkpoint, self.settings) else ""
+        self.worst_loss, self.parent = checkpoint.worst_loss, checkpoint.parent
+        self.best = dict(checkpoint.best)
+        if has_more_patience(checkpoint, self.settings):
+            self.best.pop("decays_from", None)
         self.round_trip = checkpoint.round_trip
 
     def progress(self) -> float:
@@ -244,13 +246,6 @@ class Run:
         )
 
 
-def settings_as_begun(folder: Path, settings: TrainingSettings) -> TrainingSettings:
-    """The settings with the former values of the later keys that the folder's checkpoint lacks, where there is one."""
-    path = folder / CHECKPOINT_NAME
-    held = read_checkpoint(path).settings if path.exists() else settings.added
-    return replace(settings, **{key: value for key, value in settings.added.items() if key not in held})
-
-
 def save_untrained(
     flow: Flow, action: Action, settings: TrainingSettings, folder: Path, seed: int, header: dict[str, Any]
 ) -> None:
@@ -269,26 +264,6 @@ def save_untrained(
             header, kept, seed, threads, 0, 0.0, "no_parameters", math.inf, weights, weights, {}, [], round_trip=error
         ),
     )
-
-
-def check_same(
-    path: Path, checkpoint: Checkpoint, header: dict[str, Any], settings: TrainingSettings, seed: int
-) -> None:
-    """Raise CheckpointError if the checkpoint is of a training with another header, settings or seed."""
-    mine = {"header": header, "settings": _as_json(asdict(settings)), "seed": seed}
-    held = {
-        "header": completed_header(checkpoint.header),
-        "settings": completed(checkpoint.settings, _as_json(settings.added)),
-        "seed": checkpoint.seed,
-    }
-    for name, value in mine.items():
-        if held[name] != value:
-            raise CheckpointError(f"{path}: made with another {name}; choose another folder or remove this one")
-
-
-def _as_json(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table as it is read from a checkpoint: tuples are lists."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
 
 
 def _on_host(weights: Weights) -> Weights:

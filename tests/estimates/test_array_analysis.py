@@ -36,6 +36,8 @@ name = "hmc"
 sampler = "hmc"
 n_chains = {N_CHAINS}
 n_configs = {N}
+n_thermalisation = 10
+store_fields = false
 """
 
 
@@ -180,11 +182,11 @@ def test_files_that_do_not_belong_together_are_told_apart(begun):
         analyse_run(folder, card)
     last.unlink()
     write(last, card, range(12, 16), task=Task(3, 4), name="other")
-    with pytest.raises(InputError, match=r"hmc\.3\.h5: holds the ensemble 'other'; move it back"):
+    with pytest.raises(InputError, match=r"hmc\.3\.h5: holds the ensemble 'other', not 'hmc'; move it back"):
         analyse_run(folder, card)
     last.unlink()
     write(last, card, range(12, 16), task=Task(3, 4), sampler=json.dumps({"name": "hmc", "n_thermalisation": 9}))
-    with pytest.raises(InputError, match=r"hmc\.0\.h5 and .*hmc\.3\.h5: made by different cards, samplers or flows"):
+    with pytest.raises(InputError, match=r"hmc\.3\.h5: was made by another card: .*n_thermalisation: 10 on .*, 9 in"):
         analyse_run(folder, card)
 
 

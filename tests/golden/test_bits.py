@@ -35,6 +35,7 @@ def fresh(request, tmp_path_factory):
         Path("imported.h5").write_bytes((GOLDEN / "imported.h5").read_bytes())
         folder = copied(request.param, "ensembles", "evaluation.h5").resolve()
         with_former_defaults(folder / "card.toml")
+        (folder / "ensembles").mkdir(exist_ok=True)
         done("sample", folder)
     return request.param, folder
 

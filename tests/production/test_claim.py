@@ -33,7 +33,7 @@ def test_a_file_of_another_seed(command, begun, card, lattice_flows):
     other = card(CLASSICAL.replace("seed = 5", "seed = 6"), "other.toml")
     assert lattice_flows("sample", other, "--out", "other", *FEW)[0] == 0
     (begun / "ensembles" / "hmc.h5").write_bytes((begun.parent / "other/ensembles/hmc.h5").read_bytes())
-    assert_refused_without_a_trace(lattice_flows, begun, [command, "run", *MORE], "another seed")
+    assert_refused_without_a_trace(lattice_flows, begun, [command, "run", *MORE], "seed: 5 on the card, 6 in the run")
 
 
 @pytest.mark.parametrize(

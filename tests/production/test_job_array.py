@@ -340,7 +340,7 @@ def test_many_tasks_open_one_run_at_once(card, tmp_path):
     with ThreadPoolExecutor(20) as pool:
         for _ in range(5):
             assert set(pool.map(opened, range(20))) == {CARD}
-    assert sorted(entry.name for entry in out.iterdir()) == ["card.toml", "overrides.json"]
+    assert sorted(entry.name for entry in out.iterdir()) == ["card.toml", "ensembles", "overrides.json"]
     assert json.loads((out / "overrides.json").read_text()) == ["seed=9"]
     with read_only(out):
         assert claimed(out, None, [])[1].seed == 9

@@ -18,7 +18,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import grouped
 from lattice_flows.flows import FLOWS, PlaquetteCouplingFlow
 from lattice_flows.production.generate import generate
-from lattice_flows.production.header import chains_of, check_same
+from lattice_flows.production.header import chains_of
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.remake import remake
@@ -29,7 +29,7 @@ from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.theories import THEORIES, WilsonU1
 from lattice_flows.training import TrainingSettings, train
 from lattice_flows.training.checkpoint import CheckpointError, read_checkpoint
-from lattice_flows.training.training_state import check_same as check_same_training
+from lattice_flows.training.resumable import check_same as check_same_training
 from lattice_flows.training.warm_start import inherit
 
 QUIET = Console(quiet=True)
@@ -131,7 +131,7 @@ def test_a_file_of_older_code_goes_on_to_the_same_bits(name, versions, tmp_path)
     assert_same(begun, whole)
     assert_same(made(tmp_path / "new", text(name, 12)), whole)  # new keys are not in the names of streams
     other = text(name, 18, options=", halved = true")
-    with pytest.raises(InputError, match="another sampler than the card asks for"):
+    with pytest.raises(InputError, match="halved: true on the card, false in the run"):
         made(tmp_path / "begun", other)
     assert not np.array_equal(contents(made(tmp_path / "other", other))["x"][:12], contents(whole)["x"])
 
@@ -151,7 +151,7 @@ def test_a_default_that_changes_what_is_done_is_for_new_files(name, versions, tm
     assert remake(begun, tmp_path / "again", QUIET)
     new = contents(made(tmp_path / "new", text(name, 12)))
     assert not np.array_equal(new["x"], contents(whole)["x"])
-    with pytest.raises(InputError, match="another sampler than the card asks for"):
+    with pytest.raises(InputError, match="doubled: true on the card, false in the run"):
         made(tmp_path / "begun", text(name, 18, options=", doubled = true"))
 
 
@@ -163,7 +163,7 @@ def test_a_coupling_that_came_later(versions, tmp_path):
     assert_same(begun, whole)
     with Ensemble.open(begun) as file:
         assert Origin(file.attributes).theory["theta"] == 0.0
-    with pytest.raises(InputError, match="another theory than the card asks for"):
+    with pytest.raises(InputError, match=r"theory\.theta: 0\.5 on the card, 0\.0 in the run"):
         made(tmp_path / "begun", text("alone", 18, "theta = 0.5\n"))
 
 
@@ -185,7 +185,7 @@ def test_files_of_what_is_not_installed_are_left_alone():
     attributes = {"theory": json.dumps({"name": "gone"}), "sampler": json.dumps({"name": "gone", "n": 1}), "seed": 1}
     assert Origin(attributes).theory == {"name": "gone"}
     assert Origin(attributes).sampler == {"name": "gone", "n": 1}
-    check_same("file", attributes, {**attributes, "name": None, "weighted": None, "flow_sha256": None})
+    assert Origin(attributes).sampler_as_given == {"n": 1}
 
 
 def test_former_values_are_values():
@@ -227,11 +227,15 @@ def test_a_training_of_older_code_goes_on(versions, tmp_path):
         load_flow(turned, check, cpu)
     with pytest.raises(CheckpointError, match="it is of the flow"):
         inherit(turned.flow.plan.build(), check, {**newer, "flow": turned.flow.as_dict()})
-    for wrong in (LaterSettings(max_steps=4, noise=(0.0, 1.0)), replace(long, batch_size=32)):
-        with pytest.raises(CheckpointError, match="another settings"):
+    noisy, larger = LaterSettings(max_steps=4, noise=(0.0, 1.0)), replace(long, batch_size=32)
+    for wrong, told in (
+        (noisy, r"noise: \[0.0, 1.0\] on the card"),
+        (larger, "batch_size: 32 on the card, 64 in the run"),
+    ):
+        with pytest.raises(CheckpointError, match=f"training.{told}"):
             check_same_training(check, older, newer, wrong, 1)
     other = {**newer, "theory": {**newer["theory"], "theta": 1.0}}
-    with pytest.raises(CheckpointError, match="another header"):
+    with pytest.raises(CheckpointError, match=r"theory\.theta: 1\.0 on the card, 0\.0 in the run"):
         check_same_training(check, older, other, short, 1)
     bare = SimpleNamespace(header={}, settings=json.loads(json.dumps(asdict(short))), seed=1)
     check_same_training(check, bare, {}, short, 1)

@@ -320,7 +320,9 @@ HARD = {
 @pytest.mark.parametrize("make", HARD, ids=lambda make: make.__name__.strip("_"))
 def test_nothing_breaks_it(make: Callable[[RunFolder, Card], None], tmp_path: Path):
     folder = RunFolder(tmp_path)
-    card = card_of({} if make is _flow_alone else dict.fromkeys("abcdefgh", "hmc"), flow=make is _flow_alone)
+    others = {"b": "direct", "f": "flow_samples", "g": "flow_samples"} if make is _mixture else {}
+    ensembles = {} if make is _flow_alone else dict.fromkeys("abcdefgh", "hmc") | others
+    card = card_of(ensembles, flow=make in (_flow_alone, _mixture))
     make(folder, card)
     summary, page = report(folder, card)
     assert {(attributes["id"] or "").removeprefix("figure-") for attributes in page.named("figure")} == HARD[make]
