@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.report.drawing import Axes, Figure
 from lattice_flows.report.figure_script import (
     charge_changes,
     draw_pull_bands,

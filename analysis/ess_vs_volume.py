@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from lattice_flows.card.build import couplings_of
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Theory
 from lattice_flows.estimates.weights import weights_summary
+from lattice_flows.report.drawing import Axes, Figure, NullLocator
 from lattice_flows.report.figure_script import flow_weights, lattice, require_lattice, run_script, split_rows
 from lattice_flows.report.style import GREY, colour, legend_above, marker, single
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights

@@ -14,11 +14,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.weights import weights_summary
+from lattice_flows.report.drawing import Figure
 from lattice_flows.report.figure_script import (
     charge_changes,
     draw_pull_bands,

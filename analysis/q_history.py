@@ -13,11 +13,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.report.drawing import Axes, Figure, MaxNLocator
 from lattice_flows.report.figure_script import (
     CHARGE,
     charge_changes,

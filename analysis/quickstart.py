@@ -8,15 +8,12 @@ import argparse
 import json
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.exit_status import run_as_command
+from lattice_flows.report.drawing import Axes, ConstrainedLayoutEngine, Figure, rc_context
 from lattice_flows.report.style import STYLE
 from lattice_flows.statistics import gamma_method
 from lattice_flows.theories import ExactU1
@@ -83,7 +80,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("figure", type=Path, metavar="FIGURE.svg")
     given = parser.parse_args()
-    with matplotlib.rc_context(STYLE):
+    with rc_context(STYLE):
         svg = given.figure.suffix == ".svg"
         draw(*read(given.run)).savefig(given.figure, metadata={"Date": None} if svg else None, dpi=150)
 

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 from lattice_flows.estimates.replicas import Replicas
+from lattice_flows.report.drawing import Axes, Figure, LogFormatter
 from lattice_flows.report.figure_script import (
     CHARGE,
     charge_changes,

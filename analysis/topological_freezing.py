@@ -10,17 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from scipy.stats import chi2
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary, Theory
 from lattice_flows.exit_status import run_as_command
+from lattice_flows.report.drawing import Axes, Figure, Line2D, rc_context
 from lattice_flows.report.figure_script import or_nan
 from lattice_flows.report.style import STYLE
 from lattice_flows.statistics import count_changes
@@ -191,7 +188,7 @@ def main() -> None:
     given = parser.parse_args()
     target, points = given.figure, read_points(given.runs)
     print(table(points))
-    with matplotlib.rc_context(STYLE):
+    with rc_context(STYLE):
         draw(points).savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None, dpi=150)
 
 

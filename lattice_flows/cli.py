@@ -309,11 +309,13 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a submitted run.")],
     allow_plugins: Plugins = False,
 ) -> None:
-    """Show the stages of a submitted run, from its files and the scheduler."""
+    """Show the stages of a submitted run, from its files and the scheduler. Exit status 1: one has failed."""
     from lattice_flows.cluster import status as status_of_run
 
     with _permission(allow_plugins):
-        status_of_run(folder, _console())
+        well = status_of_run(folder, _console())
+    if not well:
+        raise typer.Exit(EXIT_FAILURE)
 
 
 @app.command()

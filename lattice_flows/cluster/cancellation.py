@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lattice_flows.cluster import local
-from lattice_flows.cluster.jobs import read_jobs
+from lattice_flows.cluster.jobs import note_cancelled, read_jobs
 from lattice_flows.cluster.submission import SCHEDULERS, active
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
@@ -29,5 +29,7 @@ def cancel(folder: Path, console: Console) -> None:
     names = {job: [name for name, entry in jobs.stages.items() if entry.job == job] for job in left}
     for job, stages in names.items():
         console.print(f"cancelled {job}: {', '.join(stages)}", markup=False, highlight=False, soft_wrap=True)
-    if not left:
+    if left:
+        note_cancelled(run, left)
+    else:
         console.print("no job of the run is left; nothing to cancel", highlight=False)

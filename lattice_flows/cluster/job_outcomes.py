@@ -13,6 +13,7 @@ from lattice_flows.cluster.schedulers import Queued
 from lattice_flows.production.run_folder import RunFolder
 
 EXIT_STOPPED = 75
+BY_YOU = "by you"
 _LOG_TAIL = 4096  # bytes
 _ENDED = re.compile(r"ended with status (\d+)$")  # what the scripts say at last
 
@@ -46,6 +47,7 @@ class Evidence:
     submitted: bool
     queued: Queued | None  # what the scheduler says; None: nothing
     reachable: bool  # whether the scheduler could be asked
+    cancelled: bool = False  # by `lattice-flows cancel`
     blocker: str = ""  # why a stage that it needs did not finish
 
     def verdict(self) -> Verdict:
@@ -54,7 +56,10 @@ class Evidence:
             return Verdict("finished")
         if self.queued and self.queued.state != "ended":
             return Verdict(*self.queued)
-        if (ended := read_outcome(self.folder, self.name)) is not None:
+        ended = read_outcome(self.folder, self.name)
+        if self.cancelled and (ended is None or ended.status == EXIT_STOPPED):
+            return Verdict("cancelled", f"{BY_YOU}: {ended.message}" if ended else BY_YOU)
+        if ended is not None:
             return self._of_outcome(ended)
         if not self.submitted:
             return Verdict("unsubmitted")

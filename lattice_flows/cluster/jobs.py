@@ -1,12 +1,17 @@
-"""cluster/jobs.json: the submitted jobs of a run. It is rewritten after every job, so that no id is lost."""
+"""cluster/jobs.json: the submitted jobs of a run. It is rewritten after every job, so that no id is lost.
+
+cluster/cancelled.json: the ids of those that `cancel` has ended.
+"""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lattice_flows.atomic_files import write_atomically
 from lattice_flows.cluster.profile import SCHEDULER_NAMES
-from lattice_flows.errors import InputError
+from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.run_folder import RunFolder
 
 
@@ -60,3 +65,26 @@ def read_jobs(folder: RunFolder) -> Jobs | None:
 def jobs_text(jobs: Jobs) -> str:
     """The content of jobs.json."""
     return json.dumps(asdict(jobs), indent=1) + "\n"
+
+
+def cancelled_jobs(folder: RunFolder) -> set[str]:
+    """The ids of the jobs that `cancel` has ended."""
+    try:
+        return set(map(str, json.loads(_cancelled(folder).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return set()
+
+
+def note_cancelled(folder: RunFolder, jobs: Iterable[str]) -> None:
+    """Note that these were ended by `cancel`. Raises InputError or OSError if that cannot be written."""
+    with written_to(path := _cancelled(folder)):
+        write_atomically(path, (json.dumps(sorted(cancelled_jobs(folder) | set(jobs))) + "\n").encode())
+
+
+def forget_cancelled(folder: RunFolder) -> None:
+    """Delete the notes of earlier submissions: ids come again."""
+    _cancelled(folder).unlink(missing_ok=True)
+
+
+def _cancelled(folder: RunFolder) -> Path:
+    return folder.cluster / "cancelled.json"

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,21 +11,20 @@ from rich.text import Text
 
 from lattice_flows.card.card import Card
 from lattice_flows.cluster import local
-from lattice_flows.cluster.job_outcomes import Evidence, Verdict, joined, read_outcome
-from lattice_flows.cluster.jobs import Job, Jobs, read_jobs
+from lattice_flows.cluster.job_outcomes import BY_YOU, Evidence, Verdict, joined, read_outcome
+from lattice_flows.cluster.jobs import Job, Jobs, cancelled_jobs, read_jobs
 from lattice_flows.cluster.plan import ANALYSE, TRAIN, Stage, log, outcome, plan, progress_of_tasks, training_finished
 from lattice_flows.cluster.profile import read_profile
 from lattice_flows.cluster.schedulers import Queued, SchedulerError
 from lattice_flows.cluster.scripts import compressed
 from lattice_flows.cluster.slurm import FOR_OTHERS
 from lattice_flows.cluster.submission import SCHEDULERS
+from lattice_flows.cluster.training_progress import training_progress
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.errors import InputError
 from lattice_flows.monitor.screen import count
 from lattice_flows.production.job_array import Task, TaskProgress
 from lattice_flows.production.run_folder import RunFolder, find_run
-from lattice_flows.training.checkpoint import CheckpointError
-from lattice_flows.training.history import read_history
 
 _STYLES = {"running": "green", "failed": "red", "cancelled": "red", "stopped": "yellow", "waiting": "dim"}
 _MOST_NOTES = 10  # of the tasks of one ensemble
@@ -45,8 +43,8 @@ class Row(NamedTuple):
     notes: list[str]
 
 
-def status(folder: Path, console: Console) -> None:
-    """Show the progress of each stage of the run, and what holds it up.
+def status(folder: Path, console: Console) -> bool:
+    """Show the progress of each stage of the run, and what holds it up. Returns whether nothing failed, no task either.
 
     The state is that of the run's files, and of the scheduler if it answers. Raises InputError if there is no run, or
     it was never submitted.
@@ -62,6 +60,7 @@ def status(folder: Path, console: Console) -> None:
     console.print(table)
     for note in [*(note for row in rows for note in row.notes), *look.doubts]:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
+    return not look.failed
 
 
 class _Look:
@@ -75,6 +74,7 @@ class _Look:
         self.stages = plan(card, read_profile(profile))
         self.jobs = read_jobs(folder)
         self.verdicts: dict[str, Verdict] = {}
+        self.failed, self._cancelled = False, cancelled_jobs(folder)
         self.reachable, self._queue, self._alive = True, dict[str, Queued](), set[str]()
         if self.jobs is not None:
             self._ask(self.jobs)
@@ -101,7 +101,7 @@ class _Look:
     def _single(self, stage: Stage, blocker: str) -> tuple[Row, Verdict]:
         finished = training_finished(self.folder) if stage.kind == TRAIN else self._analysed()
         verdict = self._verdict(stage, None, finished, blocker)
-        progress = self._training() if stage.kind == TRAIN else ""
+        progress = training_progress(self.folder.flow, self.card.training) if stage.kind == TRAIN else ""
         return self._row(stage, _with_requeues(verdict), progress, _notes(stage.name, [verdict])), verdict
 
     def _array(self, stage: Stage, blocker: str) -> tuple[Row, Verdict]:
@@ -111,7 +111,7 @@ class _Look:
         try:
             tasks = self._tasks(stage)
         except (EnsembleError, InputError) as error:
-            broken = Verdict("failed", str(error))
+            self.failed, broken = True, Verdict("failed", str(error))
             return self._row(stage, "broken", "", [f"{stage.name}: {error}"]), broken
         verdicts = [self._verdict(stage, task.index, task.finished, blocker) for task in tasks]
         done = sum(len(Task(task.index, stage.count).chains(table.n_chains)) * task.n_configs for task in tasks)
@@ -134,7 +134,10 @@ class _Look:
             ahead = [other for other in stage.after if self.verdicts[other].state != "finished"]
             queued = queued._replace(words=f"for {', '.join(ahead)}") if ahead else queued
         submitted = job is not None and job.job is not None
-        return Evidence(self.folder, name, finished, submitted, queued, self.reachable, blocker).verdict()
+        cancelled = job is not None and job.job in self._cancelled
+        verdict = Evidence(self.folder, name, finished, submitted, queued, self.reachable, cancelled, blocker).verdict()
+        self.failed |= verdict.state == "failed"
+        return verdict
 
     def _queued(self, job: Job, name: str, index: int | None) -> Queued | None:
         if job.job in self._alive:
@@ -151,18 +154,6 @@ class _Look:
         by_hand = (job is None or job.job is None) and (self.folder.report / "summary.json").exists()
         return by_hand if ended is None else ended.status == 0
 
-    def _training(self) -> str:
-        """The progress of the training towards the limit that will end it."""
-        settings, path = self.card.training, self.folder.flow / "history.csv"
-        with suppress(CheckpointError):
-            if path.exists() and (records := read_history(path)):
-                last = records[-1]
-                limits = [(last.step, settings.max_steps, "steps"), (last.seconds, settings.max_seconds, "s")]
-                ends = [(done / total, done, total, unit) for done, total, unit in limits if total]
-                _, done, total, unit = max(ends)
-                return f"{count(done)}/{count(total)} {unit}"
-        return ""
-
     def _row(self, stage: Stage, state: str, progress: str, notes: list[str]) -> Row:
         job = self.jobs.stages.get(stage.name) if self.jobs else None
         return Row(stage.name, state, (job.job or "") if job else "", progress, notes)
@@ -171,7 +162,8 @@ class _Look:
 def _blocks(name: str, verdict: Verdict) -> str:
     """The reason why a stage after this one cannot run; if this one is itself held up, its own reason."""
     if verdict.state == "cancelled":
-        return verdict.note.removeprefix("because ")
+        by_you = verdict.note.startswith(BY_YOU)
+        return f"{name} was cancelled {BY_YOU}" if by_you else verdict.note.removeprefix("because ")
     note = f": {verdict.note}" if verdict.note else ""
     return f"{name} {'failed' if verdict.state == 'failed' else 'was stopped'}{note}"
 
@@ -202,7 +194,7 @@ def _notes(stage: str, verdicts: Sequence[Verdict]) -> list[str]:
     lines = []
     for (state, note), indices in reasons.items():
         tasks = f" {'task' if len(indices) == 1 else 'tasks'} {compressed(indices)}"
-        words = f"{state} {note}" if note.startswith("because ") else f"{state}: {note}"
+        words = f"{state} {note}" if note.startswith(("because ", BY_YOU)) else f"{state}: {note}"
         words = f"waits {note}" if note.startswith("for ") else words
         lines.append(f"{stage}{'' if len(indices) == len(verdicts) else tasks}: {words}")
     more = len(lines) - _MOST_NOTES

@@ -1,18 +1,22 @@
 """PBS Professional and OpenPBS: qsub, qstat, qdel."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lattice_flows.cluster.plan import Part
 from lattice_flows.cluster.profile import SampleTable
-from lattice_flows.cluster.schedulers import Queued, SchedulerError, call
+from lattice_flows.cluster.schedulers import Queued, SchedulerError, call, last_match
 
+_JOB = re.compile(r"\d+(\[\])?(\.\S+)?", re.ASCII)  # 12.server, or 12[].server for an array
 _RUNNING, _ENDED = set("RBEST"), set("FXM")
 
 
 class Pbs:
     """PBS, not yet tried on a server: see runs/cluster/pbs.toml."""
+
+    look = "qstat -u $USER"
 
     def command(self, script: Path, part: Part, dependencies: Sequence[str]) -> list[str]:
         """The qsub command. An array is a range of at least two: finished tasks in it start again and end at once."""
@@ -24,6 +28,15 @@ class Pbs:
         if dependencies:
             options += ["-W", f"depend=afterok:{':'.join(dependencies)}"]
         return ["qsub", *options, str(script)]
+
+    def job(self, answer: str) -> str | None:
+        """The number with the server's name."""
+        found = last_match(_JOB, answer)
+        return None if found is None else found[0]
+
+    def most_tasks(self, cluster: str | None) -> int | None:
+        """Not known: qsub refuses what is too large."""
+        return None
 
     def queue(self, ids: Sequence[str]) -> Mapping[str, Queued]:
         """The states from qstat, also of finished jobs if the server remembers them."""

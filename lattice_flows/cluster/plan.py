@@ -1,5 +1,6 @@
 """The stages of a run as jobs: the command of each, its resources, and the stages that come before it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,36 @@ def plan(card: Card, profile: Profile) -> list[Stage]:
 def _n_tasks(table: EnsembleTable, chains_per_task: int) -> int:
     count = -(-table.n_chains // chains_per_task)
     in_set = table.chains_per_set
-    if in_set and any(len(Task(index, count).chains(table.n_chains)) % in_set for index in range(count)):
+    if not _are_whole_sets(table, count):
         raise InputError(
             f"[sample]: chains_per_task = {chains_per_task}: each task of the {table.sampler} ensemble "
             f"{table.name!r} needs whole sets of {in_set} chains; chains_per_task = {in_set} would be right"
         )
     return count
+
+
+def _are_whole_sets(table: EnsembleTable, count: int) -> bool:
+    """Whether each of so many tasks gets whole sets of chains, where the sampler has any."""
+    in_set = table.chains_per_set or 1
+    return in_set == 1 or not any(len(Task(i, count).chains(table.n_chains)) % in_set for i in range(count))
+
+
+def require_arrays(parts: Sequence[Part], most: int) -> None:
+    """Raise InputError for an array of more tasks than the scheduler allows."""
+    for part in parts:
+        table, count, profile = part.stage.ensemble, part.stage.count, part.stage.table
+        if not part.indices or part.indices[-1] < most:
+            continue
+        assert table is not None
+        assert count is not None
+        assert isinstance(profile, SampleTable)
+        counts = (-(-table.n_chains // chains) for chains in range(profile.chains_per_task, table.n_chains + 1))
+        fits = next((n for n in counts if n <= most and _are_whole_sets(table, n)), None)
+        right = "" if fits is None else f"; chains_per_task = {-(-table.n_chains // fits)} would be right"
+        raise InputError(
+            f"[sample]: chains_per_task = {profile.chains_per_task}: makes {count} tasks of the ensemble "
+            f"{table.name!r}, and an array has {most} at most here (MaxArraySize){right}"
+        )
 
 
 def left_to_do(folder: RunFolder, card: Card, stages: list[Stage]) -> list[Part]:
@@ -81,7 +106,7 @@ def _is_reported(folder: RunFolder, card: Card) -> bool:
     """Whether there is a report of the files as they are."""
     summary = folder.report / "summary.json"
     files = [folder.card, folder.evaluation, *(path for table in card.ensembles for path in folder.files(table.name))]
-    newest = max(path.stat().st_mtime for path in files if path.exists())
+    newest = max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
     return summary.exists() and summary.stat().st_mtime >= newest
 
 

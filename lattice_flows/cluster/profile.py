@@ -12,6 +12,7 @@ from lattice_flows.card.arguments import checked
 from lattice_flows.errors import InputError
 
 _TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
+_CLUSTERS = re.compile(r"(?:--clusters?[= ]|-M)\s*(\S+)")
 _SHIPPED = Path("runs") / "cluster"
 _TABLES = ("train", "sample", "analyse")
 
@@ -111,6 +112,13 @@ class Profile:
     analyse: AnalyseTable
     text: str
 
+    def cluster(self, table: _Table) -> str | None:
+        """The cluster of Slurm that the directives of a stage name, as --clusters=NAME or -M NAME; None without one."""
+        if self.scheduler != "slurm":
+            return None
+        named = [found[1] for line in (*self.directives, *table.directives) if (found := _CLUSTERS.match(line))]
+        return named[-1] if named else None
+
 
 def read_profile(path: Path) -> Profile:
     """The profile at `path`. Raises InputError, in one line, for anything that is wrong with it."""
@@ -155,6 +163,15 @@ def _profile(table: dict[str, Any], text: str) -> Profile:
         raise InputError(
             f"[train]: processes_per_node = {processes}: gpus_per_node = {gpus}: each needs a GPU of its own"
         )
+    clusters = {key: profile.cluster(getattr(profile, key)) for key in _TABLES}
+    for key, name in clusters.items():
+        if name is not None and "," in name:
+            raise InputError(f"[{key}]: directives: --clusters={name}: name one, for jobs that depend on each other")
+        if name != clusters[_TABLES[0]]:
+            raise InputError(
+                f"[{key}]: directives: --clusters={name}: [{_TABLES[0]}] has {clusters[_TABLES[0]]}, and Slurm has no "
+                "dependencies from one cluster to another; name one for all stages"
+            )
     for key in _TABLES:
         if seconds(time := getattr(profile, key).time) <= profile.save_seconds:
             raise InputError(f"[{key}]: time = {time!r}: must be longer than save_seconds = {profile.save_seconds}")

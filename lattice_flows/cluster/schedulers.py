@@ -1,5 +1,6 @@
 """The common interface of the schedulers: jobs go in, their states come out."""
 
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,11 +24,30 @@ class Queued(NamedTuple):
     requeued: int = 0  # times
 
 
+def last_match(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last line of the text that is all of the pattern: sites print banners and warnings around an answer."""
+    found = [pattern.fullmatch(line.strip()) for line in text.splitlines()]
+    return next((match for match in reversed(found) if match), None)
+
+
+def is_of(key: str, job: str) -> bool:
+    """Whether a key of `Scheduler.queue` is the job, or one of its tasks."""
+    return key == job or key.startswith(f"{job}_")
+
+
 class Scheduler(Protocol):
     """A batch system."""
 
+    look: str  # the command that shows the user's jobs
+
     def command(self, script: Path, part: Part, dependencies: Sequence[str]) -> list[str]:
         """The command that submits the script; it prints the job's id."""
+
+    def job(self, answer: str) -> str | None:
+        """The id in what that command printed, among other lines of the site; None if there is none."""
+
+    def most_tasks(self, cluster: str | None) -> int | None:
+        """The largest number of tasks in one array, of this cluster where the site has several; None if not known."""
 
     def queue(self, ids: Sequence[str]) -> Mapping[str, Queued]:
         """The known states of the jobs: of a plain job by its id, of the tasks of an array by ID_i.

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from lattice_flows.atomic_files import write_atomically
 from lattice_flows.cluster import local
-from lattice_flows.cluster.jobs import Job, Jobs, jobs_path, jobs_text, read_jobs
+from lattice_flows.cluster.jobs import Job, Jobs, forget_cancelled, jobs_path, jobs_text, read_jobs
 from lattice_flows.cluster.pbs import Pbs
-from lattice_flows.cluster.plan import Part, Stage, left_to_do, outcome, plan
+from lattice_flows.cluster.plan import Part, Stage, left_to_do, outcome, plan, require_arrays
 from lattice_flows.cluster.profile import Profile, SampleTable, read_profile, shipped
-from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call
+from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call, is_of
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
 from lattice_flows.errors import InputError, written_to
@@ -25,6 +25,8 @@ from lattice_flows.production.run_folder import RunFolder, asked_for, claim, def
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
 _NO_SERVER = ("configuration source", "contact slurm controller", "cannot connect to server")  # of Slurm, and of PBS
+_SHOWN = 300  # characters of an answer that is not understood
+_TOO_LARGE = ("Invalid job array specification", "exceeds server or queue size limit")
 _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "local": "xargs"}
 
 
@@ -53,8 +55,8 @@ def submit(
             _refuse_a_second(folder, dry_run)
         _, card = asked_for(source, out, overrides)
         stages = plan(card, profile)
-        if begun:
-            left_to_do(folder, card, stages)  # refused, if it is, before the folder is changed
+        # What is refused is refused before the folder is changed.
+        _require_arrays(profile_path, profile, left_to_do(folder, card, stages))
         claim(folder, card)
         if not begun:
             stack.enter_context(_alone(folder))
@@ -85,6 +87,7 @@ class _Submission:
         """Submit all parts, or none."""
         for part in self.parts:
             _forget_outcomes(self.folder, part)
+        forget_cancelled(self.folder)
         self._keep()
         if self.profile.scheduler == "local":
             job = local.start(self.folder)
@@ -96,7 +99,9 @@ class _Submission:
             for part in self.parts:
                 dependencies = [str(self.jobs.stages[name].job) for name in part.after]
                 command = scheduler.command(script_path(self.folder, part.stage.name), part, dependencies)
-                self._add(part, _submitted(command), dependencies)
+                job = _submitted(scheduler, command)
+                cluster = self.profile.cluster(part.stage.table)
+                self._add(part, job if ";" in job or cluster is None else f"{job};{cluster}", dependencies)
         except BaseException:  # ctrl-C too: half of the stages is of no use
             if self.jobs.ids:
                 self._withdraw(scheduler)
@@ -126,8 +131,8 @@ class _Submission:
         _write_all({jobs_path(self.folder): jobs_text(self.jobs)})
 
 
-def _submitted(command: Sequence[str]) -> str:
-    """Submit one job. Returns its id, which some sites print with the cluster's name after it."""
+def _submitted(scheduler: Scheduler, command: Sequence[str]) -> str:
+    """Submit one job. Returns its id."""
     # An answer that comes late is waited for: a job whose id is lost could not be cancelled.
     try:
         answer = call(command, patience=None)
@@ -135,10 +140,29 @@ def _submitted(command: Sequence[str]) -> str:
         if any(words in str(error) for words in _NO_SERVER):
             advice = "no controller can be reached from here; submit from a login node of the cluster"
             raise SchedulerError(f"{command[0]}: {advice} ({error})") from None
+        if any(words in str(error) for words in _TOO_LARGE):
+            raise SchedulerError(f"{error}: too many tasks; raise chains_per_task in [sample] of the profile") from None
         raise
-    if job := answer.strip().partition(";")[0]:
+    if (job := scheduler.job(answer)) is not None:
         return job
-    raise SchedulerError(f"{command[0]}: printed no job id")
+    printed = " | ".join(line.strip() for line in answer.splitlines() if line.strip())[-_SHOWN:]
+    raise SchedulerError(
+        f"{command[0]}: printed no job id but {printed!r}; its job may be in the queue all the same: look with "
+        f"`{scheduler.look}`, and end it there"
+    )
+
+
+def _require_arrays(profile_path: Path, profile: Profile, parts: Sequence[Part]) -> None:
+    """Raise InputError for an array with more tasks than the scheduler says it takes."""
+    scheduler = SCHEDULERS.get(profile.scheduler)
+    if scheduler is None or not any(part.indices for part in parts):
+        return
+    most = scheduler.most_tasks(profile.cluster(profile.sample))
+    if most is not None:
+        try:
+            require_arrays(parts, most)
+        except InputError as error:
+            raise InputError(f"{profile_path}: {error}") from None
 
 
 def _script(stage: Stage) -> str:
@@ -199,7 +223,7 @@ def active(folder: RunFolder, jobs: Jobs) -> list[str]:
         return [job for job in jobs.ids if local.is_running(job, folder)]
     queue = SCHEDULERS[jobs.scheduler].queue(jobs.ids)
     at_work = {key for key, job in queue.items() if job.state != "ended"}
-    return [job for job in jobs.ids if any(key == job or key.startswith(f"{job}_") for key in at_work)]
+    return [job for job in jobs.ids if any(is_of(key, job) for key in at_work)]
 
 
 def _forget_outcomes(folder: RunFolder, part: Part) -> None:

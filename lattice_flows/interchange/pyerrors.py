@@ -10,6 +10,7 @@ import numpy as np
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.headless import import_matplotlib
 from lattice_flows.production.origin import Origin
 from lattice_flows.samplers import windows_of
 
@@ -34,6 +35,7 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     Raises InputError if pyerrors is missing or no series can be exported, and for chains in windows, which no Obs
     can join.
     """
+    import_matplotlib()  # which pyerrors loads
     try:
         import pyerrors.input.json  # type: ignore[import-untyped]
     except ImportError:

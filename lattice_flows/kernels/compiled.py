@@ -3,6 +3,7 @@
 Functions that only kernels call are plain `njit`: they are compiled into each kernel. numba's own cache checks
 only the file of a kernel, and would continue to use code compiled from an inner function that has changed in another
 file. Here the name of the cache folder depends on all sources of compiled code and the versions that compile them.
+The folder is that of numba if it is private; else one in the user's cache folder, or of this machine.
 """
 
 import functools
@@ -17,11 +18,13 @@ import llvmlite
 import numba
 import numpy as np
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserWideCacheLocator
 
 import lattice_flows
-from lattice_flows.kernels.cache_folder import CacheFolder, folder_name
+from lattice_flows.kernels.cache_folder import CacheFolder, CacheFolders, folder_name
+from lattice_flows.kernels.private_folders import own_folders
 from lattice_flows.kernels.sources import Sources, module_of, sources_of
+from lattice_flows.kernels.threads import start_threads
 
 VERSIONS = (sys.version, numba.__version__, llvmlite.__version__, np.__version__, lattice_flows.__version__)
 SETTINGS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "DISABLE_INTEL_SVML", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
@@ -52,8 +55,9 @@ def kept(function: Callable[..., Any], modules: Collection[str], **options: Any)
         return _without_compiler(function)
     compiled = njit(**options)(function)
     try:
-        compiled._cache = KernelCache(function, frozenset(modules))  # as enable_caching of numba's Dispatcher does
-    except (OSError, RuntimeError) as error:  # numba finds no folder to write to
+        # As enable_caching of numba's Dispatcher does.
+        compiled._cache = KernelCache(function, frozenset(modules), bool(options.get("parallel")))
+    except (OSError, RuntimeError) as error:  # of no file, or NUMBA_CACHE_LOCATOR_CLASSES leads nowhere
         _log.info("%s is not kept: %s", function.__qualname__, error)
     return compiled
 
@@ -69,42 +73,59 @@ def _without_compiler(function: Callable[..., Any]) -> Callable[..., NoReturn]:
     return refuse
 
 
+class _Anywhere(UserWideCacheLocator):
+    """The location where numba can write to none."""
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "_Anywhere | None":
+        return cls(py_func, py_file) if Path(py_file).exists() else None
+
+
+class _Results(CompileResultCacheImpl):
+    _locator_classes = [*CompileResultCacheImpl._locator_classes, _Anywhere]  # noqa: RUF012 - as numba has it
+
+
 class KernelCache(FunctionCache):
     """numba's cache of one function, at the location that numba chooses, but in a folder and in files of our own.
 
-    Of numba's private names it uses `_impl` (location, the function's file name) and `_name`, sets `_cache_file` (which
-    loads and saves), and replaces a dispatcher's `_cache`. The sources are read when they are first asked for: by then
-    the function's module is complete.
+    Of numba's private names it uses `_impl` (location, the function's file name, its results), `_index_key` and
+    `_name`, sets `_cache_file` (which loads and saves), and replaces a dispatcher's `_cache`. The sources are read when
+    they are first asked for: by then the function's module is complete.
     """
 
-    def __init__(self, function: Callable[..., Any], modules: frozenset[str]) -> None:
+    _impl_class = _Results
+
+    def __init__(self, function: Callable[..., Any], modules: frozenset[str], parallel: bool) -> None:
         super().__init__(function)
-        self._modules = modules
+        self._modules, self._parallel = modules, parallel
 
     @functools.cached_property
     def _sources(self) -> Sources | None:
         sources = sources_of(self._modules)
         if sources is not None:
             stamp = digest(sources)
-            folder = Path(self._impl.locator.get_cache_path()) / folder_name(stamp)
-            self._cache_file = CacheFolder(folder, self._impl.filename_base, stamp)
+            places = [Path(self._impl.locator.get_cache_path()), *own_folders()]
+            name = self._impl.filename_base
+            self._cache_file = CacheFolders([CacheFolder(place / folder_name(stamp), name, stamp) for place in places])
         return sources
 
     @property
     def cache_path(self) -> str | None:
-        """The folder; None if nothing is kept."""
-        return None if self._sources is None else str(self._cache_file.folder)
+        """The folder that is tried first; None if nothing is kept."""
+        return None if self._sources is None else str(self._cache_file.folders[0].folder)
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The code compiled for a signature, or None."""
+        if self._parallel:  # before it is loaded or compiled: numba starts them in the midst of that
+            start_threads()
         return super().load_overload(signature, target) if self._is_current() else None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Save the code compiled for a signature; if that fails, it is compiled again next time."""
-        if not self._is_current():
+        if not self._is_current() or not self._impl.check_cachable(result):
             return
         try:
-            super().save_overload(signature, result)
+            self._cache_file.save(self._index_key(signature, result.codegen), self._impl.reduce(result))
         except OSError as error:
             _log.info("%s: not saved: %s", self.cache_path, error)
 

@@ -212,7 +212,7 @@ class _WatchedTraining:
             seconds_left=last.seconds * (1 / fraction - 1) if fraction > 0 and state != "finished" else None,
             figures=(
                 f"loss {number(last.loss, 4)}",
-                ess or _marked_ess(numbers.ess(last.ess, last.ess_error, last.n_samples or 0), is_trusted(last)),
+                ess or marked_ess(numbers.ess(last.ess, last.ess_error, last.n_samples or 0), is_trusted(last)),
             ),
             history=history,
             high=_largest(history),
@@ -268,11 +268,12 @@ def _figures(ensemble: Ensemble) -> tuple[str, str]:
         with suppress(ValueError):  # fewer than two, or none of any weight
             figures = weights_summary(log_w)
             shown = numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"], figures["ess_reliable"])
-            ess = _marked_ess(shown, figures["log_z_reliable"] and not figures["dominated"])
+            ess = marked_ess(shown, figures["log_z_reliable"] and not figures["dominated"])
     return acceptance, ess
 
 
-def _marked_ess(ess: str, trusted: bool) -> str:
+def marked_ess(ess: str, trusted: bool) -> str:
+    """The ESS of a flow as text, with a mark where it is not to be trusted."""
     return f"ESS {ess}{'' if trusted or ess == '-' else ' !'}"
 
 

@@ -6,6 +6,7 @@ import numba
 import torch
 
 from lattice_flows.errors import InputError
+from lattice_flows.kernels.threads import start_threads
 
 
 def kernel_threads(n_chains: int) -> int:
@@ -26,6 +27,7 @@ def _requested() -> int | None:
 
 def use_threads(n: int) -> None:
     """Compute on n threads, in compiled kernels and in torch."""
+    start_threads()
     numba.set_num_threads(n)
     torch.set_num_threads(n)
 

@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import EnsembleSummary, Summary
+from lattice_flows.report.drawing import Axes, Figure, MaxNLocator
 from lattice_flows.report.series_figures import autocorrelations, names
 from lattice_flows.report.style import (
     WIDTH,

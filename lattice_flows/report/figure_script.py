@@ -14,10 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
@@ -25,6 +22,7 @@ from lattice_flows.errors import InputError, nothing_at, written_to
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas, open_replicas
 from lattice_flows.estimates.summary_types import ObservableRow
+from lattice_flows.report.drawing import Axes, Figure, rc_context
 from lattice_flows.report.style import STYLE, FigureData, Plot
 from lattice_flows.statistics import count_changes
 
@@ -51,7 +49,7 @@ def run_script(
     """
     try:
         paths, target = _parsed(description, arguments)
-        with ExitStack() as stack, matplotlib.rc_context(STYLE):
+        with ExitStack() as stack, rc_context(STYLE):
             rows = measure(open_scan(paths, stack))
             data = FigureData(rows[0]._fields, rows)
             headline = description.partition("\n")[0]

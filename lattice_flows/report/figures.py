@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +11,7 @@ from lattice_flows.estimates.analysis import Analysis
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Summary, Weights
 from lattice_flows.report.charge_figures import charge_plots
+from lattice_flows.report.drawing import rc_context
 from lattice_flows.report.sector_figures import topology_plots
 from lattice_flows.report.series_figures import series_plots
 from lattice_flows.report.style import GREY, STYLE, FigureData, Plot, colour, legend_above, marker, single
@@ -30,7 +30,7 @@ def all_plots(analysis: Analysis, history: Sequence[Record]) -> list[Plot]:
     """All figures for which there are numbers. history: that of the flow's training."""
     summary, groups = analysis.summary, analysis.groups
     exact, sampled = analysis.exact, analysis.sampled
-    with matplotlib.rc_context(STYLE):
+    with rc_context(STYLE):
         return [
             *pulls(summary),
             *charge_plots(groups, summary, exact),

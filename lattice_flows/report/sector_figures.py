@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lattice_flows.estimates.summary_types import EnsembleSummary, FixedCharge, Summary, Topology
+from lattice_flows.report.drawing import Axes, Figure
 from lattice_flows.report.style import (
     GREY,
     FigureData,

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import ObservableRow, Summary
+from lattice_flows.report.drawing import Axes, Figure, MaxNLocator
 from lattice_flows.report.style import GREY, WIDTH, FigureData, Plot, colour, outer_labels, panel_grid
 from lattice_flows.report.summary_lookups import place
 from lattice_flows.statistics import MIN_LENGTH, autocorrelation

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from lattice_flows.report.drawing import Axes, Figure, rc_context
 
 # M. Okabe and K. Ito's palette, which colour-blind readers can tell apart. Yellow is left out, and the last two are
 # darkened, so that every colour stands at least 3 : 1 against white.
@@ -79,7 +77,7 @@ class Plot:
         """The figure as "svg", "pdf" or "png"; equal numbers give equal bytes."""
         buffer = io.BytesIO()
         date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
-        with matplotlib.rc_context(STYLE):
+        with rc_context(STYLE):
             self.figure.savefig(buffer, format=suffix, metadata=date, dpi=200)
         return buffer.getvalue()
 

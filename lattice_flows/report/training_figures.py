@@ -4,10 +4,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lattice_flows.report.drawing import Axes, Figure
 from lattice_flows.report.style import WIDTH, FigureData, Plot, colour, legend_above
 from lattice_flows.terminal.numbers import ess, number, with_error
 from lattice_flows.theories.u1.closed_forms import ExactU1

@@ -1,7 +1,7 @@
 """Numbers that take long to compute, kept in `lattice_flows/closed_forms` of the user's cache folder.
 
 That is $XDG_CACHE_HOME, or ~/.cache. What is there can be deleted at any time. A file that is damaged, or of other
-code, counts as absent, and a folder that cannot be written is none.
+code, counts as absent, and a folder that cannot be written, or that others can write, is none.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.atomic_files import write_atomically
+from lattice_flows.kernels.private_folders import is_private, make_private
 
 _WORTH_KEEPING = 0.5  # seconds
 
@@ -56,6 +57,8 @@ def _sha256(text: str) -> str:
 
 
 def _read(path: Path, identity: str) -> NDArray[np.float64] | None:
+    if not is_private(path.parent):
+        return None
     try:
         held = json.loads(path.read_bytes())
         if held["key"] != identity or held["sha256"] != _sha256(json.dumps(held["values"])):
@@ -69,7 +72,7 @@ def _keep(path: Path, held: dict[str, Any]) -> None:
     if not path.is_absolute():
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         write_atomically(path, json.dumps(held).encode(), durable=False)
     except OSError:
         return

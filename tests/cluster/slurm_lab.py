@@ -43,10 +43,10 @@ class Slurm:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**environment(), "PATH": path, "SLURM_CONF": str(home / "slurm.conf")}
 
-    def run(self, *command: str | Path) -> str:
-        """What the command prints; it must end well."""
+    def run(self, *command: str | Path, ends: int = 0) -> str:
+        """What the command prints; it must end with this status."""
         done = subprocess.run([*map(str, command)], env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
+        assert done.returncode == ends, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
         return done.stdout
 
     def submit(self, script: Path, *options: str) -> str:

@@ -73,9 +73,9 @@ class Submitted:
         command = ("submit", self.home / "card.toml", "--out", self.out, "--cluster", profile, *options)
         return self.slurm.run(PROGRAM, *command)
 
-    def status(self) -> str:
-        """What `status` prints."""
-        return self.slurm.run(PROGRAM, "status", self.out)
+    def status(self, ends: int = 0) -> str:
+        """What `status` prints; it must end with this exit status."""
+        return self.slurm.run(PROGRAM, "status", self.out, ends=ends)
 
     def ids(self) -> dict[str, str]:
         """The numbers of the jobs that were submitted last, by stage."""

@@ -99,8 +99,8 @@ def test_cancel_lets_all_processes_save_and_end(submitted, tmp_path):
     cancel(run, console)
     assert console.file.getvalue() == f"cancelled {job_of(run)}: sample-hmc, analyse\n"
     until(lambda: not is_running(run))
-    assert "sample-hmc: stopped: all is saved" in shown(run)
-    assert "analyse: cancelled because sample-hmc was stopped: all is saved" in shown(run)
+    assert "sample-hmc: cancelled by you: all is saved" in shown(run)
+    assert "analyse: cancelled by you" in shown(run)
 
 
 def test_a_killed_task_is_the_only_one_that_is_submitted_again(submitted, tmp_path):

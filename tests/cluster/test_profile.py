@@ -43,6 +43,14 @@ WRONG = {
         'scheduler = "local"\n[train]\nnodes = 2',
         "p.toml: [train]: nodes = 2: more than one needs",
     ),
+    "two clusters": (
+        'scheduler = "slurm"\n[train]\ndirectives = ["--clusters=a"]\n[sample]\ndirectives = ["-M b"]',
+        "p.toml: [sample]: directives: --clusters=b: [train] has a, and Slurm has no dependencies from one cluster",
+    ),
+    "any of several clusters": (
+        'scheduler = "slurm"\ndirectives = ["--clusters a,b"]',
+        "p.toml: [train]: directives: --clusters=a,b: name one, for jobs that depend on each other",
+    ),
     "no TOML": ("scheduler = ", "p.toml: not valid TOML"),
 }
 

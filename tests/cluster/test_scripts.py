@@ -1,6 +1,7 @@
 """Job scripts: their text, and what they do when they run under bash, with stand-ins for what they call."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cards import WITH_FLOW
-from cluster.programs import Programs
+from cluster.programs import Programs, until
 
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.cluster.plan import left_to_do, plan
@@ -383,10 +384,44 @@ def test_after_a_failed_stage_only_those_go_on_that_do_not_need_it(script, progr
 def test_a_pbs_task_takes_its_number_from_the_array_or_from_a_variable(script, programs):
     programs.lattice_flows("end(0, left=0)")
     sample = script("sample-flow_hmc", 'scheduler = "pbs"')
-    programs.install("sleep", "#!/bin/bash\nexit 1\n")  # the alarm before the time limit
     for variables in ({"PBS_ARRAY_INDEX": 2}, {"TASK": 2}):
         assert sample.run(**variables)[0] == 0
         assert programs.called()["argv"][-1] == "2/5"
+
+
+PBS = 'scheduler = "pbs"\nsave_seconds = 1\n[train]\ntime = "00:00:02"'
+
+
+def test_pbs_tells_a_job_to_save_before_its_time_limit(script, programs):
+    programs.lattice_flows("wait_for_signal(); end(75, left=75)")
+    train = script("train", PBS)
+    assert train.run()[0] == 75
+    assert (programs.home / "heard.0").read_text() == "SIGUSR1"
+    assert "stopped with everything saved: submit the run again" in (train.cluster / "logs" / "train.out").read_text()
+
+
+@pytest.mark.parametrize("end", ["end(0)", "os.kill(os.getppid(), signal.SIGKILL)"])
+def test_the_timer_of_a_pbs_job_ends_with_it(script, programs, end):
+    """Also where the script is killed: what it left would signal a process that has its number by then."""
+    programs.lattice_flows(end)
+    (programs.bin / "sleep").unlink()  # the real one, should it be used
+    train = script("train", PBS.replace("02", "59"))
+    train.run()
+    until(lambda: not _of_script(train), seconds=10)
+
+
+def _of_script(script: Script) -> list[str]:
+    """The processes that run the script, or work for it."""
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is_readable(path)]
+    return [command.decode() for command in commands if os.fsencode(script.cluster) in command]
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True
 
 
 def _real_sleep() -> str:

@@ -1,6 +1,7 @@
 """Jobs of a real Slurm that fail: what depends on them does not run, `status` says why, and only they run again."""
 
 import os
+import re
 import signal
 import zlib
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from cards import contents
 from cluster.slurm_lab import Job, Slurm
-from cluster.submitted import Submitted
+from cluster.submitted import PROGRAM, Submitted
 from rich.console import Console
 
 from lattice_flows.stages import sample_stage
@@ -70,7 +71,7 @@ def test_what_needs_a_flow_that_failed_is_cancelled(slurm: Slurm, tmp_path: Path
             "analyse": "CANCELLED",
         }
         assert {ended[name].reason for name in ("sample-flow.0", "analyse")} == {"DependencyNeverSatisfied"}
-        status = run.status()
+        status = run.status(ends=1)
         because = "because train failed: training diverged at step"
         for line in (
             "train: failed: training diverged",
@@ -80,6 +81,28 @@ def test_what_needs_a_flow_that_failed_is_cancelled(slurm: Slurm, tmp_path: Path
             assert line in status
         assert "lower training.learning_rate" in status
         assert not (run.out / "report").exists()
+
+
+def test_what_a_person_cancels_is_told_apart_from_failures(slurm: Slurm, tmp_path: Path) -> None:
+    with Submitted.prepare(slurm, tmp_path, CHAINS % 1) as run:
+        run.hold("sample-hmc.0", look=300)
+        run.submit()
+        run.held("sample-hmc.0")
+        slurm.run(PROGRAM, "cancel", run.out)
+        ended = run.wait("sample-hmc", "analyse")
+        assert ended["sample-hmc.0"].state == ended["analyse"].state == "CANCELLED"
+        status = run.status()
+        assert "analyse: cancelled by you\n" in status
+        assert re.search(r"sample-hmc task \S+: cancelled by you: stopped by SIGTERM; everything", status), status
+
+
+def test_more_tasks_than_the_controller_allows_are_refused_at_once(slurm: Slurm, tmp_path: Path) -> None:
+    with Submitted.prepare(slurm, tmp_path, CHAINS % 1) as run:
+        many = CHAINS.replace(f"n_chains = {N_TASKS}", "n_chains = 101")
+        (run.home / "card.toml").write_text(many % 1)
+        with pytest.raises(AssertionError, match=r"with 2: .* makes 101 tasks .* 100 at most here .* = 2 would"):
+            run.submit()
+        assert run.ids() == {}
 
 
 class Killed(NamedTuple):
@@ -103,7 +126,7 @@ def killed(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory, request: pyte
         sample_stage(run.home / "card.toml", alone, [], [], Console(quiet=True))
         os.kill(run.held(f"sample-hmc.{KILLED}"), signal.SIGKILL)
         first = run.wait("sample-hmc", "analyse")
-        status, others = run.status(), _others(run)
+        status, others = run.status(ends=1), _others(run)
         run.submit()
         second = run.wait("sample-hmc", "analyse")
         yield Killed(run, first, status, second, others == _others(run), alone)

@@ -1,6 +1,7 @@
 """`lattice-flows status`: what the files say, what the scheduler says, and which of them counts."""
 
 import json
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from cards import WITH_FLOW
 from cluster.programs import Programs
 from rich.console import Console
 
-from lattice_flows.cluster import status, submit
+from lattice_flows.cli import main
+from lattice_flows.cluster import cancel, status, submit
 from lattice_flows.cluster.job_outcomes import last_words
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
 from lattice_flows.stages import sample_stage
+from lattice_flows.training import Checkpoint, save_checkpoint
+from lattice_flows.training.history import Record, append_record
 
 PROFILE = 'scheduler = "slurm"\n[sample]\nchains_per_task = 1\n'
 CARD = """
@@ -264,3 +268,90 @@ def test_last_words_of_a_log(tmp_path, text, words):
     (tmp_path / "log").write_text(text)
     assert last_words(tmp_path / "log") == words
     assert last_words(tmp_path / "none") == ""
+
+
+def test_what_a_person_has_cancelled_is_not_called_failed(run):
+    """Slurm forgets what it removed from the queue, where the site keeps no accounts."""
+    run.sample(0)
+    run.programs.queue(("101", "RUNNING", 0, "None"), *ALL_WAIT[1:4], ("103_1", "RUNNING", 0, ""), ALL_WAIT[-1])
+    cancel(run.folder, Console(file=StringIO()))
+    run.outcome("train", 75, "stopped by SIGTERM; everything is saved")
+    run.outcome("sample-hmc.1", 1, "no space left on device")
+    run.programs.queue()
+    rows, notes = run.status()
+    assert [cells[1] for cells in rows.values()] == ["cancelled", "cancelled", "failed", "cancelled"]
+    assert notes == [
+        "train: cancelled by you: stopped by SIGTERM; everything is saved",
+        "sample-flow: cancelled by you",
+        "sample-hmc task 1: failed: no space left on device",
+        "sample-hmc task 2: cancelled by you",
+        "analyse: cancelled by you",
+    ]
+
+
+def test_what_needs_a_cancelled_stage_says_so(run):
+    run.programs.queue(("101", "RUNNING", 0, "None"))
+    cancel(run.folder, Console(file=StringIO()))
+    run.programs.queue()
+    assert "sample-flow: cancelled because train was cancelled by you" in run.status()[1]
+
+
+def test_a_new_submission_is_not_cancelled(run):
+    cancel(run.folder, Console(file=StringIO()))
+    run.programs.queue()
+    (run.programs.home / "n").write_text("0")  # the same ids once more
+    submit(run.folder, None, None, (), False, Console(file=StringIO()))
+    assert "cancelled" not in run.states()[:1]
+
+
+def test_without_accounts_outcomes_and_logs_say_how_jobs_ended(run):
+    run.programs.queue()
+    run.outcome("train", 75, "stopped by SIGUSR1; everything is saved")
+    run.outcome("sample-hmc.0", 2, "hmc.0.h5: is of another theory")
+    run.log("sample-hmc.1", "Killed", "2026-01-01 00:00:00 sample-hmc.1: ended with status 137")
+    _, notes = run.status()
+    assert notes[0] == "train: stopped: stopped by SIGUSR1; everything is saved"
+    assert notes[2:5] == [
+        "sample-hmc task 0: failed: hmc.0.h5: is of another theory",
+        "sample-hmc task 1: failed: killed by SIGKILL (status 137), perhaps for lack of memory",
+        "sample-hmc task 2: failed: ended without a message",
+    ]
+
+
+def test_the_progress_of_a_training_is_that_of_its_last_look(run):
+    (run.folder / "flow").mkdir()
+    run.programs.queue(("101", "RUNNING", 0, "None"))
+    saved = Checkpoint(
+        header={},
+        settings={},
+        seed=1,
+        threads=1,
+        step=7,
+        train_seconds=0.5,
+        reason="",
+        worst_loss=0.0,
+        flow={},
+        average={},
+        optimizer={"state": {}, "param_groups": []},
+        generators=[],
+    )
+    save_checkpoint(run.folder / "flow" / "checkpoint.pt", saved)
+    assert run.status()[0]["train"][1:] == ["running", "101", "7/20 steps"]
+    record = Record(12, 3.5, -1.0, 0.25, -9.0, 1e-3, 1.0, 2.0, ess_error=0.01, n_samples=4000.0, largest_share=0.001)
+    append_record(run.folder / "flow" / "history.csv", record)
+    assert run.status()[0]["train"][1:] == ["running", "101", "12/20 steps, ESS 0.250(10)"]
+
+
+def test_the_exit_status_tells_of_failures(run, monkeypatch):
+    def ended() -> int:
+        monkeypatch.setattr(sys, "argv", ["lattice-flows", "status", str(run.folder)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0)
+
+    assert ended() == 0
+    run.programs.queue(*ALL_WAIT[:4], ("103_0", "RUNNING", 0, ""), ("103_1", "FAILED", 0, "NonZeroExitCode"))
+    assert ended() == 1  # one task, though others run
+    cancel(run.folder, Console(file=StringIO()))
+    run.programs.queue()
+    assert ended() == 0

@@ -10,7 +10,7 @@ from cards import WITH_FLOW
 from cluster.programs import Programs
 from rich.console import Console
 
-from lattice_flows.cluster import cancel, plan, require_no_jobs, submit
+from lattice_flows.cluster import cancel, plan, require_no_jobs, status, submit
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
 from lattice_flows.stages import sample_stage
@@ -300,3 +300,119 @@ def test_cancel_ends_what_is_left(programs, submitted, tmp_path):
 def test_cancel_of_what_was_never_submitted(tmp_path):
     with pytest.raises(InputError, match="was never submitted, so there is nothing to cancel"):
         cancel(tmp_path, Console(file=StringIO()))
+
+
+BANNER = """-----------------------
+  Welcome to 2 clusters
+
+--> Checking available allocation...OK
+7 nodes are free
+"""
+
+
+def answer(programs: Programs, text: str) -> None:
+    """What sbatch prints, with N for the number."""
+    programs.install(
+        "sbatch",
+        '#!/bin/bash\ncd @HOME@ && n=$(($(cat n) + 1)) && echo $n >n && echo "$*" >>sbatch\n'
+        f"n=$((100 + n))\ncat <<END\n{text.replace('N', '$n')}\nEND\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{BANNER}N\n",
+        "Submitted batch job N",
+        f"{BANNER}Submitted batch job N\n\n",
+        "  N  ",
+        "N\nsbatch: warning: 3 GPUs",
+    ],
+)
+def test_the_id_is_found_among_what_the_site_prints(programs, submitted, tmp_path, text):
+    answer(programs, text)
+    said = submitted(CLASSICAL)
+    assert [entry["job"] for entry in jobs(tmp_path).values()] == ["101", "102"]
+    assert "--dependency=afterok:101 " in programs.calls("sbatch")[1]
+    assert said.splitlines()[0] == "sample-hmc: job 101; 1 task, at most 2 at once"
+
+
+@pytest.mark.parametrize("text", [BANNER, "", "job 7 accepted", "7.server", "N1;"])
+def test_an_answer_without_an_id_is_refused(programs, submitted, tmp_path, text):
+    answer(programs, text)
+    with pytest.raises(InputError, match=r"sbatch: printed no job id but '.*'; .* look with `squeue --me`") as said:
+        submitted(CLASSICAL)
+    assert "\n" not in str(said.value)
+    assert {entry["job"] for entry in jobs(tmp_path).values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "directives"),
+    [("N;genius_2", ""), ("Submitted batch job N on cluster genius_2", ""), ("N", '["-M genius_2"]')],
+)
+def test_the_cluster_of_a_job_is_kept(programs, submitted, tmp_path, text, directives):
+    """Where a site has several, the number alone is that of another job."""
+    answer(programs, text)
+    there = '#!/bin/bash\necho "$*" >>@HOME@/{0}\ncase $* in *--clusters=genius_2*) ;; *) exit 1 ;; esac\n{1}\n'
+    programs.install("squeue", there.format("squeue", "echo 'CLUSTER: genius_2'; cat @HOME@/queue"))
+    programs.install("scancel", there.format("scancel", ""))
+    submitted(CLASSICAL, f"directives = {directives}\n{SLURM}" if directives else SLURM)
+    assert [entry["job"] for entry in jobs(tmp_path).values()] == ["101;genius_2", "102;genius_2"]
+    assert "--clusters=genius_2 --dependency=afterok:101 " in programs.calls("sbatch")[1]
+    programs.queue(("101_0", "RUNNING", 0, "None"), ("102", "PENDING", 0, "Dependency"))
+    with pytest.raises(InputError, match=r"still has jobs \(101;genius_2, 102;genius_2\)"):
+        submitted()
+    console = Console(file=StringIO(), width=120)
+    status(tmp_path / "run", console)
+    assert "sample-hmc  running  101;genius_2" in console.file.getvalue()
+    cancel(tmp_path / "run", console)
+    assert programs.calls("scancel") == ["--clusters=genius_2 101 102"]
+
+
+def test_jobs_on_two_clusters_cannot_wait_for_each_other(programs, submitted, tmp_path):
+    answer(programs, "N;on_N")
+    with pytest.raises(InputError, match=r"analyse needs jobs of the clusters on_101 and on_102, .* --clusters=NAME"):
+        submitted(CLASSICAL + CLASSICAL[CLASSICAL.index("[[") :].replace('"hmc"', '"two"', 1))
+    assert programs.calls("scancel") == ["--clusters=on_101 101", "--clusters=on_102 102"]
+
+
+def most_tasks(programs: Programs, most: int) -> None:
+    programs.install("scontrol", f"#!/bin/bash\necho 'MaxJobCount = 7'\necho 'MaxArraySize            = {most}'\n")
+
+
+def test_more_tasks_than_an_array_has_are_refused_before_anything_is_done(programs, submitted, tmp_path):
+    most_tasks(programs, 1001)
+    large = CLASSICAL.replace("n_chains = 4", "n_chains = 6000")
+    for profile, right in ((SLURM.replace("8", "1"), 6), (SLURM.replace("8", "5"), 6)):
+        message = rf"profile\.toml: \[sample\]: chains_per_task = \d: makes \d+ tasks .* 1001 .*_task = {right} would"
+        with pytest.raises(InputError, match=message):
+            submitted(large, profile)
+    assert programs.calls("sbatch") == []
+    assert not (tmp_path / "run" / "card.toml").exists()
+    submitted(large, SLURM.replace("8", "6"))
+    assert "--array=0-999%2" in programs.calls("sbatch")[0]
+
+
+def test_the_number_that_would_be_right_keeps_sets_whole(programs, submitted):
+    most_tasks(programs, 5)
+    windows = CLASSICAL.replace('sampler = "hmc"', 'sampler = "umbrella"\nn_windows = 4\nq_max = 1.0')
+    with pytest.raises(InputError, match=r"makes 6 tasks .* chains_per_task = 8 would be right"):
+        submitted(windows.replace("n_chains = 4", "n_chains = 24"), SLURM.replace("8", "4"))
+    most_tasks(programs, 0)
+    with pytest.raises(InputError, match=r"an array has 0 at most here \(MaxArraySize\)$"):
+        submitted(CLASSICAL)
+
+
+def test_where_the_limit_is_not_known_the_refusal_says_what_to_change(programs, submitted, tmp_path):
+    refusal = "sbatch: error: Batch job submission failed: Invalid job array specification"
+    programs.install("sbatch", f"#!/bin/bash\necho '{refusal}' >&2\nexit 1\n")
+    for scontrol in ("exit 1", "echo MaxArraySize=many"):
+        programs.install("scontrol", f"#!/bin/bash\n{scontrol}\n")
+        with pytest.raises(InputError, match=r"array specification: too many tasks; raise chains_per_task in \[sample"):
+            submitted(CLASSICAL)
+
+
+def test_pbs_answers_with_banners(programs, submitted, tmp_path):
+    programs.install("qsub", "#!/bin/bash\necho 'Welcome to 2 servers'\necho '12[].server_3.site'\necho ok\n")
+    submitted(CLASSICAL, SLURM.replace("slurm", "pbs"))
+    assert jobs(tmp_path)["sample-hmc"]["job"] == "12[].server_3.site"

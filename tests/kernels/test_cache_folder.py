@@ -1,6 +1,8 @@
 """The files that hold compiled functions: damage, races, and folders that nobody uses any more."""
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -8,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lattice_flows.kernels.cache_folder import DAY, KEPT, CacheFolder, folder_name
+from lattice_flows.kernels import cache_folder
+from lattice_flows.kernels.cache_folder import DAY, KEPT, CacheFolder, CacheFolders, folder_name
 
 
 @pytest.fixture
@@ -129,7 +132,9 @@ def test_who_makes_a_folder_removes_those_that_nobody_uses(folder):
     folder.save("a", 1)
     assert not gone.exists()
     assert file.exists()
-    assert all(CacheFolder(path, "f", b"").load("a") == 1 for path in (used, *others, elsewhere))
+    assert all(CacheFolder(path, "f", b"").load("a") == 1 for path in (used, *others))
+    assert elsewhere.is_symlink()
+    assert CacheFolder(elsewhere, "f", b"").load("a") is None  # nobody knows where it leads tomorrow
     CacheFolder(aged(used, KEPT + DAY), "f", b"")
     folder.save("b", 1)  # makes no folder
     assert used.exists()
@@ -143,3 +148,62 @@ def test_a_folder_that_vanishes_under_a_process_is_made_again(folder):
     assert folder.load("a") is None
     folder.save("a", 1)
     assert folder.load("a") == 1
+
+
+def test_the_first_folder_that_takes_it_keeps_it(folder, tmp_path, monkeypatch):
+    """Its disk may be full: the other one may have room."""
+    write, full = cache_folder._write, folder.folder
+
+    def write_or_fail(path: Path, content: bytes) -> None:
+        if path.parent == full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    other = CacheFolder(tmp_path / "other" / full.name, "hmc.chain-7.py311", b"stamp")
+    both = CacheFolders([folder, other])
+    both.save("a", 1)
+    assert (folder.load("a"), other.load("a"), both.load("a")) == (1, None, 1)
+    monkeypatch.setattr(cache_folder, "_write", write_or_fail)
+    both.save("b", 2)
+    assert (folder.load("b"), other.load("b"), both.load("b")) == (None, 2, 2)
+    with pytest.raises(OSError, match="No space left"):
+        CacheFolders([folder]).save("c", 3)
+    both.flush()
+    assert (both.load("a"), both.load("b")) == (None, None)
+
+
+@pytest.mark.parametrize("spoil", ["folder", "file", "above"])
+def test_what_others_could_have_written_is_not_loaded(tmp_path, spoil):
+    """The file is a pickle: it would run what they wrote. Nor is anything put where they can change it."""
+    place = tmp_path / "open"
+    folder = CacheFolder(place / folder_name("0" * 64), "f", b"")
+    folder.save("a", 1)
+    (file,) = folder.folder.iterdir()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (place, folder.folder)] == [0o700, 0o700]
+    spoiled, mode = {"folder": (folder.folder, 0o770), "file": (file, 0o662), "above": (place, 0o777)}[spoil]
+    spoiled.chmod(mode)
+    assert folder.load("a") is None
+    if spoil != "file":
+        with pytest.raises(PermissionError, match="others can write it"):
+            folder.save("b", 1)
+    spoiled.chmod(0o1777 if spoil == "above" else 0o755)  # as /tmp
+    assert folder.load("a") == 1
+
+
+def test_what_belongs_to_another_is_not_loaded(folder, monkeypatch):
+    folder.save("a", 1)
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    assert folder.load("a") is None
+    with pytest.raises(PermissionError, match="others can write it, or own it"):
+        folder.save("a", 2)
+
+
+def test_a_link_and_a_fifo_are_no_files(folder, tmp_path):
+    folder.save("a", 1)
+    (file,) = folder.folder.iterdir()
+    file.rename(tmp_path / "there")
+    file.symlink_to(tmp_path / "there")
+    assert folder.load("a") is None
+    file.unlink()
+    os.mkfifo(file)
+    assert folder.load("a") is None

@@ -1,6 +1,7 @@
 """Kernels kept on disk: what is compiled again, and what is not. Processes of a toy package use it as runs do."""
 
 import ast
+import os
 import re
 import shutil
 from pathlib import Path
@@ -57,20 +58,81 @@ def test_a_damaged_file_is_compiled_again_and_mended(warm):
     assert warm.run() == LOADED
 
 
-@pytest.mark.parametrize(
-    "fault",
-    ["import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))", "Path(chain.stats.cache_path).touch()"],
-    ids=["full disk", "no folder"],
-)
-def test_what_cannot_be_saved_is_compiled_all_the_same(toy, fault):
-    assert toy.run(f"{fault}\n{CHAIN}") == COMPILED
+def test_what_cannot_be_saved_is_compiled_all_the_same(toy):
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    assert toy.run(f"{full}\n{CHAIN}") == COMPILED
     assert list(toy.home.rglob("*.nb*")) == list(toy.home.rglob("*.tmp")) == []
 
 
-def test_without_any_place_to_write_to_kernels_are_compiled_all_the_same(toy):
-    for name in ("caches", "lattice_flows/exact/__pycache__", "lattice_flows/theories/toy/kernels/__pycache__"):
+PYCACHES = ("lattice_flows/exact/__pycache__", "lattice_flows/theories/toy/kernels/__pycache__")
+
+
+def test_where_numba_can_write_nowhere_kernels_are_kept_in_a_place_of_their_own(toy):
+    """An installation and a home that are read-only."""
+    for name in ("caches", *PYCACHES):
         (toy.home / name).touch()
-    assert toy.run("print(json.dumps([chain(0.5), chain.stats.cache_path]))") == [3.5, None]
+    assert toy.run() == COMPILED
+    assert toy.run() == LOADED
+    (file,) = toy.files()
+    place = file.parent.parent
+    assert place == toy.home / "temporary" / f"lattice_flows-kernels-{os.getuid()}"
+    shutil.rmtree(place)
+    place.touch()
+    assert toy.run() == COMPILED
+    assert toy.files() == []
+
+
+def test_a_folder_that_others_can_write_is_none(toy):
+    """Whatever they put into it would run."""
+    given = toy.home / "given"
+    given.mkdir()
+    assert toy.run(NUMBA_CACHE_DIR=given) == COMPILED
+    assert toy.run(NUMBA_CACHE_DIR=given) == LOADED
+    (file,) = toy.files()
+    for open_to_all in (given, file.parent):
+        mode = open_to_all.stat().st_mode
+        open_to_all.chmod(0o777)
+        assert toy.run(NUMBA_CACHE_DIR=given) == COMPILED
+        (elsewhere,) = {*toy.files()} - {file}
+        assert elsewhere.parent.parent == toy.home / "caches" / "lattice_flows" / "kernels"
+        shutil.rmtree(toy.home / "caches")
+        open_to_all.chmod(mode)
+    assert toy.run(NUMBA_CACHE_DIR=given) == LOADED
+
+
+def test_a_group_that_shares_all_new_files_shares_no_kernels(toy):
+    """umask 002, as where every user has a group."""
+    for counts in (COMPILED, LOADED):
+        assert toy.run(before="import os; os.umask(0o002)\n") == counts
+    (file,) = toy.files()
+    assert [path.stat().st_mode & 0o777 for path in (file.parent, file)] == [0o700, 0o600]
+
+
+def test_kernels_are_compiled_without_a_home(toy):
+    for name in PYCACHES:
+        (toy.home / name).touch()
+    assert toy.run(HOME="/dev/null", XDG_CACHE_HOME="relative", NUMBA_CACHE_DIR="/dev/null/x") == COMPILED
+
+
+PARALLEL = """
+import numba
+import numpy as np
+from lattice_flows.kernels.compiled import kernel
+
+@kernel(parallel=True)
+def total(x):
+    for i in numba.prange(x.shape[0]):
+        x[i] += 1
+    return x.sum()
+"""
+
+
+def test_a_threading_layer_that_is_missing_is_replaced(toy):
+    (toy.package / "exact" / "total.py").write_text(PARALLEL)
+    code = "import numba; from lattice_flows.exact.total import total\n"
+    code += "print(json.dumps([total(np.zeros(3)), numba.config.THREADING_LAYER]))"
+    for _ in ("compiled", "loaded"):
+        assert toy.run(code, NUMBA_THREADING_LAYER="unknown") == [3.0, "default"]
 
 
 TOGETHER = """
@@ -175,7 +237,9 @@ def test_sources_are_what_may_be_compiled(toy):
         "kernels/cache_folder.py",
         "kernels/compiled.py",
         "kernels/motion.py",
+        "kernels/private_folders.py",
         "kernels/sources.py",
+        "kernels/threads.py",
         "theories/toy/kernels/hmc.py",
         "workflows/compute.py",
     }
@@ -257,7 +321,7 @@ def test_the_private_names_of_numba_are_what_they_were(monkeypatch, tmp_path):
     assert {"_impl", "_name", "_cache_path", "_cache_file"} <= vars(cache).keys()
     assert cache._cache_path == cache._impl.locator.get_cache_path()
     assert cache._impl.filename_base.startswith("test_compiled.twice-")
-    kept = KernelCache(twice, frozenset())
+    kept = KernelCache(twice, frozenset(), parallel=False)
     assert kept.cache_path is not None  # opens the file
     asked = []
     monkeypatch.setattr(type(kept._cache_file), "load", lambda self, key: asked.append(key))

@@ -11,7 +11,11 @@ from typing import Any
 import lattice_flows
 
 PACKAGE = Path(lattice_flows.__file__).parent
-COPIED = ("__init__.py", *(f"kernels/{name}.py" for name in ("__init__", "compiled", "cache_folder", "sources")))
+OTHERS = ("private_folders", "threads")
+COPIED = (
+    "__init__.py",
+    *(f"kernels/{name}.py" for name in ("__init__", "compiled", "cache_folder", "sources", *OTHERS)),
+)
 WRITTEN = {
     "kernels/motion.py": """
 from numba import njit
@@ -57,6 +61,7 @@ class Toy:
         for name in COPIED:
             (self.package / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PACKAGE / name, self.package / name)
+        (self.home / "temporary").mkdir(exist_ok=True)
         for name, text in WRITTEN.items():
             (self.package / name).parent.mkdir(parents=True, exist_ok=True)
             (self.package / name).write_text(text)
@@ -73,6 +78,7 @@ class Toy:
             "PYTHONDONTWRITEBYTECODE": "1",  # an edit of the same size within one second would not be seen
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "caches"),
+            "TMPDIR": str(self.home / "temporary"),
             **{name: str(value) for name, value in variables.items()},
         }
         return subprocess.Popen(
@@ -92,8 +98,8 @@ class Toy:
         return finished(self.start(code, before, **variables))
 
     def files(self) -> list[Path]:
-        """What was compiled from `chain`."""
-        return sorted(self.package.glob("theories/toy/kernels/__pycache__/lattice-flows-*/hmc.chain-*.nbc"))
+        """What was compiled from `chain`, wherever it is kept."""
+        return sorted(self.home.glob("**/lattice-flows-*/hmc.chain-*.nbc"))
 
 
 def finished(process: subprocess.Popen) -> Any:

@@ -82,3 +82,12 @@ def test_closed_forms_of_a_second_process_are_the_same(folder):
     assert n_files == 3
     assert second.as_dict() == told
     assert len(list(folder.iterdir())) == n_files
+
+
+def test_a_folder_that_others_can_write_is_none(folder):
+    assert cached() == 1
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert [cached(), cached()] == [1, 1]
+    folder.chmod(0o755)
+    assert cached() == 0

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from full_disk import FullDisk
 
+import lattice_flows
 from lattice_flows.training import Checkpoint, CheckpointError, load_flow_weights, read_checkpoint, save_checkpoint
 from lattice_flows.training.history import Record, append_record, read_history, truncate_history
 
 pytestmark = pytest.mark.quick
 
+PACKAGE = Path(lattice_flows.__file__).parent
 WEIGHTS = {"b": torch.arange(3.0), "a": torch.ones(2, 2)}
 CHECKPOINT = Checkpoint(
     header={"theory": {"beta": 2.0}},
@@ -174,3 +177,10 @@ def test_checksum_is_of_header_and_averaged_weights(tmp_path: Path) -> None:
     changed["b"][0] += 1e-30
     assert checksum(replace(CHECKPOINT, average=changed)) != original
     assert checksum(replace(CHECKPOINT, average={**WEIGHTS, "a": torch.ones(4)})) != original
+
+
+def test_torch_loads_weights_only():
+    """Anything else in a checkpoint could run."""
+    calls = [call for path in PACKAGE.rglob("*.py") for call in re.findall(r"torch\.load\(.*", path.read_text())]
+    assert calls
+    assert all("weights_only=True" in call for call in calls)
