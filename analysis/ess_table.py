@@ -21,11 +21,11 @@ from scipy.stats import chi2
 from lattice_flows.card.build import couplings_of
 from lattice_flows.card.card import Card
 from lattice_flows.ensembles import EnsembleError
-from lattice_flows.errors import InputError, unwritable
+from lattice_flows.errors import InputError
 from lattice_flows.estimates.analysis import flow_summary
 from lattice_flows.estimates.summary_types import FlowSummary
 from lattice_flows.production.run_folder import RunFolder, find_run
-from lattice_flows.report.figure_script import EXIT_INPUT, or_nan, split_rows
+from lattice_flows.report.figure_script import EXIT_INPUT, or_nan, split_rows, write_table
 from lattice_flows.report.style import FigureData
 from lattice_flows.statistics import pull
 from lattice_flows.terminal.numbers import number, with_error
@@ -206,20 +206,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         rows = read_rows(given.runs)
-        write(given.csv, FigureData(Row._fields, rows).csv())
+        write_table(FigureData(Row._fields, rows), given.csv)
     except (InputError, EnsembleError, CheckpointError) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(EXIT_INPUT)
     print(f"{table(rows)}\n\n{agreement(rows)}")
-
-
-def write(path: Path, data: bytes) -> None:
-    """Raises InputError where the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise unwritable(path, error) from None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.report.drawing import Axes, ConstrainedLayoutEngine, Figure, rc_context
+from lattice_flows.report.figure_script import save_figure
 from lattice_flows.report.style import STYLE
 from lattice_flows.statistics import gamma_method
 from lattice_flows.theories import ExactU1
@@ -81,8 +82,7 @@ def main() -> None:
     parser.add_argument("figure", type=Path, metavar="FIGURE.svg")
     given = parser.parse_args()
     with rc_context(STYLE):
-        svg = given.figure.suffix == ".svg"
-        draw(*read(given.run)).savefig(given.figure, metadata={"Date": None} if svg else None, dpi=150)
+        save_figure(draw(*read(given.run)), given.figure)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary, Theory
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.report.drawing import Axes, Figure, Line2D, rc_context
-from lattice_flows.report.figure_script import or_nan
+from lattice_flows.report.figure_script import or_nan, save_figure
 from lattice_flows.report.style import STYLE
 from lattice_flows.statistics import count_changes
 
@@ -189,7 +189,7 @@ def main() -> None:
     target, points = given.figure, read_points(given.runs)
     print(table(points))
     with rc_context(STYLE):
-        draw(points).savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None, dpi=150)
+        save_figure(draw(points), target)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# The eight digits are random, so that nobody can have put a link there, and two processes do not share a file.
-# Leftovers of older versions have no digits.
-_TEMPORARY = re.compile(r"(?P<target>.+?)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
+# The eight digits are random, so that nobody can have put a link there, and two processes do not share a file. What has
+# none may be somebody else's, and is not taken for a leftover.
+_TEMPORARY = re.compile(r"(?P<target>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _WRITE_BYTES = 1 << 20  # in one call: Linux was seen to need 100 ms for 45 MB at once and 12 ms for them in such pieces
 
 

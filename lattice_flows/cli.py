@@ -12,12 +12,15 @@ from lattice_flows.exit_status import (
     EXIT_INPUT,
     EXIT_STOPPED,
     STOPPED_AT_ONCE,
+    check_surroundings,
     end,
     exit_status,
     foreign_error,
     is_one_of_several,
     leave_outcome,
 )
+from lattice_flows.regular_files import arguments_at_home
+from lattice_flows.terminal.streams import flush, open_streams, print_nowhere, printable, tell
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -61,14 +64,10 @@ def _console() -> "Console":
         """A console that lets work continue when nobody reads its output any more (`| head`)."""
 
         def on_broken_pipe(self) -> None:
-            _print_nowhere()
+            print_nowhere()
 
     console = Lasting()
     return console if console.is_terminal else Lasting(width=_PLAIN_WIDTH)
-
-
-def _print_nowhere() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback()
@@ -126,7 +125,7 @@ def _permission(allow_plugins: bool) -> "AbstractContextManager[None]":
 
 def _require_no_jobs(source: Path, out: Path | None) -> None:
     """Raise InputError if the run has jobs at work, unless this process is one of them."""
-    if "LATTICE_FLOWS_OUTCOME" not in os.environ and not is_one_of_several():
+    if not os.environ.get("LATTICE_FLOWS_OUTCOME") and not is_one_of_several():
         from lattice_flows.cluster import require_no_jobs
 
         require_no_jobs(source, out)
@@ -190,9 +189,12 @@ def analyse(
     from lattice_flows.errors import InputError
     from lattice_flows.estimates.selection import Selection, parse_couplings, parse_thermalisation
     from lattice_flows.estimates.summary import write_summary
+    from lattice_flows.outputs import SUMMARY, check_target
     from lattice_flows.stages import analyse_files_stage, analyse_stage
 
     console = _console()
+    if json_file is not None:
+        check_target(json_file, SUMMARY)
     runs = [source for source in sources if source.is_dir() or source.suffix == ".toml"]
     if runs and len(sources) > 1:
         raise InputError(f"{runs[0]}: is a run; give one run, or ensemble files only")
@@ -242,8 +244,10 @@ def export(
 ) -> None:
     """Export an ensemble for another program."""
     from lattice_flows.interchange.export import export as export_file
+    from lattice_flows.terminal.interrupt import stop_on_signals
 
-    print(export_file(file, to, out))
+    with stop_on_signals() as stop:
+        print(printable(str(export_file(file, to, out, stop))))
 
 
 @app.command("import")
@@ -332,7 +336,7 @@ def info(file: File) -> None:
     from lattice_flows.monitor.info import describe
 
     for key, value in describe(file).items():
-        print(f"{key:20} {value}")
+        print(printable(f"{key:20} {value}"))
 
 
 @app.command()
@@ -341,7 +345,7 @@ def verify(file: File) -> None:
     from lattice_flows.monitor.info import verify as verify_file
 
     for line in verify_file(file):
-        print(line)
+        print(printable(line))
 
 
 @app.command()
@@ -385,7 +389,7 @@ def _print_summary(summary: "Summary", console: "Console") -> None:
     for text in terminal_tables.selections(summary):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     for text in terminal_tables.warnings(summary):
-        console.print(f"warning: {text}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"warning: {printable(text)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -393,9 +397,11 @@ def main() -> None:
     # Read when the OpenMP runtime is loaded. Threads that spin at barriers, its default, take ten times as long
     # on a machine that has other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    open_streams()
     message, lost = "", False
     try:
-        status = app(standalone_mode=False) or 0
+        check_surroundings()
+        status = app(arguments_at_home(sys.argv[1:]), standalone_mode=False) or 0
     except Exception as error:
         status, message = exit_status(error)
         lost = type(error).__name__ == "RankLost"
@@ -406,26 +412,17 @@ def main() -> None:
     ) as ended:  # typer's way of handing on a KeyboardInterrupt, a closed pipe, or another package's sys.exit()
         status, message = ended.code, foreign_error(ended)
         status = EXIT_INPUT if message else status
-    if _reader_is_gone():
-        _print_nowhere()
+    failure = flush()
+    if isinstance(failure, BrokenPipeError):
         status = 0 if status == EXIT_FAILURE else status
+    elif failure is not None and status == 0:
+        status, message = EXIT_FAILURE, f"output: {failure.strerror}"
     if status == _INTERRUPTED:
         status, message = EXIT_STOPPED, STOPPED_AT_ONCE
     if message:
-        print(f"lattice-flows: {message}", file=sys.stderr)
+        tell(f"lattice-flows: {message}")
     leave_outcome(status, message, lost)
     end(status)
-
-
-def _reader_is_gone() -> bool:
-    """Whether the output went into a pipe that nobody reads any more."""
-    if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # what typer leaves there when it met one
-        return True
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lattice_flows.atomic_files import write_atomically
 from lattice_flows.catalogue import PluginError, foreign_place, one_line
+from lattice_flows.terminal.streams import tell
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
 _LONGEST_NAME = 255  # bytes, of all file systems in use
+_OUTCOME = "LATTICE_FLOWS_OUTCOME"
 STOPPED_AT_ONCE = "stopped at once; what was committed is safe; run again to continue"
 
 
@@ -28,7 +29,7 @@ def run_as_command(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         status, message = EXIT_STOPPED, STOPPED_AT_ONCE
     if message:
-        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        tell(f"{Path(sys.argv[0]).name}: {message}")
     sys.exit(status)
 
 
@@ -103,16 +104,33 @@ def is_first() -> bool:
 
 def leave_outcome(status: int, message: str, lost: bool = False) -> None:
     """Tell a job script how the command ended: torchrun's own exit status does not say."""
-    file = os.environ.get("LATTICE_FLOWS_OUTCOME")
+    file = os.environ.get(_OUTCOME)
     stopped = status == EXIT_STOPPED  # torchrun ends the others with the first that has ended: any may be the last
-    if file is None or (not is_first() and not message and not stopped):
+    if not file or (not is_first() and not message and not stopped):
         return
     path = Path(file)
     if (lost or (status and not message)) and path.exists():  # another process has said why
         return
-    with suppress(OSError):  # a full disk: the exit status still says it
+    from lattice_flows.errors import InputError
+    from lattice_flows.outputs import OUTCOME, write_output
+
+    with suppress(OSError, InputError):  # a full disk, a file of somebody else's: the exit status still says it
         text = json.dumps({"status": status, "message": message}) + "\n"
-        write_atomically(path, text.encode(), durable=False)
+        write_output(path, text.encode(), OUTCOME)
+
+
+def check_surroundings() -> None:
+    """Raise InputError if the working directory is gone, or the note for a job script would overwrite what is none."""
+    from lattice_flows.errors import InputError
+
+    try:
+        os.getcwd()
+    except OSError:  # libraries end the process with words of their own then
+        raise InputError("the working directory no longer exists; change to another one") from None
+    if file := os.environ.get(_OUTCOME):
+        from lattice_flows.outputs import OUTCOME, check_target
+
+        check_target(Path(file), OUTCOME)
 
 
 def end(status: int) -> NoReturn:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from lattice_flows.card.card import Card
 from lattice_flows.card.plugins import are_allowed, plugins
@@ -12,6 +13,7 @@ from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_su
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import write_summary
 from lattice_flows.estimates.summary_types import Summary
+from lattice_flows.outputs import check_report
 from lattice_flows.production.consistency import check_flow
 from lattice_flows.production.generate import check, generate
 from lattice_flows.production.job_array import Task
@@ -19,6 +21,7 @@ from lattice_flows.production.run_folder import RunFolder, asked_for, claim, fin
 from lattice_flows.production.train import check_training, is_at_end, train_flow
 from lattice_flows.report import terminal_tables, write_files_report, write_report
 from lattice_flows.terminal.interrupt import stop_on_signals
+from lattice_flows.terminal.streams import printable
 from lattice_flows.training import CHECKPOINT_NAME, joined, launched_ranks, read_checkpoint
 
 
@@ -49,6 +52,7 @@ def _run(source: Path, out: Path | None, overrides: Sequence[str], console: Cons
         check_training(folder, card)
     for k, name in enumerate(names):
         check(folder, card, name, before=names[:k], trains=not _is_trained(folder, card))
+    check_report(folder.report)
     claim(folder, card)
     with stop_on_signals() as stop:
         if card.flow is not None:
@@ -122,12 +126,15 @@ def sample_stage(
 def analyse_stage(source: Path, out: Path | None, selection: Selection, console: Console) -> Summary:
     """Only analyse the selected part of what the run holds so far, and write its report."""
     folder, card = find_run(source, out)
+    check_report(folder.report)
     with stop_on_signals():  # it takes less than the time between a signal and the kill
         return _report(folder, card, selection, console)
 
 
 def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: Selection, console: Console) -> Summary:
     """Analyse the selected part of ensemble files, and write a report to the folder `report` if one is given."""
+    if report is not None:
+        check_report(report)
     with analyse_files(paths, selection) as analysis:
         if report is not None:
             write_summary(analysis.summary, report / "summary.json")
@@ -145,4 +152,6 @@ def _report(folder: RunFolder, card: Card, selection: Selection, console: Consol
 
 
 def _tell_report(report: Path, console: Console) -> None:
-    console.print(f"[bold]report[/bold]  {report / 'index.html'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"[bold]report[/bold]  {escape(printable(str(report / 'index.html')))}", highlight=False, soft_wrap=True
+    )

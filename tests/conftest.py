@@ -61,6 +61,20 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def time_limit():
+    """Ten seconds, for what would otherwise wait for ever: a pipe that nobody writes to."""
+
+    def give_up(*_):
+        raise TimeoutError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """A number that depends on nothing but the test's own name: not chosen for its result, and not changed by moves."""
     return zlib.crc32(request.node.name.encode())

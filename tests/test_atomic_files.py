@@ -83,8 +83,8 @@ def test_no_link_is_followed_that_somebody_has_put_there(tmp_path: Path, monkeyp
 
 
 def test_what_kills_left_goes_and_nothing_else(tmp_path: Path) -> None:
-    left = ["a.h5.tmp", "a.h5.0123abcd.tmp"]
-    kept = ["a.h5.old.tmp", "ba.h5.0123abcd.tmp", "a.h50.tmp", "a.h5.0123abcd", "b.h5.0123abcd.tmp", "12.h5.tmp"]
+    left = ["a.h5.fedcba98.tmp", "a.h5.0123abcd.tmp"]
+    kept = ["a.h5.tmp", "a.h5.old.tmp", "ba.h5.0123abcd.tmp", "a.h50.0123abcd.tmp", "a.h5.0123abcd"]
     for name in (*left, *kept):
         (tmp_path / name).write_bytes(b"half a file")
     write_atomically(tmp_path / "a.h5", b"text")

@@ -271,7 +271,7 @@ LONG = "n" * 300
     [
         (["analyse", "FILE", "--every", 10**20], "--every 100000000000000000000: must be between 1 and"),
         (["analyse", "FILE", "--thermalisation", 10**20], "--thermalisation 100000000000000000000: must be between 0"),
-        (["analyse", "FILE", "--json", "/"], "/: cannot be written: Is a directory"),
+        (["analyse", "FILE", "--json", "/"], "/: is a folder; give the name of a file"),
         (["analyse", "FILE", "--report", LONG], f"{LONG}"),
         (["analyse", f"{LONG}.h5"], f"{LONG}.h5: File name too long"),
         (["run", f"{LONG}.toml"], f"{LONG}.toml: File name too long"),

@@ -22,6 +22,7 @@ from lattice_flows.card.sources import DIRECT, check_data, check_start, existing
 from lattice_flows.catalogue import foreign_place
 from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, Flow, FlowPlan
+from lattice_flows.regular_files import at_home, read_text
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
@@ -171,7 +172,7 @@ def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
 def read_held_card(path: Path, overrides: Sequence[str] = ()) -> Card:
     """The card of a run that has begun: files from which its training learned may no longer exist."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, not a run card") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -184,7 +185,7 @@ def _require_files(training: TrainingSettings, where: str) -> None:
     data, parent = training.data, training.init_from
     if data not in (None, DIRECT):
         existing_ensemble(data, f"{where}: [training]: data = {data!r}")
-    if parent is not None and not Path(parent).is_file():
+    if parent is not None and not at_home(parent).is_file():
         raise InputError(f"{where}: [training]: init_from = {parent!r}: no such checkpoint")
 
 

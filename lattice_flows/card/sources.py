@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.regular_files import at_home
 from lattice_flows.theories.action import Action
 
 DIRECT, FLOW = "direct", "flow"
@@ -38,7 +39,7 @@ def check_data(data: str | None, action: Action, told: str) -> None:
 
 def existing_ensemble(source: str, told: str) -> Path:
     """The path of an ensemble file. Raises InputError, whose text begins with `told`, if there is no such file."""
-    if not Ensemble.exists(path := Path(source)):
+    if not Ensemble.exists(path := at_home(source)):
         raise InputError(f"{told}: no such ensemble file")
     return path
 

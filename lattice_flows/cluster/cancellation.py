@@ -16,6 +16,8 @@ def cancel(folder: Path, console: Console) -> None:
 
     Raises InputError if nothing was submitted, or the scheduler does not answer.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not the folder of a run")
     run = RunFolder(folder.resolve())
     jobs = read_jobs(run)
     if jobs is None:

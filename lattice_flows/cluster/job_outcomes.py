@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lattice_flows.cluster.plan import log, outcome
 from lattice_flows.cluster.schedulers import Queued
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.regular_files import open_regular, read_text
 
 EXIT_STOPPED = 75
 BY_YOU = "by you"
@@ -84,7 +85,7 @@ class Evidence:
 def read_outcome(folder: RunFolder, name: str) -> Outcome | None:
     """The end of the job or task; None if it left no note, or none that can be read."""
     try:
-        content = json.loads(outcome(folder, name).read_text(encoding="utf-8"))
+        content = json.loads(read_text(outcome(folder, name)))
         return Outcome(int(content["status"]), str(content["message"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -93,7 +94,7 @@ def read_outcome(folder: RunFolder, name: str) -> Outcome | None:
 def last_words(path: Path) -> str:
     """The last line of a log, with the exit status if the script recorded one; empty if there is no log."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, path.stat().st_size - _LOG_TAIL))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:

@@ -13,6 +13,7 @@ from lattice_flows.atomic_files import write_atomically
 from lattice_flows.cluster.profile import SCHEDULER_NAMES
 from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.regular_files import read_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read_jobs(folder: RunFolder) -> Jobs | None:
     """The submitted jobs; None if there are none. Raises InputError for a damaged file."""
     path = jobs_path(folder)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_text(path))
         if content["scheduler"] not in SCHEDULER_NAMES:
             raise ValueError(content["scheduler"])
         stages = {name: Job(**entry) for name, entry in content["stages"].items()}

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from lattice_flows.card.arguments import checked
 from lattice_flows.errors import InputError
+from lattice_flows.regular_files import read_text
 
 _TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 _CLUSTERS = re.compile(r"(?:--clusters?[= ]|-M)\s*(\S+)")
@@ -123,7 +124,7 @@ class Profile:
 def read_profile(path: Path) -> Profile:
     """The profile at `path`. Raises InputError, in one line, for anything that is wrong with it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise InputError(f"--cluster {path}: there is no such profile{shipped()}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,5 @@
 """Submit a run: write its scripts, hand what is left to do to the scheduler, keep the ids."""
 
-import fcntl
 import shlex
 import shutil
 import time
@@ -21,6 +20,7 @@ from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call, is
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
 from lattice_flows.errors import InputError, written_to
+from lattice_flows.production.one_at_a_time import locked
 from lattice_flows.production.run_folder import RunFolder, asked_for, claim, default_folder
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
@@ -268,11 +268,7 @@ def _alone(folder: RunFolder) -> Iterator[None]:
     for path in (folder.cluster, folder.cluster / "logs", folder.cluster / "outcomes"):
         with written_to(path):
             path.mkdir(parents=True, exist_ok=True)
-    with (folder.cluster / "submit.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder.path}: is being submitted by another process") from None
+    with locked(folder.cluster / "submit.lock", f"{folder.path}: is being submitted by another process"):
         yield
 
 

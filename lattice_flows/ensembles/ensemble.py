@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 
 from lattice_flows.ensembles.add_series import add_series
-from lattice_flows.ensembles.errors import EnsembleError
+from lattice_flows.ensembles.errors import EnsembleError, MissingPartError
 from lattice_flows.ensembles.file_sequence import Parts, exists, find_parts
 from lattice_flows.ensembles.layout import FORMAT, SCHEMA_VERSION, FieldSpec, joined_path, multiples
+from lattice_flows.ensembles.remains import find_remains
 from lattice_flows.ensembles.writer import EnsembleWriter
 
 
@@ -26,9 +27,10 @@ class Ensemble:
             plaquette = ensemble.series("plaquette")        # (n_configs, n_chains)
     """
 
-    def __init__(self, path: Path, parts: Parts) -> None:
+    def __init__(self, path: Path, parts: Parts, loss: str = "") -> None:
         self.path = path
         self._parts = parts
+        self.loss = loss  # in words; empty unless files are missing, see `open_remains`
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -38,6 +40,22 @@ class Ensemble:
         """
         path = joined_path(path)
         return cls(path, find_parts(path))
+
+    @classmethod
+    def open_remains(cls, path: str | Path) -> Self:
+        """Open what is left of an ensemble, for reading: all of it, as `open` does, or if files are missing the piece
+        without a gap that has most configurations. They are counted from 0, and `loss` says which of them they were.
+
+        Raises EnsembleError where there is nothing, or a file is broken or foreign.
+        """
+        path = joined_path(path)
+        try:
+            return cls(path, find_parts(path))
+        except MissingPartError:
+            try:
+                return cls(path, *find_remains(path))
+            except FileNotFoundError as error:
+                raise EnsembleError(f"{error.filename or path}: vanished while it was read") from error
 
     @staticmethod
     def create(
@@ -108,7 +126,7 @@ class Ensemble:
     @property
     def attributes(self) -> dict[str, Any]:
         """The header, and format, schema_version, compression (of the fields), shape (of the lattice), first_chain,
-        n_chains, n_configs, seconds.
+        n_chains, n_configs, seconds; and `loss`, where files are missing.
         """
         return {
             **self._parts.first.design.header,
@@ -120,6 +138,7 @@ class Ensemble:
             "n_chains": self.n_chains,
             "n_configs": self.n_configs,
             "seconds": self.seconds,
+            **({"loss": self.loss} if self.loss else {}),
         }
 
     def header(self, name: str) -> Any:
@@ -213,8 +232,13 @@ class Ensemble:
         return self._parts.last.state()
 
     def verify(self) -> list[str]:
-        """Recompute every checksum. Returns a line for each file; raises EnsembleError naming a broken one."""
-        return self._parts.verify()
+        """Recompute every checksum. Returns a line for each file; raises EnsembleError naming a broken one, or if files
+        are missing and the others are whole.
+        """
+        lines = self._parts.verify()
+        if self.loss:
+            raise EnsembleError(f"{self.path}: {self.loss}; the {len(lines)} files that hold these are whole")
+        return lines
 
     def close(self) -> None:
         self._parts.close()

@@ -1,6 +1,7 @@
 """Errors of ensembles. Each message is one line: what is wrong, where, and what would be right."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,16 @@ class EnsembleError(ValueError):
 
 
 class StorageError(EnsembleError):
-    """The disk is full, or fails: nothing that the caller gave is wrong."""
+    """The disk is full, or fails, or files vanish from it: nothing that the caller gave is wrong."""
+
+
+class MissingPartError(EnsembleError):
+    """Files of an ensemble are missing; what is left of it can be read, see `Ensemble.open_remains`."""
 
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class LockedError(EnsembleError):
@@ -37,8 +44,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except PermissionError as error:
-        raise EnsembleError(f"{path}: permission denied; its owner can let you read it") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     except EnsembleError as error:
         if str(path) in str(error):
             raise
@@ -46,10 +53,31 @@ def reading(path: Path) -> Iterator[None]:
     except (
         Exception
     ) as error:  # h5py raises OSError, KeyError, RuntimeError, TypeError, MemoryError, ... on broken bytes
-        cause = " ".join(str(error).split()) or type(error).__name__
-        filter_failed = "filter returned failure" in cause  # the fletcher32 of a chunk is not that of its bytes
-        what = "damaged" if filter_failed else "broken, or not an ensemble file"
-        raise EnsembleError(f"{path}: {what} ({cause})") from error
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> EnsembleError:
+    cause = " ".join(str(error).split()) or type(error).__name__
+    filter_failed = "filter returned failure" in cause  # the fletcher32 of a chunk is not that of its bytes
+    what = "damaged" if filter_failed else "broken, or not an ensemble file"
+    return EnsembleError(f"{path}: {what} ({cause})")
+
+
+def _unreadable(path: Path, error: OSError) -> EnsembleError:
+    """The error for an OSError while `path` is read, by the number that the system gives; without one it is broken."""
+    if error.errno is None:
+        return _broken(path, error)
+    if isinstance(error, PermissionError):
+        return EnsembleError(f"{path}: permission denied; its owner can let you read it")
+    if isinstance(error, BlockingIOError):
+        return EnsembleError(f"{path}: is in use: another program has locked it; wait, or close it there")
+    if error.errno in _TOO_MANY:
+        return StorageError(f"{path}: too many open files; raise the limit (ulimit -n), or give fewer files at once")
+    if error.errno in _NO_LOCKS:
+        return EnsembleError(f"{path}: its file system has no locks; set HDF5_USE_FILE_LOCKING=FALSE")
+    kind = StorageError if error.errno in DISK_ERRORS else EnsembleError
+    own = error.errno == errno.EINVAL and error.filename is not None  # of `require_regular`
+    return kind(f"{path}: {error.strerror if own else os.strerror(error.errno)}")
 
 
 @contextmanager

@@ -3,21 +3,27 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from math import prod
+from math import lcm, prod
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from lattice_flows.ensembles.errors import EnsembleError, reading
-from lattice_flows.ensembles.layout import PIECE_BYTES, Schema, segment_numbers, segment_path
+from lattice_flows.ensembles.errors import EnsembleError, MissingPartError, reading
+from lattice_flows.ensembles.layout import PIECE_BYTES, Schema, multiples, segment_numbers, segment_path
 from lattice_flows.ensembles.one_file import Identity, Part, TableInfo, identity_of, read_part
 
 
 class Parts:
-    """The parts of an ensemble in order. The file read last stays open, for callers that read block after block."""
+    """The parts of an ensemble in order. The file read last stays open, for callers that read block after block.
 
-    def __init__(self) -> None:
+    They begin with the first configuration, or with `start` where the files before it are missing. Configurations are
+    counted from 0 in any case: then the first one is that with the number `first_config`, a multiple of all intervals
+    of series, so that the series still belong together.
+    """
+
+    def __init__(self, start: Part | None = None) -> None:
+        self._start = {what: getattr(start, what).start if start else 0 for what in ("configs", "proposals")}
         self.parts: list[Part] = []
         self.schema: dict[str, Schema] = {}  # of the groups series and proposals, once a part has them
         self._open: tuple[Path, h5py.File] | None = None
@@ -25,7 +31,7 @@ class Parts:
     def append(self, part: Part) -> None:
         """Add the next part. Raises EnsembleError unless it is of this ensemble and begins where the last one ends."""
         for what in ("configs", "proposals"):
-            start = getattr(self.last, what).stop if self.parts else 0
+            start = getattr(self.last, what).stop if self.parts else self._start[what]
             found = getattr(part, what).start
             if found != start:
                 raise EnsembleError(
@@ -57,12 +63,17 @@ class Parts:
         return [(part.path, part.identity) for part in self.parts]
 
     @property
+    def first_config(self) -> int:
+        every = lcm(*(every for _, every in self.schema.get("series", {}).values()))
+        return -(-self._start["configs"] // every) * every
+
+    @property
     def n_configs(self) -> int:
-        return self.last.configs.stop if self.parts else 0
+        return max(0, self.last.configs.stop - self.first_config) if self.parts else 0
 
     @property
     def n_proposals(self) -> int:
-        return self.last.proposals.stop if self.parts else 0
+        return self.last.proposals.stop - self._start["proposals"] if self.parts else 0
 
     @property
     def seconds(self) -> float:
@@ -84,15 +95,21 @@ class Parts:
             group, _, name = path.partition("/")
             there = ", ".join(self.names(group)) or "none"
             raise EnsembleError(f"{self.first.path}: no {name!r} in /{group}; available: {there}")
-        if len(infos) == 1:
-            return infos[0]
-        return replace(infos[0], shape=(sum(info.shape[0] for info in infos), *infos[0].shape[1:]))
+        n_rows = max(0, sum(info.shape[0] for info in infos) - self._skipped(path))
+        return replace(infos[0], shape=(n_rows, *infos[0].shape[1:]))
+
+    def _skipped(self, path: str) -> int:
+        """The rows of the table that come before the first configuration."""
+        if self._start["configs"] == 0 or path.startswith("proposals/"):
+            return 0
+        every = next(part.tables[path].every for part in self.parts if path in part.tables)
+        return len(multiples(self._start["configs"], self.first_config, every))
 
     def read(self, path: str, start: int, stop: int) -> np.ndarray:
         """Rows start to stop of the table; reads nothing else."""
         info = self.info(path)
         out = np.empty((stop - start, *info.shape[1:]), info.dtype)
-        begin = 0
+        begin = -self._skipped(path)
         for part in self.parts:
             end = begin + (part.tables[path].shape[0] if path in part.tables else 0)
             low, high = max(start, begin), min(stop, end)
@@ -171,7 +188,10 @@ def _find_parts(path: Path, known: Mapping[Path, Part]) -> Parts:
     numbers = [number for number in segment_numbers(path) if number >= start]
     for expected, number in enumerate(numbers, start):
         if number != expected:
-            raise EnsembleError(f"{segment_path(path, expected)}: missing, although {number:06d}.h5 exists")
+            raise MissingPartError(
+                f"{segment_path(path, expected)}: missing, although {number:06d}.h5 exists; restore it; "
+                "what is left can be read by `lattice-flows analyse` and `export`"
+            )
         parts.append(_read(segment_path(path, number), known))
     if not parts.parts:
         raise EnsembleError(f"{path}: no such ensemble: there is neither this file nor segments")
@@ -188,7 +208,7 @@ def _read(path: Path, known: Mapping[Path, Part]) -> Part:
 def _signature(path: Path) -> Identity | None:
     try:
         return identity_of(path)
-    except FileNotFoundError:
+    except OSError:  # there is none, or it cannot be reached
         return None
 
 

@@ -19,6 +19,7 @@ import h5py
 
 from lattice_flows.atomic_files import write_at, write_atomically
 from lattice_flows.ensembles.errors import writing
+from lattice_flows.regular_files import require_regular
 
 # Superblock 3 and version 2 headers carry checksums, so that flipped metadata are noticed. HDF5 1.10 and younger read
 # them.
@@ -29,7 +30,8 @@ Build = Callable[[h5py.File], Iterator[None]]  # fills the file, and yields now 
 
 
 def open_file(path: Path) -> h5py.File:
-    """The HDF5 file `path`, opened for reading."""
+    """The HDF5 file `path`, opened for reading. Raises OSError at once for what is no regular file."""
+    require_regular(path)
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=_reading()))
 
 

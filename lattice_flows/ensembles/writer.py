@@ -10,7 +10,7 @@ import numpy as np
 
 from lattice_flows.atomic_files import make_folder, remove_leftovers
 from lattice_flows.ensembles.contents import state_arrays
-from lattice_flows.ensembles.errors import EnsembleError, writing
+from lattice_flows.ensembles.errors import EnsembleError, StorageError, writing
 from lattice_flows.ensembles.file_sequence import Parts, exists, find_parts
 from lattice_flows.ensembles.header import Design, checked_header
 from lattice_flows.ensembles.join import file_contents, joined_contents
@@ -142,7 +142,7 @@ class EnsembleWriter:
                  writing.
 
         Raises EnsembleError if the disk is full or the state cannot be stored; the blocks are then kept for another
-        attempt.
+        attempt. Raises StorageError, with this segment on the disk, if files of before have vanished.
         """
         self._check_open()
         number = self._parts.last.next_segment if self._parts.parts else 0
@@ -163,6 +163,19 @@ class EnsembleWriter:
         commit_streaming(target, contents.write)
         self._parts.append(read_part(target))
         self._pending = self._nothing_pending()
+        self._check_kept()
+
+    def _check_kept(self) -> None:
+        """Raise StorageError if files that this ensemble consists of are no longer there."""
+        there = {segment_path(self.path, number) for number in segment_numbers(self.path)}
+        gone = [part.path for part in self._parts.parts if part.path not in there and not part.path.exists()]
+        if gone:
+            others = f" and {len(gone) - 1} other files have" if len(gone) > 1 else " has"
+            folder = segments_folder(self.path).name
+            raise StorageError(
+                f"{gone[0]}:{others} vanished while the run was writing; restore it and run again, or move {folder} "
+                "away and begin anew; `lattice-flows analyse` and `export` read what is left, with all made since"
+            )
 
     def finish(self) -> None:
         """Verify all segments, join them into NAME.h5, delete them, release the lock. Needs little memory, whatever
@@ -215,6 +228,8 @@ def clean(path: Path, next_segment: int) -> None:
         if not folder.is_dir():
             return
         remove_leftovers(folder, re.compile(r"\d+\.h5"))
+        for older in folder.glob("[0-9]*.h5.tmp"):  # of the first version; the folder is ours alone
+            older.unlink(missing_ok=True)
         for number in segment_numbers(path):
             if number < next_segment:
                 segment_path(path, number).unlink()

@@ -123,13 +123,14 @@ def _ensembles(groups: Sequence[Replicas]) -> dict[str, EnsembleSummary]:
     found = {}
     for group in groups:
         found[group.name] = ensemble_summary(group)
+        found[group.name]["warnings"][:0] = [f"{file.path}: {file.loss}" for file in group.files if file.loss]
         group.forget_large_series()
     return found
 
 
 def _begun(path: Path, stack: ExitStack) -> Ensemble:
     """Open the file. Raises InputError if it holds no configurations."""
-    file = stack.enter_context(Ensemble.open(path)) if Ensemble.exists(path) else None
+    file = stack.enter_context(Ensemble.open_remains(path)) if Ensemble.exists(path) else None
     if file is None or file.n_configs == 0:
         raise nothing_at(path, "there is no such ensemble, or it is still thermalising")
     return file

@@ -23,7 +23,7 @@ def open_run_ensembles(folder: RunFolder, card: Card, stack: ExitStack) -> list[
     """
     found = []
     for table in card.ensembles:
-        files = [stack.enter_context(Ensemble.open(path)) for path in folder.files(table.name)]
+        files = [stack.enter_context(Ensemble.open_remains(path)) for path in folder.files(table.name)]
         longest = max((file.n_configs for file in files), default=0)
         if longest > 0:
             check_made_by(folder, card, table, files)

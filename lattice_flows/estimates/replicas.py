@@ -22,6 +22,7 @@ from lattice_flows.theories.observable import Observable, Quantity, Term
 
 LOG_W = "log_w"
 _KEPT_BYTES = 96 << 20  # of series that are asked for again and again
+_COMMANDS = re.compile(r"[^\w .,:;+=@%()/~-]")  # what a name on a card has none of, but folders and other files may
 
 
 @dataclass(frozen=True)
@@ -342,11 +343,16 @@ def grouped(files: Sequence[Ensemble]) -> list[Replicas]:
 
 def _labels(found: list[tuple[str, Path]]) -> list[str]:
     """The ensembles' names; equal ones are prefixed with as many of their folders as it takes to distinguish them."""
-    labels = [name for name, _ in found]
+    labels = [_shown(name) for name, _ in found]
     for depth in range(1, 32):
         equal = {label for label in labels if labels.count(label) > 1}
         for index, (name, path) in enumerate(found):
             if labels[index] in equal:
                 folders = path.resolve().parent.parent.parts[-depth:]  # above the folder "ensembles"
-                labels[index] = "/".join([*(part.strip("/") for part in folders), name])
+                labels[index] = _shown("/".join([*(part.strip("/") for part in folders), name]))
     return labels
+
+
+def _shown(name: str) -> str:
+    """The name without what tables, figures or terminals take for commands of theirs, such as $, [ and escapes."""
+    return _COMMANDS.sub("?", name)

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.build import closed_forms_of
-from lattice_flows.errors import written_to
 from lattice_flows.estimates import chain_diagnostics
 from lattice_flows.estimates.charge_sectors import topology_summary
 from lattice_flows.estimates.observables import observables_summary
@@ -18,6 +16,7 @@ from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.sign_sectors import signs_summary
 from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Observables, Summary
 from lattice_flows.estimates.weights import round_trip_warnings, weights_summary, weights_warnings
+from lattice_flows.outputs import SUMMARY, write_output
 from lattice_flows.training.checkpoint import Checkpoint
 
 
@@ -92,11 +91,12 @@ def _distrust(observables: Observables) -> None:
 
 
 def write_summary(summary: Summary, path: Path) -> None:
-    """Write the summary as JSON, replacing the file atomically. Raises InputError if it cannot be written."""
-    with written_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-        write_atomically(path, text.encode(), durable=False)
+    """Write the summary as JSON, replacing an earlier one atomically.
+
+    Raises InputError if it cannot be written, or if there is a file that is no summary.
+    """
+    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    write_output(path, text.encode(), SUMMARY)
 
 
 def plain(summary: Summary) -> Summary:

@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from rich.console import Console
 
 from lattice_flows.ensembles import Ensemble, StorageError
 from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
@@ -21,6 +22,7 @@ from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.pyerrors import write_pyerrors
 from lattice_flows.interchange.target import made_apart
 from lattice_flows.production.origin import Origin
+from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories.measurement import Measurement
 
 
@@ -37,7 +39,13 @@ class _Table:
     every: int = 1
 
 
-def export(path: Path, kind: str, target: Path | None = None) -> Path:
+def export(
+    path: Path,
+    kind: str,
+    target: Path | None = None,
+    stop: StopRequest | None = None,
+    console: Console | None = None,
+) -> Path:
     """Write the ensemble NAME.h5 (or its segments) for another program, and return the path written.
 
     kind      default target, beside the source
@@ -46,23 +54,33 @@ def export(path: Path, kind: str, target: Path | None = None) -> Path:
     arviz     NAME.arviz.nc  InferenceData, see `_write_arviz`
     npy       NAME_npy/      fields.npy, series_NAME.npy, proposals_NAME.npy, header.json
 
+    stop      looked at between two pieces; then nothing is left behind
+    console   for a warning where files of the ensemble are missing, see `Ensemble.open_remains`
+
     Raises InputError for an unknown kind, a target that exists or cannot be written, a missing package, or an ensemble
-    without configurations; EnsembleError for a broken file.
+    without configurations; EnsembleError for a broken file; Stopped on a signal.
     """
     if kind not in KINDS:
         raise InputError(f"export: unknown kind {kind!r}; available: {', '.join(sorted(KINDS))}")
     suffix, write = KINDS[kind]
-    with Ensemble.open(path) as ensemble:
+    stop, console = stop or StopRequest(), console or Console(stderr=True)
+    with Ensemble.open_remains(path) as ensemble:
         target = ensemble.path.with_name(ensemble.path.stem + suffix) if target is None else Path(target)
-        if target.exists() or target.is_symlink():
+        if target.exists() or target.is_symlink() or (target.suffix == ".h5" and Ensemble.exists(target)):
             raise InputError(f"{target}: already exists and is not overwritten; choose another target")
         if not target.parent.is_dir():
             raise InputError(f"{target}: its folder does not exist; create it, or choose another target")
         if ensemble.n_configs == 0:
             raise InputError(f"{path}: holds no configurations yet")
+        if ensemble.loss:
+            console.print(f"warning: {path}: {ensemble.loss}", markup=False, highlight=False, soft_wrap=True)
         try:
             with made_apart(target) as made:
-                write(ensemble, made)
+                write(ensemble, made, stop)
+        except Stopped as stopped:
+            raise Stopped(stop.signal, "nothing was kept; export again") from stopped
+        except FileExistsError as error:
+            raise InputError(f"{target}: {error.strerror}; choose another target") from None
         except StorageError as error:  # which names the temporary file
             cause = error.__cause__
             raise unwritable(target, cause) if isinstance(cause, OSError) else error from None
@@ -71,19 +89,19 @@ def export(path: Path, kind: str, target: Path | None = None) -> Path:
     return target
 
 
-def _write_netcdf(ensemble: Ensemble, target: Path) -> None:
+def _write_netcdf(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
     """Write all tables as variables. Series measured every k-th configuration have the axis config_every_k."""
 
     def fill(root: Any) -> Iterator[None]:
         _set_attributes(root, ensemble.attributes)
-        for table in _tables(ensemble):
+        for table in _watched(_tables(ensemble), stop):
             name = f"proposal_{table.name}" if table.group == "proposals" else table.name
             yield from _add_variable(root, name, table, ensemble.first_chain)
 
     _commit_netcdf(target, fill)
 
 
-def _write_arviz(ensemble: Ensemble, target: Path) -> None:
+def _write_arviz(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
     """Write the layout of InferenceData, (chain, draw), without fields.
 
     posterior          the action and the observables measured on each configuration
@@ -104,7 +122,7 @@ def _write_arviz(ensemble: Ensemble, target: Path) -> None:
 
     def fill(root: Any) -> Iterator[None]:
         _set_attributes(root, ensemble.attributes)
-        for table in chain(_series(ensemble), _proposals(ensemble)):
+        for table in _watched(chain(_series(ensemble), _proposals(ensemble)), stop):
             if (name := group_of(table)) not in root.groups:
                 _set_attributes(root.create_group(name), {**ensemble.attributes, "inference_library": "lattice_flows"})
             yield from _add_variable(root.groups[name], table.name, _by_chain(table), ensemble.first_chain)
@@ -112,11 +130,11 @@ def _write_arviz(ensemble: Ensemble, target: Path) -> None:
     _commit_netcdf(target, fill)
 
 
-def _write_npy(ensemble: Ensemble, target: Path) -> None:
+def _write_npy(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
     """Write plain arrays; header.json holds the attributes, the axes of each array, and `every` of the series."""
     header: dict[str, Any] = {"attributes": ensemble.attributes, "axes": {}, "every": {}}
     target.mkdir()
-    for table in _tables(ensemble):
+    for table in _watched(_tables(ensemble), stop):
         name = "fields" if table.group == "fields" else f"{table.group}_{table.name}"
         header["axes"][name], header["every"][name] = table.dims, table.every
         _write_array(target / f"{name}.npy", table)
@@ -135,6 +153,17 @@ def _write_array(path: Path, table: _Table) -> None:
 def _tables(ensemble: Ensemble) -> Iterator[_Table]:
     """All tables except the state. Only one series or one piece of the fields is in memory at a time."""
     return chain(_fields(ensemble), _series(ensemble), _proposals(ensemble))
+
+
+def _watched(tables: Iterator[_Table], stop: StopRequest) -> Iterator[_Table]:
+    """The same tables. Raises Stopped between two pieces, once it is asked for."""
+
+    def until_stopped(pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for rows in pieces:
+            stop.raise_if_set()
+            yield rows
+
+    return (replace(table, pieces=until_stopped(table.pieces)) for table in tables)
 
 
 def _fields(ensemble: Ensemble) -> Iterator[_Table]:
@@ -215,7 +244,7 @@ def _add_variable(group: Any, name: str, table: _Table, first_chain: int) -> Ite
         yield
 
 
-KINDS: dict[str, tuple[str, Callable[[Ensemble, Path], None]]] = {
+KINDS: dict[str, tuple[str, Callable[[Ensemble, Path, StopRequest], None]]] = {
     "netcdf": (".nc", _write_netcdf),
     "pyerrors": (".json.gz", write_pyerrors),
     "arviz": (".arviz.nc", _write_arviz),

@@ -13,6 +13,7 @@ import torch
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.errors import InputError, nothing_at
 from lattice_flows.lattice import CIRCLE, Space
+from lattice_flows.regular_files import require_regular
 from lattice_flows.statistics import MIN_LENGTH
 
 MuAxis = Literal["first", "last"]
@@ -81,6 +82,7 @@ def mapped(path: Path, layout: Layout, mu_axis: MuAxis) -> np.ndarray:
     """The fields (config, chain, *event), mapped into memory. Raises InputError for other shapes, types and files."""
     in_file = layout.with_directions(mu_axis)
     try:
+        require_regular(path)
         fields = np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
     except OSError as error:
         raise nothing_at(path, error.strerror or "cannot be read") from None

@@ -13,6 +13,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.headless import import_matplotlib
 from lattice_flows.production.origin import Origin
 from lattice_flows.samplers import windows_of
+from lattice_flows.terminal.interrupt import StopRequest
 
 _CHARGE = "topological_charge"
 _FEWEST_CONFIGS = 5  # that pyerrors takes
@@ -22,7 +23,7 @@ _WEIGHT_NOTE = (
 )
 
 
-def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
+def write_pyerrors(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
     """Write all series for pyerrors.input.json.load_json.
 
     The tag of an Obs is the name of its series; chain k is the replicum NAME_DIGEST|rk (see `ensemble_label`), and
@@ -33,7 +34,7 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     on the weight.
 
     Raises InputError if pyerrors is missing or no series can be exported, and for chains in windows, which no Obs
-    can join.
+    can join. Raises Stopped once it is asked for.
     """
     import_matplotlib()  # which pyerrors loads
     try:
@@ -47,7 +48,7 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     if windows_of(origin.sampler):
         name = origin.sampler["name"]
         raise InputError(f"{ensemble.path}: the windows of {name} sampling are joined by MBAR; an Obs cannot hold it")
-    observables, left_out = _observables(ensemble)
+    observables, left_out = _observables(ensemble, stop)
     if not observables:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise InputError(f"{ensemble.path}: holds no series that pyerrors can take ({reasons})")
@@ -56,11 +57,12 @@ def write_pyerrors(ensemble: Ensemble, target: Path) -> None:
     target.write_bytes(gzip.compress(text.encode()))
 
 
-def _observables(ensemble: Ensemble) -> tuple[list[Any], dict[str, str]]:
+def _observables(ensemble: Ensemble, stop: StopRequest) -> tuple[list[Any], dict[str, str]]:
     """The pyerrors.Obs, and the reason for each series that is left out."""
     found, left_out = [], {}
     for source in ensemble.series_names:
         configs = ensemble.series_configs(source)
+        stop.raise_if_set()
         for name, series in _quantities(ensemble, source).items():
             if len(series) < _FEWEST_CONFIGS:
                 left_out[name] = f"measured on fewer than {_FEWEST_CONFIGS} configurations"

@@ -29,7 +29,7 @@ def describe(path: Path) -> dict[str, Any]:
             **({"parent sha256": checkpoint.parent} if checkpoint.parent else {}),
             "sha256": trained.sha256,
         }
-    with Ensemble.open(path) as ensemble:
+    with Ensemble.open_remains(path) as ensemble:
         attributes = {key: value for key, value in ensemble.attributes.items() if key != "card"}
         return {
             "kind": "ensemble" if ensemble.finished else "ensemble, unfinished (segments)",
@@ -49,7 +49,7 @@ def verify(path: Path) -> list[str]:
         return list(verified_run(path))
     if _is_checkpoint(path):
         return [verified_checkpoint(path)]
-    with Ensemble.open(path) as ensemble:
+    with Ensemble.open_remains(path) as ensemble:
         return ensemble.verify()
 
 

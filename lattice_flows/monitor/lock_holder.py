@@ -6,6 +6,8 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from lattice_flows.regular_files import open_regular
+
 
 class Writer(NamedTuple):
     """The process that holds a lock file; fields are None if the file does not name it."""
@@ -33,7 +35,8 @@ class Writer(NamedTuple):
 def writer_of(lock: Path) -> Writer | None:
     """The writer that the lock file names. The lock is not tried, as that could turn away a writer that is starting."""
     try:
-        text = lock.read_bytes()[:4096]
+        with open_regular(lock) as file:
+            text = file.read(4096)
         if not text:  # a training ended, and left the file
             return None
         content = json.loads(text)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lattice_flows.terminal.numbers import number
+from lattice_flows.terminal.streams import printable
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇", ".:-=+*#"  # an odd number of steps: one is the middle
 
@@ -130,7 +131,7 @@ def _history(row: Row, width: int, unicode: bool) -> tuple[str, str]:
 
 def _line(text: str, console: Console, overflow: OverflowMethod) -> Text:
     """A line that is cut, not wrapped, and contains only characters that the console can print."""
-    encoded = text.encode(console.encoding, "replace").decode(console.encoding)
+    encoded = printable(text).encode(console.encoding, "replace").decode(console.encoding)
     return Text(encoded, no_wrap=True, overflow=overflow)
 
 

@@ -28,6 +28,7 @@ from lattice_flows.production.origin import Origin
 from lattice_flows.production.pilot_chains import tuned
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.start import check_start_file, start_configurations
+from lattice_flows.regular_files import at_home, real
 from lattice_flows.samplers import Sampler
 from lattice_flows.samplers.info import PROPOSALS
 from lattice_flows.samplers.state_arrays import flatten, restore
@@ -113,8 +114,8 @@ def _check_begun(path: Path, card: Card, table: EnsembleTable, checkpoint: Path,
 def _check_start(folder: RunFolder, card: Card, table: EnsembleTable, before: Sequence[str]) -> None:
     """Raise InputError if there is no file to start from, and none will be made before."""
     told = f"start = {table.start!r}"
-    own = {folder.ensemble(other.name).resolve(): other for other in card.ensembles}
-    source = own.get(Path(table.start).resolve())
+    own = {real(folder.ensemble(other.name)): other for other in card.ensembles}
+    source = own.get(real(at_home(table.start)))
     if source is None or (source.name not in before and folder.is_begun(source.name)):
         check_start_file(card.theory, table.start)
     elif source.name not in before:

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.arguments import arguments, built, checked, lookup
@@ -23,9 +24,11 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.beginning import check_measurements
 from lattice_flows.production.devices import kernel_threads, use_threads
+from lattice_flows.regular_files import open_regular, real
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
+from lattice_flows.terminal.streams import printable
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement, measured, observables_of
@@ -84,7 +87,7 @@ def measure(
 
     block_seconds: the time between two checks for a stop request.
     """
-    path = path.resolve()
+    path = real(path)
     with Ensemble.open(path) as ensemble:
         _check(path, ensemble, measurements)
         missing = _missing(path, ensemble, measurements, console)
@@ -133,7 +136,7 @@ class _Partial:
         if not new.path.exists():
             return None
         try:
-            with new.path.open("rb") as image, np.load(image, allow_pickle=False) as file:
+            with open_regular(new.path) as image, np.load(image, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
             if held["sha256"].item() == new.sha256:
                 new._take(held, ensemble)
@@ -186,7 +189,7 @@ def _n_rows(n_configs: int, every: int) -> int:
 
 
 def _say(console: Console, path: Path, text: str) -> None:
-    console.print(f"[bold]{path.stem}[/bold]  {text}", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(printable(path.stem))}[/bold]  {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _go_through(

@@ -14,6 +14,7 @@ from lattice_flows.differences import few
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import segment_numbers
 from lattice_flows.errors import InputError, written_to
+from lattice_flows.regular_files import read_text, real
 
 _CLAIMING = re.compile(r"card(\.toml)?|overrides(\.json)?")  # whose temporary files a kill may leave
 _OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")
@@ -152,14 +153,14 @@ def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
 
 def default_folder(card: Path) -> Path:
     """The path output/NAME in the current folder, NAME from the card (or from its folder, for a card.toml)."""
-    return Path("output") / (card.resolve().parent.name if card.stem == "card" else card.stem)
+    return Path("output") / (real(card).parent.name if card.stem == "card" else card.stem)
 
 
 def _read_overrides(folder: RunFolder) -> list[str]:
     if not folder.overrides.exists():
         return []
     try:
-        overrides = json.loads(folder.overrides.read_text(encoding="utf-8"))
+        overrides = json.loads(read_text(folder.overrides))
     except (OSError, ValueError, RecursionError):
         overrides = None
     if not (isinstance(overrides, list) and all(isinstance(override, str) for override in overrides)):

@@ -1,12 +1,9 @@
 """Training of the card's flow, and its evaluation on fresh samples."""
 
-import fcntl
-import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +14,14 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, compile_flow
+from lattice_flows.lock_files import sign
 from lattice_flows.production.devices import network_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.production.generate import generate_at
 from lattice_flows.production.header import with_measurements_of
+from lattice_flows.production.one_at_a_time import locked
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.training_data import TrainingData, check_training_data, training_data
+from lattice_flows.regular_files import at_home
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.terminal.numbers import ess, with_error
 from lattice_flows.terminal.progress import meter
@@ -81,7 +81,7 @@ def check_training(folder: RunFolder, card: Card) -> None:
     if settings.init_from is not None and held is None:
         if not list(flow.parameters()):
             raise CheckpointError("training.init_from: this flow has no parameters to start from it")
-        inherit(flow, Path(settings.init_from), flow_header(card))
+        inherit(flow, at_home(settings.init_from), flow_header(card))
 
 
 def is_at_end(folder: RunFolder, card: Card, held: Checkpoint) -> bool:
@@ -229,13 +229,8 @@ def _one_trainer(folder: Path) -> Iterator[None]:
     Like that of an ensemble, the lock file names its holder, and is empty when there is none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "training.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder}: another process is training here; wait or choose another --out") from None
-        file.truncate(0)
-        with suppress(OSError):  # a full disk: the lock holds all the same
-            os.write(file.fileno(), json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+    busy = f"{folder}: another process is training here; wait or choose another --out"
+    with locked(folder / "training.lock", busy) as descriptor:
+        sign(descriptor)
         yield
-        file.truncate(0)
+        os.ftruncate(descriptor, 0)

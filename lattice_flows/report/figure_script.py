@@ -7,10 +7,12 @@ figure, so that FIGURE.csv holds every number that the figure shows.
 """
 
 import argparse
+import io
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -18,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
-from lattice_flows.errors import InputError, nothing_at, written_to
+from lattice_flows.errors import InputError, nothing_at
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas, open_replicas
 from lattice_flows.estimates.summary_types import ObservableRow
+from lattice_flows.outputs import FIGURE, Kind, check_target, write_output
+from lattice_flows.regular_files import at_home
 from lattice_flows.report.drawing import Axes, Figure, rc_context
 from lattice_flows.report.style import STYLE, FigureData, Plot
 from lattice_flows.statistics import count_changes
@@ -49,6 +53,7 @@ def run_script(
     """
     try:
         paths, target = _parsed(description, arguments)
+        check_target(target, FIGURE)
         with ExitStack() as stack, rc_context(STYLE):
             rows = measure(open_scan(paths, stack))
             data = FigureData(rows[0]._fields, rows)
@@ -156,12 +161,34 @@ def draw_pull_bands(axes: Axes, pulls: Iterable[float | None]) -> None:
 def write_figure(plot: Plot, target: Path) -> None:
     """Write the figure to `target` (.pdf, .svg or .png) and its numbers as .csv; equal numbers give equal bytes.
 
-    Raises InputError if a file cannot be written.
+    Raises InputError if a file cannot be written, or is neither such a figure nor its numbers.
     """
-    for path, data in ((target, plot.render(target.suffix[1:])), (target.with_suffix(".csv"), plot.data.csv())):
-        with written_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+    numbers = target.with_suffix(".csv")
+    check_target(numbers, _table_like(plot.data))
+    write_output(target, plot.render(target.suffix[1:]), FIGURE)
+    write_table(plot.data, numbers)
+
+
+def write_table(data: FigureData, target: Path) -> None:
+    """Write the numbers as CSV. Raises InputError if the file cannot be written, or has other headings."""
+    write_output(target, data.csv(), _table_like(data))
+
+
+def _table_like(data: FigureData) -> Kind:
+    heading = replace(data, rows=()).csv()
+    return Kind("a table with the same headings", lambda content: content.startswith(heading))
+
+
+def save_figure(figure: Figure, target: Path) -> None:
+    """Write the figure in the format that the name ends in, without a date.
+
+    Raises InputError if the file cannot be written, or is no such figure.
+    """
+    check_target(target, FIGURE)
+    image = io.BytesIO()
+    suffix = target.suffix[1:] or "png"
+    figure.savefig(image, format=suffix, metadata={"Date": None} if suffix == "svg" else None, dpi=150)
+    write_output(target, image.getvalue(), FIGURE)
 
 
 def _parsed(description: str, arguments: Sequence[str] | None) -> tuple[list[Path], Path]:
@@ -170,8 +197,10 @@ def _parsed(description: str, arguments: Sequence[str] | None) -> tuple[list[Pat
             raise InputError(message)  # one line, without the usage
 
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ensembles", nargs="+", type=Path, metavar="ENSEMBLE.h5", help="ensemble files")
-    parser.add_argument("--out", required=True, type=Path, metavar="FIGURE.pdf", help="FIGURE.csv is written beside it")
+    parser.add_argument("ensembles", nargs="+", type=at_home, metavar="ENSEMBLE.h5", help="ensemble files")
+    parser.add_argument(
+        "--out", required=True, type=at_home, metavar="FIGURE.pdf", help="FIGURE.csv is written beside it"
+    )
     given = parser.parse_args(arguments)
     if given.out.suffix not in _FORMATS:
         raise InputError(f"--out {given.out}: a figure's name must end in {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")

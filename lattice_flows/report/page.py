@@ -13,6 +13,7 @@ from lattice_flows.atomic_files import write_atomically
 from lattice_flows.card.card import Card
 from lattice_flows.errors import written_to
 from lattice_flows.estimates.analysis import Analysis
+from lattice_flows.outputs import check_report
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.report import page_tables, terminal_tables
 from lattice_flows.report.charge_tables import topology_tables
@@ -30,14 +31,16 @@ def write_report(folder: RunFolder, card: Card, analysis: Analysis) -> None:
     analysis: from `analyse_run`, still open. Reads series only. Raises InputError if the folder cannot be written,
     EnsembleError for a broken ensemble.
     """
+    check_report(folder.report)
     _write(folder.report, analysis, _history(folder), card.text, card.overrides)
 
 
 def write_files_report(target: Path, analysis: Analysis) -> None:
     """Write the report of ensemble files to the folder `target`. analysis: from `analyse_files`, still open.
 
-    Raises the same errors as `write_report`.
+    Raises the same errors as `write_report`, and InputError if files would be overwritten that are no report.
     """
+    check_report(target)
     cards = {str(file.attributes["card"]) for group in analysis.groups for file in group.files}
     _write(target, analysis, [], "\n\n".join(sorted(cards)), ())
 
@@ -46,11 +49,12 @@ def _write(target: Path, analysis: Analysis, history: Sequence[Record], card: st
     plots = all_plots(analysis, history)
     vectors = {plot.name: plot.render("svg") for plot in plots}
     text = _page(analysis, [_inlined(plot, vectors[plot.name]) for plot in plots], card, overrides)
+    # The page comes first: it shows that the other files are of a report. A file's name in it may be any bytes.
+    _replace(target / "index.html", text.encode(errors="backslashreplace"))
     for plot in plots:
         _replace(target / f"{plot.name}.svg", vectors[plot.name])
         _replace(target / f"{plot.name}.pdf", plot.render("pdf"))
         _replace(target / f"{plot.name}.csv", plot.data.csv())
-    _replace(target / "index.html", text.encode())
 
 
 def _history(folder: RunFolder) -> list[Record]:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lattice_flows.terminal.streams import printable
+
 _LINE_SECONDS = 10.0  # between two log lines
 _BAR_SECONDS = 0.2
 
@@ -20,7 +22,7 @@ class Meter:
     ) -> None:
         self._console, self._title, self._total, self._unit, self._bar = console, title, total, unit, bar
         self._pace = f" {counted}/s" if counted else f" {unit}/s" if bar else "/s"
-        self._task = bar.add_task(title, total=total, rate="", figure="") if bar else None
+        self._task = bar.add_task(escape(title), total=total, rate="", figure="") if bar else None
         self._start = self._shown = time.monotonic()
         self._first: tuple[float, float] | None = None
 
@@ -48,6 +50,7 @@ class Meter:
 @contextmanager
 def meter(console: Console, title: str, total: float, unit: str, counted: str | None = None) -> Iterator[Meter]:
     """A meter for work of `total` units. counted: what is counted by the second, if not these units."""
+    title = printable(title)
     if not console.is_terminal:
         yield Meter(console, title, total, unit, None, counted)
         return

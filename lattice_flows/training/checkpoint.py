@@ -1,5 +1,6 @@
 """Checkpoints of a training: tensors and plain types only, written atomically."""
 
+import errno
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from lattice_flows.atomic_files import write_atomically
 from lattice_flows.catalogue import PluginError
 from lattice_flows.flows import FLOWS
 from lattice_flows.later_keys import completed
+from lattice_flows.regular_files import require_regular
 from lattice_flows.theories.catalogue import completed_theory
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -86,11 +88,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises CheckpointError for a file that is missing, truncated, foreign or of another version.
     """
     try:
+        require_regular(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not look at the records' checksums
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
+    except OSError as error:
+        if error.errno in (None, errno.EMFILE, errno.ENFILE, errno.EIO):  # no fault of the file
+            raise
+        raise CheckpointError(f"{path}: {error.strerror}") from None
     except Exception as error:  # zipfile and torch.load raise half a dozen types for files that are not torch's
         raise CheckpointError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
     if damaged is not None:

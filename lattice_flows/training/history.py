@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from lattice_flows.atomic_files import naming, write_atomically
+from lattice_flows.regular_files import open_regular
 from lattice_flows.statistics import MIN_EFFECTIVE_SAMPLES, is_dominated
 from lattice_flows.training.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError
 
@@ -73,7 +74,7 @@ def append_record(path: Path, record: Record) -> None:
 
 
 def _heading(path: Path) -> Columns:
-    with path.open(newline="", encoding="utf-8") as file:
+    with io.TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
         return tuple(next(csv.reader(file)))
 
 
@@ -97,7 +98,7 @@ def read_history(path: Path) -> list[Record]:
 def _read(path: Path) -> tuple[Columns, list[Record]]:
     """The columns of the file, the first ones of COLUMNS, and all rows."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with io.TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
             # A line cut short, by a kill or a full disk, is the last one, and belongs to steps that will be repeated.
             reader = csv.reader([line for line in file if line.endswith("\n")])
             heading = tuple(next(reader, COLUMNS))

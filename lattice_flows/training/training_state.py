@@ -11,6 +11,7 @@ import torch
 
 from lattice_flows.flows import Flow
 from lattice_flows.later_keys import as_before
+from lattice_flows.regular_files import at_home
 from lattice_flows.theories.action import Action
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.checkpoint import (
@@ -75,7 +76,7 @@ class Run:
     def begin(self) -> None:
         """Inherit the first weights, if asked to, and set the loss beyond which the training counts as diverged."""
         if self.settings.init_from is not None:
-            self.parent = inherit(self.flow, Path(self.settings.init_from), self.header)
+            self.parent = inherit(self.flow, at_home(self.settings.init_from), self.header)
         # Whatever another node has read meanwhile: all begin with the weights of the first.
         self.flow.load_state_dict(self.ranks.of_first(lambda: _on_host(self.flow.state_dict())))
         self.average.load_state_dict(self.flow.state_dict())

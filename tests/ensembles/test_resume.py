@@ -83,13 +83,16 @@ def test_leftovers_of_a_join_are_passed_over_then_deleted(uninterrupted: Path, t
 def test_temporary_files_are_passed_over_then_deleted(tmp_path: Path) -> None:
     path = tmp_path / "e.h5"
     write(path, (10, 5), finish=False)
-    temporaries = [tmp_path / name for name in ("e.h5.tmp", "e.h5.0123abcd.tmp")]
+    theirs = tmp_path / "e.h5.tmp"
+    theirs.write_bytes(b"not ours: our names are random")
+    temporaries = [tmp_path / "e.h5.0123abcd.tmp"]
     temporaries += [folder_of(path) / name for name in ("000002.h5.tmp", "000002.h5.0123abcd.tmp")]
     for temporary in temporaries:
         temporary.write_bytes(b"half a file")
     assert Ensemble.open(path).n_configs == 15
     Ensemble.resume(path).close()
     assert not any(temporary.exists() for temporary in temporaries)
+    assert theirs.exists()
     assert Ensemble.open(path).n_configs == 15
 
 
