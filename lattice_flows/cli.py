@@ -170,7 +170,7 @@ def analyse(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers here.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the report of ensemble files here; a run has its own.")
+        Path | None, typer.Option(metavar="DIR", help="Write the report here; a run has one of all it holds.")
     ] = None,
     thermalisation: Annotated[
         str, typer.Option(metavar="N|auto", help="Drop the first N configurations of every chain; auto: determine N.")
@@ -200,8 +200,6 @@ def analyse(
         raise InputError(f"{runs[0]}: is a run; give one run, or ensemble files only")
     if allow_plugins and not runs:
         raise InputError("--allow-plugins: is for the card of a run; files are read without the code that they name")
-    if report is not None and runs:
-        raise InputError(f"--report {report}: is for ensemble files; the report of a run is in its folder")
     if out is not None and not runs:
         raise InputError(f"--out {out}: names the folder of a run; for ensemble files give --report")
     selection = Selection(
@@ -209,7 +207,7 @@ def analyse(
     )
     if runs:
         with _permission(allow_plugins):
-            summary = analyse_stage(runs[0], out, selection, console)
+            summary = analyse_stage(runs[0], out, selection, console, report)
     else:
         summary = analyse_files_stage(sources, report, selection, console)
     if json_file is not None:

@@ -60,7 +60,7 @@ def _run(source: Path, out: Path | None, overrides: Sequence[str], console: Cons
         for table in card.ensembles:
             generate(folder, card, table.name, stop, console)
         stop.raise_if_set()
-        summary = _report(folder, card, EVERYTHING, console)
+        summary = _report(folder, card, EVERYTHING, console, folder.report)
     return summary
 
 
@@ -123,12 +123,20 @@ def sample_stage(
     return folder
 
 
-def analyse_stage(source: Path, out: Path | None, selection: Selection, console: Console) -> Summary:
-    """Only analyse the selected part of what the run holds so far, and write its report."""
+def analyse_stage(
+    source: Path, out: Path | None, selection: Selection, console: Console, report: Path | None = None
+) -> Summary:
+    """Only analyse the selected part of what the run holds so far, and write its report to the folder `report`.
+
+    Without one the report goes into the run's folder; but it is always of all that the run holds, so that of a
+    selection is not written there.
+    """
     folder, card = find_run(source, out)
-    check_report(folder.report)
+    own = folder.report if selection == EVERYTHING else None
+    if report is not None:
+        check_report(report)
     with stop_on_signals():  # it takes less than the time between a signal and the kill
-        return _report(folder, card, selection, console)
+        return _report(folder, card, selection, console, report or own)
 
 
 def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: Selection, console: Console) -> Summary:
@@ -143,11 +151,12 @@ def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: S
     return analysis.summary
 
 
-def _report(folder: RunFolder, card: Card, selection: Selection, console: Console) -> Summary:
+def _report(folder: RunFolder, card: Card, selection: Selection, console: Console, target: Path | None) -> Summary:
     with analyse_run(folder, card, selection) as analysis:
-        write_summary(analysis.summary, folder.report / "summary.json")
-        write_report(folder, card, analysis)
-    _tell_report(folder.report, console)
+        if target is not None:
+            write_summary(analysis.summary, target / "summary.json")
+            write_report(folder, card, analysis, target)
+            _tell_report(target, console)
     return analysis.summary
 
 

@@ -6,7 +6,7 @@ Frozen chains, one chain, four configurations, a flow with weights of any spread
 import json
 import math
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +92,7 @@ def write(
 def write_flow(folder: RunFolder, card: Card, spread: float) -> None:
     """A trained flow's checkpoint, history and evaluation; log weights are normal with this deviation."""
     folder.flow.mkdir(parents=True)
-    weights = {"w": torch.zeros(321)}
-    header, settings = flow_header(card), asdict(card.training)
-    save_checkpoint(
-        folder.flow / CHECKPOINT_NAME,
-        Checkpoint(header, settings, 7, 2, 1200, 345.0, "max_steps", 1e3, weights, weights, {}, []),
-    )
+    write_checkpoint(folder, card)
     for step in range(1, 13):
         bound = EXACT.log_z - 30.0 * math.exp(-step / 2)
         append_record(
@@ -107,6 +102,14 @@ def write_flow(folder: RunFolder, card: Card, spread: float) -> None:
     charge = charges("evaluation", 500, 4)
     name = evaluation_table().name
     write(folder.evaluation, card, charge, sampler="flow_samples", log_w=log_w, proposals=log_w, name=name)
+
+
+def write_checkpoint(folder: RunFolder, card: Card) -> None:
+    """The checkpoint of a training at its end."""
+    weights = {"w": torch.zeros(321)}
+    settings, ended = asdict(card.training), "max_steps"
+    held = Checkpoint(flow_header(card), settings, 7, 2, 1200, 345.0, ended, 1e3, weights, weights, {}, [])
+    save_checkpoint(folder.flow / CHECKPOINT_NAME, replace(held, seed=card.seed))
 
 
 def write_everything(folder: RunFolder) -> Card:

@@ -25,6 +25,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.monitor.screen import count
 from lattice_flows.production.job_array import Task, TaskProgress
 from lattice_flows.production.run_folder import RunFolder, find_run
+from lattice_flows.training import CheckpointError
 
 _STYLES = {"running": "green", "failed": "red", "cancelled": "red", "stopped": "yellow", "waiting": "dim"}
 _MOST_NOTES = 10  # of the tasks of one ensemble
@@ -99,7 +100,11 @@ class _Look:
         return rows
 
     def _single(self, stage: Stage, blocker: str) -> tuple[Row, Verdict]:
-        finished = training_finished(self.folder) if stage.kind == TRAIN else self._analysed()
+        try:
+            finished = training_finished(self.folder, self.card) if stage.kind == TRAIN else self._analysed()
+        except CheckpointError as error:
+            self.failed, broken = True, Verdict("failed", str(error))
+            return self._row(stage, "broken", "", [f"{stage.name}: {error}"]), broken
         verdict = self._verdict(stage, None, finished, blocker)
         progress = training_progress(self.folder.flow, self.card.training) if stage.kind == TRAIN else ""
         return self._row(stage, _with_requeues(verdict), progress, _notes(stage.name, [verdict])), verdict

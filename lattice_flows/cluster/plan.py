@@ -10,6 +10,8 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task, TaskProgress, task_progress
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.production.train import is_at_end
+from lattice_flows.training import CHECKPOINT_NAME, read_checkpoint
 
 TRAIN, ANALYSE = "train", "analyse"
 
@@ -93,7 +95,7 @@ def left_to_do(folder: RunFolder, card: Card, stages: list[Stage]) -> list[Part]
     parts: list[Part] = []
     for stage in stages:
         indices = unfinished_tasks(folder, stage) if stage.ensemble else None
-        if indices == [] or (stage.kind == TRAIN and training_finished(folder)):
+        if indices == [] or (stage.kind == TRAIN and training_finished(folder, card)):
             continue
         if stage.kind == ANALYSE and not parts and _is_reported(folder, card):
             continue
@@ -110,9 +112,13 @@ def _is_reported(folder: RunFolder, card: Card) -> bool:
     return summary.exists() and summary.stat().st_mtime >= newest
 
 
-def training_finished(folder: RunFolder) -> bool:
-    """Whether the flow is trained and measured: the evaluation is written last."""
-    return folder.evaluation.exists()
+def training_finished(folder: RunFolder, card: Card) -> bool:
+    """Whether the flow is trained to the end of the card, and measured: the evaluation is written last.
+
+    Raises CheckpointError if it is the flow of another card.
+    """
+    checkpoint = folder.flow / CHECKPOINT_NAME
+    return folder.evaluation.exists() and checkpoint.exists() and is_at_end(folder, card, read_checkpoint(checkpoint))
 
 
 def unfinished_tasks(folder: RunFolder, stage: Stage) -> list[int]:

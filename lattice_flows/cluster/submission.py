@@ -20,6 +20,7 @@ from lattice_flows.cluster.schedulers import Scheduler, SchedulerError, call, is
 from lattice_flows.cluster.scripts import ALL, compressed, render, script_path
 from lattice_flows.cluster.slurm import Slurm
 from lattice_flows.errors import InputError, written_to
+from lattice_flows.production.consistency import check_run
 from lattice_flows.production.one_at_a_time import locked
 from lattice_flows.production.run_folder import RunFolder, asked_for, claim, default_folder
 
@@ -54,6 +55,7 @@ def submit(
             stack.enter_context(_alone(folder))
             _refuse_a_second(folder, dry_run)
         _, card = asked_for(source, out, overrides)
+        check_run(folder, card)
         stages = plan(card, profile)
         # What is refused is refused before the folder is changed.
         _require_arrays(profile_path, profile, left_to_do(folder, card, stages))

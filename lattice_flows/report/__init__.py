@@ -10,11 +10,11 @@ from lattice_flows.estimates.analysis import Analysis
 from lattice_flows.production.run_folder import RunFolder
 
 
-def write_report(folder: RunFolder, card: Card, analysis: Analysis) -> None:
+def write_report(folder: RunFolder, card: Card, analysis: Analysis, target: Path) -> None:
     """Write the report of a run; see `page.write_report`."""
     from lattice_flows.report import page
 
-    page.write_report(folder, card, analysis)
+    page.write_report(folder, card, analysis, target)
 
 
 def write_files_report(target: Path, analysis: Analysis) -> None:

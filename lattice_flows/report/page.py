@@ -25,14 +25,14 @@ from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, Record, histor
 _POINT = 96 / 72  # pixels of a page
 
 
-def write_report(folder: RunFolder, card: Card, analysis: Analysis) -> None:
-    """Write report/index.html, and each figure as NAME.svg and NAME.pdf with its data as NAME.csv, each atomically.
+def write_report(folder: RunFolder, card: Card, analysis: Analysis, target: Path) -> None:
+    """Write index.html to the folder `target`, and each figure as NAME.svg and NAME.pdf with its data as NAME.csv.
 
-    analysis: from `analyse_run`, still open. Reads series only. Raises InputError if the folder cannot be written,
-    EnsembleError for a broken ensemble.
+    Each is replaced atomically. analysis: from `analyse_run`, still open. Reads series only. Raises InputError if the
+    folder cannot be written, EnsembleError for a broken ensemble.
     """
-    check_report(folder.report)
-    _write(folder.report, analysis, _history(folder), card.text, card.overrides)
+    check_report(target)
+    _write(target, analysis, _history(folder), card.text, card.overrides)
 
 
 def write_files_report(target: Path, analysis: Analysis) -> None:

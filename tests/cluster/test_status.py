@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from cards import WITH_FLOW
 from cluster.programs import Programs
+from report_runs import write_checkpoint
 from rich.console import Console
 
+from lattice_flows.card.card import read_held_card
 from lattice_flows.cli import main
 from lattice_flows.cluster import cancel, status, submit
 from lattice_flows.cluster.job_outcomes import last_words
 from lattice_flows.errors import InputError
 from lattice_flows.production.job_array import Task
+from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import sample_stage
 from lattice_flows.training import Checkpoint, save_checkpoint
 from lattice_flows.training.history import Record, append_record
@@ -203,8 +206,10 @@ def test_accounts_know_what_the_queue_forgot(run):
 
 def test_a_whole_run_is_finished(run):
     run.sample(0, 1, 2)
-    (run.folder / "flow").mkdir(exist_ok=True)
-    (run.folder / "flow" / "evaluation.h5").touch()
+    folder = RunFolder(run.folder)
+    folder.flow.mkdir(exist_ok=True)
+    write_checkpoint(folder, read_held_card(folder.card))
+    folder.evaluation.touch()
     run.programs.queue()
     run.outcome("analyse", 0)
     assert run.states() == ["finished", "failed", "finished", "finished"]

@@ -162,7 +162,7 @@ def test_the_report_takes_an_array(begun, tmp_path):
     folder, card = begun
     array(folder, card, 4, without=(2,))
     with analyse_run(folder, card) as analysis:
-        write_report(folder, card, analysis)
+        write_report(folder, card, analysis, folder.report)
     page = (folder.report / "index.html").read_text()
     assert "holds 12 of 16 chains: task 2 is missing" in page
     assert "hmc, 3 files" in page

@@ -75,6 +75,22 @@ def test_with_its_flow(card, lattice_flows, tmp_path):
     assert_same_ensemble(source.evaluation, RunFolder(tmp_path / "evaluation").evaluation)
 
 
+def test_a_flow_of_limited_time_is_taken_from_its_run(card, lattice_flows, tmp_path):
+    """Where it is no more, another one is trained, and that is said."""
+    timed = card(WITH_FLOW.replace("max_steps = 120", "max_seconds = 0.5"))
+    run(timed, tmp_path / "run", ["ensemble.flow_hmc.n_configs=4", "ensemble.hmc.n_configs=4"])
+    source = RunFolder(tmp_path / "run")
+    for file in (source.ensemble("flow"), source.evaluation):
+        status, out, _ = lattice_flows("run", "--from", file, "--out", f"again_{file.stem}")
+        assert status == 0, out
+        assert f"taken from {source.flow / 'checkpoint.pt'}" in out
+        assert "holds the same bits as" in out
+    source.flow.rename(tmp_path / "gone")
+    status, out, _ = lattice_flows("run", "--from", source.ensemble("flow"), "--out", "another")
+    assert status == 1
+    assert "does not hold it, so another flow is trained, and the bits will differ" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -247,13 +247,13 @@ def test_the_page_shows_what_was_taken_and_what_is_known(tmp_path: Path):
     with analyse_run(folder, card, Selection(thermalisation=100, every=2)) as analysis:
         analysis.summary["flow"]["forward"] = {"a": {"ess": 0.125, "ess_error": 0.011, "n_samples": 77,
                                                      "collapsed": True, "verdict": "mode collapse"}}  # fmt: skip
-        write_report(folder, card, analysis)
+        write_report(folder, card, analysis, folder.report)
         page = (folder.report / "index.html").read_text("utf-8")
         history = csv.DictReader((folder.report / "charge_history.csv").read_text().splitlines())
         less = copy.deepcopy(analysis.summary)
         del less["flow"]["forward"]
         less["ensembles"]["a"]["topology"] = None
-        write_report(folder, card, replace(analysis, summary=less))
+        write_report(folder, card, replace(analysis, summary=less), folder.report)
         page_of_less = (folder.report / "index.html").read_text("utf-8")
     assert "<td>77</td><td>0.125(11)</td>" in page
     assert "mode collapse" in page

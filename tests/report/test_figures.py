@@ -88,7 +88,7 @@ WITHIN = ("data:image/svg+xml;base64,", "data:text/csv;charset=utf-8;base64,", "
 
 def report(folder: RunFolder, card: Card) -> tuple[dict, Page]:
     with analyse_run(folder, card) as analysis:
-        write_report(folder, card, analysis)
+        write_report(folder, card, analysis, folder.report)
     return analysis.summary, page_of(folder)
 
 
@@ -269,7 +269,7 @@ def test_same_numbers_same_bytes_no_fields_no_global_state(run: Run, monkeypatch
     before = {path.name: path.read_bytes() for path in run.folder.report.iterdir()}
     style = dict(matplotlib.rcParams)
     with analyse_run(run.folder, run.card) as analysis:
-        write_report(run.folder, run.card, analysis)
+        write_report(run.folder, run.card, analysis, run.folder.report)
     assert {path.name: path.read_bytes() for path in run.folder.report.iterdir()} == before
     assert dict(matplotlib.rcParams) == style
 
@@ -281,7 +281,7 @@ def test_a_place_that_cannot_be_written_is_named(run: Run, tmp_path: Path):
         analyse_run(run.folder, run.card) as analysis,
         pytest.raises(InputError, match=r"report.*cannot be written"),
     ):
-        write_report(folder, run.card, analysis)
+        write_report(folder, run.card, analysis, folder.report)
 
 
 def _frozen_chain(folder: RunFolder, card: Card) -> None:

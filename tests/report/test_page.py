@@ -105,7 +105,7 @@ def run(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     card = write_everything(folder)
     with analyse_run(folder, card) as analysis:
-        write_report(folder, card, analysis)
+        write_report(folder, card, analysis, folder.report)
     return Run(folder, analysis.summary)
 
 
