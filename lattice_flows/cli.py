@@ -250,27 +250,44 @@ def export(
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE.npy...", help="One file per chain.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="NAME.npy, NAME.npz:ARRAY, NAME.h5:/DATASET; text with --series."),
+    ],
     out: Annotated[Path, typer.Option(metavar="NAME.h5", help="The new ensemble file.")],
     coupling: Annotated[
         list[str] | None, typer.Option(metavar="COUPLING=X", help="Such as beta=6.0; may be repeated.")
     ] = None,
     theory: Annotated[str, typer.Option(metavar="THEORY", help="The theory that was sampled.")] = "u1",
-    mu_axis: Annotated[
-        Literal["first", "last"], typer.Option(help="Position of the axis of directions in a configuration.")
-    ] = "first",
-    dimension: Annotated[
-        int | None, typer.Option(min=1, max=8, help="Of the lattice, for a theory that lives in several.")
-    ] = None,
+    axes: Annotated[
+        str,
+        typer.Option(
+            metavar="config,chain,...", help="Order of the axes of an array; without config each file is one of them."
+        ),
+    ] = "",
+    shorten: Annotated[
+        bool, typer.Option("--shorten", help="Take only as many configurations as the shortest chain has.")
+    ] = False,
+    series: Annotated[
+        str, typer.Option(metavar="NAME,NAME,...", help="The files are text, a column for each of these; _ for none.")
+    ] = "",
+    shape: Annotated[
+        str, typer.Option(metavar="L0,L1,...", help="Of the lattice, with --series; else the arrays tell it.")
+    ] = "",
 ) -> None:
-    """Import configurations of another code (.npy) into an ensemble file."""
+    """Import configurations or series of another code into an ensemble file."""
     from lattice_flows.estimates.selection import parse_couplings
-    from lattice_flows.interchange.import_npy import import_npy
+    from lattice_flows.interchange.import_fields import import_fields
+    from lattice_flows.interchange.import_series import import_series, parse_series
     from lattice_flows.terminal.interrupt import stop_on_signals
 
+    table, console = {"name": theory, **parse_couplings(coupling or [])}, _console()
+    names, lattice = parse_series(series, shape, axes)
     with stop_on_signals() as stop:
-        couplings = parse_couplings(coupling or [])
-        import_npy(files, {"name": theory, **couplings}, out, _console(), stop, mu_axis, dimension)
+        if names:
+            import_series(files, table, lattice, names, out, console, stop, shorten)
+        else:
+            import_fields(files, table, out, console, stop, axes, shorten)
 
 
 @app.command()
@@ -384,7 +401,7 @@ def _print_summary(summary: "Summary", console: "Console") -> None:
     if summary["ensembles"]:
         console.print(terminal_tables.observables_table(summary["ensembles"]))
         console.print(terminal_tables.samplers_table(summary["ensembles"]))
-    for text in terminal_tables.selections(summary):
+    for text in (*terminal_tables.merged(summary), *terminal_tables.selections(summary)):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     for text in terminal_tables.warnings(summary):
         console.print(f"warning: {printable(text)}", markup=False, highlight=False, soft_wrap=True)

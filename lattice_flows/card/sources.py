@@ -8,17 +8,21 @@ from lattice_flows.regular_files import at_home
 from lattice_flows.theories.action import Action
 
 DIRECT, FLOW = "direct", "flow"
+ONE_CONFIGURATION = ".npy"  # the suffix of a file with a lone one
 
 
 def check_start(start: str, action: Action, with_flow: bool, where: str = "") -> None:
-    """Check that `start` is "hot", "cold", "direct", "flow" or NAME.h5; the file need not exist yet.
+    """Check that `start` is "hot", "cold", "direct", "flow", NAME.h5 or NAME.npy; the file need not exist yet.
 
     Raises InputError, whose text begins with `where`, if it is none of these, if it is "direct" and the theory has no
     direct sampler, or "flow" without a flow.
     """
     told = f"{where}start = {start!r}"
-    if start not in ("hot", "cold", DIRECT, FLOW) and Path(start).suffix != ".h5":
-        raise InputError(f"{told}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5)")
+    if start not in ("hot", "cold", DIRECT, FLOW) and Path(start).suffix not in (".h5", ONE_CONFIGURATION):
+        raise InputError(
+            f"{told}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5) or a configuration "
+            f"(NAME{ONE_CONFIGURATION})"
+        )
     if start == FLOW and not with_flow:
         raise InputError(f"{told}: is only for samplers with a flow")
     if start == DIRECT:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from lattice_flows.card.build import action_of, lattice_shape_of
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import Settings, Theory
+from lattice_flows.production.header import chain_digests
 from lattice_flows.production.origin import Origin, text_as_before
 from lattice_flows.statistics import LazyReplicas, normalised_in_sets
 from lattice_flows.theories.measurement import Measurement
@@ -73,6 +75,12 @@ class Replicas:
     def chains_per_set(self) -> int | None:
         """How many consecutive chains have a constant of log_w in common; None if all have the same."""
         return Origin(self.files[0].attributes).chains_per_set
+
+    @property
+    def file_names(self) -> list[str]:
+        """The names of the files, or their paths where names are equal."""
+        names = [file.path.name for file in self.files]
+        return names if len({*names}) == len(names) else [str(file.path) for file in self.files]
 
     @property
     def n_chains(self) -> int:
@@ -321,7 +329,6 @@ def open_replicas(paths: Sequence[Path], stack: ExitStack) -> list[Replicas]:
 def grouped(files: Sequence[Ensemble]) -> list[Replicas]:
     """The ensembles in these open files, see `open_replicas`."""
     groups: dict[tuple[str, ...], list[Ensemble]] = {}
-    holders: dict[tuple[tuple[str, ...], str, int], Path] = {}  # of each chain
     for file in files:
         keys = ("name", "theory", "sampler", "card", "observables")
         if missing := [key for key in keys if file.header(key) is None]:
@@ -329,16 +336,28 @@ def grouped(files: Sequence[Ensemble]) -> list[Replicas]:
         attributes = file.attributes
         key = tuple(text_as_before(attributes, one) for one in ("name", "theory", "sampler", "card", "flow_sha256"))
         groups.setdefault(key, []).append(file)
-        for chain in range(file.first_chain, file.first_chain + file.n_chains):
-            holder = holders.setdefault((key, str(file.header("seed")), chain), file.path)
-            if holder is not file.path:  # its chains would count twice
-                raise InputError(f"{file.path}: holds the same chains as {holder}; give only one of them")
+    for members in groups.values():
+        _require_different_chains(members)
     theories = {key[1]: members[0].path for key, members in groups.items()}
     if len(theories) > 1:
         (first, one), (second, other), *_ = theories.items()
         raise InputError(f"{one} and {other}: different theories, {first} and {second}; analyse them separately")
     labels = _labels([(key[0], members[0].path) for key, members in groups.items()])
     return [Replicas(label, tuple(members)) for label, members in zip(labels, groups.values())]
+
+
+def _require_different_chains(files: Sequence[Ensemble]) -> None:
+    """Raise InputError if any chain is in two of the files: it would count twice."""
+    digests = [chain_digests(file.attributes) for file in files]
+    by_content = None not in digests
+    holders: dict[Any, Path] = {}
+    for file, held in zip(files, digests):
+        numbers = range(file.first_chain, file.first_chain + file.n_chains)
+        chains = [(str(file.header("seed")), number) for number in numbers]
+        for chain in filter(None, held) if by_content and held else chains:
+            holder = holders.setdefault(chain, file.path)
+            if holder is not file.path:
+                raise InputError(f"{file.path}: holds the same chains as {holder}; give only one of them")
 
 
 def _labels(found: list[tuple[str, Path]]) -> list[str]:

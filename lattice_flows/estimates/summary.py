@@ -63,6 +63,7 @@ def ensemble_summary(group: Replicas) -> EnsembleSummary:
     if doubts:  # every observable knows the charge, or whatever hardly moves, to some degree
         _distrust(observables)
     return {
+        "files": group.file_names,
         "sampler": group.sampler["name"],
         "n_chains": group.n_chains,
         "n_configs": group.n_configs,

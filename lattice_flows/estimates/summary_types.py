@@ -212,6 +212,7 @@ class Diagnostics(TypedDict, total=False):
 class EnsembleSummary(Cost, Acceptance, Diagnostics):
     """One ensemble, or the selected part of it."""
 
+    files: list[str]  # their names, or paths where names are equal; chains of several are taken together
     sampler: str  # its card name
     n_chains: int
     n_configs: int  # per chain, of the shortest chain

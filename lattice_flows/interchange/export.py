@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -19,7 +19,7 @@ from lattice_flows.ensembles import Ensemble, StorageError
 from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
 from lattice_flows.ensembles.storage import commit_streaming
 from lattice_flows.errors import InputError, unwritable
-from lattice_flows.interchange.pyerrors import write_pyerrors
+from lattice_flows.interchange.pyerrors import name_of_pyerrors, write_pyerrors
 from lattice_flows.interchange.target import made_apart
 from lattice_flows.production.origin import Origin
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
@@ -54,6 +54,8 @@ def export(
     arviz     NAME.arviz.nc  InferenceData, see `_write_arviz`
     npy       NAME_npy/      fields.npy, series_NAME.npy, proposals_NAME.npy, header.json
 
+    A target for pyerrors gets the suffix that its load_json would add to the name.
+
     stop      looked at between two pieces; then nothing is left behind
     console   for a warning where files of the ensemble are missing, see `Ensemble.open_remains`
 
@@ -62,10 +64,10 @@ def export(
     """
     if kind not in KINDS:
         raise InputError(f"export: unknown kind {kind!r}; available: {', '.join(sorted(KINDS))}")
-    suffix, write = KINDS[kind]
+    suffix, write, named = KINDS[kind]
     stop, console = stop or StopRequest(), console or Console(stderr=True)
     with Ensemble.open_remains(path) as ensemble:
-        target = ensemble.path.with_name(ensemble.path.stem + suffix) if target is None else Path(target)
+        target = named(ensemble.path.with_name(ensemble.path.stem + suffix) if target is None else Path(target))
         if target.exists() or target.is_symlink() or (target.suffix == ".h5" and Ensemble.exists(target)):
             raise InputError(f"{target}: already exists and is not overwritten; choose another target")
         if not target.parent.is_dir():
@@ -244,9 +246,17 @@ def _add_variable(group: Any, name: str, table: _Table, first_chain: int) -> Ite
         yield
 
 
-KINDS: dict[str, tuple[str, Callable[[Ensemble, Path, StopRequest], None]]] = {
-    "netcdf": (".nc", _write_netcdf),
-    "pyerrors": (".json.gz", write_pyerrors),
-    "arviz": (".arviz.nc", _write_arviz),
-    "npy": ("_npy", _write_npy),
+class _Kind(NamedTuple):
+    """How to write for another program: the suffix beside the source, and how it completes names that it is given."""
+
+    suffix: str
+    write: Callable[[Ensemble, Path, StopRequest], None]
+    named: Callable[[Path], Path] = lambda target: target
+
+
+KINDS: dict[str, _Kind] = {
+    "netcdf": _Kind(".nc", _write_netcdf),
+    "pyerrors": _Kind(".json.gz", write_pyerrors, name_of_pyerrors),
+    "arviz": _Kind(".arviz.nc", _write_arviz),
+    "npy": _Kind("_npy", _write_npy),
 }

@@ -57,6 +57,12 @@ def write_pyerrors(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
     target.write_bytes(gzip.compress(text.encode()))
 
 
+def name_of_pyerrors(target: Path) -> Path:
+    """The file that load_json opens for this name: it adds .json and .gz where they lack."""
+    name = target.name if target.name.endswith((".json", ".gz")) else f"{target.name}.json"
+    return target.with_name(name if name.endswith(".gz") else f"{name}.gz")
+
+
 def _observables(ensemble: Ensemble, stop: StopRequest) -> tuple[list[Any], dict[str, str]]:
     """The pyerrors.Obs, and the reason for each series that is left out."""
     found, left_out = [], {}

@@ -21,6 +21,8 @@ from lattice_flows.theories.catalogue import completed_theory, theory_as_before
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.training import CHECKPOINT_NAME
 
+CHAIN_DIGESTS = "chain_digests"  # of imported chains: what they hold, not how they were drawn, says which they are
+
 
 def check_chains(path: Path, held: dict[str, Any], table: EnsembleTable, task: Task | None) -> None:
     """Raise InputError if the file holds other chains than the card, or the task, asks for."""
@@ -198,6 +200,17 @@ def threads_for(table: EnsembleTable, chains: range) -> int:
 
 
 def chains_of(attributes: Mapping[str, Any]) -> str:
-    """A digest shared by ensembles whose chains drew the same random numbers: equal seed, name, sampler and theory."""
-    origin = json.dumps([text_as_before(attributes, key) for key in ("seed", "name", "sampler", "theory")])
+    """A digest shared by ensembles whose chains drew the same random numbers: equal seed, name, sampler and theory.
+
+    Imported ones drew none here: they are the same where they hold the same.
+    """
+    keys = ("seed", "name", "sampler", "theory", *((CHAIN_DIGESTS,) if CHAIN_DIGESTS in attributes else ()))
+    origin = json.dumps([text_as_before(attributes, key) for key in keys])
     return hashlib.sha256(origin.encode()).hexdigest()[:16]
+
+
+def chain_digests(attributes: Mapping[str, Any]) -> list[str] | None:
+    """What identifies each chain of an imported ensemble, "" for one that never moved; None for chains of this package
+    and for imports of older versions, which are identified by seed and number.
+    """
+    return json.loads(str(attributes[CHAIN_DIGESTS])) if CHAIN_DIGESTS in attributes else None

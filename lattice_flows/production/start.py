@@ -1,4 +1,4 @@
-"""The start of chains: hot, cold, directly drawn, from a flow, or from the end of another ensemble."""
+"""The start of chains: hot, cold, directly drawn, from a flow, from the end of an ensemble or a lone configuration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from lattice_flows.card.card import TheoryTable
-from lattice_flows.card.sources import DIRECT, FLOW, check_start, existing_ensemble
+from lattice_flows.card.sources import DIRECT, FLOW, ONE_CONFIGURATION, check_start, existing_ensemble
 from lattice_flows.ensembles import Ensemble, FieldSpec
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import uniforms
+from lattice_flows.production.foreign_numbers import ForeignNumbers, mapped_npy
 from lattice_flows.samplers.proposals import device_of
 
 Array = NDArray[Any]
@@ -27,8 +28,9 @@ def start_configurations(
     """The first configuration of every chain, (B, *event), and the advanced streams.
 
     start: "hot", "cold", "direct", "flow" (samples of the trained flow), or the path of an ensemble file, whose last
-    configurations are assigned to chains in turn; first_chain: the number of the first of these chains. Raises
-    InputError for anything else and for a file that does not fit.
+    configurations are assigned to chains in turn, or of an .npy file, whose one configuration all chains begin with;
+    first_chain: the number of the first of these chains. Raises InputError for anything else and for a file that does
+    not fit.
     """
     check_start(start, theory.action, flow is not None)
     field = theory.action.field(theory.shape)
@@ -45,13 +47,17 @@ def start_configurations(
     if start == "cold":
         _, streams = uniforms(streams, int(np.prod(event)))  # as older versions did: their chains begin here
         return np.broadcast_to(theory.action.space.cold(event), (len(streams), *event)), streams
+    if Path(start).suffix == ONE_CONFIGURATION:
+        return np.broadcast_to(_lone_configuration(theory, start), (len(streams), *event)), streams
     chains = range(first_chain, first_chain + len(streams))
     return _last_configurations(start, field, chains).astype(field.dtype), streams
 
 
 def check_start_file(theory: TheoryTable, start: str) -> None:
     """Raise InputError if `start` names a file in which no chain can begin."""
-    if Path(start).suffix == ".h5":
+    if Path(start).suffix == ONE_CONFIGURATION:
+        _lone_configuration(theory, start)
+    elif Path(start).suffix == ".h5":
         with _opened(start, theory.action.field(theory.shape)):
             pass
 
@@ -66,6 +72,22 @@ def _opened(start: str, field: FieldSpec) -> Iterator[Ensemble]:
         if ensemble.n_configs == 0:
             raise InputError(f"{told}: holds no configuration yet")
         yield ensemble
+
+
+def _lone_configuration(theory: TheoryTable, start: str) -> Array:
+    """The configuration (*event) in an .npy file, with the same freedom and the same checks as in an import."""
+    told, field = f"start = {start!r}", theory.action.field(theory.shape)
+    numbers = ForeignNumbers.of(field, theory.action.space)
+    found = mapped_npy(Path(start))
+    if found.shape != field.shape:
+        raise InputError(f"{told}: has the shape {list(found.shape)}; a configuration has {list(field.shape)}")
+    try:
+        numbers.check_type(found.dtype)
+        x = numbers.read(found[None, None])  # (1, 1, *event)
+    except ValueError as error:
+        raise InputError(f"{told}: {error}") from None
+    numbers.wrap_angles(x)
+    return x[0, 0].astype(field.dtype)
 
 
 def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:

@@ -87,6 +87,7 @@ def _page(analysis: Analysis, figures: Sequence[_Inlined], card: str, overrides:
         warnings=terminal_tables.warnings(summary),
         findings=page_tables.findings(summary),
         selections=terminal_tables.selections(summary),
+        merged=terminal_tables.merged(summary),
         samplers=page_tables.samplers(summary),
         observables=page_tables.all_observables(summary),
         topology=topology_tables(summary),

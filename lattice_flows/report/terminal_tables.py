@@ -22,6 +22,7 @@ from lattice_flows.theories.observable import Label, named
 
 Ensembles = Mapping[str, EnsembleSummary]
 
+_MOST_NAMED = 8  # files of one ensemble
 _WORDS, _ENDINGS = {2: "second", 3: "third"}, {1: "st", 2: "nd", 3: "rd"}
 
 
@@ -207,6 +208,17 @@ def selections(summary: Summary) -> list[str]:
             )
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}")
+    return lines
+
+
+def merged(summary: Summary) -> list[str]:
+    """A line for every ensemble that is read from several files: how many, and which."""
+    lines = []
+    for name, ensemble in summary["ensembles"].items():
+        if len(files := ensemble["files"]) > 1:
+            few = len(files) <= _MOST_NAMED
+            named = ", ".join(files if few else [*files[: _MOST_NAMED - 1], "...", files[-1]])
+            lines.append(f"{name}: {len(files)} files, their chains together: {named}")
     return lines
 
 

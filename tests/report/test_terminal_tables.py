@@ -72,6 +72,18 @@ def test_thinning_is_told_in_words_with_its_cost(every, words):
     assert line == f"hmc: every {words} configuration kept (the cost is that of all)"
 
 
+def test_files_that_were_read_together_are_told():
+    ensembles = {
+        "one": _ensemble(0.5, files=["hmc.h5"]),
+        "two": _ensemble(0.5, files=["A/hmc.h5", "B/hmc.h5"]),
+        "many": _ensemble(0.5, files=[f"hmc.{k}.h5" for k in range(100)]),
+    }
+    assert terminal_tables.merged({"ensembles": ensembles}) == [
+        "two: 2 files, their chains together: A/hmc.h5, B/hmc.h5",
+        f"many: 100 files, their chains together: {', '.join(f'hmc.{k}.h5' for k in range(7))}, ..., hmc.99.h5",
+    ]
+
+
 def test_cheapest_first():
     ensembles = {
         "unknown": _ensemble(None),

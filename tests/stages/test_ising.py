@@ -15,7 +15,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.analysis import analyse_files
 from lattice_flows.estimates.selection import Selection
 from lattice_flows.interchange.export import export
-from lattice_flows.interchange.import_npy import import_npy
+from lattice_flows.interchange.import_fields import import_fields
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import run
 from lattice_flows.terminal.interrupt import StopRequest
@@ -155,7 +155,7 @@ def test_exports(kind, job, tmp_path):
 
 
 def imported(paths, out, theory=None, **options):
-    import_npy(paths, theory or {"name": "ising", "beta": 0.4}, out, QUIET, StopRequest(), **options)
+    import_fields(paths, theory or {"name": "ising", "beta": 0.4}, out, QUIET, StopRequest(), **options)
     with Ensemble.open(out) as file:
         return file.configs(0, file.n_configs), dict(file.attributes)
 
@@ -166,7 +166,7 @@ def test_what_was_exported_comes_back(job, tmp_path):
     spins, attributes = imported([arrays / "fields.npy"], tmp_path / "cluster.h5")
     assert spins.dtype == np.int8
     assert json.loads(attributes["theory"])["shape"] == [6, 5]
-    assert "imported_mu_axis" not in attributes
+    assert json.loads(attributes["imported_axes"]) == [["config", "chain", "x0", "x1"]]
     with Ensemble.open(folder.ensemble("cluster")) as one, Ensemble.open(tmp_path / "cluster.h5") as other:
         np.testing.assert_array_equal(one.configs(0, N_CONFIGS), other.configs(0, N_CONFIGS))
         for name in ("action", "energy", "magnetisation", "lowest_mode_squared"):
@@ -213,8 +213,8 @@ def test_what_are_no_spins_is_refused(spoil, message, tmp_path, rng):
 
 def test_there_is_no_axis_of_directions(tmp_path, rng):
     np.save(tmp_path / "x.npy", rng.choice([-1, 1], (20, 3, 4, 6)))
-    with pytest.raises(InputError, match="no axis of directions"):
-        imported([tmp_path / "x.npy"], tmp_path / "x.h5", mu_axis="last")
+    with pytest.raises(InputError, match=r"should name x0, x1 in the order of the array.* wrong or missing: mu"):
+        imported([tmp_path / "x.npy"], tmp_path / "x.h5", axes="config,chain,x0,x1,mu")
 
 
 BAD = [
