@@ -14,6 +14,7 @@ from lattice_flows.catalogue import PluginError, foreign_place, one_line
 from lattice_flows.terminal.streams import tell
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
+_TORCHS_ALLOCATOR = "DefaultCPUAllocator: "  # in the RuntimeError that torch raises in place of a MemoryError
 _LONGEST_NAME = 255  # bytes, of all file systems in use
 _OUTCOME = "LATTICE_FLOWS_OUTCOME"
 STOPPED_AT_ONCE = "stopped at once; what was committed is safe; run again to continue"
@@ -54,8 +55,11 @@ def exit_status(error: Exception) -> tuple[int, str]:
         return EXIT_INPUT, f"{_too_long(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:  # a full disk, say
         return EXIT_FAILURE, f"{error.filename or 'output'}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return EXIT_FAILURE, "out of memory; ask for fewer chains or a smaller lattice"
+    if isinstance(error, MemoryError) or _TORCHS_ALLOCATOR in str(error):
+        return (
+            EXIT_FAILURE,
+            "out of memory; lower training.micro_batch, a batch_size, n_chains, or the lattice, or ask for more",
+        )
     if type(error).__name__ == "OutOfMemoryError":  # torch's, on a GPU
         return (
             EXIT_FAILURE,

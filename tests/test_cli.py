@@ -160,7 +160,7 @@ def test_damaged_and_foreign_files_end_with_one_line(finished, lattice_flows, tm
         (["sample", "card.toml", "--ensemble", "none"], "unknown name 'none'"),
         (["sample", "card.toml", "--task", "4/4"], "tasks are counted from 0"),
         (["submit", "card.toml"], "--cluster: name a profile"),
-        (["verify", "."], "is a folder"),
+        (["verify", "."], "holds a card and no run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -15,6 +15,8 @@ from lattice_flows.errors import InputError
 from lattice_flows.flows.map_catalogue import MapCatalogue
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_LONGEST_SHOWN = 100  # of a value in a message
+_LONGEST_REASON = 300  # in which a constructor may show all of a long list
 _BAD_PARTS = (TypeError, AttributeError, LookupError, AssertionError)  # what a class that is half written runs into
 
 
@@ -125,7 +127,7 @@ def _with_checked_options(value: Any, metadata: list[Any], where: str) -> Any:
     for catalogue in metadata:
         if isinstance(catalogue, MapCatalogue):
             if not isinstance(value, (str, dict)):
-                raise InputError(f"{where} = {value!r}: should be a name, or a table such as {{name = 'spline'}}")
+                raise InputError(f"{where} = {shown(value)}: should be a name, or a table such as {{name = 'spline'}}")
             options = {"name": value} if isinstance(value, str) else dict(value)
             name = options.pop("name", None)
             constructor = lookup(catalogue.maps, name, where)
@@ -142,7 +144,7 @@ def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
     try:
         return constructor(*parts, **values)
     except ValueError as error:
-        raise InputError(f"{where}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where}: {_shortened(' '.join(str(error).split()), _LONGEST_REASON)}") from None
     except _BAD_PARTS as error:
         if not is_foreign(constructor):
             raise
@@ -159,13 +161,27 @@ def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:
         text = f"{where}: the key {key!r} is missing"
     else:
         message = first["msg"].removeprefix("Value error, ")
-        text = f"{where}: {key} = {first['input']!r}: {message[:1].lower()}{message[1:]}"
+        told = f"{key} = {shown(first['input'])}: " if key else ""
+        text = f"{where}: {told}{message[:1].lower()}{message[1:]}"
     return text + (f" (and {len(others)} more)" if others else "")
+
+
+def shown(value: Any) -> str:
+    """The value as Python writes it, so much of it as fits into a message."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more digits than Python writes, or tables in tables
+        return f"a {type(value).__name__} beyond writing"
+    return _shortened(text, _LONGEST_SHOWN)
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def unknown_key(key: str, where: str, keys: Collection[str]) -> str:
     """The message for an unknown key, with the nearest known one or all of them."""
-    return f"{where}: unknown key {key!r}; {_advice(key, keys)}"
+    return f"{where}: unknown key {shown(key)}; {_advice(key, keys)}"
 
 
 def _advice(word: str, known: Collection[str]) -> str:
@@ -177,7 +193,9 @@ def _advice(word: str, known: Collection[str]) -> str:
 def lookup(catalogue: Mapping[str, Any], name: object, where: str) -> Any:
     """The catalogue's entry. Raises InputError with the nearest name, or all that there are."""
     if not isinstance(name, str) or name not in catalogue:
-        raise InputError(f"{where}: unknown name {name!r}; {_advice(str(name), catalogue.keys())}")
+        raise InputError(
+            f"{where}: unknown name {shown(name)}; {_advice(str(name)[:_LONGEST_SHOWN], catalogue.keys())}"
+        )
     try:
         return catalogue[name]
     except PluginError as error:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lattice_flows.card.arguments import arguments, built, checked, lookup
+from lattice_flows.card.arguments import arguments, built, checked, lookup, shown
 from lattice_flows.card.classes import chains_per_set_of, check_action, check_later_keys, check_theory_class
 from lattice_flows.card.observables import asked_for, require_observables
 from lattice_flows.card.overrides import apply_override
@@ -297,7 +297,7 @@ def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     settings: TrainingSettings = _constructed(TrainingSettings, suitable | table, "[training]")
     if flow is not None:
         _check_abilities(settings, flow)
-    check_data(settings.data, theory.action, f"[training]: data = {settings.data!r}")
+    check_data(settings.data, theory.action, f"[training]: data = {shown(settings.data)}")
     return settings
 
 
@@ -319,7 +319,7 @@ def _check_abilities(settings: TrainingSettings, flow: FlowTable) -> None:
 def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> EnsembleTable:
     name = table.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InputError(f"[[ensemble]]: name = {name!r}: must be a word of letters, digits, '_' and '-'")
+        raise InputError(f"[[ensemble]]: name = {shown(name)}: must be a word of letters, digits, '_' and '-'")
     if len(name) > _LONGEST_NAME:
         raise InputError(f"[[ensemble]]: name = '{name[:20]}...': must have at most {_LONGEST_NAME} letters")
     where = f"[[ensemble]] {name}"

@@ -15,6 +15,8 @@ from lattice_flows.theories.measurement import Measurement, flowed, given, obser
 from lattice_flows.theories.observable import Observable
 from lattice_flows.theories.u1.flowed import LONGEST_FLOW
 
+_LONGEST_NAME = 60  # in a message
+
 
 class _Common(BaseModel):
     """The keys of every [[observable]] in addition to its parameters."""
@@ -31,7 +33,7 @@ def asked_for(tables: Sequence[Mapping[str, Any]], action: Action, theory: str) 
     """
     found: dict[str, Measurement] = {}
     for table in tables:
-        where = f"[[observable]] {table.get('name')}"
+        where = f"[[observable]] {str(table.get('name'))[:_LONGEST_NAME]}"
         measurements = {one.observable.name: one for one in _of_table(table, where, action, theory)}
         for name, one in measurements.items():
             if name in found and found[name].every != one.every:
@@ -45,7 +47,7 @@ def asked_for(tables: Sequence[Mapping[str, Any]], action: Action, theory: str) 
 def _of_table(table: Mapping[str, Any], where: str, action: Action, theory: str) -> tuple[Measurement, ...]:
     known, own = observables_of(action), ("name", *_Common.model_fields)
     name = table.get("name")
-    if name not in known and _is_of_another_theory(name):
+    if isinstance(name, str) and name not in known and _is_of_another_theory(name):
         raise InputError(f"{where}: is not an observable of {theory}; available: {', '.join(sorted(known))}")
     constructor = lookup(known, name, "[[observable]]: name")
     model = arguments(constructor, given=("action",), taken=("series", *own))

@@ -9,6 +9,7 @@ from lattice_flows.theories.action import Action
 
 DIRECT, FLOW = "direct", "flow"
 ONE_CONFIGURATION = ".npy"  # the suffix of a file with a lone one
+_LONGEST = 300  # of a path in a message
 
 
 def check_start(start: str, action: Action, with_flow: bool, where: str = "") -> None:
@@ -17,7 +18,7 @@ def check_start(start: str, action: Action, with_flow: bool, where: str = "") ->
     Raises InputError, whose text begins with `where`, if it is none of these, if it is "direct" and the theory has no
     direct sampler, or "flow" without a flow.
     """
-    told = f"{where}start = {start!r}"
+    told = f"{where}start = {start[:_LONGEST]!r}"
     if start not in ("hot", "cold", DIRECT, FLOW) and Path(start).suffix not in (".h5", ONE_CONFIGURATION):
         raise InputError(
             f"{told}: is neither 'hot', 'cold', 'direct', 'flow' nor an ensemble file (NAME.h5) or a configuration "

@@ -7,18 +7,25 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lattice_flows.atomic_files import write_atomically
+from lattice_flows.card.arguments import describe
 from lattice_flows.cluster.profile import SCHEDULER_NAMES
 from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.regular_files import read_text
 
+_STRICT = ConfigDict(extra="forbid")
+
 
 @dataclass(frozen=True)
 class Job:
     """The last submission of one stage."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     script: str
     after: list[str]  # stages
@@ -32,6 +39,8 @@ class Job:
 @dataclass(frozen=True)
 class Jobs:
     """The last submissions of all stages of a run."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     scheduler: str
     directory: str  # where it was submitted; relative paths of the card begin there
@@ -52,15 +61,20 @@ def read_jobs(folder: RunFolder) -> Jobs | None:
     """The submitted jobs; None if there are none. Raises InputError for a damaged file."""
     path = jobs_path(folder)
     try:
-        content: dict[str, Any] = json.loads(read_text(path))
-        if content["scheduler"] not in SCHEDULER_NAMES:
-            raise ValueError(content["scheduler"])
-        stages = {name: Job(**entry) for name, entry in content["stages"].items()}
-        return Jobs(content["scheduler"], content["directory"], stages)
+        jobs = TypeAdapter(Jobs).validate_json(read_text(path), strict=True)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"{path}: damaged; make sure that no job of the run is queued, and delete it") from None
+    except ValidationError as error:
+        raise _damaged(path, describe(error, "its content", ())) from None
+    except OSError as error:
+        raise _damaged(path, str(error.strerror)) from None
+    if jobs.scheduler not in SCHEDULER_NAMES:
+        raise _damaged(path, f"scheduler = {jobs.scheduler!r} is none of {', '.join(SCHEDULER_NAMES)}")
+    return jobs
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path}: damaged ({why}); make sure that no job of the run is queued, and delete it")
 
 
 def jobs_text(jobs: Jobs) -> str:

@@ -12,7 +12,7 @@ from lattice_flows.ensembles.errors import EnsembleError
 from lattice_flows.ensembles.file_sequence import Parts, exists, find_parts
 from lattice_flows.ensembles.header import checked_header
 from lattice_flows.ensembles.join import joined_contents
-from lattice_flows.ensembles.layout import config_axis, multiples
+from lattice_flows.ensembles.layout import config_axis, n_multiples
 from lattice_flows.ensembles.lock import WriterLock
 from lattice_flows.ensembles.storage import commit_streaming
 from lattice_flows.ensembles.uncommitted import stored_dtype
@@ -57,7 +57,7 @@ def _table(path: Path, parts: Parts, name: str, values: np.ndarray, every: int) 
         raise EnsembleError(f"{path}: already has a series {name!r}; give the new one another name")
     if not (isinstance(every, int) and every >= 1):
         raise EnsembleError(f"{path}: series {name} comes every {every!r} configurations; give a positive integer")
-    shape = (len(multiples(0, parts.n_configs, every)), len(parts.first.design.chains))
+    shape = (n_multiples(0, parts.n_configs, every), len(parts.first.design.chains))
     if values.shape != shape:
         raise EnsembleError(f"{path}: series {name} has shape {values.shape}, it should be {shape}")
     rows = [values.astype(dtype, copy=False)]

@@ -123,6 +123,11 @@ def multiples(start: int, stop: int, every: int) -> np.ndarray:
     return np.arange(-(-start // every) * every, stop, every, dtype=np.int64)
 
 
+def n_multiples(start: int, stop: int, every: int) -> int:
+    """How many `multiples` there are."""
+    return max(0, -(-stop // every) - -(-start // every))
+
+
 def config_axis(every: int) -> str:
     return "config" if every == 1 else f"config_every_{every}"
 

@@ -22,10 +22,11 @@ from lattice_flows.ensembles.layout import (
     SCHEMA_VERSION,
     FieldSpec,
     config_axis,
-    multiples,
+    n_multiples,
 )
 from lattice_flows.ensembles.listing import Survey, integer_attribute, root_attributes, survey
 from lattice_flows.ensembles.storage import open_file
+from lattice_flows.ensembles.stored import check_stored
 
 Identity = tuple[int, int, int]  # of a file on disk: inode, time of the last change in ns, size
 
@@ -120,6 +121,7 @@ def read_part(path: Path) -> Part:
     with reading(path), open_file(path) as file:
         found = survey(file)
         check_heaps(path, found.datasets.values())
+        check_stored(path, found.datasets)
         stored = root_attributes(file)
         attributes = {name: _plain(value) for name, value in stored.items()}
         if attributes.get("format") != FORMAT:
@@ -207,7 +209,7 @@ def _check(part: Part, found: Survey) -> None:
         if info.shape != shape or info.dtype.name not in dtypes:
             right = f"{' or '.join(dtypes)} {shape}"
             raise EnsembleError(f"{part.path}: /{path} is {info.dtype} {info.shape}, it should be {right}")
-        expected[config_axis(info.every)] = len(multiples(part.configs.start, part.configs.stop, info.every))
+        expected[config_axis(info.every)] = n_multiples(part.configs.start, part.configs.stop, info.every)
     for name, length in expected.items():
         if (axis := found.shape(name)) != (length,):
             raise EnsembleError(f"{part.path}: the axis {name} has shape {axis}, it should be ({length},)")
@@ -223,7 +225,7 @@ def _expected_table(part: Part, path: str, info: TableInfo) -> tuple[tuple[int, 
         field = part.design.field
         return (len(part.configs), n_chains, *field.shape), (field.dtype,)
     if group == "series":
-        n_rows = len(multiples(part.configs.start, part.configs.stop, info.every))
+        n_rows = n_multiples(part.configs.start, part.configs.stop, info.every)
         return (n_rows, n_chains), ("float64", "int64")
     return (len(part.proposals), n_chains), ("float64", "int64")
 

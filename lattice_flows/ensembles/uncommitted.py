@@ -8,7 +8,7 @@ import numpy as np
 from lattice_flows.ensembles.contents import Table
 from lattice_flows.ensembles.errors import EnsembleError
 from lattice_flows.ensembles.header import Design
-from lattice_flows.ensembles.layout import Block, Schema, check_name, config_axis, multiples
+from lattice_flows.ensembles.layout import Block, Schema, check_name, config_axis, n_multiples
 
 
 class Pending:
@@ -29,7 +29,7 @@ class Pending:
         stop = self.configs.stop + n
         if unknown := block.every.keys() - block.series.keys():
             raise EnsembleError(f"block: every names {sorted(unknown)}, which are not among its series")
-        rows = {name: len(multiples(self.configs.stop, stop, block.every.get(name, 1))) for name in block.series}
+        rows = {name: n_multiples(self.configs.stop, stop, block.every.get(name, 1)) for name in block.series}
         series, series_schema = self._checked("series", block.series, block.every, rows, required=n > 0)
         m = next((len(values) for values in block.proposals.values()), 0)
         proposals, proposals_schema = self._checked(
@@ -52,7 +52,7 @@ class Pending:
         if any(block.series for block in self.blocks):
             for path, (dtype, every) in self._schema["series"].items():
                 name = path.partition("/")[2]
-                shape = (len(multiples(self.configs.start, self.configs.stop, every)), self._n_chains)
+                shape = (n_multiples(self.configs.start, self.configs.stop, every), self._n_chains)
                 rows = [block.series[name] for block in self.blocks if name in block.series]
                 yield Table(path, dtype, (config_axis(every), "chain"), shape, rows, every)
         if any(block.proposals for block in self.blocks):

@@ -14,9 +14,11 @@ import numpy as np
 
 from lattice_flows.card.build import action_of, lattice_shape_of
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles.finite import where_not_finite
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import Settings, Theory
 from lattice_flows.production.header import chain_digests
+from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin, text_as_before
 from lattice_flows.statistics import LazyReplicas, normalised_in_sets
 from lattice_flows.theories.measurement import Measurement
@@ -113,7 +115,11 @@ class Replicas:
         return sum(self._rows(file, LOG_W).size * file.n_chains for file in self.files)
 
     def has(self, name: str) -> bool:
-        """Whether the series was measured in every file, equally often."""
+        """Whether the series was measured in every file, equally often; a series of an observable also whether it is
+        finite."""
+        return self._is_measured(name) and name not in self.not_finite
+
+    def _is_measured(self, name: str) -> bool:
         n_files, everies = self._measured.get(name, (0, {1}))
         return n_files == len(self.files) and len(everies) == 1
 
@@ -123,7 +129,27 @@ class Replicas:
 
     def partly_measured(self) -> list[str]:
         """The observables that were measured only in some of the files, or not equally often."""
-        return [one.name for one in self.observables() if not self.has(one.name)]
+        return [one.name for one in self.observables() if not self._is_measured(one.name)]
+
+    @functools.cached_property
+    def not_finite(self) -> dict[str, str]:
+        """The observables' series that hold values that are infinite or no number, each with the first place of one:
+        there are no estimates from them."""
+        found = {}
+        for name in [one.name for one in self.observables() if self._is_measured(one.name)]:
+            for k, file in enumerate(self.files):
+                values, rows = self._together(k, name), self._rows(file, name)
+                if told := where_not_finite(name, values, rows, file.first_chain):
+                    found[name] = told if len(self.files) == 1 else f"{told} of {file.path.name}"
+                    break
+        return found
+
+    def _together(self, k: int, name: str) -> np.ndarray:
+        """The values of the series in file k that count, (n, n_chains), kept for a while where there are few."""
+        if self.is_large(name):
+            return self._values(k, name)
+        first = sum(file.n_chains for file in self.files[:k])
+        return np.stack(self.series(name)[first : first + self.files[k].n_chains], axis=1)
 
     @functools.cached_property
     def _measured(self) -> dict[str, tuple[int, set[int]]]:
@@ -330,9 +356,10 @@ def grouped(files: Sequence[Ensemble]) -> list[Replicas]:
     """The ensembles in these open files, see `open_replicas`."""
     groups: dict[tuple[str, ...], list[Ensemble]] = {}
     for file in files:
-        keys = ("name", "theory", "sampler", "card", "observables")
+        keys = ("name", "theory", "sampler", "card", "observables", "threads")
         if missing := [key for key in keys if file.header(key) is None]:
             raise InputError(f"{file.path}: has no attribute {missing[0]!r}; it was not written by lattice-flows")
+        check_header(file)
         attributes = file.attributes
         key = tuple(text_as_before(attributes, one) for one in ("name", "theory", "sampler", "card", "flow_sha256"))
         groups.setdefault(key, []).append(file)

@@ -17,6 +17,7 @@ from lattice_flows.estimates.sign_sectors import signs_summary
 from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Observables, Summary
 from lattice_flows.estimates.weights import round_trip_warnings, weights_summary, weights_warnings
 from lattice_flows.outputs import SUMMARY, write_output
+from lattice_flows.production.header_check import check_header
 from lattice_flows.training.checkpoint import Checkpoint
 
 
@@ -30,7 +31,12 @@ def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSumma
     exact = closed_forms_of(samples.theory)
     return {
         **weights,
-        "warnings": round_trip_warnings(checkpoint.round_trip) + weights_warnings(weights) + warnings,
+        "warnings": [
+            *_remarks(samples),
+            *round_trip_warnings(checkpoint.round_trip),
+            *weights_warnings(weights),
+            *warnings,
+        ],
         "round_trip": checkpoint.round_trip,
         "log_z_exact": exact.log_z if exact else None,
         "train_seconds": checkpoint.train_seconds,
@@ -82,8 +88,19 @@ def ensemble_summary(group: Replicas) -> EnsembleSummary:
         "observables": observables,
         "topology": topology_summary(group, observables),
         "signs": signs_summary(group),
-        "warnings": [*doubts, *warnings, *(text for finding in findings for text in finding.warnings)],
+        "warnings": [
+            *_remarks(group),
+            *doubts,
+            *warnings,
+            *(text for finding in findings for text in finding.warnings),
+        ],
     }
+
+
+def _remarks(group: Replicas) -> list[str]:
+    """What stands in the files that this version does not know, and series without estimates."""
+    unknown = dict.fromkeys(text for file in group.files for text in check_header(file))
+    return [*unknown, *(f"{name}: {told}: no estimate" for name, told in group.not_finite.items())]
 
 
 def _distrust(observables: Observables) -> None:

@@ -1,5 +1,6 @@
 """The checkerboard flow of scalar fields."""
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -60,6 +61,11 @@ class CheckerboardFlow(FlowPlan):
         self._line()  # which checks its own
         if self.prior not in ("gaussian", "free"):
             raise ValueError(f'prior must be "gaussian" or "free", got {self.prior!r}')
+
+    @property
+    def table_bytes(self) -> int:
+        """The frozen sites that each active one sees: every second place of the window."""
+        return 8 * (self.kernel ** len(self.shape) // 2) * (math.prod(self.shape) // 2)
 
     def assemble(self) -> Flow:
         """The couplings after each other, all with one kind of map."""

@@ -58,12 +58,17 @@ class HybridFlow(FlowPlan):
         self._tree()  # likewise
         check_sweeps(self.n_layers, self.pattern, self.hidden)
 
+    @property
+    def table_bytes(self) -> int:
+        """Those of the tree."""
+        return self._tree().table_bytes
+
     def assemble(self) -> Flow:
         """The tree, and the couplings after it."""
         circle = self._circle()
         last_layer = 0.0 if circle.n_vectors == 1 else _LAST_LAYER  # alike components would stay so
         couplings = sweeps(self.n_layers, self.pattern, circle, self.hidden, last_layer)
-        return Flow(HaarU1((2, *self.shape)), Chain(self._tree().build().transform, *couplings))
+        return Flow(HaarU1((2, *self.shape)), Chain(self._tree().assemble().transform, *couplings))
 
     def _circle(self) -> CircleTransform:
         return CIRCLE_MAPS.build(self.transform, n_components=self.n_components, n_bins=self.n_bins)

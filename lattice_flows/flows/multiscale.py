@@ -1,5 +1,6 @@
 """The hierarchical Wilson-loop flow of 2D U(1): the flux of the torus is shared out, half by half."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal
@@ -19,7 +20,7 @@ from lattice_flows.flows.plan import FlowPlan, building, check_between, check_wi
 from lattice_flows.flows.plaquette_action import stiffness
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Transform
-from lattice_flows.flows.tree import RegionTree, Split, check_tree_shape
+from lattice_flows.flows.tree import RegionTree, Split, check_tree_shape, tree_of
 from lattice_flows.flows.tree_map import tree_forward, tree_inverse
 from lattice_flows.lattice import CIRCLE, Space, plaquette
 from lattice_flows.theories.action import Action
@@ -142,9 +143,14 @@ class MultiscaleFlow(FlowPlan):
             _check_knots(n_knots, _GRID)
             check_beta(beta)
 
+    @property
+    def table_bytes(self) -> int:
+        """The tree, while it is grown: a few Python objects for every plaquette."""
+        return _BYTES_OF_A_REGION * math.prod(self.shape)
+
     def assemble(self) -> Flow:
         """The tree, and the conditioner of its kinds of splits."""
-        tree = RegionTree(self.shape)
+        tree = tree_of(tuple(self.shape))
         return Flow(HaarU1((2, *self.shape)), Multiscale(tree, self._conditioner(tree.splits)))
 
     def _conditioner(self, splits: Sequence[Split]) -> Conditioner:
@@ -175,6 +181,7 @@ _DEFAULTS = {"mlp": (12, 49), "structured": (64, 25), "exact": (64, 129)}  # n_b
 _GRID = 768  # points between 0 and pi of tabulated densities
 _MAX_BINS = 256  # each ends at another point of the grid
 _MAX_KNOTS = 1000
+_BYTES_OF_A_REGION = 400
 
 
 def _check_knots(n_knots: int, grid: int) -> None:

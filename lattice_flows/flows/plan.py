@@ -43,6 +43,11 @@ class FlowPlan(ABC):
     added: ClassVar[Mapping[str, Any]] = {}
     """Keys that came later than the class, each with the value that a checkpoint means which does not have it."""
 
+    @property
+    def table_bytes(self) -> int:
+        """What the flow needs beside its weights, where that may be much: tables of sites, for example. At least."""
+        return 0
+
     @abstractmethod
     def assemble(self) -> Flow:
         """The flow, its weights in any state."""

@@ -1,6 +1,7 @@
 """Region trees: the torus cut in two, and each part again, down to single plaquettes."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,12 @@ class RegionTree:
         arrays = {"lo": np.array(lo), "mid": np.array(mid), "nodes": np.array(nodes, np.int32), "leaves": leaves}
         for name, value in (*arrays.items(), ("splits", tuple(splits)), ("levels", tuple(levels))):
             object.__setattr__(self, name, value)
+
+
+@lru_cache(maxsize=8)
+def tree_of(shape: Shape) -> RegionTree:
+    """The tree of this lattice, grown once: that of a large one takes seconds. Do not change its arrays."""
+    return RegionTree(shape)
 
 
 def check_tree_shape(shape: tuple[int, ...]) -> None:

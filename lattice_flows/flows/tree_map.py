@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lattice_flows.flows.tree import RegionTree
+from lattice_flows.flows.tree import RegionTree, tree_of
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories.u1.kernels import tree as tree_u1
 
@@ -137,7 +137,7 @@ def places_of(shape: tuple[int, int], odd: tuple[bool, ...], device: torch.devic
     def there(array: Any) -> Tensor:
         return torch.from_numpy(array).to(device)
 
-    tree = RegionTree(shape)
+    tree = tree_of(shape)
     split, halves = tree.nodes[:, 0], tree.nodes[:, 1:].ravel()
     areas = np.array([sum(split.areas) for split in tree.splits])
     leaves = np.empty(tree.leaves.size, np.int64)

@@ -21,6 +21,7 @@ from lattice_flows.ensembles.storage import commit_streaming
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.pyerrors import name_of_pyerrors, write_pyerrors
 from lattice_flows.interchange.target import made_apart
+from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
 from lattice_flows.theories.measurement import Measurement
@@ -67,6 +68,7 @@ def export(
     suffix, write, named = KINDS[kind]
     stop, console = stop or StopRequest(), console or Console(stderr=True)
     with Ensemble.open_remains(path) as ensemble:
+        check_header(ensemble)
         target = named(ensemble.path.with_name(ensemble.path.stem + suffix) if target is None else Path(target))
         if target.exists() or target.is_symlink() or (target.suffix == ".h5" and Ensemble.exists(target)):
             raise InputError(f"{target}: already exists and is not overwritten; choose another target")

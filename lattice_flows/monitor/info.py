@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from lattice_flows.ensembles import Ensemble
+from lattice_flows.ensembles.finite import not_finite
 from lattice_flows.errors import InputError
 from lattice_flows.monitor.run_check import verified_checkpoint, verified_run
+from lattice_flows.production.header_check import check_header
 from lattice_flows.training import load_flow_weights, read_checkpoint
 
 _CHECKPOINT_SUFFIX = ".pt"
@@ -30,6 +32,7 @@ def describe(path: Path) -> dict[str, Any]:
             "sha256": trained.sha256,
         }
     with Ensemble.open_remains(path) as ensemble:
+        unknown = check_header(ensemble)
         attributes = {key: value for key, value in ensemble.attributes.items() if key != "card"}
         return {
             "kind": "ensemble" if ensemble.finished else "ensemble, unfinished (segments)",
@@ -37,6 +40,7 @@ def describe(path: Path) -> dict[str, Any]:
             "fields": f"{ensemble.field.name} {list(ensemble.field.shape)}" if ensemble.has_fields else "not stored",
             "series": " ".join(ensemble.series_names),
             "proposals": " ".join(ensemble.proposal_names) or "none",
+            **({"unknown here": "; ".join(unknown)} if unknown else {}),
         }
 
 
@@ -50,7 +54,8 @@ def verify(path: Path) -> list[str]:
     if _is_checkpoint(path):
         return [verified_checkpoint(path)]
     with Ensemble.open_remains(path) as ensemble:
-        return ensemble.verify()
+        lines = ensemble.verify()
+        return lines + [f"{path}: {text}" for text in (*check_header(ensemble), *not_finite(ensemble))]
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -19,6 +19,7 @@ from lattice_flows.production.header import (
     threads_for,
     with_measurements_of,
 )
+from lattice_flows.production.header_check import check_header
 from lattice_flows.production.job_array import Task, chains_for, check_task, is_complete_array
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.pilot_chains import with_findings
@@ -64,6 +65,7 @@ def check_held(
     path: Path, ensemble: Ensemble, card: Card, table: EnsembleTable, checkpoint: Path, task: Task | None
 ) -> None:
     """Raise InputError if the file holds other chains than the card, or the task, asks for."""
+    check_header(ensemble)
     check_chains(path, ensemble.attributes, table, task)
     check_same(path, ensemble, card, table, flow_checksum(table, checkpoint))
 

@@ -7,6 +7,7 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.production.begun import flow_checksum
 from lattice_flows.production.header import as_begun, check_same
+from lattice_flows.production.header_check import check_header
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.train import evaluation_table, is_at_end
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights, read_checkpoint
@@ -37,6 +38,7 @@ def check_made_by(folder: RunFolder, card: Card, table: EnsembleTable, files: Se
     """Raise InputError if one of the ensemble's files was not made by this card, or with another flow."""
     checksum = flow_checksum(table, folder.flow / CHECKPOINT_NAME)
     for file in files:
+        check_header(file)
         check_same(file.path, file, card, as_begun(table, file.attributes), checksum)
 
 

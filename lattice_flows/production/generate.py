@@ -12,6 +12,7 @@ from rich.console import Console
 
 from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card, EnsembleTable
+from lattice_flows.card.memory import require_memory_for_chains
 from lattice_flows.card.samplers import build_sampler
 from lattice_flows.catalogue import foreign_place
 from lattice_flows.ensembles import Block, Ensemble, EnsembleError, EnsembleWriter, LockedError
@@ -88,6 +89,7 @@ def check(
         _check_begun(path, card, table, checkpoint, part)
     if begun:
         return
+    require_memory_for_chains(card, table, len(chains_for(table, task)))
     with _told(table):
         _check_start(folder, card, table, before)
     if table.needs_flow and trains:
@@ -108,6 +110,7 @@ def _check_begun(path: Path, card: Card, table: EnsembleTable, checkpoint: Path,
         to_measure(path, ensemble, card)
         attributes, finished = ensemble.attributes, is_finished(ensemble, table)
     if not finished:
+        require_memory_for_chains(card, table, len(chains_for(table, task)))
         resumed(path, attributes, card, table, checkpoint, task)
 
 

@@ -24,6 +24,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.beginning import check_measurements
 from lattice_flows.production.devices import kernel_threads, use_threads
+from lattice_flows.production.header_check import check_header
 from lattice_flows.regular_files import open_regular, real
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
@@ -64,6 +65,7 @@ def requested(path: Path, texts: Sequence[str]) -> tuple[Measurement, ...]:
     Raises InputError for a wrong text; EnsembleError if the file cannot be read.
     """
     with Ensemble.open(path) as ensemble:
+        check_header(ensemble)
         name, action = _theory(path, ensemble.attributes)
     tables = [parse_observable(text) for text in texts]
     return tuple(asked_for(tables, action, name).values())

@@ -16,6 +16,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.production.generate import check, generate_at
 from lattice_flows.production.header import as_begun
+from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.production.run_folder import RunFolder, claim
@@ -90,6 +91,7 @@ def _take_flow(file: Path, origin: Origin, folder: RunFolder) -> str:
 def _recipe(file: Path) -> tuple[Card, Origin]:
     """The card that makes the file, and the origin that the file records."""
     with Ensemble.open(file) as ensemble:
+        check_header(ensemble)
         ensemble.verify()  # before work that ends in a comparison with it
         attributes = ensemble.attributes
     if missing := [key for key in ("card", "overrides", "name", "observables") if key not in attributes]:

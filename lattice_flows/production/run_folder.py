@@ -54,7 +54,8 @@ class RunFolder:
     @property
     def is_claimed(self) -> bool:
         """Whether the card is that of a run which began here, rather than a card that somebody keeps in a folder."""
-        return any(path.is_dir() for path in (self.flow, self.ensembles, self.report, self.cluster))
+        folders = (self.flow, self.ensembles, self.report, self.cluster)
+        return self.overrides.exists() or any(path.is_dir() for path in folders)
 
     @property
     def cluster(self) -> Path:
@@ -125,11 +126,7 @@ def _read(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[Run
         folder = RunFolder(source)
         if not folder.card.exists():
             raise InputError(f"{source}: holds no run (no card.toml); give a run card or the folder of a run")
-        if not folder.is_claimed:
-            raise InputError(
-                f"{source}: holds a card and no run; run {folder.card}, whose output goes to "
-                f"{default_folder(folder.card)} unless --out names another folder"
-            )
+        _require_claimed(folder)
         return folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides]))
     folder = RunFolder(out or default_folder(source))
     read = read_held_card if folder.card.exists() else read_card
@@ -148,7 +145,17 @@ def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
     folder = RunFolder(source if source.is_dir() else out or default_folder(source))
     if not folder.card.exists():
         raise InputError(f"{folder.path}: holds no run (no card.toml); run the card first, or give the folder of a run")
+    _require_claimed(folder)
     return folder, read_held_card(folder.card, _read_overrides(folder))
+
+
+def _require_claimed(folder: RunFolder) -> None:
+    """Raise InputError for a folder with a card that nothing was made of."""
+    if not folder.is_claimed:
+        raise InputError(
+            f"{folder.path}: holds a card and no run; run {folder.card}, whose output goes to "
+            f"{default_folder(folder.card)} unless --out names another folder"
+        )
 
 
 def default_folder(card: Path) -> Path:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from lattice_flows.card.card import TheoryTable
 from lattice_flows.card.sources import DIRECT, FLOW, ONE_CONFIGURATION, check_start, existing_ensemble
 from lattice_flows.ensembles import Ensemble, FieldSpec
+from lattice_flows.ensembles.finite import where_not_finite
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.production.foreign_numbers import ForeignNumbers, mapped_npy
+from lattice_flows.production.header_check import check_header
 from lattice_flows.samplers.proposals import device_of
 
 Array = NDArray[Any]
@@ -67,6 +69,7 @@ def _opened(start: str, field: FieldSpec) -> Iterator[Ensemble]:
     """The ensemble file, whose configurations are such fields."""
     told = f"start = {start!r}"
     with Ensemble.open(existing_ensemble(start, told)) as ensemble:
+        check_header(ensemble)
         if not ensemble.has_fields or (ensemble.field.name, ensemble.field.shape) != (field.name, field.shape):
             raise InputError(f"{told}: holds no fields of shape {list(field.shape)} called {field.name}")
         if ensemble.n_configs == 0:
@@ -106,5 +109,9 @@ def _last_configurations(start: str, field: FieldSpec, chains: range) -> Array:
     with _opened(start, field) as ensemble:
         rows = -(-chains.stop // ensemble.n_chains)
         last = ensemble.configs(max(0, ensemble.n_configs - rows), ensemble.n_configs)
+        numbers = np.arange(ensemble.n_configs - len(last), ensemble.n_configs)
+        flat = last.reshape(*last.shape[:2], -1).sum(axis=2)  # not finite where one number is not
+        if told := where_not_finite(field.name, flat, numbers, ensemble.first_chain):
+            raise InputError(f"start = {start!r}: {field.name} {told}; no chain can begin there")
     pool = last[::-1].reshape(-1, *field.shape)  # (rows * chains, *event), the last ones first
     return pool[np.arange(chains.start, chains.stop) % len(pool)]

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lattice_flows.card.build import build_flow, flow_header
 from lattice_flows.card.card import Card, EnsembleTable
+from lattice_flows.card.memory import require_memory_for_training
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow, compile_flow
@@ -39,6 +40,7 @@ from lattice_flows.training import (
     check_same,
     has_ended,
     is_rescheduled,
+    launched_ranks,
     read_checkpoint,
     settings_as_begun,
     train,
@@ -75,6 +77,7 @@ def check_training(folder: RunFolder, card: Card) -> None:
         return
     if held is not None and held.reason:
         _check_unused(folder, card)
+    require_memory_for_training(card, resolve_device(card.device), launched_ranks().size)
     if settings.data is not None:
         check_training_data(settings.data, card.theory)
     flow = _flow(card)

@@ -17,6 +17,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.flows import drawn_streams
 from lattice_flows.production.header import chains_of
+from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin
 from lattice_flows.theories.action import DirectSampler
 from lattice_flows.training import DataError, Source, check_configurations
@@ -114,6 +115,7 @@ def check_training_data(source: str, theory: TheoryTable) -> None:
 
 
 def _check(ensemble: Ensemble, theory: TheoryTable, where: str) -> None:
+    check_header(ensemble)
     origin = Origin(ensemble.attributes)
     held = origin.theory
     if held != json.loads(json.dumps(theory.as_dict())):

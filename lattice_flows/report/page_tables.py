@@ -150,7 +150,7 @@ def provenance(made: Sequence[Replicas]) -> PageTable:
     attributes = [file.attributes for group in made for file in group.files]
     software: dict[str, list[str]] = {}
     for one in attributes:
-        for package, version in json.loads(one["software"]).items():
+        for package, version in json.loads(one.get("software", "{}")).items():
             software.setdefault(package, []).append(version)
     facts = {
         "seed": [str(one["seed"]) for one in attributes],

@@ -8,6 +8,7 @@ import numpy as np
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.info import PROPOSALS, over_steps, tells_of_updates
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams
+from lattice_flows.theories.action import Shape
 
 
 class Part(NamedTuple):
@@ -29,6 +30,13 @@ def check_counts(parts: Parts) -> None:
 def samplers_of(parts: Parts) -> tuple[Sampler, ...]:
     """The samplers of the parts."""
     return tuple(part.sampler for part in parts)
+
+
+def bytes_of_parts(parts: Parts, n_chains: int, event: Shape, n_updates: int) -> int:
+    """What `Sampler.least_bytes` tells of a sampler made of these parts: each keeps its states, and its infos of all
+    rounds, of at least one number for each chain."""
+    of_parts = sum(sampler.least_bytes(n_chains, event, n_updates * n) for sampler, n in parts)
+    return of_parts + 8 * n_chains * n_updates * len(parts)
 
 
 def begun_parts(parts: Parts, x: Array, streams: Streams) -> tuple[Any, ...]:

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.accept import independence_metropolis
 from lattice_flows.kernels.random import uniforms
-from lattice_flows.samplers.proposals import GeneratorState, check_batch_size, device_of, propose, seeded_generator
+from lattice_flows.samplers.proposals import (
+    GeneratorState,
+    bytes_of_batch,
+    check_batch_size,
+    device_of,
+    propose,
+    seeded_generator,
+)
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +105,11 @@ class FlowMetropolis(Sampler):
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """The chains, a batch of proposals, and their weights in a step."""
+        chains = super().least_bytes(n_chains, event, n_updates)
+        return chains + bytes_of_batch(self.batch_size, n_chains, event) + 8 * n_updates * n_chains
 
     def init(self, x: Array, streams: Streams) -> FlowMetropolisState:
         """The state of chains at x (B, *event); their weights need the flow's inverse."""

@@ -6,9 +6,16 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lattice_flows.flows import Flow
-from lattice_flows.samplers.proposals import GeneratorState, Proposals, check_batch_size, propose, seeded_generator
+from lattice_flows.samplers.proposals import (
+    GeneratorState,
+    Proposals,
+    bytes_of_batch,
+    check_batch_size,
+    propose,
+    seeded_generator,
+)
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 
 
 class FlowSamplesState(NamedTuple):
@@ -41,6 +48,11 @@ class FlowSamples(Sampler):
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """The chains, a batch of proposals, and their weights in a step."""
+        chains = super().least_bytes(n_chains, event, n_updates)
+        return chains + bytes_of_batch(self.batch_size, n_chains, event) + 8 * n_updates * n_chains
 
     def init(self, x: Array, streams: Streams) -> FlowSamplesState:
         """The state before the first draw; x (B, *event) only gives the shape, as every step replaces it."""

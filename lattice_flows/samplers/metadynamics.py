@@ -23,7 +23,7 @@ from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.lengths import settle_length
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import warming
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 from lattice_flows.theories.collective import CollectiveVariable
 
 _FINEST = 100_000  # points of the grid
@@ -111,6 +111,10 @@ class Metadynamics(Sampler):
     @cached_property
     def _variable(self) -> CollectiveVariable:
         return self.action.collective_variable(self.variable)
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """The chains and their grids."""
+        return super().least_bytes(n_chains, event, n_updates) + 8 * n_chains * self.n_grid
 
     def init(self, x: Array, streams: Streams) -> MetadynamicsState:
         """The state of chains at x (B, *event), without a bias."""

@@ -9,6 +9,7 @@ import numpy as np
 from lattice_flows.samplers.composite import (
     Part,
     begun_parts,
+    bytes_of_parts,
     check_counts,
     findings_of,
     info_of_parts,
@@ -18,7 +19,7 @@ from lattice_flows.samplers.composite import (
 )
 from lattice_flows.samplers.info import info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 
 
 class MixtureState(NamedTuple):
@@ -60,6 +61,10 @@ class Mixture(Sampler):
     def reversible(self) -> bool:  # type: ignore[override]
         """Reversible parts in an order that is the same from behind: backwards, A then B is B then A."""
         return self.parts == self.parts[::-1] and all(sampler.reversible for sampler in self.inner)
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """Those of all parts, and of the infos of the rounds."""
+        return bytes_of_parts(self.parts, n_chains, event, n_updates)
 
     def init(self, x: Array, streams: Streams) -> MixtureState:
         """The state of chains at x (B, *event)."""

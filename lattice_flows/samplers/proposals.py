@@ -1,5 +1,6 @@
 """Batches of fresh flow samples with their weights."""
 
+import math
 from itertools import chain
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from lattice_flows.flows import Flow
 from lattice_flows.samplers.sampler import Array, Streams
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 
 # Numbers of the fields that are made at a time.
 _ON_CPU = 2**18  # 2 MiB: larger ones leave a processor's caches, at up to three times the cost
@@ -30,6 +31,11 @@ def check_batch_size(batch_size: int) -> None:
     """Raise ValueError for a number of samples that cannot be made at a time."""
     if not 1 <= batch_size <= _LARGEST_BATCH:
         raise ValueError(f"batch_size must be between 1 and {_LARGEST_BATCH}, got {batch_size}")
+
+
+def bytes_of_batch(batch_size: int, n_chains: int, event: Shape) -> int:
+    """Of the configurations of a batch, rounded up to equal shares of the chains."""
+    return 8 * -(-batch_size // n_chains) * n_chains * math.prod(event)
 
 
 def device_of(flow: Flow) -> torch.device:

@@ -12,6 +12,7 @@ from lattice_flows.kernels.random import split_streams, uniforms
 from lattice_flows.samplers.composite import (
     Part,
     begun_parts,
+    bytes_of_parts,
     check_counts,
     findings_of,
     info_of_parts,
@@ -22,7 +23,7 @@ from lattice_flows.samplers.composite import (
 from lattice_flows.samplers.exchange import Trips, acceptance, exchanged, first_trips, swap_gain, travelled, tried_pairs
 from lattice_flows.samplers.info import Column, info_of
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 
 
 class ExchangeState(NamedTuple):
@@ -75,6 +76,10 @@ class ReplicaExchange(Sampler):
         """The rungs that sample the target of the whole."""
         rungs = enumerate(self.inner)
         return [k for k, rung in rungs if k == 0 or (rung.action == self.action and not rung.weighted)]
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """Those of all parts, and of the infos of the rounds."""
+        return bytes_of_parts(self.parts, n_chains, event, n_updates)
 
     def init(self, x: Array, streams: Streams) -> ExchangeState:
         """The state of chains that have all their replicas at x (B, *event)."""

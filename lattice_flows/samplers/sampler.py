@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.later_keys import Changed
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 
 Array = NDArray[np.float64]
 Streams = NDArray[np.uint64]
@@ -112,6 +112,14 @@ class Sampler(ABC):
     @abstractmethod
     def step(self, state: Any, n_updates: int = 1) -> tuple[Any, NamedTuple]:
         """The state after n_updates updates of every chain, and the info of the step."""
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """What the states of so many chains of configurations of shape `event`, and the info of a step, take at least.
+
+        A card that asks for more than there is is refused before anything is made.
+        """
+        inside = sum(sampler.least_bytes(n_chains, event, n_updates) for sampler in self.inner)
+        return inside or n_chains * math.prod(event) * np.dtype(self.action.space.dtype).itemsize
 
     def thermalise(self, state: Any, done: float) -> Any:
         """The state after one update that is discarded; `done` is the completed fraction of the thermalisation.

@@ -14,10 +14,11 @@ from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.exchange import tried_pairs
 from lattice_flows.samplers.replica_exchange import ExchangeState, ReplicaExchange
 from lattice_flows.samplers.sampler import Array, Report, Sampler, SamplerFactory, Streams, silent
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 
 _ROUNDS = 5  # of pilots, each twice as long as the one before
 _FEWEST_PILOTS = 8
+_MOST_RUNGS = 1000
 _LEAST_REJECTION = 1e-3  # keeps the barrier rising where no swap was refused
 
 
@@ -65,12 +66,12 @@ class Tempering(Sampler):
             raise ValueError(f"give last, the {self._coupling} of the last rung, or the values of all rungs")
         if not math.isfinite(self.last) or self.last == self._first:
             raise ValueError(f"last must be a number other than the target's {self._coupling}, got {self.last}")
-        if not 2 <= self.n_replicas <= 1000:
-            raise ValueError(f"n_replicas must be between 2 and 1000, got {self.n_replicas}")
+        if not 2 <= self.n_replicas <= _MOST_RUNGS:
+            raise ValueError(f"n_replicas must be between 2 and {_MOST_RUNGS}, got {self.n_replicas}")
 
     def _check_values(self, values: tuple[float, ...]) -> None:
-        if len(values) < 2:
-            raise ValueError(f"values must hold at least two couplings, got {list(values)}")
+        if not 2 <= len(values) <= _MOST_RUNGS:
+            raise ValueError(f"values must hold 2 to {_MOST_RUNGS} couplings, got {len(values)}")
         if values[0] != self._first:
             raise ValueError(f"values must begin with the target's {self._coupling} = {self._first}, got {values[0]}")
         if self.last is not None and values[-1] != self.last:
@@ -111,6 +112,10 @@ class Tempering(Sampler):
     def inner(self) -> tuple[Sampler, ...]:
         """The samplers of the rungs."""
         return self.exchange.inner
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """Those of all rungs."""
+        return self.exchange.least_bytes(n_chains, event, n_updates)
 
     def init(self, x: Array, streams: Streams) -> ExchangeState:
         """The state of chains that have all their replicas at x (B, *event)."""

@@ -25,7 +25,7 @@ from lattice_flows.samplers.lengths import settle_length
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, Windows, silent
 from lattice_flows.samplers.tuning import warming
 from lattice_flows.samplers.window_exchange import Swaps, first_swaps, swapped, trips_of_chains
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Shape
 from lattice_flows.theories.collective import CollectiveVariable
 
 _N_GRID = 1001
@@ -139,6 +139,10 @@ class Umbrella(Sampler):
     @cached_property
     def _variable(self) -> CollectiveVariable:
         return self.action.collective_variable(self.variable)
+
+    def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
+        """The chains, and the potentials of all windows and of each chain on the grid."""
+        return super().least_bytes(n_chains, event, n_updates) + 8 * _N_GRID * (n_chains + self.n_windows)
 
     def init(self, x: Array, streams: Streams) -> UmbrellaState:
         """The state of chains at x (B, *event), dealt to the windows in turn."""

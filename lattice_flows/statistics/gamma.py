@@ -151,8 +151,9 @@ def _block_means(rows: Array, n_blocks: int) -> Array:
 
 
 def _are_frozen(replicas: Sequence[Array], scale: float) -> bool:
-    """Whether none of them moves, wherever each may be."""
-    return widest(replicas) <= _ROUNDING * scale
+    """Whether none of them moves, wherever each may be, by more than rounding or than numbers whose square is 0."""
+    width = widest(replicas)
+    return width <= _ROUNDING * scale or width * width == 0.0
 
 
 def _error_between_replicas(replicas: Sequence[Array]) -> float:

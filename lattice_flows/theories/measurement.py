@@ -50,16 +50,20 @@ class Measurement:
     def from_dict(cls, table: Mapping[str, Any], action: Action | None) -> "Measurement":
         """The measurement that `as_dict` describes, of this theory.
 
-        Where the code of the theory (None) or of the observable is missing, it is known by its stored series alone.
+        Where the code of the theory (None) or of the observable is missing, or is older than the table, it is known by
+        its stored series alone.
         """
-        known = {} if action is None else observables_of(action)
+        known, every = {} if action is None else observables_of(action), table.get("every", 1)
+        stored = cls(Stored(table.get("series", table["name"])), every)
         if action is None or table["name"] not in known:
-            return cls(Stored(table.get("series", table["name"])), table["every"])
+            return stored
         parameters = {key: value for key, value in table.items() if key not in _OWN_KEYS}
         constructor = known[table["name"]]
+        if not parameters.keys() <= inspect.signature(constructor).parameters.keys():
+            return stored
         made = constructor(**given(constructor, action), **parameters)
         assert isinstance(made, Observable)
-        return cls(flowed(made, table.get("flow_time", 0.0)), table["every"])
+        return cls(flowed(made, table.get("flow_time", 0.0)), every)
 
 
 def observables_of(action: Action) -> Mapping[str, NamedObservable]:

@@ -4,8 +4,9 @@ import errno
 import hashlib
 import io
 import json
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,17 +113,73 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if missing := names - content.keys():
         raise CheckpointError(f"{path}: incomplete checkpoint, without {', '.join(sorted(missing))}")
     values = {name: content[name] for name in names}
+    for name in ("header", "settings"):
+        values[name] = _json_table(path, name, values[name])
+    for name, (is_right, right) in _ENTRIES.items():
+        if not is_right(values[name]):
+            raise CheckpointError(f"{path}: its {name} is a {type(values[name]).__name__}; it should be {right}")
     for name in ("flow", "average"):
-        weights = values[name]
-        if not isinstance(weights, dict) or not all(
-            isinstance(w, Tensor) and w.isfinite().all() for w in weights.values()
-        ):
-            raise CheckpointError(f"{path}: its {name} weights are not finite tensors by name")
+        _check_weights(path, name, values[name])
+    return Checkpoint(**values)
+
+
+def _json_table(path: Path, name: str, text: Any) -> dict[str, Any]:
+    """A header or the settings. Raises CheckpointError for anything but a table, whose own tables have names."""
     try:
-        tables = {name: json.loads(values[name]) for name in ("header", "settings")}
-    except (TypeError, ValueError):
-        raise CheckpointError(f"{path}: its header is not JSON") from None
-    return Checkpoint(**{**values, **tables})
+        table = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        raise CheckpointError(f"{path}: its {name} is not JSON") from None
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path}: its {name} is a {type(table).__name__}; it should be a table")
+    for key in ("theory", "flow") if name == "header" else ():
+        own = table.get(key)
+        if own is not None and not (isinstance(own, dict) and isinstance(own.get("name", ""), str)):
+            raise CheckpointError(f"{path}: its {key} is {str(own)[:60]!r}; it should be a table, whose name is a text")
+    return table
+
+
+def _check_weights(path: Path, name: str, weights: Weights) -> None:
+    for key, weight in weights.items():
+        if not weight.is_floating_point():
+            raise CheckpointError(f"{path}: {key} of its {name} weights holds {weight.dtype}, not real numbers")
+        if not weight.isfinite().all():
+            raise CheckpointError(f"{path}: {key} of its {name} weights is not finite; train again")
+
+
+def _is_whole(value: Any, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _are_named(values: Any, is_right: Callable[[Any], bool]) -> bool:
+    return isinstance(values, dict) and all(isinstance(key, str) and is_right(one) for key, one in values.items())
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether it is a tensor with a number of its own at each place: one that repeats a few can be of any size."""
+    return isinstance(value, Tensor) and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+_TENSORS = (lambda value: _are_named(value, _is_tensor), "tensors by name")
+_ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (_is_whole, "a whole number"),
+    "threads": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
+    "step": (_is_whole, "a whole number"),
+    "processes": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
+    "train_seconds": (lambda value: _is_number(value) and 0 <= value < math.inf, "a number of seconds"),
+    "worst_loss": (lambda value: _is_number(value) and not math.isnan(value), "a number"),
+    "round_trip": (lambda value: value is None or _is_number(value), "a number or nothing"),
+    "reason": (lambda value: isinstance(value, str), "a text"),
+    "parent": (lambda value: isinstance(value, str), "a text"),
+    "best": (lambda value: _are_named(value, _is_number), "numbers by name"),
+    "optimizer": (lambda value: isinstance(value, dict), "a table"),
+    "generators": (lambda value: isinstance(value, list) and all(map(_is_tensor, value)), "a list of tensors"),
+    **dict.fromkeys(("flow", "average", "clip", "noise", "objective"), _TENSORS),
+}
+"""Of a checkpoint: whether an entry is of the right type, and what that is."""
 
 
 def load_flow_weights(path: Path) -> FlowWeights:

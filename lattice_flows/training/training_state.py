@@ -125,6 +125,22 @@ class Run:
         check_same(path, checkpoint, self.header, self.settings, self.seed)
         if checkpoint.threads != (threads := torch.get_num_threads()):
             raise CheckpointError(f"{path}: made with {checkpoint.threads} torch threads, not {threads}")
+        try:
+            self._load(checkpoint)
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            found = " ".join(str(error).split())[:120]
+            raise CheckpointError(f"{path}: its state does not fit this training: {found}") from None
+        self.step, self.train_seconds = checkpoint.step, checkpoint.train_seconds
+        self.header = checkpoint.header  # its checksum names the flow: what came later stays out
+        self.reason = checkpoint.reason if has_ended(checkpoint, self.settings) else ""
+        self.worst_loss, self.parent = checkpoint.worst_loss, checkpoint.parent
+        self.best = {**self.best, **checkpoint.best}
+        if has_more_patience(checkpoint, self.settings):
+            self.best.pop("decays_from", None)
+        self.round_trip = checkpoint.round_trip
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        """Restore flow, optimiser and generators; raises whatever torch does where they do not fit."""
         self.flow.load_state_dict(checkpoint.flow)
         self.average.load_state_dict(checkpoint.average)
         self.optimiser.adam.load_state_dict(checkpoint.optimizer)
@@ -134,14 +150,6 @@ class Run:
             source.load_state_dict(checkpoint.objective)
         self.generator.set_state(checkpoint.generators[0])
         self.monitor_generator.set_state(checkpoint.generators[1])
-        self.step, self.train_seconds = checkpoint.step, checkpoint.train_seconds
-        self.header = checkpoint.header  # its checksum names the flow: what came later stays out
-        self.reason = checkpoint.reason if has_ended(checkpoint, self.settings) else ""
-        self.worst_loss, self.parent = checkpoint.worst_loss, checkpoint.parent
-        self.best = dict(checkpoint.best)
-        if has_more_patience(checkpoint, self.settings):
-            self.best.pop("decays_from", None)
-        self.round_trip = checkpoint.round_trip
 
     def progress(self) -> float:
         """The fraction of the run that is done, from 0 to 1."""

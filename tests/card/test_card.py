@@ -117,12 +117,23 @@ def test_what_is_wrong_is_told_in_one_line(text, message):
         ("theory.gamma=1", "unknown key 'gamma'"),
         ("ensemble.n_configs=3", "ensemble.NAME.key=value"),
         ("seed.x=3", "seed is a value, not a table"),
+        ("theory.shape.0.x=1", "theory.shape is a list; give it as a whole"),
+        ("theory.shape.0=1", "theory.shape is a list; give it as a whole"),
+        ("theory.beta.x.y=1", "theory.beta is a value, not a table"),
+        ("theory.=1", "must be written table.key=value"),
+        ("=1", "must be written table.key=value"),
+        ("theory.x\ny=1", "unknown key 'x\\ny'"),
+        ("ensemble.hmc.start='" + 5000 * "x" + "'", "is neither 'hot'"),
+        ("a" * 5000 + "=1", "unknown key 'aaa"),
+        ("observable.wilson_loop.name=[1]", "unknown name [1]"),
     ],
 )
 def test_wrong_overrides(override, message):
     with pytest.raises(InputError, match=r"^card: ") as caught:
         parse_card(CLASSICAL, [override])
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_cards_that_are_not_there_or_not_text(tmp_path):

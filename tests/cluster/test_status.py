@@ -256,6 +256,7 @@ def test_a_run_that_was_never_submitted_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such card or folder"):
         status(tmp_path / "none", Console(file=StringIO()))
     (tmp_path / "card.toml").write_text(CARD)
+    (tmp_path / "ensembles").mkdir()
     with pytest.raises(InputError, match="was never submitted; `lattice-flows watch`"):
         status(tmp_path, Console(file=StringIO()))
 

@@ -223,6 +223,8 @@ def test_a_damaged_record_is_refused(submitted, tmp_path):
         '{"stages": []}',
         path.read_text().replace("slurm", "sge"),
         path.read_text().replace("after", "x"),
+        path.read_text().replace('"after": []', '"after": "train"'),
+        path.read_text().replace('"directory": "', '"directory": 3, "x": "'),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=r"jobs\.json: damaged"):

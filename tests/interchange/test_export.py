@@ -325,7 +325,8 @@ def test_full_disk(kind, tmp_path, rng):
 def test_fields_larger_than_memory(kind, tmp_path):
     """They pass in pieces of 8 MiB, so 64 MiB of fields take no more than a few of these."""
     field = FieldSpec("theta", ("mu", "x0", "x1"), (2, 32, 32))
-    with Ensemble.create(tmp_path / "x.h5", header=HEADER, chains=range(4), field=field, store_fields=True) as writer:
+    header = {**HEADER, "theory": json.dumps({**json.loads(HEADER["theory"]), "shape": [32, 32]})}
+    with Ensemble.create(tmp_path / "x.h5", header=header, chains=range(4), field=field, store_fields=True) as writer:
         for k in range(4):
             writer.append(Block(series={}, fields=np.full((256, 4, *field.shape), float(k))))
             writer.commit({}, seconds=1.0)

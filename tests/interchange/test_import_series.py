@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_refused(columns, tmp_path):
     for paths, names, message in (
         ([tmp_path / "bytes"], NAMES, "no columns of numbers"),
         ([tmp_path / "nothing"], NAMES, "No such file"),
-        ([tmp_path], NAMES, "is not a regular file"),
+        ([tmp_path], NAMES, "Is a directory"),
         ([path, path], NAMES, "is the same as"),
         ([path], ["a", "b", "a", "_"], "names a series twice"),
         ([path], ["_", "_"], "names no series"),

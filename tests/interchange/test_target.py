@@ -122,7 +122,7 @@ class OnSignal(StopRequest):
 @pytest.mark.filterwarnings("ignore:`scipy.odr` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_stopped_export_leaves_nothing(kind, tmp_path, rng):
-    from interchange.test_interchange import toy
+    from interchange.test_export import toy
 
     toy(tmp_path / "toy.h5", rng)
     with pytest.raises(Stopped) as stopped:
@@ -132,7 +132,7 @@ def test_a_stopped_export_leaves_nothing(kind, tmp_path, rng):
 
 
 def test_an_export_does_not_take_the_name_of_an_unfinished_ensemble(tmp_path, rng):
-    from interchange.test_interchange import toy
+    from interchange.test_export import toy
 
     toy(tmp_path / "toy.h5", rng, finish=False)
     with pytest.raises(InputError, match=r"toy\.h5: already exists"):
@@ -140,7 +140,7 @@ def test_an_export_does_not_take_the_name_of_an_unfinished_ensemble(tmp_path, rn
 
 
 def test_an_export_of_what_is_left_says_so(tmp_path, rng, capsys):
-    from interchange.test_interchange import toy
+    from interchange.test_export import toy
 
     toy(tmp_path / "toy.h5", rng, finish=False)
     segments = sorted((tmp_path / "toy.segments").iterdir())

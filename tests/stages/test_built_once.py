@@ -4,6 +4,7 @@ import json
 from io import StringIO
 
 import pytest
+import torch
 from rich.console import Console
 
 from lattice_flows.card.card import read_card
@@ -67,7 +68,7 @@ def builds(monkeypatch):
 
     class Counting(PlaquetteCouplingFlow):
         def assemble(self):
-            counted.n += 1
+            counted.n += torch.get_default_device().type != "meta"  # where it is only counted
             return super().assemble()
 
     monkeypatch.setitem(FLOWS, "plaquette_coupling", Counting)

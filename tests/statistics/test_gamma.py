@@ -189,3 +189,9 @@ def test_masked_and_complex_series_are_refused(wrap, rng):
         for estimate in (gamma_method, lambda one: reweighted(one, np.zeros((100, 2))), r_hat):
             with pytest.raises(ValueError, match=f"a series is {told}"):
                 estimate(wrap(series))
+
+
+def test_fluctuations_whose_square_is_zero_are_none(rng: np.random.Generator) -> None:
+    estimate = gamma_method(1e-200 * rng.normal(size=(100, 2)))
+    assert math.isnan(estimate.tau_int)
+    assert estimate.error < 1e-160 or math.isnan(estimate.error)

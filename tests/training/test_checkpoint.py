@@ -1,5 +1,6 @@
 """Checkpoint files: atomic, and nothing in them is executed."""
 
+import math
 import os
 import pickle
 import re
@@ -184,3 +185,37 @@ def test_torch_loads_weights_only():
     calls = [call for path in PACKAGE.rglob("*.py") for call in re.findall(r"torch\.load\(.*", path.read_text())]
     assert calls
     assert all("weights_only=True" in call for call in calls)
+
+
+NOT_A_NUMBER = {"a": torch.tensor([1.0, math.nan])}
+FEW_NUMBERS = {"a": torch.zeros(1).expand(10**12)}  # which no memory holds once they are written out
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("header", "[]", "its header is a list; it should be a table"),
+        ("header", '{"theory": 3}', "its theory is '3'; it should be a table"),
+        ("settings", 3, "its settings is not JSON"),
+        ("seed", "1", "its seed is a str; it should be a whole number"),
+        ("threads", 0, "its threads is a int; it should be a whole number of at least 1"),
+        ("step", torch.ones(()), "its step is a Tensor; it should be a whole number"),
+        ("train_seconds", math.nan, "its train_seconds is a float; it should be a number of seconds"),
+        ("reason", None, "its reason is a NoneType; it should be a text"),
+        ("flow", torch.ones(2), "its flow is a Tensor; it should be tensors by name"),
+        ("flow", NOT_A_NUMBER, "a of its flow weights is not finite"),
+        ("average", {3: torch.ones(2)}, "its average is a dict; it should be tensors by name"),
+        ("average", {"a": torch.ones(2, dtype=torch.int64)}, "a of its average weights holds torch.int64"),
+        ("average", FEW_NUMBERS, "its average is a dict; it should be tensors by name"),
+        ("optimizer", [], "its optimizer is a list; it should be a table"),
+        ("generators", {"a": 1}, "its generators is a dict; it should be a list of tensors"),
+        ("best", {"ess": "high"}, "its best is a dict; it should be numbers by name"),
+    ],
+)
+def test_an_entry_of_another_type_is_named(tmp_path: Path, entry: str, value: object, message: str) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, CHECKPOINT)
+    torch.save({**torch.load(path, weights_only=True), entry: value}, path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
