@@ -16,6 +16,7 @@ from lattice_flows.production.devices import kernel_threads, network_threads, re
 from lattice_flows.production.job_array import Task, chains_for, in_words
 from lattice_flows.production.origin import Origin, origin_attributes, text_as_before
 from lattice_flows.production.pilot_chains import merged
+from lattice_flows.production.start import start_checksum
 from lattice_flows.samplers import Sampler
 from lattice_flows.theories.catalogue import completed_theory, theory_as_before
 from lattice_flows.theories.measurement import Measurement
@@ -183,6 +184,7 @@ def header_of(
         flow_sha256=checksum,
         plugins=card.plugins,
         sampler_given=table.options,
+        start_sha256=start_checksum(table.start),
     ) | ({} if task is None else {"task": str(task)})
 
 

@@ -30,6 +30,7 @@ def origin_attributes(
     flow_sha256: str = "",
     plugins: Mapping[str, str] | None = None,
     sampler_given: Mapping[str, Any] | None = None,
+    start_sha256: str = "",
 ) -> dict[str, str | int]:
     """The attributes for an ensemble made now, by this version on this machine.
 
@@ -41,6 +42,7 @@ def origin_attributes(
     flow_sha256  the checksum of the flow's weights, "" if there is no flow
     plugins      package and version of the code outside of this package, by its name on the card
     sampler_given  the sampler's arguments before tuning, null where the card leaves them open
+    start_sha256  the checksum of the file in which the chains began, "" if there is none
     """
     attributes: dict[str, str | int] = {
         "name": name,
@@ -63,6 +65,8 @@ def origin_attributes(
         attributes["chains_per_set"] = chains_per_set
     if plugins:
         attributes["plugins"] = json.dumps(dict(plugins))
+    if start_sha256:
+        attributes["start_sha256"] = start_sha256
     if sampler_given is not None:
         attributes["sampler_given"] = json.dumps(dict(sampler_given))
     return attributes

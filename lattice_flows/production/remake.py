@@ -20,6 +20,7 @@ from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.production.run_folder import RunFolder, claim
+from lattice_flows.production.start import start_checksum
 from lattice_flows.production.train import check_training, evaluation_table, train_flow
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
@@ -127,6 +128,9 @@ def _differences(held: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{key}: {item} was {was[item]}, now it is {here.get(item)}"
     if held.get("git_commit") != git_commit():
         yield f"commit: was {held.get('git_commit')}, now it is {git_commit()}"
+    start = str(Origin(held).sampler.get("start", ""))
+    if "start_sha256" in held and held["start_sha256"] != start_checksum(start):
+        yield f"start: {start} holds other data than when these chains began"
 
 
 def _differing(one: Path, other: Path) -> Iterator[str]:

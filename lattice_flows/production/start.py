@@ -1,5 +1,6 @@
 """The start of chains: hot, cold, directly drawn, from a flow, from the end of an ensemble or a lone configuration."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.production.foreign_numbers import ForeignNumbers, mapped_npy
 from lattice_flows.production.header_check import check_header
+from lattice_flows.regular_files import at_home, open_regular
 from lattice_flows.samplers.proposals import device_of
 
 Array = NDArray[Any]
@@ -64,6 +66,17 @@ def check_start_file(theory: TheoryTable, start: str) -> None:
             pass
 
 
+def start_checksum(start: str) -> str:
+    """The checksum of the file that `start` names, by which an ensemble says what it began from; "" for any other."""
+    if Path(start).suffix == ".h5":
+        with Ensemble.open(existing_ensemble(start, f"start = {start!r}")) as ensemble:
+            return ensemble.sha256
+    if Path(start).suffix == ONE_CONFIGURATION:
+        with open_regular(at_home(start)) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    return ""
+
+
 @contextmanager
 def _opened(start: str, field: FieldSpec) -> Iterator[Ensemble]:
     """The ensemble file, whose configurations are such fields."""
@@ -81,7 +94,7 @@ def _lone_configuration(theory: TheoryTable, start: str) -> Array:
     """The configuration (*event) in an .npy file, with the same freedom and the same checks as in an import."""
     told, field = f"start = {start!r}", theory.action.field(theory.shape)
     numbers = ForeignNumbers.of(field, theory.action.space)
-    found = mapped_npy(Path(start))
+    found = mapped_npy(at_home(start))
     if found.shape != field.shape:
         raise InputError(f"{told}: has the shape {list(found.shape)}; a configuration has {list(field.shape)}")
     try:

@@ -65,6 +65,18 @@ def _header(path):
         return {name for name in file.attrs if name not in RESERVED}
 
 
+def test_a_start_that_has_changed_is_told(card, lattice_flows, tmp_path):
+    begun = CLASSICAL.replace('sampler = "direct"', f'sampler = "direct"\nstart = "{tmp_path}/first.h5"')
+    run(card(CLASSICAL, "first.toml"), tmp_path / "run", SMALL)
+    first = RunFolder(tmp_path / "run").ensemble("hmc").rename(tmp_path / "first.h5")
+    run(card(begun), tmp_path / "next", SMALL)
+    made = RunFolder(tmp_path / "next").ensemble("direct")
+    assert "holds other data" not in lattice_flows("run", "--from", made, "--out", "same")[1]
+    run(card(CLASSICAL.replace("seed = 5", "seed = 6"), "other.toml"), tmp_path / "other", SMALL)
+    RunFolder(tmp_path / "other").ensemble("hmc").replace(first)
+    assert f"start: {first} holds other data" in lattice_flows("run", "--from", made, "--out", "again")[1]
+
+
 def test_with_its_flow(card, lattice_flows, tmp_path):
     run(card(WITH_FLOW), tmp_path / "run", ["ensemble.flow_hmc.n_configs=4", "ensemble.hmc.n_configs=4"])
     source = RunFolder(tmp_path / "run")
