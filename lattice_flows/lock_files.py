@@ -39,11 +39,11 @@ def open_lock(path: Path) -> int:
 
 
 def _is_lock(descriptor: int) -> bool:
-    """Whether it is empty, or names a holder; a power failure may leave zeros."""
+    """Whether it is empty, or names a holder; a kill may leave any part of that, and a power failure zeros."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return False
     content = os.pread(descriptor, 4096, 0).strip(b"\0")
-    return not content or content.startswith(_BEGINNING)
+    return content.startswith(_BEGINNING) or _BEGINNING.startswith(content)
 
 
 def hold(descriptor: int, path: Path) -> None:

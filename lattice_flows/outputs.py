@@ -85,7 +85,7 @@ def write_output(path: Path, content: bytes, kind: Kind) -> None:
             _write_through(descriptor, content)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, content, durable=False)
+        write_atomically(target, content)  # durable: what a power failure has torn would not be replaced
 
 
 def check_report(folder: Path) -> None:

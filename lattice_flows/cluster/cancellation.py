@@ -9,6 +9,7 @@ from lattice_flows.cluster.jobs import note_cancelled, read_jobs
 from lattice_flows.cluster.submission import SCHEDULERS, active
 from lattice_flows.errors import InputError
 from lattice_flows.production.run_folder import RunFolder
+from lattice_flows.regular_files import real
 
 
 def cancel(folder: Path, console: Console) -> None:
@@ -18,7 +19,7 @@ def cancel(folder: Path, console: Console) -> None:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not the folder of a run")
-    run = RunFolder(folder.resolve())
+    run = RunFolder(real(folder))
     jobs = read_jobs(run)
     if jobs is None:
         raise InputError(f"{folder}: was never submitted, so there is nothing to cancel")

@@ -66,8 +66,8 @@ def read_jobs(folder: RunFolder) -> Jobs | None:
         return None
     except ValidationError as error:
         raise _damaged(path, describe(error, "its content", ())) from None
-    except OSError as error:
-        raise _damaged(path, str(error.strerror)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, str(error.strerror) if isinstance(error, OSError) else "is not UTF-8 text") from None
     if jobs.scheduler not in SCHEDULER_NAMES:
         raise _damaged(path, f"scheduler = {jobs.scheduler!r} is none of {', '.join(SCHEDULER_NAMES)}")
     return jobs

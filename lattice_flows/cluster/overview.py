@@ -25,6 +25,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.monitor.screen import count
 from lattice_flows.production.job_array import Task, TaskProgress
 from lattice_flows.production.run_folder import RunFolder, find_run
+from lattice_flows.regular_files import real
 from lattice_flows.training import CheckpointError
 
 _STYLES = {"running": "green", "failed": "red", "cancelled": "red", "stopped": "yellow", "waiting": "dim"}
@@ -51,7 +52,7 @@ def status(folder: Path, console: Console) -> bool:
     it was never submitted.
     """
     held, card = find_run(folder, None)
-    look = _Look(RunFolder(held.path.resolve()), card)
+    look = _Look(RunFolder(real(held.path)), card)
     rows = look.rows()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("stage", "state", "job", "progress"):

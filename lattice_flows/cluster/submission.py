@@ -23,6 +23,7 @@ from lattice_flows.errors import InputError, written_to
 from lattice_flows.production.consistency import check_run
 from lattice_flows.production.one_at_a_time import locked
 from lattice_flows.production.run_folder import RunFolder, asked_for, claim, default_folder
+from lattice_flows.regular_files import real
 
 SCHEDULERS: Mapping[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs()}
 _NO_SERVER = ("configuration source", "contact slurm controller", "cannot connect to server")  # of Slurm, and of PBS
@@ -42,7 +43,7 @@ def submit(
     Raises InputError for what is wrong with the card, the profile or the folder; for a run that still has jobs; and
     if the scheduler refuses: then the jobs of this call are cancelled.
     """
-    folder = RunFolder(_folder(source, out).resolve())
+    folder = RunFolder(real(_folder(source, out)))
     profile_path = profile_path or _kept_profile(folder)
     profile = read_profile(profile_path)
     if not dry_run and shutil.which(program := _PROGRAMS[profile.scheduler]) is None:
@@ -173,7 +174,7 @@ def _script(stage: Stage) -> str:
 
 def require_no_jobs(source: Path, out: Path | None) -> None:
     """Raise InputError if the run of a card or of a folder has jobs that wait or run."""
-    folder = RunFolder(_folder(source, out).resolve())
+    folder = RunFolder(real(_folder(source, out)))
     if jobs_path(folder).exists():
         _refuse_a_second(folder, dry_run=True)
 

@@ -20,6 +20,7 @@ from lattice_flows.estimates.summary_types import Settings, Theory
 from lattice_flows.production.header import chain_digests
 from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin, text_as_before
+from lattice_flows.regular_files import real
 from lattice_flows.statistics import LazyReplicas, normalised_in_sets
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Observable, Quantity, Term
@@ -394,7 +395,7 @@ def _labels(found: list[tuple[str, Path]]) -> list[str]:
         equal = {label for label in labels if labels.count(label) > 1}
         for index, (name, path) in enumerate(found):
             if labels[index] in equal:
-                folders = path.resolve().parent.parent.parts[-depth:]  # above the folder "ensembles"
+                folders = real(path).parent.parent.parts[-depth:]  # above the folder "ensembles"
                 labels[index] = _shown("/".join([*(part.strip("/") for part in folders), name]))
     return labels
 

@@ -20,7 +20,7 @@ from lattice_flows.ensembles.layout import PIECE_BYTES, chunk_shape, config_axis
 from lattice_flows.ensembles.storage import commit_streaming
 from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.pyerrors import name_of_pyerrors, write_pyerrors
-from lattice_flows.interchange.target import made_apart
+from lattice_flows.interchange.target import made_apart, remove_leftovers
 from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
@@ -71,6 +71,7 @@ def export(
         check_header(ensemble)
         target = named(ensemble.path.with_name(ensemble.path.stem + suffix) if target is None else Path(target))
         if target.exists() or target.is_symlink() or (target.suffix == ".h5" and Ensemble.exists(target)):
+            remove_leftovers(target)  # of one that was killed when all was done
             raise InputError(f"{target}: already exists and is not overwritten; choose another target")
         if not target.parent.is_dir():
             raise InputError(f"{target}: its folder does not exist; create it, or choose another target")

@@ -15,7 +15,7 @@ from lattice_flows.errors import InputError, unwritable
 from lattice_flows.interchange.arrays import path_and_name
 from lattice_flows.interchange.fingerprints import Fingerprints
 from lattice_flows.interchange.sources import sha256_of
-from lattice_flows.interchange.target import made_apart
+from lattice_flows.interchange.target import made_apart, remove_leftovers
 from lattice_flows.production.header import CHAIN_DIGESTS
 from lattice_flows.production.origin import origin_attributes
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
@@ -38,6 +38,7 @@ def check_target(out: Path) -> None:
     if out.suffix != ".h5":
         raise InputError(f"{out}: an ensemble must be named NAME.h5")
     if Ensemble.exists(out):
+        remove_leftovers(out)  # of one that was killed when all was done
         raise InputError(f"{out}: already exists and is not overwritten; choose another name")
 
 

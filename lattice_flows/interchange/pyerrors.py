@@ -59,6 +59,8 @@ def write_pyerrors(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
 
 def name_of_pyerrors(target: Path) -> Path:
     """The file that load_json opens for this name: it adds .json and .gz where they lack."""
+    if not target.name:  # as that of "."
+        return target
     name = target.name if target.name.endswith((".json", ".gz")) else f"{target.name}.json"
     return target.with_name(name if name.endswith(".gz") else f"{name}.gz")
 

@@ -22,7 +22,7 @@ def made_apart(target: Path) -> Iterator[Path]:
     at work: what a killed one has left is removed here at the next call with the same target. Raises FileExistsError
     if the target has appeared in the meantime, OSError if something cannot be written.
     """
-    _remove_leftovers(target)
+    remove_leftovers(target)
     folder, lock = _locked_folder(target)
     try:
         made = folder / target.name
@@ -54,13 +54,13 @@ def _locked_folder(target: Path) -> tuple[Path, int]:
         return folder, lock
 
 
-def _remove_leftovers(target: Path) -> None:
+def remove_leftovers(target: Path) -> None:
     """Remove the folders of processes that no longer hold the lock in theirs."""
     if not is_on():
         return
     pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.tmp")
-    for name in os.listdir(target.parent):
-        if pattern.fullmatch(name):
+    with suppress(OSError):  # a folder that may not be read
+        for name in filter(pattern.fullmatch, os.listdir(target.parent)):
             with suppress(OSError):  # its process is at work, or it is somebody else's
                 _remove(target.parent / name)
 

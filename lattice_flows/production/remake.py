@@ -22,6 +22,7 @@ from lattice_flows.production.provenance import git_commit, machine, software
 from lattice_flows.production.run_folder import RunFolder, claim
 from lattice_flows.production.start import start_checksum
 from lattice_flows.production.train import check_training, evaluation_table, train_flow
+from lattice_flows.regular_files import real
 from lattice_flows.terminal.interrupt import stop_on_signals
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
 
@@ -43,7 +44,7 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
     folder = RunFolder(out or _REMADE / file.stem)
     is_evaluation = origin.name == evaluation_table().name
     made = folder.evaluation if is_evaluation else _place(folder, origin)
-    if made.resolve() == file.resolve():
+    if real(made) == real(file):
         raise InputError(f"{file}: the new ensemble would be written here; choose another --out")
     trains = is_evaluation or card.ensemble(origin.name).needs_flow
     if trains:
@@ -76,7 +77,7 @@ def _take_flow(file: Path, origin: Origin, folder: RunFolder) -> str:
     Returns a line that says where the flow is from.
     """
     made = folder.flow / CHECKPOINT_NAME
-    run = file.resolve().parent.parent  # of ensembles/NAME.h5 and of flow/evaluation.h5
+    run = real(file).parent.parent  # of ensembles/NAME.h5 and of flow/evaluation.h5
     held = run / "flow" / CHECKPOINT_NAME
     wanted = str(origin.attributes.get("flow_sha256", ""))
     timed = "flow: its training was limited by time (max_seconds), which ends at another step on every repetition"

@@ -129,4 +129,4 @@ def _replace(path: Path, data: bytes) -> None:
     """Replace the file atomically."""
     with written_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data, durable=False)
+        write_atomically(path, data)  # durable: a page that a power failure has torn would not be replaced

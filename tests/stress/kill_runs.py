@@ -2,207 +2,54 @@
 
     python tests/stress/kill_runs.py --kills 120 --seed 1
 
-Each run is the command line in a process of its own. It is SIGKILLed at a random moment; or it kills itself at the
-k-th act on its files (open, write, fsync, rename, unlink, ...), before, after or half-way through it; or its power
-fails there, and with it goes what was not fsynced. After each kill every ensemble must open, verify and hold what it
-held and what was reported committed; the next process goes on. A finished run must be equal to the bit. To have
-hundreds of kills in minutes most processes are forks of this one, which has imported everything; a few start afresh.
+Runs of cards, and single commands: export, import, measure, analyse. Each is the command line in a process of its own.
+It is SIGKILLed at a random moment; or it kills itself at the k-th act on its files (open, write, fsync, rename, unlink,
+...), before, after or half-way through it; or its power fails there, and with it goes what was not fsynced. After each
+kill every ensemble must open, verify and hold what it held and what was reported committed; the next process goes on.
+What is finished must be equal to the bit. To have hundreds of kills in minutes most processes are forks of this one,
+which has imported everything; a few start afresh.
 """
 
 import argparse
+import itertools
 import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-# All imports come before the first fork, so that a child is at work at once. The parent runs no compiled kernel: the
-# threads of one do not survive a fork.
-import pytest
-from cards import assert_same_ensemble, environment, set_pace
 from stress.board import Board
-from stress.jobs import JOBS, SHORTER, WITHOUT_FIGURES
+from stress.children import import_everything, wait
+from stress.command_jobs import CommandJob
+from stress.job import PATIENCE, Failure, Job
+from stress.jobs import CARDS, JOBS
 from stress.power import Cache
+from stress.run_jobs import RunJob
 from stress.sabotage import Saboteur
-
-import lattice_flows.report
-import lattice_flows.stages
-from lattice_flows.cli import main as command_line
-from lattice_flows.ensembles import Ensemble
-from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, read_checkpoint, read_history
 
 KINDS = ("random moment", "fresh process", "aimed kill", "power failure")
 _WEIGHTS = (6, 1, 6, 6)
-_AIMS = ("", "", "", ".segments", ".segments", ".h5.", ".lock")
-_AIMS_OF_THE_START = ("card", "overrides")
-_AIMS_OF_TRAINING = ("checkpoint", "checkpoint", "history")
-_ACTS = 12.0  # on the average, before an aimed kill
-_SECONDS = 1.0  # on the average, before a kill at a random moment
 _START_UP = 4.0  # seconds that a fresh process takes to be at work
-_PATIENCE = 300.0  # seconds for a run to its end
-_STALLED = 25  # kills of one run; then it is left to finish
-
-
-class Failure(AssertionError):
-    """What a kill has broken."""
-
-
-class Job:
-    """One card, run to its end once without a kill, and then with them."""
-
-    def __init__(self, name: str, home: Path, board: Board) -> None:
-        self.name, self.home, self.board = name, home / name, board
-        self.card, self.out, self.stash = self.home / "card.toml", self.home / "out", self.home / "stash"
-        self.home.mkdir()
-        self.card.write_text(JOBS[name])
-        self.overrides: list[str] = []
-        self.held: dict[Path, int] = {}
-        self.step = 0
-        self.finish(self.home / "reference")
-
-    def fresh(self) -> None:
-        """An empty folder to begin again."""
-        shutil.rmtree(self.out, ignore_errors=True)
-        self.held, self.step = {}, 0
-
-    def start(self, out: Path, prepare: Callable[[], None] = lambda: None) -> int:
-        """Fork a process that runs the card; returns its id."""
-        self.board.clear()
-        shutil.rmtree(self.stash, ignore_errors=True)
-        self.stash.mkdir()
-        if child := os.fork():
-            return child
-        status = 1
-        try:
-            with (self.home / "stdout").open("w") as stdout, redirect_stdout(stdout):
-                sys.stderr = (self.home / "stderr").open("w")
-                self.board.watch()
-                # Commits as often as blocks, and blocks as small as can be: then a kill meets one soon.
-                set_pace(pytest.MonkeyPatch(), block_seconds=0.002, commit_seconds=0.02)
-                if self.name in WITHOUT_FIGURES:
-                    lattice_flows.stages.write_report = lambda *arguments: None
-                prepare()
-                sys.argv = ["lattice-flows", *self._arguments(out)]
-                command_line()
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-
-    def _arguments(self, out: Path) -> list[str]:
-        return ["run", str(self.card), "--out", str(out), *(f"--set={override}" for override in self.overrides)]
-
-    def start_afresh(self) -> int:
-        """As `start`, in a process that shares nothing with this one."""
-        self.board.clear()
-        command = [sys.executable, "-m", "lattice_flows.cli", *self._arguments(self.out)]
-        with (self.home / "stderr").open("w") as stderr:
-            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environment()).pid
-
-    def finish(self, out: Path) -> None:
-        """Run to the end."""
-        child = self.start(out)
-        self.ended(wait(child, _PATIENCE))
-
-    def ended(self, status: int | None) -> None:
-        """Raises Failure unless the process ended well by itself."""
-        if status is None:
-            raise Failure(f"{self.name}: does not come to its end in {_PATIENCE} s; at {self.board.stage}")
-        if code := os.waitstatus_to_exitcode(status):
-            raise Failure(f"{self.name}: ended with {code}: {(self.home / 'stderr').read_text()}")
-
-    def check(self) -> None:
-        """Raises Failure unless all that was committed is there, opens and verifies."""
-        committed = self.board.committed
-        for path in ensembles(self.out) | self.held.keys():
-            wanted = self.held.get(path, 0)
-            if committed and committed[0] == path:
-                wanted = max(wanted, committed[1])
-            self.held[path] = holds(path)
-            if self.held[path] < wanted:
-                raise Failure(f"{path}: {wanted} configurations were committed, {self.held[path]} are left")
-        if committed and committed[0] not in self.held:
-            raise Failure(f"{committed[0]}: was committed to, and is gone")
-        checkpoint = self.out / "flow" / CHECKPOINT_NAME
-        step = read_checkpoint(checkpoint).step if checkpoint.exists() else 0
-        if step < self.step:
-            raise Failure(f"{checkpoint}: was at step {self.step}, is at {step}")
-        self.step = step
-
-    def compare(self) -> None:
-        """Raises Failure unless the run is equal to the one that was never interrupted."""
-        reference = self.home / "reference"
-        for path in sorted(ensembles(reference)):
-            assert_same_ensemble(path, self.out / path.relative_to(reference))
-        if (reference / "flow").exists():
-            one, other = (folder / "flow" for folder in (reference, self.out))
-            first, second = (read_checkpoint(folder / CHECKPOINT_NAME) for folder in (one, other))
-            if any(not first.average[name].equal(second.average[name]) for name in first.average):
-                raise Failure(f"{self.name}: trained other weights")
-            rows = [[(r.step, r.loss, r.ess) for r in read_history(folder / HISTORY_NAME)] for folder in (one, other)]
-            if rows[0] != rows[1]:
-                raise Failure(f"{self.name}: has another history of the training")
-        if left := [path for path in self.out.rglob("*") if path.suffix in (".tmp", ".segments")]:
-            raise Failure(f"{self.name}: left behind {left}")
-
-
-def ensembles(out: Path) -> set[Path]:
-    """The paths NAME.h5 of everything in a run's folder that was ever committed."""
-    found = {path.with_suffix(".h5") for path in out.rglob("*") if path.suffix in (".h5", ".segments")}
-    return {path for path in found if path.parent.suffix != ".segments" and Ensemble.exists(path)}
-
-
-def holds(path: Path) -> int:
-    """The number of configurations, once every byte was checked."""
-    if not Ensemble.exists(path):
-        return 0
-    with Ensemble.open(path) as ensemble:
-        ensemble.verify()
-        ensemble.state()
-        return ensemble.n_configs
-
-
-def wait(child: int, seconds: float) -> int | None:
-    """The status of the child, or None where it was still at work and has been killed."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    return None if os.WIFSIGNALED(status) else status
+STALLED = 25  # kills of one run; then it is left to finish
 
 
 def kill_once(job: Job, kind: str, rng: random.Random) -> str | None:
-    """Run the job until the kill; returns what the kill met, or None where the run came to its end before it."""
+    """Run a step of the job until the kill; returns what the kill met, or None where it came to its end."""
     if kind in ("random moment", "fresh process"):
         afresh = kind == "fresh process"
-        child, seconds = job.start_afresh() if afresh else job.start(job.out), rng.expovariate(1 / _SECONDS)
+        child, seconds = job.start_afresh() if afresh else job.start(job.out), rng.expovariate(1 / job.mean_seconds())
         status = wait(child, seconds + afresh * _START_UP)
         if status is None:
             return f"{'not told' if afresh else job.board.stage}: any"
         job.ended(status)
         return None
-    mean, training = _ACTS, "[flow]" in JOBS[job.name] and not ensembles(job.out)
-    aims = _AIMS_OF_TRAINING if training and rng.random() < 0.5 else _AIMS
-    if not (job.out / "card.toml").exists():
-        aims, mean = _AIMS_OF_THE_START[: 1 + bool(job.overrides)], 2.0
+    aims, mean = job.aims(rng)
     aim, last = rng.choice(aims), 1 + int(rng.expovariate(1 / mean))
     when, seed = rng.choice(["before", "after", "half-way"]), rng.random()
 
@@ -214,7 +61,7 @@ def kill_once(job: Job, kind: str, rng: random.Random) -> str | None:
 
         Saboteur(job.out, aim, last, when, cache, random.Random(seed), tell).install()
 
-    status = wait(job.start(job.out, prepare), _PATIENCE)
+    status = wait(job.start(job.out, prepare), PATIENCE)
     if status is not None and os.WIFSIGNALED(status):
         return job.board.stage
     job.ended(status)
@@ -225,38 +72,53 @@ def stress(
     n_kills: int,
     seed: int,
     home: Path,
-    names: tuple[str, ...] = tuple(JOBS),
+    names: tuple[str, ...] = JOBS,
     kinds: tuple[str, ...] = KINDS,
     report: Callable[[str], None] = print,
 ) -> Counter[tuple[str, str, str]]:
-    """Kill the runs of these cards in turn, n_kills times, and bring each of them to its end.
+    """Kill the jobs in turn, n_kills times, and bring each of them to its end.
 
-    Returns how often (kind, stage, act) was met. Raises Failure, or what a broken file raises.
+    Round k has the seed `seed + k`. Returns how often (kind, stage, act) was met. Raises Failure, or what a broken file
+    raises.
     """
-    rng, board, met = random.Random(seed), Board(), Counter()
-    jobs = []
-    for name in names:
-        begun = time.monotonic()
-        jobs.append(Job(name, home, board))
-        report(f"{name}: {time.monotonic() - begun:.1f} s without a kill")
-    finished = Counter[str]()
-    while met.total() < n_kills:
-        job = jobs[finished.total() % len(jobs)]
-        job.fresh()
-        before = met.total()
-        for overrides in SHORTER.get(job.name, []), []:  # first a shorter run, then its extension
-            job.overrides = overrides
-            kill_till_the_end(job, min(n_kills, met.total() + _STALLED), kinds, rng, met)
-        job.compare()
-        finished[job.name] += 1
+    met, jobs = Counter[tuple[str, str, str]](), Jobs(home, report)
+    for k in itertools.count():
+        if (before := met.total()) >= n_kills:
+            return met
+        job = jobs[names[k % len(names)]]
+        kill_in_turn(job, min(n_kills, before + STALLED), kinds, random.Random(seed + k), met)
         report(f"{job.name}: {met.total() - before} kills, and the same to the bit; {met.total()} kills so far")
-    return met
+
+
+class Jobs(dict[str, Job]):
+    """The jobs by their names. Each is done once without a kill when it is first asked for."""
+
+    def __init__(self, home: Path, report: Callable[[str], None]) -> None:
+        super().__init__()
+        self._home, self._board, self._report = home, Board(), report
+
+    def __missing__(self, name: str) -> Job:
+        begun = time.monotonic()
+        self[name] = job = (RunJob if name in CARDS else CommandJob)(name, self._home, self._board)
+        self._report(f"{name}: {time.monotonic() - begun:.1f} s without a kill")
+        return job
+
+
+def kill_in_turn(
+    job: Job, most: int, kinds: tuple[str, ...], rng: random.Random, met: Counter[tuple[str, str, str]]
+) -> None:
+    """Begin the job again, kill each of its steps until `most` kills were met in all, and compare its end."""
+    job.fresh(job.out)
+    for step in job.steps:
+        job.step = step
+        kill_till_the_end(job, most, kinds, rng, met)
+    job.compare()
 
 
 def kill_till_the_end(
     job: Job, most: int, kinds: tuple[str, ...], rng: random.Random, met: Counter[tuple[str, str, str]]
 ) -> None:
-    """Kill the run until it ends before its kill, or `most` kills were met; then bring it to its end."""
+    """Kill the step until it ends before its kill, or `most` kills were met; then bring it to its end."""
     while met.total() < most:
         (kind,) = rng.choices(kinds, [_WEIGHTS[KINDS.index(kind)] for kind in kinds])
         found = kill_once(job, kind, rng)
@@ -268,6 +130,8 @@ def kill_till_the_end(
             job.check()
         except Exception as error:
             raise Failure(f"after a {kind} at {found} in {job.name}: {error}") from error
+        if job.is_done:
+            break
     job.finish(job.out)
 
 
@@ -296,6 +160,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--keep", type=Path, help="Work here and keep all files; a temporary folder where absent.")
     given = parser.parse_args()
+    import_everything()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         home = given.keep or Path(folder)

@@ -12,8 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from kill_runs import Job  # this folder is the path of a program; it sets the threads and imports what runs need
+from kill_runs import RunJob  # this folder is the path of a program; it sets the threads and imports what runs need
 from stress.board import Board
+from stress.children import import_everything
+from stress.job import Job
 
 # What is sent, and the stage in which it is: the stages in the order in which they first come.
 ORDERS: tuple[tuple[str, tuple[signal.Signals, ...]], ...] = (
@@ -51,9 +53,10 @@ def stopped(job: Job, stage: str, signals: tuple[signal.Signals, ...]) -> dict[s
 
 
 def main() -> None:
+    import_everything()
     with tempfile.TemporaryDirectory() as folder:
-        job = Job("quick", Path(folder), Board())
-        job.fresh()
+        job = RunJob("quick", Path(folder), Board())
+        job.fresh(job.out)
         found = []
         for stage, signals in ORDERS:
             found.append(stopped(job, stage, signals))
