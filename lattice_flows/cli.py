@@ -190,11 +190,13 @@ def analyse(
     from lattice_flows.estimates.selection import Selection, parse_couplings, parse_thermalisation
     from lattice_flows.estimates.summary import write_summary
     from lattice_flows.outputs import SUMMARY, check_target
+    from lattice_flows.production.run_folder import require_outside_of_runs
     from lattice_flows.stages import analyse_files_stage, analyse_stage
 
     console = _console()
     if json_file is not None:
         check_target(json_file, SUMMARY)
+        require_outside_of_runs(json_file)
     runs = [source for source in sources if source.is_dir() or source.suffix == ".toml"]
     if runs and len(sources) > 1:
         raise InputError(f"{runs[0]}: is a run; give one run, or ensemble files only")

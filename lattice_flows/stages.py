@@ -17,7 +17,7 @@ from lattice_flows.outputs import check_report
 from lattice_flows.production.consistency import check_flow
 from lattice_flows.production.generate import check, generate
 from lattice_flows.production.job_array import Task
-from lattice_flows.production.run_folder import RunFolder, asked_for, claim, find_run
+from lattice_flows.production.run_folder import RunFolder, asked_for, claim, find_run, require_outside_of_runs
 from lattice_flows.production.train import check_training, is_at_end, train_flow
 from lattice_flows.report import terminal_tables, write_files_report, write_report
 from lattice_flows.terminal.interrupt import stop_on_signals
@@ -134,6 +134,7 @@ def analyse_stage(
     folder, card = find_run(source, out)
     own = folder.report if selection == EVERYTHING else None
     if report is not None:
+        require_outside_of_runs(report)
         check_report(report)
     with stop_on_signals():  # it takes less than the time between a signal and the kill
         return _report(folder, card, selection, console, report or own)
@@ -142,6 +143,7 @@ def analyse_stage(
 def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: Selection, console: Console) -> Summary:
     """Analyse the selected part of ensemble files, and write a report to the folder `report` if one is given."""
     if report is not None:
+        require_outside_of_runs(report)
         check_report(report)
     with analyse_files(paths, selection) as analysis:
         if report is not None:

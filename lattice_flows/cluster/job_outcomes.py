@@ -14,6 +14,7 @@ from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.regular_files import open_regular, read_text
 
 EXIT_STOPPED = 75
+_TERMINATED = 128 + signal.SIGTERM  # of a shell, where the program was asked to end before it could listen
 BY_YOU = "by you"
 _LOG_TAIL = 4096  # bytes
 _ENDED = re.compile(r"ended with status (\d+)$")  # what the scripts say at last
@@ -58,8 +59,8 @@ class Evidence:
         if self.queued and self.queued.state != "ended":
             return Verdict(*self.queued)
         ended = read_outcome(self.folder, self.name)
-        if self.cancelled and (ended is None or ended.status == EXIT_STOPPED):
-            return Verdict("cancelled", f"{BY_YOU}: {ended.message}" if ended else BY_YOU)
+        if self.cancelled and (ended is None or ended.status in (EXIT_STOPPED, _TERMINATED)):
+            return Verdict("cancelled", f"{BY_YOU}: {ended.message}" if ended and ended.message else BY_YOU)
         if ended is not None:
             return self._of_outcome(ended)
         if not self.submitted:

@@ -117,7 +117,14 @@ def reasons_of_fields(field: FieldSpec, largest_angle: float) -> list[str]:
     """Why fields may be far off. largest_angle: in the files, before angles were wrapped; 0 where none was."""
     reasons = ["other couplings", "not thermalised"]
     if sum(map(is_of_lattice, field.dims)) > 1:
-        reasons.append("axes in another order (see --axes)")
+        reasons.append(_order_of_axes(field))
     if largest_angle > 2.0 * TWO_PI:
         reasons.append(f"degrees in place of radians (angles up to {largest_angle:.0f})")
     return reasons
+
+
+def _order_of_axes(field: FieldSpec) -> str:
+    """The advice on axes, with the order to try where two of the lattice's are exchanged."""
+    lattice = [axis for axis in field.dims if is_of_lattice(axis)]
+    turned = [lattice[::-1][lattice.index(axis)] if axis in lattice else axis for axis in field.dims]
+    return f"axes in another order (see --axes; such as config,chain,{','.join(turned)})"

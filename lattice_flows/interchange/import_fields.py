@@ -30,6 +30,7 @@ from lattice_flows.interchange.imported import (
     tell,
 )
 from lattice_flows.interchange.sources import Source, blocks, open_sources
+from lattice_flows.lattice import REAL
 from lattice_flows.production.foreign_numbers import ForeignNumbers
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.terminal.progress import Meter, meter
@@ -82,7 +83,9 @@ def import_fields(
             found = _write(unnamed, card, data, header, stop, progress)
         with Ensemble.open(out) as made:
             far = doubts.pulls(made, card) | found.far
-        tell(console, out.stem, doubts.warning(far, doubts.reasons_of_fields(expected.field, found.largest_angle)))
+        reasons = doubts.reasons_of_fields(expected.field, found.largest_angle)
+        reasons += ["fields in another normalisation"] if numbers.space == REAL and doubts.IDENTITY in far else []
+        tell(console, out.stem, doubts.warning(far, reasons))
 
 
 def _axes(theory: dict[str, Any], given: tuple[str, ...]) -> Axes:

@@ -40,8 +40,13 @@ def _verified_flow(folder: RunFolder) -> Iterator[str]:
     path = folder.flow / CHECKPOINT_NAME
     yield verified_checkpoint(path)
     checkpoint = read_checkpoint(path)
-    if history := history_of(checkpoint, folder.flow / HISTORY_NAME):
-        yield f"{folder.flow / HISTORY_NAME}: {len(history)} rows of this training"
+    path = folder.flow / HISTORY_NAME
+    if history := history_of(checkpoint, path):
+        yield f"{path}: {len(history)} rows of this training"
+    elif checkpoint.history:
+        yield f"{path}: is missing; the report has no figure of the training without it"
+    if checkpoint.reason and not Ensemble.exists(folder.evaluation):
+        yield f"{folder.evaluation}: is missing; `lattice-flows train {folder.path}` draws the flow's samples again"
 
 
 def _report(folder: RunFolder, found: dict[str, str]) -> Iterator[str]:

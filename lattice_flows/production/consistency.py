@@ -9,7 +9,7 @@ from lattice_flows.production.begun import flow_checksum
 from lattice_flows.production.header import as_begun, check_same
 from lattice_flows.production.header_check import check_header
 from lattice_flows.production.run_folder import RunFolder
-from lattice_flows.production.train import evaluation_table, is_at_end
+from lattice_flows.production.train import check_flow_there, evaluation_table, is_at_end
 from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights, read_checkpoint
 
 
@@ -26,6 +26,7 @@ def check_run(folder: RunFolder, card: Card) -> None:
 def check_flow(folder: RunFolder, card: Card) -> None:
     """Raise CheckpointError or InputError if there is a flow, or fresh samples of it, that are not of this card."""
     path = folder.flow / CHECKPOINT_NAME
+    check_flow_there(folder, card)
     if card.flow is None or not path.exists():
         return
     is_at_end(folder, card, read_checkpoint(path))

@@ -87,7 +87,8 @@ def _take_flow(file: Path, origin: Origin, folder: RunFolder) -> str:
                 make_folder(made.parent)
                 write_atomically(made, path.read_bytes())
             return f"{timed}; taken from {held}"
-    return f"{timed}; {held} does not hold it, so another flow is trained, and the bits will differ"
+    missing = "does not hold it" if held.exists() else "is not there"
+    return f"{timed}; {held} {missing}, so another flow is trained, and the bits will differ"
 
 
 def _recipe(file: Path) -> tuple[Card, Origin]:

@@ -54,7 +54,7 @@ class RunFolder:
     @property
     def is_claimed(self) -> bool:
         """Whether the card is that of a run which began here, rather than a card that somebody keeps in a folder."""
-        folders = (self.flow, self.ensembles, self.report, self.cluster)
+        folders = (self.flow, self.ensembles, self.cluster)  # a report may be of anything
         return self.overrides.exists() or any(path.is_dir() for path in folders)
 
     @property
@@ -158,6 +158,15 @@ def _require_claimed(folder: RunFolder) -> None:
         )
 
 
+def require_outside_of_runs(target: Path) -> None:
+    """Raise InputError for a place in a run's folder: what is there is of the run as a whole, and made by it."""
+    place = Path(os.path.abspath(real(target)))
+    for folder in (place, *place.parents):
+        run = RunFolder(folder)
+        if run.card.is_file() and run.is_claimed:
+            raise InputError(f"{target}: is in the folder of the run {folder}, whose files are its own; choose another")
+
+
 def default_folder(card: Path) -> Path:
     """The path output/NAME in the current folder, NAME from the card (or from its folder, for a card.toml)."""
     return Path("output") / (real(card).parent.name if card.stem == "card" else card.stem)
@@ -207,7 +216,7 @@ def _check_claim(folder: RunFolder, card: Card) -> bool:
         held = read_held_card(folder.card, _read_overrides(folder))
         if told := refused_changes(card, held):
             raise InputError(
-                f"{folder.path}: holds the run of another card: {few(told)}; choose another --out, or run that folder"
+                f"{folder.path}: holds the run of another card: {few(told)}; keep these, or choose another --out"
             )
         return held == card
     if folder.path.exists() and not all(_is_of_a_claim(entry) for entry in folder.path.iterdir()):

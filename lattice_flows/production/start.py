@@ -72,8 +72,12 @@ def start_checksum(start: str) -> str:
         with Ensemble.open(existing_ensemble(start, f"start = {start!r}")) as ensemble:
             return ensemble.sha256
     if Path(start).suffix == ONE_CONFIGURATION:
-        with open_regular(at_home(start)) as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        try:
+            with open_regular(at_home(start)) as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        except OSError as error:
+            where = "" if Path(start).is_absolute() else "; the path is one from the folder where the command is given"
+            raise InputError(f"start = {start!r}: {error.strerror}{where}") from None
     return ""
 
 

@@ -72,6 +72,7 @@ def check_training(folder: RunFolder, card: Card) -> None:
     """Raise InputError, or CheckpointError, as `train_flow` would before its first step. Changes nothing."""
     require_flow(card)
     checkpoint, settings = folder.flow / CHECKPOINT_NAME, card.training
+    check_flow_there(folder, card)
     held = read_checkpoint(checkpoint) if checkpoint.exists() else None
     if held is not None and is_at_end(folder, card, held):
         return
@@ -96,6 +97,20 @@ def is_at_end(folder: RunFolder, card: Card, held: Checkpoint) -> bool:
     settings = settings_as_begun(folder.flow, card.training)
     check_same(folder.flow / CHECKPOINT_NAME, held, header, settings, card.seed)
     return has_ended(held, settings)
+
+
+def check_flow_there(folder: RunFolder, card: Card) -> None:
+    """Raise InputError if the checkpoint is missing, of which samples or ensembles were made: another training is
+    another flow."""
+    if card.flow is None or (folder.flow / CHECKPOINT_NAME).exists():
+        return
+    made = [folder.evaluation] if Ensemble.exists(folder.evaluation) else []
+    made += [path for table in card.ensembles if table.needs_flow for path in folder.files(table.name)]
+    if made:
+        raise InputError(
+            f"{folder.flow / CHECKPOINT_NAME}: is missing, and {made[0]} was made with it; "
+            "restore it, or delete or move what was made with it"
+        )
 
 
 def _check_unused(folder: RunFolder, card: Card) -> None:

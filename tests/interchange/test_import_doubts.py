@@ -57,13 +57,13 @@ def test_more_chains_than_configurations_ask_for_the_axes(tmp_path, seed):
 
 
 WRONG = {
-    "directions exchanged": (lambda x: x[:, :, ::-1], "", "axes in another order (see --axes)"),
+    "directions exchanged": (lambda x: x[:, :, ::-1], "", "axes in another order (see --axes"),
     "degrees": (lambda x: np.degrees(x), "", "degrees in place of radians (angles up to 180)"),
     "positive degrees": (lambda x: np.degrees(x) % 360, "", "degrees in place of radians (angles up to 360)"),
     "lattice axes exchanged": (
         lambda x: x.swapaxes(3, 4),
         "config,chain,mu,x0,x1",
-        "axes in another order (see --axes)",
+        "axes in another order (see --axes",
     ),
     "hot": (lambda x: np.random.default_rng(0).uniform(-3, 3, x.shape), "", "not thermalised"),
     "cold": (lambda x: 0.01 * x, "", "not thermalised"),

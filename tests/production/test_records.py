@@ -211,3 +211,39 @@ def test_the_report_is_of_these_files_or_not(folder, lattice_flows):
     status, out, _ = lattice_flows("verify", folder.path)
     assert status == 0
     assert "summary.json: is not of these files as they are now" in out
+
+
+def test_a_checkpoint_that_is_missing_is_told_before_another_training(folder, lattice_flows):
+    (folder.flow / "checkpoint.pt").unlink()
+    for command in ("run", "train", "sample", "analyse", "verify"):
+        status, _, said = lattice_flows(command, folder.path)
+        assert status == 2
+        assert "checkpoint.pt: is missing, and" in said
+    assert not (folder.flow / "checkpoint.pt").exists()
+
+
+def test_what_is_missing_beside_the_checkpoint_is_said(folder, lattice_flows):
+    (folder.flow / "history.csv").unlink()
+    folder.evaluation.unlink()
+    status, out, _ = lattice_flows("verify", folder.path)
+    assert status == 0
+    assert "history.csv: is missing" in out
+    assert "evaluation.h5: is missing" in out
+
+
+def test_the_report_of_a_selection_is_not_the_runs_own(folder, lattice_flows, tmp_path):
+    own = (folder.report / "summary.json").read_bytes()
+    status, out, _ = lattice_flows("analyse", folder.path, "--reweight", "beta=1.1")
+    assert status == 0
+    assert "index.html" not in out
+    (tmp_path / "link").symlink_to(folder.report)
+    for place in (folder.report, folder.path, folder.ensembles, tmp_path / "link", folder.path / "new"):
+        status, _, said = lattice_flows("analyse", folder.path, "--reweight", "beta=1.1", "--report", place)
+        assert status == 2
+        assert "is in the folder of the run" in said
+    for sources in (folder.path, folder.ensemble("hmc")):
+        assert lattice_flows("analyse", sources, "--json", folder.report / "summary.json")[0] == 2
+    assert lattice_flows("analyse", folder.ensemble("hmc"), "--report", folder.report)[0] == 2
+    assert (folder.report / "summary.json").read_bytes() == own
+    assert lattice_flows("analyse", folder.path, "--reweight", "beta=1.1", "--report", tmp_path / "elsewhere")[0] == 0
+    assert (tmp_path / "elsewhere" / "index.html").exists() or (tmp_path / "elsewhere" / "summary.json").exists()

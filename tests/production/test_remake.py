@@ -100,7 +100,7 @@ def test_a_flow_of_limited_time_is_taken_from_its_run(card, lattice_flows, tmp_p
     source.flow.rename(tmp_path / "gone")
     status, out, _ = lattice_flows("run", "--from", source.ensemble("flow"), "--out", "another")
     assert status == 1
-    assert "does not hold it, so another flow is trained, and the bits will differ" in out
+    assert "is not there, so another flow is trained, and the bits will differ" in out
 
 
 @pytest.mark.parametrize(
