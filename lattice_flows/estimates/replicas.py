@@ -22,10 +22,12 @@ from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin, text_as_before
 from lattice_flows.regular_files import real
 from lattice_flows.statistics import LazyReplicas, normalised_in_sets
+from lattice_flows.statistics.shared_values import shared_values
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Observable, Quantity, Term
 
 LOG_W = "log_w"
+_ACTION = "action"
 _KEPT_BYTES = 96 << 20  # of series that are asked for again and again
 _COMMANDS = re.compile(r"[^\w .,:;+=@%()/~-]")  # what a name on a card has none of, but folders and other files may
 
@@ -386,6 +388,23 @@ def _require_different_chains(files: Sequence[Ensemble]) -> None:
             holder = holders.setdefault(chain, file.path)
             if holder is not file.path:
                 raise InputError(f"{file.path}: holds the same chains as {holder}; give only one of them")
+    if by_content and len(files) > 1:
+        _require_no_overlap([file for file in files if file.has_fields and _ACTION in file.series_names])
+
+
+def _require_no_overlap(files: Sequence[Ensemble]) -> None:
+    """Raise InputError if two imported files have configurations in common: parts of one chain, say.
+
+    They are told by S, which of real numbers is never the same by chance.
+    """
+    files = [file for file in files if np.dtype(file.field.dtype).kind == "f"]
+    chains = [chain for file in files for chain in file.series(_ACTION).T]
+    if not chains or (both := shared_values(chains)) is None:
+        return
+    owners = [file.path for file in files for _ in range(file.n_chains)]
+    first, second = (owners[number] for number in both)
+    if first != second:
+        raise InputError(f"{second}: has configurations in common with {first}; give only one of them")
 
 
 def _labels(found: list[tuple[str, Path]]) -> list[str]:

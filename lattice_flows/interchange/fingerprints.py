@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from lattice_flows.lattice import CIRCLE, Space
+from lattice_flows.statistics.shared_values import shared_values
 
 _SAME = 2e-6  # of the size of a projection: single precision differs by 1e-7, independent chains by much more
 
@@ -37,6 +38,12 @@ class Fingerprints:
     def digests(self) -> list[str]:
         """One of each chain, "" for a chain that never moves: such ones may be equal without being one."""
         return [digest.hexdigest()[:16] if moves else "" for digest, moves in zip(self._digests, self._moves)]
+
+    def overlapping(self) -> tuple[int, int] | None:
+        """The numbers of two chains that have configurations in common, a part or in another order; or None."""
+        if np.dtype(self._space.dtype).kind == "i":  # few integers are often the same
+            return None
+        return shared_values(list(np.concatenate(self._projections).T))
 
     def twins(self) -> tuple[int, int] | None:
         """The numbers of two chains that move and are the same, to single precision, the later one last; or None."""

@@ -27,6 +27,7 @@ from lattice_flows.interchange.imported import (
     made_at,
     nothing_kept,
     require_different_chains,
+    require_no_overlap,
     tell,
 )
 from lattice_flows.interchange.sources import Source, blocks, open_sources
@@ -139,6 +140,7 @@ class _Data:
             fingerprints.add(x)
             stop.raise_if_set()
         require_different_chains(fingerprints, self.labels)
+        require_no_overlap(fingerprints, self.labels)
         return fingerprints
 
 

@@ -107,6 +107,13 @@ def require_different_chains(fingerprints: Fingerprints, labels: Sequence[str]) 
         raise InputError(f"{second}: is the same as {first}, to single precision; its configurations would count twice")
 
 
+def require_no_overlap(fingerprints: Fingerprints, labels: Sequence[str]) -> None:
+    """Raise InputError if two chains have configurations in common. labels: of each chain."""
+    if (both := fingerprints.overlapping()) is not None:
+        first, second = (labels[number] for number in both)
+        raise InputError(f"{second}: has configurations in common with {first}, which would count twice; leave one out")
+
+
 def tell(console: Console, name: str, warning: str) -> None:
     """Print a doubt, if there is any."""
     if warning:

@@ -255,3 +255,26 @@ def test_unequal_chains(tmp_path, seed):
     with Ensemble.open(tmp_path / "x.h5") as ensemble:
         np.testing.assert_array_equal(ensemble.configs(0, 120), theta[:120, :2])
         assert ensemble.n_configs == 120
+
+
+PARTS = {
+    "the first ones": lambda x: x[:90],
+    "without a beginning": lambda x: x[30:],
+    "backwards": lambda x: x[::-1],
+    "rotated": lambda x: np.roll(x, 5, axis=0),
+    "every one twice": lambda x: np.repeat(x, 2, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_one_chain_are_not_two(name, tmp_path, seed, capsys):
+    """Neither in one import nor in two that are analysed together."""
+    theta = links(seed)[:, :1]
+    one, other = save(tmp_path / "one.npy", theta), save(tmp_path / "other.npy", PARTS[name](theta))
+    with pytest.raises(InputError, match=r"has configurations in common with|is the same as"):
+        told([one, other], tmp_path / "both.h5", capsys, shorten=True)
+    for file in (one, other):
+        (tmp_path / file.stem).mkdir()
+        told([file], tmp_path / file.stem / "run.h5", capsys)
+    with pytest.raises(InputError, match="has configurations in common with"):
+        analyse_files([tmp_path / file.stem / "run.h5" for file in (one, other)])
