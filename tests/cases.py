@@ -392,6 +392,14 @@ def _flow_hmc(action: Action, shape: Shape) -> Sampler:
     return FlowHMC(action, trained_flow(shape, 1.0, "projection"), 1.0, 4)
 
 
+def _drifting(action: Action, shape: Shape) -> Sampler:
+    return FlowHMC(action, trained_flow(shape, 1.0, "projection"), 4.0, force="none")
+
+
+def _clipped(action: Action, shape: Shape) -> Sampler:
+    return FlowHMC(action, trained_flow(shape, 1.0, "projection"), 1.0, 3, force="clipped", clip=0.1)
+
+
 def _flow_samples(action: Action, shape: Shape) -> Sampler:
     return FlowSamples(action, trained_flow(shape, 1.0, "projection"), batch_size=500)
 
@@ -401,7 +409,7 @@ def _tree_metropolis(action: Action, shape: Shape) -> Sampler:
 
 
 def _tree_hmc(action: Action, shape: Shape) -> Sampler:
-    return FlowHMC(action, trained_tree(shape, 2.0, "mlp"), 1.0, 4)
+    return FlowHMC(action, trained_tree(shape, 2.0, "mlp"), 4.0, force="none")  # a force hardly accepts
 
 
 def _tree_samples(action: Action, shape: Shape) -> Sampler:
@@ -418,6 +426,10 @@ def _scalar_metropolis(action: Action, shape: Shape) -> Sampler:
 
 def _scalar_hmc(action: Action, shape: Shape) -> Sampler:
     return FlowHMC(action, trained_scalar_flow(shape, action, "affine", 30), 1.0, 4)
+
+
+def _rotating(action: Action, shape: Shape) -> Sampler:
+    return FlowHMC(action, trained_scalar_flow(shape, action, "affine", 30), 1.5, force="none")
 
 
 def _with_proposals(action: Action, shape: Shape) -> Sampler:
@@ -611,6 +623,9 @@ SAMPLER_CASES = [
     SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
     SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),
+    SamplerCase("flow_hmc without a force", "flow_hmc", _drifting, FLOW_POINTS[:1], 200, 50, 1, compiled=False),
+    SamplerCase("flow_hmc with a clipped force", "flow_hmc", _clipped, FLOW_POINTS[:1], 200, 50, 1, compiled=False),
+    SamplerCase("flow_hmc of phi4 without a force", "flow_hmc", _rotating, SCALAR_POINTS, 200, 30, 1, compiled=False),
     SamplerCase("flow_samples", "flow_samples", _flow_samples, FLOW_POINTS, 100, 100, 1, compiled=False),
     SamplerCase(
         "flow_metropolis of a tree", "flow_metropolis", _tree_metropolis, TREE_POINTS, 100, 60, 2, compiled=False

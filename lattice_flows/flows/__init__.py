@@ -10,6 +10,7 @@ from lattice_flows.flows.direct_draws import DirectDraws, DirectPrior, direct_dr
 from lattice_flows.flows.flow import Flow, FlowSample
 from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
+from lattice_flows.flows.latent_action import LatentAction
 from lattice_flows.flows.line_maps import LINE_MAPS
 from lattice_flows.flows.map_catalogue import MapCatalogue
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
@@ -64,6 +65,7 @@ __all__ = [
     "HybridFlow",
     "IndependentPlaquettes",
     "Inverse",
+    "LatentAction",
     "LoopContext",
     "MapCatalogue",
     "MaskPattern",

@@ -18,6 +18,8 @@ class GaussianPrior(Prior):
     `shape` is the event, the lattice shape. Raises ValueError for a width that is not positive and finite.
     """
 
+    gaussian = True
+
     def __init__(self, shape: tuple[int, ...], width: float = 1.0) -> None:
         super().__init__()
         if not 0 < width < math.inf:
@@ -27,7 +29,13 @@ class GaussianPrior(Prior):
         self.width = width
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
-        return self.width * _noise(n, self.shape, generator, dtype)
+        return self.coloured(_noise(n, self.shape, generator, dtype))
+
+    def coloured(self, noise: Tensor) -> Tensor:
+        return self.width * noise
+
+    def whitened(self, z: Tensor) -> Tensor:
+        return z / self.width
 
     def log_prob(self, z: Tensor) -> Tensor:
         normalisation = 0.5 * math.prod(self.shape) * (_LOG_TWO_PI + 2.0 * math.log(self.width))
@@ -44,6 +52,7 @@ class FreeFieldPrior(Prior):
     Raises ValueError for mass_squared or hop not above 0.
     """
 
+    gaussian = True
     phat2: Tensor
 
     def __init__(
@@ -65,10 +74,19 @@ class FreeFieldPrior(Prior):
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
         """White noise filtered by the square root of the propagator, as in `sample_free_field`."""
+        return self.coloured(_noise(n, self.shape, generator, dtype))
+
+    def coloured(self, noise: Tensor) -> Tensor:
+        return self._filtered(noise, torch.sqrt(0.5 / self._eigenvalues()))
+
+    def whitened(self, z: Tensor) -> Tensor:
+        return self._filtered(z, torch.sqrt(2.0 * self._eigenvalues()))
+
+    def _filtered(self, x: Tensor, factors: Tensor) -> Tensor:
+        """Every Fourier mode times its factor."""
         half = self.shape[-1] // 2 + 1  # what rfftn keeps of the last axis
-        amplitudes = torch.sqrt(0.5 / self._eigenvalues()[..., :half]).to(dtype)
-        modes = torch.fft.rfftn(_noise(n, self.shape, generator, dtype), dim=self._axes())
-        return torch.fft.irfftn(modes * amplitudes, s=self.shape, dim=self._axes())
+        modes = torch.fft.rfftn(x, dim=self._axes())
+        return torch.fft.irfftn(modes * factors[..., :half].to(x.dtype), s=self.shape, dim=self._axes())
 
     def log_prob(self, z: Tensor) -> Tensor:
         """-S_0 - log Z_0; the normalisation of exact.FreeField.log_z."""

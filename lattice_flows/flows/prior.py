@@ -19,6 +19,17 @@ class Prior(nn.Module, ABC):
     flat: ClassVar[bool] = False
     """Whether the density is the same everywhere."""
 
+    gaussian: ClassVar[bool] = False
+    """Whether `coloured` white noise is distributed as this density."""
+
+    def coloured(self, noise: Tensor) -> Tensor:
+        """The configuration that white noise (B, *shape) stands for, a linear map; itself where there is none."""
+        return noise
+
+    def whitened(self, z: Tensor) -> Tensor:
+        """The inverse of `coloured`."""
+        return z
+
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
         """n independent configurations (n, *shape), on the generator's device."""

@@ -1,6 +1,7 @@
 """The target seen from the latent space of a flow."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -8,6 +9,13 @@ from lattice_flows.ensembles import FieldSpec
 from lattice_flows.flows.transform import Transform
 from lattice_flows.lattice import Space
 from lattice_flows.theories.action import Action
+
+
+class Image(NamedTuple):
+    """S'(z) (B,), and the configurations x = f(z) (B, *event), wrapped."""
+
+    action: Tensor
+    x: Tensor
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,11 @@ class Pullback(Action):
         field, log_det = self.transform.forward(x)
         return self.action(field) - log_det.double()
 
-    def push(self, z: Tensor) -> Tensor:
-        """The field x = f(z) of latent z, wrapped by its space."""
-        return self.action.space.wrap(self.transform.forward(z)[0])
+    def image(self, z: Tensor) -> Image:
+        """S' and the configurations, from one pass of the transform."""
+        x, log_det = self.transform.forward(z)
+        return Image(self.action(x) - log_det.double(), self.action.space.wrap(x))
+
+    def origin(self, x: Tensor) -> Tensor:
+        """The z of configurations x (B, *event), wrapped."""
+        return self.space.wrap(self.transform.inverse(x)[0])

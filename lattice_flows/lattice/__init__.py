@@ -10,6 +10,7 @@ from lattice_flows.lattice.geometry import (
 )
 from lattice_flows.lattice.spaces import (
     CIRCLE,
+    HARMONIC,
     REAL,
     SU2,
     TWO_PI,
@@ -25,6 +26,7 @@ from lattice_flows.lattice.symmetries import conjugate, gauge_transform, reflect
 
 __all__ = [
     "CIRCLE",
+    "HARMONIC",
     "REAL",
     "SU2",
     "TWO_PI",

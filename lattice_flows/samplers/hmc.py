@@ -9,12 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lattice_flows.kernels import hmc
-from lattice_flows.kernels.random import uniforms
 from lattice_flows.later_keys import Changed
-from lattice_flows.samplers.integrators import INTEGRATORS, check_jitter, drawn_lengths, integrate, per_chain
+from lattice_flows.samplers.integrators import INTEGRATORS, check_jitter, drawn_trajectory, per_chain
 from lattice_flows.samplers.lengths import DEFAULT_LENGTH, measured_by, settle_length, tuned_length
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_n_md_steps, warming
@@ -188,26 +186,18 @@ class HMC(Sampler):
 
     def _torch_trajectory(self, state: HMCState, step_size: float) -> tuple[HMCState, Array, Array]:
         assert self.n_md_steps is not None
-        space = self.action.space
         target, streams = self.action.refresh(state.x, state.streams)
         before = state.action if target is self.action else self._torch_action(state.x, target)
-        own: float | Tensor = step_size
-        if self.jitter > 0:
-            sizes, streams = drawn_lengths(step_size, self.jitter, streams)
-            own = torch.from_numpy(per_chain(sizes, state.x.ndim)).to(self.device)
-        momenta, streams = space.momenta(state.x, streams)
-        u, streams = uniforms(streams, 1)  # (B, 1)
-        x = torch.from_numpy(state.x).to(self.device)
+        integrator = INTEGRATORS[self.integrator]
+        made = drawn_trajectory(
+            target, state.x, streams, integrator, step_size, self.n_md_steps, self.jitter, self.device
+        )
         with torch.no_grad():
-            p = torch.from_numpy(momenta).to(self.device)
-            end, p = integrate(target, x, p, INTEGRATORS[self.integrator], own, self.n_md_steps)
-            end = space.wrap(end)
-            action = target(end).cpu().numpy()
-        delta_h = action - before + space.kinetic(p).cpu().numpy() - space.kinetic(momenta)
-        accept = np.log(u[:, 0]) < -delta_h  # False for a delta_h that is not a number
+            after = target(made.end).cpu().numpy()
+        accept, delta_h = made.tested(before, after)
         kept = per_chain(accept, state.x.ndim)
-        new = HMCState(np.where(kept, end.cpu().numpy(), state.x), np.where(accept, action, before), streams)
-        return new, accept.astype(np.float64), delta_h
+        x = np.where(kept, made.end.cpu().numpy(), state.x)
+        return HMCState(x, np.where(accept, after, before), made.streams), accept.astype(np.float64), delta_h
 
 
 def _check(action: Action, x: Array) -> None:

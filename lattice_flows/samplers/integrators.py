@@ -7,6 +7,7 @@ reversible and preserves the measure whatever the force.
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -60,6 +61,47 @@ def integrate(
             merged = drifts[0] if k == len(kicks) - 1 and step < n_md_steps - 1 else 0.0
             x, momenta = drift(x, momenta, (drifts[k + 1] + merged) * step_size)
     return x, momenta
+
+
+class Trajectory(NamedTuple):
+    """A trajectory up to its test: the end x (B, *event), wrapped, the kinetic energies at its start and its end and
+    the uniform deviates of the test, each (B,), and the streams.
+    """
+
+    end: Tensor
+    kinetic: tuple[Array, Array]
+    u: Array
+    streams: Streams
+
+    def tested(self, before: Array, after: Array) -> tuple[NDArray[np.bool_], Array]:
+        """The Metropolis test of S before and after, (B,): what is accepted, and delta_h."""
+        delta_h = after - before + self.kinetic[1] - self.kinetic[0]
+        return np.log(self.u) < -delta_h, delta_h  # False for a delta_h that is not a number
+
+
+def drawn_trajectory(
+    action: Action,
+    x: Array,
+    streams: Streams,
+    integrator: Integrator,
+    step_size: float,
+    n_md_steps: int,
+    jitter: float,
+    device: str,
+) -> Trajectory:
+    """A trajectory of every chain from x (B, *event), with momenta and a length that are drawn from its stream."""
+    space = action.space
+    own: float | Tensor = step_size
+    if jitter > 0:
+        sizes, streams = drawn_lengths(step_size, jitter, streams)
+        own = torch.from_numpy(per_chain(sizes, x.ndim)).to(device)
+    momenta, streams = space.momenta(x, streams)
+    u, streams = uniforms(streams, 1)  # (B, 1)
+    with torch.no_grad():
+        start, p = torch.from_numpy(x).to(device), torch.from_numpy(momenta).to(device)
+        end, p = integrate(action, start, p, integrator, own, n_md_steps)
+        kinetic = space.kinetic(momenta), space.kinetic(p).cpu().numpy()
+        return Trajectory(space.wrap(end), kinetic, u[:, 0], streams)
 
 
 def drawn_lengths(mean: float, jitter: float, streams: Streams) -> tuple[Array, Streams]:

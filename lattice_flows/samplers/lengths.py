@@ -54,6 +54,12 @@ def tuned_length(pilot: Callable[[float], tuple[Series, float]]) -> float:
     return best
 
 
+def cost_of(series: Series, cost: float) -> float:
+    """cost * tau_int of the slowest of the series (n, B); infinite if none moves, as of chains that reject all."""
+    moving = [values for values in map(_fluctuations, series) if values.any()]
+    return cost * max(map(_tau_int, moving)) if moving else float("inf")
+
+
 def _of_chains(piloted: tuple[Series, float]) -> tuple[Series, float]:
     """The series about the mean of each chain, zero where only rounding is left, and the cost."""
     series, cost = piloted

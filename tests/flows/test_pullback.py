@@ -54,6 +54,6 @@ def test_is_minus_the_log_weight(case: FlowCase, generator: torch.Generator) -> 
     pullback = Pullback(action, flow.transform)
     assert pullback.space is CIRCLE
     z = flow.prior.sample(3, generator)
-    x = pullback.push(z)
+    x = pullback.image(z).x
     torch.testing.assert_close(pullback(z), action(x) + flow.log_prob(x), atol=1e-8, rtol=0)
     assert pullback(z).dtype == torch.float64

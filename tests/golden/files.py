@@ -24,6 +24,7 @@ ANALYSED = {  # of the runs of many ensembles those that `analyse` treats in way
 }
 MOLECULAR = "hmc|winding_hmc|metadynamics|umbrella|flow_hmc"  # samplers of which every trajectory was equally long
 FORMER = {"jitter": "jitter = 0.0", "trajectory_length": "trajectory_length = 1.0"}
+FORMER_FORCE = {"force": 'force = "total"'}
 LONGER = 3  # configurations by which finished runs are extended
 N_FIRST = 6  # values of each dataset, for machines where bits cannot be compared
 
@@ -48,7 +49,8 @@ def with_former_defaults(card: Path) -> None:
         """The table of a sampler, or its inline table, with the defaults that it lacks."""
         sampler, rest = found.groups()
         separator = ", " if sampler.startswith("{") else "\n"
-        missing = [line for key, line in FORMER.items() if not re.search(rf"\b{key} =", rest)]
+        former = FORMER | (FORMER_FORCE if "flow_hmc" in sampler else {})
+        missing = [line for key, line in former.items() if not re.search(rf"\b{key} =", rest)]
         return separator.join([sampler, *missing]) + rest
 
     own = re.sub(rf'(?ms)^(sampler = "(?:{MOLECULAR})")(.*?)(?=^\[|\Z)', completed, card.read_text())

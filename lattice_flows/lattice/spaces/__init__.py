@@ -2,6 +2,7 @@
 
 from lattice_flows.lattice.spaces.circle import CIRCLE, TWO_PI, Circle
 from lattice_flows.lattice.spaces.discrete import Discrete
+from lattice_flows.lattice.spaces.harmonic import HARMONIC, Harmonic
 from lattice_flows.lattice.spaces.interval import Interval
 from lattice_flows.lattice.spaces.product import Product
 from lattice_flows.lattice.spaces.real import REAL, Real
@@ -9,4 +10,18 @@ from lattice_flows.lattice.spaces.space import Space
 from lattice_flows.lattice.spaces.sphere import Sphere
 from lattice_flows.lattice.spaces.su2 import SU2
 
-__all__ = ["CIRCLE", "REAL", "SU2", "TWO_PI", "Circle", "Discrete", "Interval", "Product", "Real", "Space", "Sphere"]
+__all__ = [
+    "CIRCLE",
+    "HARMONIC",
+    "REAL",
+    "SU2",
+    "TWO_PI",
+    "Circle",
+    "Discrete",
+    "Harmonic",
+    "Interval",
+    "Product",
+    "Real",
+    "Space",
+    "Sphere",
+]
