@@ -94,6 +94,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_all(path: Path) -> None:
+    """Flush a file, or a folder and all that is in it, to the disk."""
+    if path.is_dir():
+        for entry in path.iterdir():
+            sync_all(entry)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Add the file's name to an OSError without one, such as that of a full disk."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+_LONGEST_TEXT = 1 << 26  # bytes; the record of a hundred thousand tasks is shorter
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -58,25 +59,31 @@ def kind_of(mode: int) -> str:
     return "a folder" if stat.S_ISDIR(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """The regular file, opened for reading. Raises OSError as `require_regular` does, and if it may not be read."""
-    return os.fdopen(_descriptor(path), "rb")
+def open_regular(path: Path, most: int | None = None) -> BinaryIO:
+    """The regular file, opened for reading. Raises OSError as `require_regular` does, if it may not be read, and if it
+    has more than `most` bytes: one with holes can be longer than memory.
+    """
+    return os.fdopen(_descriptor(path, most), "rb")
 
 
 def read_text(path: Path) -> str:
     """The text of a regular file in UTF-8, without the byte order mark that some editors put first.
 
-    Raises OSError as `open_regular` does, UnicodeDecodeError for other bytes.
+    Raises OSError as `open_regular` does, also for one that is too long to be a card or a record of jobs,
+    UnicodeDecodeError for other bytes.
     """
-    with os.fdopen(_descriptor(path), encoding="utf-8-sig") as file:
+    with os.fdopen(_descriptor(path, _LONGEST_TEXT), encoding="utf-8-sig") as file:
         return file.read()
 
 
-def _descriptor(path: Path) -> int:
+def _descriptor(path: Path, most: int | None) -> int:
     require_regular(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # what has been exchanged in the meantime does not wait
     try:
-        _require_regular(path, os.fstat(descriptor).st_mode)
+        status = os.fstat(descriptor)
+        _require_regular(path, status.st_mode)
+        if most is not None and status.st_size > most:
+            raise OSError(errno.EFBIG, f"has {status.st_size} bytes, which is too many to be one", str(path))
     except OSError:
         os.close(descriptor)
         raise

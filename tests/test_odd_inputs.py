@@ -51,6 +51,16 @@ def test_one_line_at_once(command, kind, card, lattice_flows, tmp_path, time_lim
     assert not Path(tmp_path / "o.h5").exists()
 
 
+@pytest.mark.parametrize("command", ["run", "sample", "train", "submit"])
+def test_a_cycle_of_links_as_the_folder_of_a_run(command, card, lattice_flows, tmp_path):
+    make_odd("cycle of links", tmp_path / "ODD")
+    more = ["--cluster", "none.toml"] if command == "submit" else []
+    status, _, errors = lattice_flows(command, card(WITH_FLOW), "--out", "ODD", *more)
+    (line,) = errors.splitlines()
+    assert status == 2
+    assert "ODD" in line or "none.toml" in line
+
+
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory):
     folder = tmp_path_factory.mktemp("some")

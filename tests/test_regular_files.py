@@ -15,6 +15,7 @@ from lattice_flows.regular_files import (
     real,
     require_regular,
 )
+from lattice_flows.training import CheckpointError, read_history
 
 pytestmark = pytest.mark.quick
 
@@ -45,6 +46,15 @@ def test_a_byte_order_mark_and_line_ends_of_windows(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(UnicodeDecodeError):
         read_text(path)
+
+
+def test_a_file_with_holes_is_not_read(tmp_path):
+    (path := tmp_path / "card.toml").touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(OSError, match="has 1099511627776 bytes, which is too many"):
+        read_text(path)
+    with pytest.raises(CheckpointError, match="not a readable training history"):
+        read_history(path)
 
 
 def test_the_home_folder(tmp_path, monkeypatch):

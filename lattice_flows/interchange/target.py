@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lattice_flows.atomic_files import sync_folder
+from lattice_flows.atomic_files import sync_all, sync_folder
 from lattice_flows.lock_files import hold, is_on, open_lock, sign
 
 _LOCK = "being_made.lock"
@@ -18,15 +18,17 @@ _LOCK = "being_made.lock"
 def made_apart(target: Path) -> Iterator[Path]:
     """Yield a path in a new folder beside `target`; what the block writes there becomes `target` if it succeeds.
 
-    A block that raises leaves nothing behind. The folder's name is random, and a lock in it shows that its process is
-    at work: what a killed one has left is removed here at the next call with the same target. Raises FileExistsError
-    if the target has appeared in the meantime, OSError if something cannot be written.
+    All of it is on the disk before it has its name. A block that raises leaves nothing behind. The folder's name is
+    random, and a lock in it shows that its process is at work: what a killed one has left is removed here at the next
+    call with the same target. Raises FileExistsError if the target has appeared in the meantime, OSError if something
+    cannot be written.
     """
     remove_leftovers(target)
     folder, lock = _locked_folder(target)
     try:
         made = folder / target.name
         yield made
+        sync_all(made)
         if target.exists() or target.is_symlink():
             raise FileExistsError(errno.EEXIST, "has appeared in the meantime and is not overwritten", str(target))
         made.rename(target)

@@ -14,6 +14,7 @@ from lattice_flows.statistics import MIN_EFFECTIVE_SAMPLES, is_dominated
 from lattice_flows.training.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointError
 
 HISTORY_NAME = "history.csv"
+_LONGEST = 1 << 30  # bytes, of three million rows
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def append_record(path: Path, record: Record) -> None:
 
 
 def _heading(path: Path) -> Columns:
-    with io.TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
+    with io.TextIOWrapper(open_regular(path, _LONGEST), "utf-8", newline="") as file:
         return tuple(next(csv.reader(file)))
 
 
@@ -98,7 +99,7 @@ def read_history(path: Path) -> list[Record]:
 def _read(path: Path) -> tuple[Columns, list[Record]]:
     """The columns of the file, the first ones of COLUMNS, and all rows."""
     try:
-        with io.TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
+        with io.TextIOWrapper(open_regular(path, _LONGEST), "utf-8", newline="") as file:
             # A line cut short, by a kill or a full disk, is the last one, and belongs to steps that will be repeated.
             reader = csv.reader([line for line in file if line.endswith("\n")])
             heading = tuple(next(reader, COLUMNS))

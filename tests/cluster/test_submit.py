@@ -229,6 +229,9 @@ def test_a_damaged_record_is_refused(submitted, tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=r"jobs\.json: damaged"):
             submitted()
+    path.write_bytes(b"\xc0\xff")
+    with pytest.raises(InputError, match=r"jobs\.json: damaged \(is not UTF-8 text\)"):
+        submitted()
 
 
 def test_only_unfinished_tasks_are_submitted(programs, submitted, tmp_path):

@@ -131,6 +131,30 @@ def test_a_stopped_export_leaves_nothing(kind, tmp_path, rng):
     assert os.listdir(tmp_path) == ["toy.h5"]
 
 
+def test_a_refused_export_removes_what_a_killed_one_has_left(tmp_path, rng):
+    """One that was killed when all was done: the same call is refused ever after."""
+    from interchange.test_export import toy
+
+    toy(tmp_path / "toy.h5", rng)
+    target = export(tmp_path / "toy.h5", "npy")
+    with worker(target) as killed:
+        killed.kill()
+    with pytest.raises(InputError, match="already exists"):
+        export(tmp_path / "toy.h5", "npy")
+    assert sorted(os.listdir(tmp_path)) == ["toy.h5", "toy_npy"]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("target", ["", "."])
+def test_a_target_without_a_name_is_refused(target, kind, tmp_path, rng, monkeypatch):
+    from interchange.test_export import toy
+
+    toy(tmp_path / "toy.h5", rng)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"\.: already exists"):
+        export(tmp_path / "toy.h5", kind, Path(target))
+
+
 def test_an_export_does_not_take_the_name_of_an_unfinished_ensemble(tmp_path, rng):
     from interchange.test_export import toy
 

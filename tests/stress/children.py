@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import lattice_flows
+import lattice_flows.report.page
 from lattice_flows.cli import main as command_line
 
 "".encode("utf-8-sig")  # a user who may read nothing finds no codec of Python later
@@ -30,6 +30,12 @@ def import_everything() -> None:
         for name in ("h5netcdf", "pyerrors"):
             with suppress(ImportError):
                 importlib.import_module(name)
+
+
+def with_few_figures() -> None:
+    """Let reports of this process have two figures: many take seconds to draw, and meet nothing else."""
+    plots = lattice_flows.report.page.all_plots
+    lattice_flows.report.page.all_plots = lambda *given: plots(*given)[:2]
 
 
 def forked(arguments: Sequence[str], stdout: Path, stderr: Path, prepare: Callable[[], None]) -> int:

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from cards import CLASSICAL, contents
 from stress.board import Board
-from stress.children import forked, wait
+from stress.children import forked, wait, with_few_figures
 from stress.job import PATIENCE, Failure, Job
 from stress.jobs import COMMANDS
 from stress.run_jobs import holds
 
 import lattice_flows.production.measure
-import lattice_flows.report.page
 from lattice_flows.production.run_folder import RunFolder
 
 ENSEMBLE, ARRAY = "e.h5", "fields.npy"
@@ -52,8 +51,7 @@ class CommandJob(Job):
         patch.setattr(f"{module}._BLOCK_BYTES", 1 << 14)
         measure = lattice_flows.production.measure.measure
         patch.setattr(f"{module}.measure", partial(measure, block_seconds=0.0))
-        plots = lattice_flows.report.page.all_plots  # two of them meet all that many do
-        patch.setattr("lattice_flows.report.page.all_plots", lambda *given: plots(*given)[:2])
+        with_few_figures()
 
     def aims(self, rng: random.Random) -> tuple[tuple[str, ...], float]:
         return ("", "", *self.targets), _ACTS

@@ -41,20 +41,22 @@ Item = TypeVar("Item")
 _MEMORY = 12 << 30  # bytes of address space: a large array is an error, and not the end of the machine
 _SMALL = 1 << 14  # numbers of a configuration, and
 _SHORT = 100  # updates or configurations of a chain that is tried
+_LONG = {"flow"}  # a job that takes long; another one trains, too
+_KINDS = tuple(kind for kind in kill_runs.KINDS if kind != "fresh process")  # which takes seconds to start
 
 
 def options(tally: Tally, seed: int, home: Path, seconds: float, most: int | None, only: str) -> None:
     """Cards at the edges, chains of those that were accepted, commands at the edges."""
     rng, again = random.Random(seed), f"python tests/stress/hostile.py options --seed {seed} --only"
     accepted = []
-    for attempt in _in_time(0.4 * seconds, edges.attempts(rng), most):
+    for attempt in _in_time(0.3 * seconds, edges.attempts(rng), most):
         if only in attempt.label:
             end, fault = edges.tried(lambda attempt=attempt: edges.read(attempt))  # type: ignore[misc]
             _note(tally, f"card {end}", fault, attempt.label, f"{again} {attempt.label!r}")
             if end == "accepted" and _is_short(attempt):
                 accepted.append(attempt)
     rng.shuffle(accepted)
-    for attempt in _in_time(0.3 * seconds, accepted, most):
+    for attempt in _in_time(0.4 * seconds, accepted, most):
         end, fault = command_edges.try_chain(attempt, home)
         _note(tally, f"chain {end}", fault, f"two configurations: {attempt.label}", f"{again} {attempt.label!r}")
     for call in _in_time(0.3 * seconds, command_edges.calls(rng), most):
@@ -95,13 +97,14 @@ def kills(tally: Tally, seed: int, home: Path, seconds: float, most: int | None,
     """Jobs in turn, the short ones first; each is brought to its end now and then."""
     deadline, met = time.monotonic() + seconds, Counter[tuple[str, str, str]]()
     (folder := home / "kills").mkdir()
-    jobs, names = kill_runs.Jobs(folder, lambda line: None), [name for name in (*COMMANDS, *CARDS) if only in name]
+    jobs = kill_runs.Jobs(folder, lambda line: None)
+    names = [name for name in (*COMMANDS, *CARDS) if only in name and name not in _LONG]
     for k in itertools.count():
         if time.monotonic() > deadline or (most is not None and met.total() >= most):
             break
         name, enough = names[k % len(names)], met.total() + kill_runs.STALLED
         try:
-            kill_runs.kill_in_turn(jobs[name], enough, kill_runs.KINDS, random.Random(seed + k), met)
+            kill_runs.kill_in_turn(jobs[name], enough, _KINDS, random.Random(seed + k), met)
         except Exception as failure:  # a file that cannot be read any more raises whatever it does
             again = f"python tests/stress/kill_runs.py --jobs {name!r} --seed {seed + k} --kills {kill_runs.STALLED}"
             tally.fault("bytes lost", name, f"{type(failure).__name__}: {failure}", again)
@@ -111,9 +114,9 @@ def kills(tally: Tally, seed: int, home: Path, seconds: float, most: int | None,
 
 
 SWEEPS: dict[str, tuple[float, Callable[[Tally, int, Path, float, int | None, str], None]]] = {
-    "options": (0.25, options),
+    "options": (0.2, options),
     "runs": (0.35, runs),
-    "kills": (0.4, kills),
+    "kills": (0.45, kills),
 }
 """With their shares of the time."""
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from cards import environment
 from stress.children import forked, wait
 from stress.place import COMMANDS, Place, holds
+from stress.run_jobs import ensembles
 from stress.situations import SITUATIONS, Situation
 from stress.tally import Tally, end_of
 
@@ -92,8 +93,8 @@ def attempt(
     status, stderr = _run(place, home, any(SITUATIONS[name].afresh for name in names))
     end, fault = end_of(status, stderr, place.is_heard)
     faults = [fault] if fault else []
-    lost = _lost(place, before)
-    lost += [f"{path} held {n} configurations" for path, n in held.items() if (_held(place)[path] or 0) < (n or 0)]
+    lost, now = _lost(place, before), _held(place)
+    lost += [f"{path} held {n} configurations" for path, n in held.items() if (now.get(path) or 0) < (n or 0)]
     if lost:
         faults.append(("bytes lost", "; ".join(lost)[:400]))
     new = snapshot(place.folder).keys() - before.keys()
@@ -106,7 +107,11 @@ def attempt(
 
 def _held(place: Place) -> dict[str, int | None]:
     """The configurations of the files that the command may change."""
-    return {path: holds(place.folder / path) for path in place.command.changes}
+    found = {}
+    for path in (place.folder / path for path in place.command.changes):
+        with suppress(OSError):  # a pipe, or a cycle of links
+            found |= {str(one): holds(one) for one in (ensembles(path) if path.is_dir() else [path])}
+    return found
 
 
 def _run(place: Place, home: Path, afresh: bool) -> tuple[int | None, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cards import CLASSICAL, WITH_FLOW
-from stress.children import forked, wait
+from stress.children import forked, wait, with_few_figures
 from stress.jobs import quick
 
 from lattice_flows.ensembles import Ensemble
@@ -128,7 +128,12 @@ def make_stock(folder: Path) -> None:
 
 def _do(folder: Path, *arguments: str) -> None:
     said = folder.parent / "stderr"
-    status = wait(forked(arguments, folder.parent / "stdout", said, lambda: os.chdir(folder)), _PATIENCE)
+
+    def within() -> None:
+        os.chdir(folder)
+        with_few_figures()
+
+    status = wait(forked(arguments, folder.parent / "stdout", said, within), _PATIENCE)
     assert status == 0, f"{arguments}: {said.read_text()}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ FAULTS = ("traceback", "hang", "bytes lost", "crash", "complaint", "left behind"
 """Kinds of what must not be. A complaint is not one line, or there is none."""
 
 _STATUSES = {0: "done", EXIT_INPUT: "refused (2)", EXIT_FAILURE: "failed (1)", EXIT_STOPPED: "stopped (75)"}
+_PYTHON_WARNING = re.compile(r"\.py:\d+: \w*Warning")  # which is for programmers
 
 
 @dataclass
@@ -75,9 +77,7 @@ def end_of(status: int | None, stderr: str, is_heard: bool = True) -> tuple[str,
         return "traceback", ("traceback", " | ".join(stderr.strip().splitlines()[-4:])[-600:])
     if code not in _STATUSES:
         return end, ("crash", f"{end}: {stderr[-200:]!r}")
-    lines = [line for line in stderr.splitlines() if not line.startswith(("warning:", "  "))]
-    complaints = [line for line in lines if line.startswith("lattice-flows: ")]
-    wanted = 1 if code else 0
-    if is_heard and (len(complaints) != wanted or len(lines) > wanted):
-        return end, ("complaint", f"{end}, {len(lines)} lines: {stderr[-400:]!r}")
+    complaints = [line for line in stderr.splitlines() if line.startswith("lattice-flows: ")]
+    if is_heard and (len(complaints) != (code != 0) or _PYTHON_WARNING.search(stderr)):
+        return end, ("complaint", f"{end}, {len(complaints)} complaints: {stderr[-400:]!r}")
     return end, None
