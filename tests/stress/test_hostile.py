@@ -17,7 +17,7 @@ from stress.situations import SITUATIONS, Situation
 
 from lattice_flows.errors import InputError
 
-SECONDS = 10
+SECONDS = 6
 
 
 def test_nothing_odd_ends_in_a_traceback_or_takes_a_byte(tmp_path: Path, seed: int) -> None:
