@@ -66,6 +66,7 @@ _NAMES = {
         "Umbrella",
         "FlowMetropolis",
         "FlowHMC",
+        "FlowBlocks",
         "FlowSamples",
     ),
     "flows": (

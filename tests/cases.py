@@ -33,6 +33,7 @@ from lattice_flows.samplers import (
     SAMPLERS,
     Cluster,
     Direct,
+    FlowBlocks,
     FlowHMC,
     FlowMetropolis,
     FlowSamples,
@@ -626,6 +627,7 @@ SAMPLER_CASES = [
     SamplerCase("flow_hmc without a force", "flow_hmc", _drifting, FLOW_POINTS[:1], 200, 50, 1, compiled=False),
     SamplerCase("flow_hmc with a clipped force", "flow_hmc", _clipped, FLOW_POINTS[:1], 200, 50, 1, compiled=False),
     SamplerCase("flow_hmc of phi4 without a force", "flow_hmc", _rotating, SCALAR_POINTS, 200, 30, 1, compiled=False),
+    SamplerCase("flow_blocks", "flow_blocks", lambda a, shape: FlowBlocks(a, 1.2 * a.beta), MANY_POINTS, 64, 120, 2),
     SamplerCase("flow_samples", "flow_samples", _flow_samples, FLOW_POINTS, 100, 100, 1, compiled=False),
     SamplerCase(
         "flow_metropolis of a tree", "flow_metropolis", _tree_metropolis, TREE_POINTS, 100, 60, 2, compiled=False

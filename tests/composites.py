@@ -42,6 +42,7 @@ PARTS = {  # the arguments of each sampler
     "umbrella": "n_windows = 2, q_max = 0.5, n_md_steps = 4, exchange_every = 2",
     "flow_metropolis": "batch_size = 10",
     "flow_hmc": "n_md_steps = 4",
+    "flow_blocks": "tree_beta = 1.5",
     "flow_samples": "batch_size = 10",
     "direct": "",
 }

@@ -7,6 +7,7 @@ from lattice_flows.catalogue import Catalogue
 from lattice_flows.samplers.cluster import Cluster, SwendsenWang
 from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.direct import Direct
+from lattice_flows.samplers.flow_blocks import FlowBlocks
 from lattice_flows.samplers.flow_hmc import FlowHMC
 from lattice_flows.samplers.flow_metropolis import FlowMetropolis
 from lattice_flows.samplers.flow_samples import FlowSamples
@@ -43,6 +44,7 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "umbrella": Umbrella,
         "flow_metropolis": FlowMetropolis,
         "flow_hmc": FlowHMC,
+        "flow_blocks": FlowBlocks,
         "flow_samples": FlowSamples,
         "direct": Direct,
     },
@@ -65,6 +67,7 @@ __all__ = [
     "Cluster",
     "Coordinate",
     "Direct",
+    "FlowBlocks",
     "FlowHMC",
     "FlowMetropolis",
     "FlowSamples",

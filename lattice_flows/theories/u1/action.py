@@ -70,6 +70,11 @@ class WilsonU1(Action):
         """S of the plaquette angles p (B, L0, L1) -> (B,), float64."""
         return self.plaquette_terms(p).flatten(1).sum(1, dtype=torch.float64)
 
+    @property
+    def loop_couplings(self) -> tuple[float, float]:
+        """Of the plaquettes, beta, and of the rectangles of `ImprovedU1`, of which there are none."""
+        return float(self.beta), 0.0
+
     def multiple_of(self, other: Action) -> float | None:
         """beta / beta_other."""
         return self.beta / other.beta if isinstance(other, WilsonU1) and other.beta > 0 else None

@@ -169,7 +169,7 @@ def _spread(table: Array, g_table: Array, row: int, r: float, k: int, g: _Bin, w
 
 
 @njit(forceinline=True)
-def _turn(x: float) -> float:
+def turn(x: float) -> float:
     """The angle in [-pi, pi] of |x| <= 3 pi."""
     if x >= PI:
         return x - TWO_PI
@@ -178,26 +178,40 @@ def _turn(x: float) -> float:
     return x
 
 
+@njit(forceinline=True, error_model="numpy")
+def split_image(s: float, u: float, table: Array, odd: bool) -> tuple[float, float]:
+    """u' and du'/du in a region with flux s, by its split's splines."""
+    sign, row, r = _place(s, u, odd, table.shape[0])
+    x = sign * u
+    y, slope = _image(x, _bin(table, row, r, _find(table, row, r, 0, x)))
+    return sign * y, slope
+
+
+@njit(forceinline=True, error_model="numpy")
+def split_preimage(s: float, image: float, table: Array, odd: bool) -> tuple[float, float]:
+    """u of u' and du'/du there, the inverse of split_image."""
+    sign, row, r = _place(s, image, odd, table.shape[0])
+    y = sign * image
+    numbers = _bin(table, row, r, _find(table, row, r, 1, y))
+    x = _preimage(y, numbers)
+    return sign * x, _image(x, numbers)[1]
+
+
 @kernel(parallel=True, error_model="numpy")
 def forward(shares: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nodes) -> tuple[Array, Array, Array]:
     """Plaquettes (B, V) of latent shares (B, V - 1); the nodes' log du'/du, whose sum is log_det, and their fluxes."""
     n, n_nodes = shares.shape
-    n_knots = tables.shape[1]
     plaquettes, log_slopes, fluxes = np.empty((n, n_nodes + 1)), np.empty(shares.shape), np.empty(shares.shape)
     for b in prange(n):
         flux, p = fluxes[b], plaquettes[b]
         flux[0] = 0.0
         for i in range(n_nodes):
             s, which = flux[i], nodes[i, 0]
-            u = wrap(shares[b, i] - 0.5 * s)
-            sign, row, r = _place(s, u, odd[which], n_knots)
-            table = tables[which]
-            x = sign * u
-            y, slope = _image(x, _bin(table, row, r, _find(table, row, r, 0, x)))
+            image, slope = split_image(s, wrap(shares[b, i] - 0.5 * s), tables[which], odd[which])
             log_slopes[b, i] = slope
             for side in range(1, 3):
                 child = nodes[i, side]
-                half = _turn(0.5 * s + (sign * y if side == 1 else -sign * y))
+                half = turn(0.5 * s + (image if side == 1 else -image))
                 if child >= 0:
                     flux[child] = half
                 else:
@@ -250,7 +264,6 @@ def forward_gradient(
 def inverse(plaquettes: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nodes) -> tuple[Array, Array, Array]:
     """Latent shares (B, V - 1) and log_det (B,) of plaquettes (B, V) that sum to zero; and the nodes' fluxes."""
     n, n_nodes = plaquettes.shape[0], nodes.shape[0]
-    n_knots = tables.shape[1]
     shares, log_det, fluxes = np.empty((n, n_nodes)), np.empty(n), np.empty((n, n_nodes))
     for b in prange(n):
         flux, p = fluxes[b], plaquettes[b]
@@ -261,17 +274,13 @@ def inverse(plaquettes: Array, tables: Array, odd: NDArray[np.bool_], nodes: Nod
             other = flux[second] if second >= 0 else p[-1 - second]
             s = wrap(one + other) if i > 0 else 0.0
             flux[i] = s
-            image = wrap(one - 0.5 * s)
             which = nodes[i, 0]
-            sign, row, r = _place(s, image, odd[which], n_knots)
-            table, y = tables[which], sign * image
-            numbers = _bin(table, row, r, _find(table, row, r, 1, y))
-            x = _preimage(y, numbers)
-            product *= _image(x, numbers)[1]
+            u, slope = split_preimage(s, wrap(one - 0.5 * s), tables[which], odd[which])
+            product *= slope
             if not 1e-100 < product < 1e100:
                 total -= _log(product)
                 product = 1.0
-            shares[b, i] = _turn(sign * x + 0.5 * s)
+            shares[b, i] = turn(u + 0.5 * s)
         log_det[b] = total - _log(product)
     return shares, log_det, fluxes
 
