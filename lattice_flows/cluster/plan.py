@@ -140,7 +140,9 @@ def progress_of_tasks(folder: RunFolder, stage: Stage) -> list[TaskProgress]:
     with Ensemble.open(path) as held:
         n_configs = held.n_configs
         if not held.finished or n_configs < table.n_configs:
-            raise InputError(f"{path}: was begun by one process; let `lattice-flows sample` finish it, or delete it")
+            raise InputError(
+                f"{path}: was begun by one process, not as a job array; let `lattice-flows sample` finish it first"
+            )
     return [TaskProgress(index, n_configs, table.n_thermalisation, True) for index in range(count)]
 
 

@@ -41,7 +41,8 @@ class Axes:
         if self.given and (wrong := ({*self.given} - {CONFIG, CHAIN}) ^ {*own}):
             raise InputError(
                 f"--axes {','.join(self.given)}: should name {', '.join(own)} in the order of the array, with config "
-                f"and chain where it has them; wrong or missing: {', '.join(sorted(wrong))}"
+                f"and chain where it has them; wrong or missing: {', '.join(sorted(wrong))} (the axes of a lattice are "
+                "called x0, x1, ...)"
             )
 
     @property

@@ -29,6 +29,7 @@ from lattice_flows.lattice import REAL
 from lattice_flows.regular_files import require_regular
 from lattice_flows.statistics import MIN_LENGTH
 from lattice_flows.terminal.interrupt import StopRequest
+from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Stored
 
@@ -61,6 +62,9 @@ def import_series(
     Raises the same errors as `import_fields`, and tells the same doubts.
     """
     check_target(out)
+    known = THEORIES.get(str(theory.get("name")))
+    if known is not None and not shape and 0 not in known.dimensions:
+        raise InputError("import: --shape is missing: the sides of the lattice, such as --shape 16,16")
     card = card_of(theory, shape)
     if len({*names} - {LEFT_OUT}) != len(names) - list(names).count(LEFT_OUT):
         raise InputError(f"--series {','.join(names)}: names a series twice")

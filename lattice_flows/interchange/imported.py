@@ -1,5 +1,6 @@
 """What all imports share: the card of the theory that was sampled, the new file, the header that tells its origin."""
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from lattice_flows.interchange.target import made_apart, remove_leftovers
 from lattice_flows.production.header import CHAIN_DIGESTS
 from lattice_flows.production.origin import origin_attributes
 from lattice_flows.terminal.interrupt import Stopped, StopRequest
+from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
 
 
@@ -69,9 +71,18 @@ def nothing_kept(stop: StopRequest) -> Iterator[None]:
 
 def card_of(theory: Mapping[str, Any], shape: tuple[int, ...]) -> Card:
     """A card with only this theory, on a lattice of this shape if on any, and so with its standard observables."""
+    _require_couplings(theory)
     table = {**theory, "shape": list(shape)} if shape else theory
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     return parse_card("\n".join(["[theory]", *lines, ""]), where="import")
+
+
+def _require_couplings(theory: Mapping[str, Any]) -> None:
+    """Raise InputError for a coupling that is not given and has no default."""
+    constructor = THEORIES.get(str(theory.get("name")))
+    wanted = {} if constructor is None else inspect.signature(constructor).parameters
+    if missing := [name for name, one in wanted.items() if one.default is one.empty and name not in theory]:
+        raise InputError(f"import: {theory['name']} has the coupling {missing[0]!r}; give --coupling {missing[0]}=X")
 
 
 def header_of(

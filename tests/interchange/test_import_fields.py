@@ -221,7 +221,7 @@ def test_files_that_do_not_go_together(tmp_path, rng):
 @pytest.mark.parametrize(
     ("theory", "message"),
     [
-        ({"name": "u1"}, "'beta' is missing"),
+        ({"name": "u1"}, "give --coupling beta=X"),
         ({"name": "u1", "beta": 1.0, "betta": 2.0}, "did you mean 'beta'"),
         (
             {"name": "phi4", "m2": 1.0, "lam": 1.0},
