@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 
 from lattice_flows.atomic_files import naming, write_atomically
@@ -130,13 +130,15 @@ def _record(row: list[str]) -> Record:
 
 
 def history_sha256(path: Path, step: int) -> str:
-    """sha256 of the rows up to `step`, by which a checkpoint knows its history; "" where there is no file."""
+    """sha256 of the rows up to `step`, by which a checkpoint knows its history; "" where there is no file.
+
+    Without their seconds, which differ on every repetition.
+    """
     if not path.exists():
         return ""
     columns, records = _read(path)
-    return hashlib.sha256(
-        _lines((row for row in records if row.step <= step), columns, heading=True).encode()
-    ).hexdigest()
+    timeless = (replace(row, seconds=0.0) for row in records if row.step <= step)
+    return hashlib.sha256(_lines(timeless, columns, heading=True).encode()).hexdigest()
 
 
 def history_of(checkpoint: Checkpoint, path: Path) -> list[Record]:

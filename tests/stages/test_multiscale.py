@@ -198,8 +198,8 @@ def test_a_checkpoint_of_another_theory_shape_or_flow_is_told_in_one_line(
     status, _, errors = lattice_flows("sample", card(MLP), *arguments, "--out", "other")
     assert status == 2
     line = one_line(errors)
-    assert f"was trained for {key} = " in line
-    assert "the card has" in line
+    assert f"was trained by another card: {key}." in line
+    assert "on the card" in line
 
 
 def test_damaged_checkpoints_are_told_in_one_line(parent, lattice_flows, card, tmp_path):

@@ -60,7 +60,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begin(home: Path, name: str) -> Path:
     """A run folder with the card, and no training yet."""
     out = home / name
-    out.mkdir()
+    (out / "ensembles").mkdir(parents=True)
     shutil.copy(home / "card.toml", out)
     return out
 
