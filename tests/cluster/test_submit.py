@@ -260,7 +260,9 @@ def test_an_ensemble_that_one_process_made(programs, submitted, tmp_path):
     submitted(CLASSICAL, dry_run=True)
     sample_stage(tmp_path / "run", None, (), ["hmc"], Console(file=StringIO()))
     assert re.findall(r"(\S+): job", submitted()) == ["analyse"]
-    with pytest.raises(InputError, match=r"hmc\.h5: was begun by one process, not as a job array; let `lattice-flows sample` finish it"):
+    with pytest.raises(
+        InputError, match=r"hmc\.h5: was begun by one process, not as a job array; let `lattice-flows sample` finish it"
+    ):
         submitted(overrides=("ensemble.hmc.n_configs=4",))
 
 
