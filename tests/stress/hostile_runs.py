@@ -90,7 +90,10 @@ def attempt(
         except OSError:  # the situation before it has left nothing that could be changed
             continue
     before, held = snapshot(place.folder), _held(place)
-    status, stderr = _run(place, home, any(SITUATIONS[name].afresh for name in names))
+    try:
+        status, stderr = _run(place, home, any(SITUATIONS[name].afresh for name in names))
+    except PermissionError:  # another user, who may not run this Python
+        return "not possible here", []
     end, fault = end_of(status, stderr, place.is_heard)
     faults = [fault] if fault else []
     lost, now = _lost(place, before), _held(place)
