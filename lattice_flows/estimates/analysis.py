@@ -12,9 +12,10 @@ from lattice_flows.card.card import Card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError, nothing_at
 from lattice_flows.estimates.break_even import break_evens
+from lattice_flows.estimates.grouping import grouped, open_replicas
 from lattice_flows.estimates.mode_collapse import forward_summary
 from lattice_flows.estimates.of_run import array_warnings, open_run_ensembles
-from lattice_flows.estimates.replicas import Replicas, grouped, open_replicas
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import ensemble_summary, flow_samples_summary, plain
 from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Summary

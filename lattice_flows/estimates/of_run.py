@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.estimates.replicas import Replicas, grouped
+from lattice_flows.estimates.grouping import grouped
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.production.consistency import check_made_by
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.run_folder import RunFolder

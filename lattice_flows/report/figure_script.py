@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.errors import InputError, nothing_at
+from lattice_flows.estimates.grouping import open_replicas
 from lattice_flows.estimates.observables import observables_summary
-from lattice_flows.estimates.replicas import Replicas, open_replicas
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import ObservableRow
 from lattice_flows.outputs import FIGURE, Kind, check_target, write_output
 from lattice_flows.regular_files import at_home

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from lattice_flows.card.build import closed_forms_of
-from lattice_flows.estimates.replicas import open_replicas
+from lattice_flows.estimates.grouping import open_replicas
 from lattice_flows.statistics import chi_squared, covariance_of_means
 
 CARD = Path(__file__).parents[2] / "runs" / "quickstart" / "card.toml"

@@ -9,8 +9,8 @@ import pytest
 
 from lattice_flows.card.build import closed_forms_of
 from lattice_flows.estimates.charge_sectors import _known, topology_summary
+from lattice_flows.estimates.grouping import open_replicas
 from lattice_flows.estimates.observables import observables_summary
-from lattice_flows.estimates.replicas import open_replicas
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.stages import run
 from lattice_flows.statistics import pull

@@ -15,7 +15,7 @@ from lattice_flows.card.build import load_flow
 from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.estimates.replicas import grouped
+from lattice_flows.estimates.grouping import grouped
 from lattice_flows.flows import FLOWS, PlaquetteCouplingFlow
 from lattice_flows.production.generate import generate
 from lattice_flows.production.header import chains_of
