@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 
 from lattice_flows.card.card import Card
-from lattice_flows.production.generate import Pace, generate, generate_at
+from lattice_flows.production.generate import generate, generate_at
+from lattice_flows.production.produce import Pace
 from lattice_flows.production.run_folder import RunFolder, asked_for, claim
 from lattice_flows.stages import run
 from lattice_flows.terminal.interrupt import Stopped, StopRequest

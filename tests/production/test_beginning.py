@@ -16,9 +16,10 @@ from lattice_flows.errors import InputError
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.lattice import CIRCLE, REAL, Circle, Product
 from lattice_flows.production import beginning
-from lattice_flows.production.generate import Pace, check, generate
+from lattice_flows.production.generate import check, generate
 from lattice_flows.production.job_array import Task
 from lattice_flows.production.measure import measure
+from lattice_flows.production.produce import Pace
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.samplers import SAMPLERS, Sampler
 from lattice_flows.terminal.interrupt import StopRequest

@@ -282,7 +282,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from lattice_flows.production.generate import Pace, generate
+from lattice_flows.production.generate import generate
+from lattice_flows.production.produce import Pace
 from lattice_flows.production.run_folder import asked_for
 from lattice_flows.terminal.interrupt import StopRequest
 from lattice_flows.production.job_array import Task

@@ -27,7 +27,8 @@ from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.production.generate import Pace, generate
+from lattice_flows.production.generate import generate
+from lattice_flows.production.produce import Pace
 from lattice_flows.production.run_folder import RunFolder
 from lattice_flows.production.train import train_flow
 from lattice_flows.samplers import (
