@@ -50,8 +50,9 @@ def _run(source: Path, out: Path | None, overrides: Sequence[str], console: Cons
         raise InputError("the card has neither a [flow] nor an [[ensemble]], so there is nothing to do")
     if card.flow is not None:
         check_training(folder, card)
+    trains = not _is_trained(folder, card)
     for k, name in enumerate(names):
-        check(folder, card, name, before=names[:k], trains=not _is_trained(folder, card))
+        check(folder, card, name, before=names[:k], trains=trains)
     check_report(folder.report)
     claim(folder, card)
     with stop_on_signals() as stop:

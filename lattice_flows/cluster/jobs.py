@@ -85,7 +85,7 @@ def jobs_text(jobs: Jobs) -> str:
 def cancelled_jobs(folder: RunFolder) -> set[str]:
     """The ids of the jobs that `cancel` has ended."""
     try:
-        return set(map(str, json.loads(_cancelled(folder).read_text(encoding="utf-8"))))
+        return set(map(str, json.loads(read_text(_cancelled(folder)))))
     except (OSError, ValueError, TypeError, RecursionError):
         return set()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.production.consistency import check_run, checksums
 from lattice_flows.production.run_folder import RunFolder, find_run
+from lattice_flows.regular_files import read_text
 from lattice_flows.training import CHECKPOINT_NAME, HISTORY_NAME, history_of, read_checkpoint
 
 
@@ -55,7 +56,7 @@ def _report(folder: RunFolder, found: dict[str, str]) -> Iterator[str]:
     if not path.exists():
         return
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))["made_from"]
+        told = json.loads(read_text(path))["made_from"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         told = None  # of an older version, or not ours
     of_these = "is of these files" if told == found else "is not of these files as they are now"

@@ -53,7 +53,8 @@ def _families(sampler: "FlowHMC") -> Iterator[Iterator[tuple["FlowHMC", float]]]
         if force == "none":
             yield _drifts(sampler)
             continue
-        for clip in (sampler.clip,) if sampler.clip is not None or force == "full" else _CLIPS:
+        given = force == "full" or sampler.clip is not None
+        for clip in (sampler.clip,) if given else _CLIPS:
             lengths = (1.0, 4.0) if sampler.trajectory_length is None else (sampler.trajectory_length,)
             for length in lengths:
                 yield _kicked(sampler, force, clip, length)

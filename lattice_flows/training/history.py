@@ -136,7 +136,10 @@ def history_sha256(path: Path, step: int) -> str:
     """
     if not path.exists():
         return ""
-    columns, records = _read(path)
+    return _sha256(*_read(path), step)
+
+
+def _sha256(columns: Columns, records: Iterable[Record], step: int) -> str:
     timeless = (replace(row, seconds=0.0) for row in records if row.step <= step)
     return hashlib.sha256(_lines(timeless, columns, heading=True).encode()).hexdigest()
 
@@ -148,11 +151,12 @@ def history_of(checkpoint: Checkpoint, path: Path) -> list[Record]:
     """
     if not path.exists():
         return []
-    if checkpoint.history and checkpoint.history != history_sha256(path, checkpoint.step):
+    columns, records = _read(path)
+    if checkpoint.history and checkpoint.history != _sha256(columns, records, checkpoint.step):
         raise CheckpointError(
             f"{path}: is not the history of {CHECKPOINT_NAME} beside it; restore the one that was there, or delete it"
         )
-    return read_history(path)
+    return records
 
 
 def truncate_history(path: Path, step: int) -> None:
