@@ -28,7 +28,7 @@ def verified_run(path: Path) -> Iterator[str]:
         for file in files:
             yield from file.verify()
         check_run(folder, card)
-        yield f"{folder.path}: all of this was made by {folder.card.name}, and from each other"
+        yield f"{folder.path}: these files agree with {folder.card.name} and with each other"
         yield from _report(folder, checksums(folder, card, files))
 
 
