@@ -216,7 +216,8 @@ def _check_claim(folder: RunFolder, card: Card) -> bool:
         held = read_held_card(folder.card, _read_overrides(folder))
         if told := refused_changes(card, held):
             raise InputError(
-                f"{folder.path}: holds the run of another card: {few(told)}; give these as they were, or choose another --out"
+                f"{folder.path}: holds the run of another card: {few(told)}; "
+                "give these as they were, or choose another --out"
             )
         return held == card
     if folder.path.exists() and not all(_is_of_a_claim(entry) for entry in folder.path.iterdir()):
