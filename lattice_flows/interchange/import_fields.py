@@ -77,7 +77,8 @@ def import_fields(
         sources, n_configs = open_sources(paths, expected, numbers, shorten, stack)
         data = _Data(sources, n_configs, numbers, portions)
         card = card_of(theory, sources[0].lattice_shape)
-        fingerprints = data.look(stop)
+        with meter(console, f"{out.stem}: looking at all", n_configs, "configurations") as progress:
+            fingerprints = data.look(stop, progress)
         header = header_of(out.stem, card, card.measurements, [one.files for one in sources], fingerprints, stop)
         header["imported_axes"] = json.dumps(list(dict.fromkeys(source.in_file for source in sources)))
         with made_at(out) as unnamed, meter(console, out.stem, n_configs, "configurations") as progress:
@@ -132,12 +133,15 @@ class _Data:
         """All configurations in blocks (n, B, *event); angles are not wrapped."""
         return blocks(self.sources, self.n_configs, self.numbers, self.portions.block_bytes)
 
-    def look(self, stop: StopRequest) -> Fingerprints:
+    def look(self, stop: StopRequest, progress: Meter) -> Fingerprints:
         """Read everything once. Raises InputError for numbers that cannot be, and for a chain that is there twice."""
-        fingerprints = Fingerprints(self.numbers.space)
+        fingerprints, n_seen = Fingerprints(self.numbers.space), 0
         for x in self.blocks():
             self.numbers.wrap_angles(x)
             fingerprints.add(x)
+            n_seen += len(x)
+            if n_seen < self.n_configs:  # the end is told when all is written
+                progress.update(n_seen, "")
             stop.raise_if_set()
         require_different_chains(fingerprints, self.labels)
         require_no_overlap(fingerprints, self.labels)

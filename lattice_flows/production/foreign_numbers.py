@@ -103,9 +103,13 @@ def mapped_npy(path: Path) -> np.ndarray:
     """The array of numbers in an .npy file, mapped into memory. Raises InputError for any other file."""
     try:
         require_regular(path)
-        return np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
+        array = np.lib.format.open_memmap(path, mode="r")  # knows arrays of numbers alone, no pickles and no archives
+        n_more = path.stat().st_size - array.offset - array.nbytes
     except OSError as error:
         raise nothing_at(path, error.strerror or "cannot be read") from None
     except Exception as error:  # whatever numpy's reader of headers makes of hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not an .npy file of numbers ({reason})") from None
+    if n_more:  # numpy reads over them without a word
+        raise InputError(f"{path}: {n_more} bytes follow its array; give files of one array each")
+    return array

@@ -19,6 +19,7 @@ from lattice_flows.theories.action import Action, Shape
 _ROUNDS = 5  # of pilots, each twice as long as the one before
 _FEWEST_PILOTS = 8
 _MOST_RUNGS = 1000
+_MOST_BETWEEN = 10**4  # they are one compiled call, in which no signal is heard
 _LEAST_REJECTION = 1e-3  # keeps the barrier rising where no swap was refused
 
 
@@ -55,8 +56,8 @@ class Tempering(Sampler):
             self._check_ends()
         else:
             self._check_values(self.values)
-        if not 1 <= self.n_between_swaps <= 10**6:
-            raise ValueError(f"n_between_swaps must be between 1 and 1000000, got {self.n_between_swaps}")
+        if not 1 <= self.n_between_swaps <= _MOST_BETWEEN:
+            raise ValueError(f"n_between_swaps must be between 1 and {_MOST_BETWEEN}, got {self.n_between_swaps}")
         if self.rungs and len(self.rungs) != len(self.ladder):
             raise ValueError(f"there must be as many rungs as values, {len(self.ladder)}, got {len(self.rungs)}")
         self.exchange  # noqa: B018  (builds the rungs and checks them)

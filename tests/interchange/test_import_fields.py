@@ -199,6 +199,16 @@ def test_no_array_at_all(content, tmp_path):
         imported([tmp_path / "x.npy"], tmp_path / "x.h5")
 
 
+def test_second_array_in_the_file(tmp_path, rng):
+    path = tmp_path / "x.npy"
+    with path.open("wb") as file:
+        for _ in range(2):
+            np.save(file, angles(rng, 20, 3))
+    n_more = path.stat().st_size // 2
+    with pytest.raises(InputError, match=rf"x\.npy: {n_more} bytes follow its array; give files of one array each"):
+        imported([path], tmp_path / "x.h5")
+
+
 def test_truncated_file(tmp_path, rng):
     file = save(tmp_path / "x.npy", angles(rng))
     file.write_bytes(file.read_bytes()[:-1])
