@@ -31,6 +31,8 @@ from lattice_flows.training import OBJECTIVES, TrainingSettings, needs_of, recom
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _ACTION = "action"  # the series of S, of every ensemble
+_CONFIGS = 1000  # where a card says neither n_configs nor max_seconds
+MANY = 10**12  # configurations: more than any ensemble will hold
 _LONGEST_NAME = 180  # a file system ends at 255; what is added for tasks, segments and temporary files takes less
 
 Extent = Annotated[int, Field(ge=2, le=4096)]
@@ -57,7 +59,8 @@ class _Production(BaseModel):
 
     model_config = _STRICT
     n_chains: Annotated[int, Field(ge=1, le=100_000)] = 4
-    n_configs: Positive = 1000
+    n_configs: Positive | None = None  # None: as many as max_seconds allows, or 1000
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None  # of production
     n_updates: Annotated[int, Field(ge=1, le=10**6)] = 1  # one compiled call, in which no signal is heard
     n_thermalisation: Count = 100
     start: str | None = None  # None: "flow" where the sampler takes one, else "hot"
@@ -118,7 +121,7 @@ class EnsembleTable:
     name: str
     sampler: str
     n_chains: int
-    n_configs: int
+    n_configs: int  # MANY where time alone is the limit
     n_updates: int
     n_thermalisation: int
     start: str
@@ -128,6 +131,8 @@ class EnsembleTable:
     options: dict[str, Any]
     given: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """The options as they stand on the card, without defaults."""
+    max_seconds: float | None = None
+    """Of production, after which the ensemble ends with fewer configurations; of each task of a job array."""
     chains_per_set: int | None = None
     """Of the sampler; n_chains is a multiple of it."""
 
@@ -331,6 +336,8 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     # A flow knows little of hot configurations: with a log w far above all of its samples a chain would stay there.
     if production["start"] is None:
         production["start"] = "flow" if needs_flow(sampler_name, options) else "hot"
+    if production["n_configs"] is None:
+        production["n_configs"] = _CONFIGS if production["max_seconds"] is None else MANY
     dtype = theory.action.space.dtype
     if production["field_dtype"] is not None and dtype != "float64":
         raise InputError(f"{where}: field_dtype: fields of {theory.name} are stored as {dtype}; leave it out")

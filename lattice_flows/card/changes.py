@@ -1,10 +1,11 @@
 """The changes of a card that a run takes: it may become larger, and stays the same run."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lattice_flows.card.card import Card, EnsembleTable
+from lattice_flows.card.card import MANY, Card, EnsembleTable
 from lattice_flows.differences import differences
 from lattice_flows.training.resumable import refused_settings
 
@@ -37,10 +38,13 @@ def _of_ensemble(new: EnsembleTable | None, held: EnsembleTable) -> Iterator[str
         yield f"{where}: absent on the card"
         return
     yield from differences(_table(new), _table(held), where)
-    if new.n_configs < held.n_configs:
-        yield f"{where}.n_configs: {new.n_configs} on the card, {held.n_configs} in the run, and it may only grow"
+    for key, limit in (("n_configs", MANY), ("max_seconds", math.inf)):
+        asked, had = (getattr(table, key) or limit for table in (new, held))
+        if asked < had:
+            was = f"{had:g}" if had < limit else "no limit"
+            yield f"{where}.{key}: {asked:g} on the card, {was} in the run, and it may only grow"
 
 
 def _table(table: EnsembleTable) -> Mapping[str, Any]:
-    derived = ("name", "n_configs", "options", "given", "chains_per_set")
+    derived = ("name", "n_configs", "max_seconds", "options", "given", "chains_per_set")
     return {key: value for key, value in asdict(table).items() if key not in derived} | table.options

@@ -121,7 +121,8 @@ class _Look:
             return self._row(stage, "broken", "", [f"{stage.name}: {error}"]), broken
         verdicts = [self._verdict(stage, task.index, task.finished, blocker) for task in tasks]
         done = sum(len(Task(task.index, stage.count).chains(table.n_chains)) * task.n_configs for task in tasks)
-        progress = f"{count(done)}/{count(table.n_chains * table.n_configs)} configurations; {_counted(verdicts)}"
+        total = "" if table.max_seconds else f"/{count(table.n_chains * table.n_configs)}"
+        progress = f"{count(done)}{total} configurations; {_counted(verdicts)}"
         state = joined(verdicts)
         whole = Verdict(state, _first_note(verdicts, state), sum(verdict.requeued for verdict in verdicts))
         return self._row(stage, _with_requeues(whole), progress, _notes(stage.name, verdicts)), whole

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lattice_flows.card.budget import is_complete
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.cluster.profile import AnalyseTable, Profile, SampleTable, TrainTable
 from lattice_flows.ensembles import Ensemble
@@ -139,7 +140,7 @@ def progress_of_tasks(folder: RunFolder, stage: Stage) -> list[TaskProgress]:
         return task_progress(folder, table, count)
     with Ensemble.open(path) as held:
         n_configs = held.n_configs
-        if not held.finished or n_configs < table.n_configs:
+        if not is_complete(held, table):
             raise InputError(
                 f"{path}: was begun by one process, not as a job array; let `lattice-flows sample` finish it first"
             )

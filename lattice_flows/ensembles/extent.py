@@ -18,6 +18,7 @@ class Glance(NamedTuple):
     chains: range
     n_configs: int  # per chain
     finished: bool  # all is joined in one file
+    seconds: float  # of the production of this file
     task: str  # that of a job array, empty where there is none
 
 
@@ -40,5 +41,6 @@ def glance(path: Path) -> Glance:
 def _glance(file_path: Path, finished: bool) -> Glance:
     with reading(file_path), open_file(file_path) as file:
         first_chain, n_chains, first_config, n_configs = (int(file.attrs[name]) for name in _COUNTERS)
+        seconds = float(file.attrs["seconds"])
         task = str(file.attrs["task"]) if h5py.h5a.exists(file.id, b"task") else ""
-    return Glance(range(first_chain, first_chain + n_chains), first_config + n_configs, finished, task)
+    return Glance(range(first_chain, first_chain + n_chains), first_config + n_configs, finished, seconds, task)

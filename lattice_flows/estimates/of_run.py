@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from lattice_flows.card.budget import is_complete
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
@@ -47,7 +48,7 @@ def array_warnings(group: Replicas, table: EnsembleTable) -> list[str]:
         return []
     there = {task.index: file for task, file in zip(tasks, group.files)}
     missing = [index for index in range(tasks[0].count) if index not in there]
-    unfinished = [index for index, file in there.items() if not file.finished or file.n_configs < table.n_configs]
+    unfinished = [index for index, file in there.items() if not is_complete(file, table)]
     found = []
     if missing:
         found.append(f"holds {group.n_chains} of {table.n_chains} chains: {_tasks(missing)} missing")

@@ -5,6 +5,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from lattice_flows.card.budget import is_complete
 from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import EnsembleError
 from lattice_flows.ensembles.extent import glance
@@ -54,6 +55,7 @@ class WatchedArray:
         self._look(indices)
         held = self._held.values()
         done, total = sum(one.n_configs for one in held), self.table.n_configs * self.table.n_chains
+        is_timed = self.table.max_seconds is not None
         n_tasks = max((one.n_tasks for one in held), default=0)
         n_finished = sum(one.finished for one in held)
         state = "finished" if 0 < n_tasks == n_finished else "running" if n_running else "interrupted"
@@ -63,11 +65,11 @@ class WatchedArray:
             name=self.table.name,
             kind=self.table.sampler,
             state="broken" if errors else state,
-            fraction=min(1.0, done / total),
-            progress=f"{count(done)}/{count(total)}",
+            fraction=n_finished / max(n_tasks, 1) if is_timed else min(1.0, done / total),
+            progress=count(done) if is_timed else f"{count(done)}/{count(total)}",
             age=time.time() - max((one.commit[1] for one in held), default=time.time()),
             rate=rate,
-            seconds_left=max(0, total - done) / rate if rate else None,
+            seconds_left=max(0, total - done) / rate if rate and not is_timed else None,
             figures=(f"{n_finished}/{n_tasks} tasks", f"{n_running} running" if n_running else ""),
             note=errors[0] if errors else "",
         )
@@ -93,7 +95,7 @@ class WatchedArray:
     def _read(self, path: Path, commit: Commit, known: _Held | None) -> _Held:
         try:
             found = glance(path)
-            finished = found.finished and found.n_configs >= self.table.n_configs
+            finished = is_complete(found, self.table)
             return _Held(commit, found.n_configs * len(found.chains), finished, parse_task(found.task or "0/1").count)
         except EnsembleError as error:
             if last_commit(path) != commit and known is not None:  # joined while it was read: seen at the next look

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 
+from lattice_flows.card.budget import is_complete, progress
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.errors import InputError
@@ -74,6 +75,7 @@ class _Held:
     n_configs: int = 0
     n_thermalised: int = 0
     finished: bool = False
+    seconds: float = 0.0  # of production
     rate: float | None = None  # configurations per second of the whole production
     figures: tuple[str, str] = ("", "")
     history: np.ndarray = field(default_factory=lambda: np.empty(0))
@@ -97,9 +99,9 @@ class _WatchedEnsemble:
         self._look()
         held, table = self._held, self.table
         thermalising = self._commit is not None and not held.n_configs and held.n_thermalised < table.n_thermalisation
-        done, total = (
-            (held.n_thermalised, table.n_thermalisation) if thermalising else (held.n_configs, table.n_configs)
-        )
+        whole = progress(table, held.n_configs, held.seconds)
+        done, total = (held.n_thermalised, table.n_thermalisation) if thermalising else whole[:2]
+        timed = table.max_seconds is not None and not thermalising
         state = self._state(writer, "thermalising" if thermalising else "running")
         rate = self._rate()
         reach = _largest(np.abs(held.history))  # zero stands in the middle
@@ -108,10 +110,10 @@ class _WatchedEnsemble:
             kind=table.sampler,
             state=state,
             fraction=min(1.0, done / total) if total else 0.0,
-            progress=f"{count(done)}/{count(total)}",
+            progress=f"{count(done)}/{count(total)}{' s' if timed else ''}",
             age=None if self._commit is None else time.time() - self._commit[1],
             rate=rate,
-            seconds_left=max(0, total - done) / rate if rate and state == "running" else None,
+            seconds_left=_left(total - done, 1.0 if timed else rate) if state == "running" else None,
             figures=held.figures,
             history=held.history,
             low=-reach,
@@ -123,7 +125,7 @@ class _WatchedEnsemble:
     def _state(self, writer: Writer | None, active: str) -> str:
         if self._held.error:
             return "broken"
-        if self._held.finished and self._held.n_configs >= self.table.n_configs:
+        if is_complete(self._held, self.table):
             return "finished"
         if writer is not None and not writer.gone:
             return active if self._commit else "starting"
@@ -173,6 +175,7 @@ def _held(ensemble: Ensemble, drawn: Mapping[str, str]) -> _Held:
         n_configs=ensemble.n_configs,
         n_thermalised=n_thermalised,
         finished=ensemble.finished,
+        seconds=ensemble.seconds,
         rate=ensemble.n_configs / ensemble.seconds if ensemble.seconds > 0 else None,
         figures=_figures(ensemble),
         history=np.rint(values[:, 0]) if name == _CHARGE else values[:, 0],
@@ -246,6 +249,11 @@ class _WatchedTraining:
                 except CheckpointError as error:
                     self._error = _below(error, self.run.path)
                 self._read_at = changed
+
+
+def _left(amount: float, rate: float | None) -> float | None:
+    """The seconds that this amount takes at this rate."""
+    return max(0.0, amount) / rate if rate else None
 
 
 def _below(error: Exception, folder: Path) -> str:

@@ -77,11 +77,6 @@ def flow_checksum(table: EnsembleTable, checkpoint: Path) -> str | None:
     return load_flow_weights(checkpoint).sha256 if checkpoint.exists() else None
 
 
-def is_finished(ensemble: Ensemble, table: EnsembleTable) -> bool:
-    """Whether the file holds all configurations of the table."""
-    return ensemble.finished and ensemble.n_configs >= table.n_configs
-
-
 def to_measure(path: Path, ensemble: Ensemble, card: Card) -> list[Measurement]:
     """The observables that the card asks for by name and the file lacks.
 

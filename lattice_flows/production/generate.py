@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lattice_flows.card.budget import is_complete
 from lattice_flows.card.build import field_spec
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.card.memory import require_memory_for_chains
@@ -17,7 +18,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.flows import Flow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.production.beginning import check_first_step, check_parts
-from lattice_flows.production.begun import check_held, flow_for, is_finished, places, resumed, table_of, to_measure
+from lattice_flows.production.begun import check_held, flow_for, places, resumed, table_of, to_measure
 from lattice_flows.production.devices import resolve_device, use_threads
 from lattice_flows.production.header import header_of, identity_of, left_out, of_two_programs, threads_for
 from lattice_flows.production.job_array import Task, chains_for
@@ -41,7 +42,7 @@ def generate(
     task: Task | None = None,
     pace: Pace = STEADY,
 ) -> None:
-    """Generate one ensemble of the card, or the chains of one of its tasks, up to n_configs; finished ones are kept.
+    """Generate one ensemble of the card, or the chains of one of its tasks, up to its end; finished ones are kept.
 
     For samplers without a network, the chains of the tasks equal those of the whole ensemble, bit for bit, for any
     number of tasks. With a network they are different chains, equally independent of each other.
@@ -87,7 +88,7 @@ def _check_begun(path: Path, card: Card, table: EnsembleTable, checkpoint: Path,
     with Ensemble.open(path) as ensemble:
         check_held(path, ensemble, card, table, checkpoint, task)
         to_measure(path, ensemble, card)
-        attributes, finished = ensemble.attributes, is_finished(ensemble, table)
+        attributes, finished = ensemble.attributes, is_complete(ensemble, table)
     if not finished:
         require_memory_for_chains(card, table, len(chains_for(table, task)))
         resumed(path, attributes, card, table, checkpoint, task)
@@ -141,7 +142,7 @@ def generate_at(
     task: Task | None = None,
     pace: Pace = STEADY,
 ) -> None:
-    """Generate the ensemble of this table, or the chains of one of its tasks, up to n_configs in the file `path`."""
+    """Generate the ensemble of this table, or the chains of one of its tasks, up to its end in the file `path`."""
     if Ensemble.exists(path):
         _go_on(path, card, table, checkpoint, stop, console, task, pace)
         return
@@ -179,7 +180,7 @@ def _go_on(
     """Measure what the file lacks, and generate what is missing."""
     with Ensemble.open(path) as ensemble:
         check_held(path, ensemble, card, table, checkpoint, task)
-        new, finished = to_measure(path, ensemble, card), is_finished(ensemble, table)
+        new, finished = to_measure(path, ensemble, card), is_complete(ensemble, table)
     if new:
         measure(path, new, stop, console)
     if finished:

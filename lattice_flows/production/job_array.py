@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lattice_flows.card.budget import is_complete
 from lattice_flows.card.card import EnsembleTable
 from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.ensembles.extent import glance
@@ -46,7 +47,7 @@ class TaskProgress:
     index: int
     n_configs: int  # per chain
     n_thermalised: int  # steps; all of them once there is a configuration
-    finished: bool  # holds all n_configs of the card
+    finished: bool  # holds all that the card asks for
 
 
 def task_progress(folder: RunFolder, table: EnsembleTable, count: int) -> list[TaskProgress]:
@@ -119,7 +120,7 @@ def is_complete_array(folder: RunFolder, table: EnsembleTable) -> bool:
     found = 0
     for path in map(partial(folder.task, table.name), folder.tasks(table.name)):
         file = glance(path)
-        if file.chains.start != found or not file.finished or file.n_configs < table.n_configs:
+        if file.chains.start != found or not is_complete(file, table):
             return False
         found = file.chains.stop
     return found == table.n_chains
@@ -131,8 +132,7 @@ def _progress(folder: RunFolder, table: EnsembleTable, task: Task) -> TaskProgre
     if found.chains != dealt:
         raise InputError(f"{path}: holds {in_words(found.chains)}, but task {task} has {in_words(dealt)}")
     n_thermalised = table.n_thermalisation if found.n_configs else _n_thermalised(path)
-    finished = found.finished and found.n_configs >= table.n_configs
-    return TaskProgress(task.index, found.n_configs, n_thermalised, finished)
+    return TaskProgress(task.index, found.n_configs, n_thermalised, is_complete(found, table))
 
 
 def _n_thermalised(path: Path) -> int:

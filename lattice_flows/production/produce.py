@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from lattice_flows.card.budget import Progress, is_at_end, progress, seconds_left
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Block, Ensemble, EnsembleWriter
 from lattice_flows.errors import InputError
@@ -73,7 +74,8 @@ class Production:
         self._warm_up()
         with meter(console, self.label, self.table.n_thermalisation, "thermalisation steps") as progress:
             self._thermalise(stop, progress)
-        with meter(console, self.label, self.table.n_configs, "configurations") as progress:
+        _, total, unit = self._progress()
+        with meter(console, self.label, total, unit, "configurations") as progress:
             self._produce(stop, progress)
             self.writer.finish()
             with Ensemble.open(self.writer.path) as done:
@@ -98,10 +100,10 @@ class Production:
 
     def _produce(self, stop: StopRequest, progress: Meter) -> None:
         last, pending = time.monotonic(), 0
-        while self.writer.n_configs < self.table.n_configs:
+        while not is_at_end(self.table, self.writer.n_configs, self._seconds()):
             block = self._block(stop)
             self.writer.append(block)
-            progress.update(self.writer.n_configs, self._figure(block))
+            progress.update(self._progress().done, self._figure(block), self.writer.n_configs)
             pending += 0 if block.fields is None else block.fields.nbytes
             if stop() or time.monotonic() - last > self._commit_interval() or pending > _PENDING_BYTES:
                 self._commit()
@@ -114,6 +116,7 @@ class Production:
         """Configurations of a fraction of a second (or as many as fit into memory), measured as one batch."""
         start = time.perf_counter()
         x, infos = [], []
+        most_seconds = min(self.pace.block_seconds, seconds_left(self.table, self._seconds()))
         room = max(1, _BLOCK_BYTES // self.state.x.nbytes)
         missing = self.table.n_configs - self.writer.n_configs
         step, n_updates = self.sampler.step, self.table.n_updates
@@ -122,7 +125,7 @@ class Production:
             state, info = step(state, n_updates)
             x.append(state.x)
             infos.append(info)
-            if time.perf_counter() - start > self.pace.block_seconds or stop():
+            if time.perf_counter() - start > most_seconds or stop():
                 break
         self.state = state
         block = self._measured(x, infos)
@@ -164,6 +167,13 @@ class Production:
     def _stored(self, fields: np.ndarray) -> np.ndarray:
         """The fields in the dtype of the file. Measurements and the state for a resume always use full precision."""
         return self.card.theory.action.space.stored(fields, self.table.field_dtype)
+
+    def _seconds(self) -> float:
+        """Of production, whether committed or not."""
+        return self.writer.seconds + self.seconds
+
+    def _progress(self) -> Progress:
+        return progress(self.table, self.writer.n_configs, self._seconds())
 
     def _commit_interval(self) -> float:
         return max(self.pace.commit_seconds, 0.01 * self.writer.seconds)

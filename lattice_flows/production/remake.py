@@ -112,8 +112,10 @@ def _recipe(file: Path) -> tuple[Card, Origin]:
         )
     with plugins(allowed=False):
         card = parse_card(origin.card, overrides, f"{file}: its card")
-    tables = [as_begun(table, attributes) if table.name == name else table for table in card.ensembles]
-    return replace(card, ensembles=tuple(tables)), origin
+    tables = {table.name: table for table in card.ensembles}
+    if name in tables:  # its time was up at as many configurations as it holds
+        tables[name] = replace(as_begun(tables[name], attributes), max_seconds=None)
+    return replace(card, ensembles=tuple(tables.values())), origin
 
 
 def _place(folder: RunFolder, origin: Origin) -> Path:
