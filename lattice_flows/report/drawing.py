@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import LogFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 __all__ = [
     "Axes",
@@ -17,7 +17,9 @@ __all__ = [
     "Figure",
     "Line2D",
     "LogFormatter",
+    "LogLocator",
     "MaxNLocator",
+    "NullFormatter",
     "NullLocator",
     "rc_context",
 ]

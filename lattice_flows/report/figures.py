@@ -11,6 +11,7 @@ from lattice_flows.estimates.analysis import Analysis
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Summary, Weights
 from lattice_flows.report.charge_figures import charge_plots
+from lattice_flows.report.cost_figures import cost_plots
 from lattice_flows.report.drawing import rc_context
 from lattice_flows.report.sector_figures import topology_plots
 from lattice_flows.report.series_figures import series_plots
@@ -33,6 +34,7 @@ def all_plots(analysis: Analysis, history: Sequence[Record]) -> list[Plot]:
     with rc_context(STYLE):
         return [
             *pulls(summary),
+            *cost_plots(summary),
             *charge_plots(groups, summary, exact),
             *topology_plots(summary, exact),
             *series_plots(groups, summary),

@@ -89,6 +89,7 @@ def _page(analysis: Analysis, figures: Sequence[_Inlined], card: str, overrides:
         selections=terminal_tables.selections(summary),
         merged=terminal_tables.merged(summary),
         samplers=page_tables.samplers(summary),
+        cheapest=page_tables.cheapest(summary),
         observables=page_tables.all_observables(summary),
         topology=topology_tables(summary),
         flow=flow_tables(summary),

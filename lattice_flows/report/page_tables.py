@@ -9,6 +9,7 @@ from lattice_flows.card.samplers import needs_flow
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import EnsembleSummary, Observables, Summary, Theory
 from lattice_flows.report import terminal_tables
+from lattice_flows.report.costs import winners
 from lattice_flows.report.style import Cell, FigureData
 from lattice_flows.report.summary_lookups import label_of
 from lattice_flows.terminal import numbers
@@ -77,6 +78,13 @@ def samplers(summary: Summary) -> PageTable:
         pays = terminal_tables.break_even(ensemble)
         rows.append((name, cost, training, pays, sampler, size.replace("x", "×"), acceptance, tau_int, seconds))
     return PageTable(f"Cost of an independent configuration ({counted})", headings, rows)
+
+
+def cheapest(summary: Summary) -> PageTable | None:
+    """Who wins at which observable; None where there is nothing to choose from."""
+    headings = ("observable", "cheapest", "ms / indep. config", "next", "ms / indep. config", "times as much")
+    rows = [(one.label.page, *terminal_tables.winner_row(one)) for one in winners(summary["ensembles"])]
+    return PageTable("Cheapest by observable", headings, rows) if rows else None
 
 
 def findings(summary: Summary) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from lattice_flows.estimates.summary_types import (
     Summary,
     Weights,
 )
+from lattice_flows.report.costs import Cost, Winner, winners
 from lattice_flows.report.summary_lookups import label_of
 from lattice_flows.terminal import numbers
 from lattice_flows.theories.observable import Label, named
@@ -88,6 +89,34 @@ def samplers_table(ensembles: Ensembles) -> Table:
         table.caption = "! counted by an error that cannot be trusted"
         table.caption_justify = "left"
     return table
+
+
+def winners_table(ensembles: Ensembles) -> Table | None:
+    """The table of the cheapest ensemble for each observable; None where there is nothing to choose from."""
+    found = winners(ensembles)
+    if not found:
+        return None
+    headings = ("cheapest", "ms / indep.\nconfig", "next", "ms / indep.\nconfig", "times\nas much")
+    table = _table("Cheapest by observable", ("observable", *headings), n_names=1)
+    for winner in found:
+        table.add_row(winner.label.plain, *winner_row(winner))
+    if any(winner.next_cost and winner.ratio is None for winner in found):
+        table.caption = "= their errors do not tell these costs apart"
+        table.caption_justify = "left"
+    return table
+
+
+def winner_row(winner: Winner) -> tuple[str, ...]:
+    """The cheapest ensemble and its cost in ms, those of the next one, and the ratio; "=" if it is within errors."""
+    if winner.next_name is None or winner.next_cost is None:
+        return winner.name, milliseconds(winner.cost), "-", "-", "-"
+    ratio = "=" if winner.ratio is None else numbers.number(winner.ratio, 2)
+    return winner.name, milliseconds(winner.cost), winner.next_name, milliseconds(winner.next_cost), ratio
+
+
+def milliseconds(cost: Cost) -> str:
+    """A cost with its error, in ms."""
+    return numbers.with_error(1000.0 * cost.seconds, 1000.0 * cost.error)
 
 
 def cost_label(ensembles: Ensembles) -> Label:

@@ -92,7 +92,7 @@ def report(folder: RunFolder, card: Card) -> tuple[dict, Page]:
     return analysis.summary, page_of(folder)
 
 
-FIGURES = {"pulls", "charge_history", "charge_distribution", "charge_autocorrelation", "theta_dependence",
+FIGURES = {"pulls", "costs", "charge_history", "charge_distribution", "charge_autocorrelation", "theta_dependence",
            "fixed_charge", "weights", "training"}  # fmt: skip
 
 
