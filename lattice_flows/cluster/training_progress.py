@@ -31,5 +31,6 @@ def training_progress(flow: Path, settings: TrainingSettings) -> str:
 def _towards_the_end(step: int, seconds: float, settings: TrainingSettings) -> str:
     """The progress towards the limit that comes first."""
     limits = [(step, settings.max_steps, "steps"), (seconds, settings.max_seconds, "s")]
-    _, done, total, unit = max((done / total, done, total, unit) for done, total, unit in limits if total)
+    far = [(done / total, done, total, unit) for done, total, unit in limits if total]
+    _, done, total, unit = max(far, default=(1.0, 0, 0, "steps"))
     return f"{count(done)}/{count(total)} {unit}" + ("" if unit == "steps" else f", {count(step)} steps")

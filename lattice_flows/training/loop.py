@@ -95,6 +95,9 @@ def train(
         run.restore()
     else:
         run.begin()
+        if settings.max_steps == 0:
+            run.reason = "max_steps"
+            run.save(run.reason)
     with _history(run, folder) as note:
         if not run.reason:
             _loop(run, note, report, should_stop)

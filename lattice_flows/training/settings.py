@@ -19,6 +19,7 @@ _MOST = {
     "buffer_size": 10**9,
     "patience": 10**12,
 }
+_LEAST = {"max_steps": 0, "monitor_samples": 2}  # 1 of the others
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TrainingSettings:
     mixture_reverse: ReverseObjectiveName = "path_gradient"  # its J_KL
     buffer_size: int = 4096  # configurations that self_normalised keeps at first; more where truncation asks for it
     init_from: str | None = None  # a checkpoint whose weights are the first ones; of another shape or coupling
-    max_steps: int | None = None
+    max_steps: int | None = None  # 0: the weights of init_from as they are
     max_seconds: float | None = None
     target_ess: float | None = None  # stop once a validation on 4096 samples or more finds it, an error below the ESS
     patience: int | None = None  # looks that improve neither ESS nor bound, until the learning rate falls to the end
@@ -74,7 +75,7 @@ class TrainingSettings:
         self._require_one_of("precision", ("float32", "float64", None))
         self._require_one_of("network_precision", ("float32", "tf32", "bfloat16", None))
         for name, most in _MOST.items():
-            self._require_between(name, getattr(self, name), 2 if name == "monitor_samples" else 1, most)
+            self._require_between(name, getattr(self, name), _LEAST.get(name, 1), most)
         for name in ("max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds"):
             self._require(name, getattr(self, name), "positive and finite", lambda value: 0 < value < math.inf)
         for name in ("warmup", "anneal", "ema_decay", "adam_beta2"):
@@ -122,7 +123,7 @@ class TrainingSettings:
 
     def progress(self, step: int, seconds: float) -> float:
         """The fraction of the run that is done, from 0 to 1."""
-        by_step = 0.0 if self.max_steps is None else step / self.max_steps
+        by_step = 0.0 if self.max_steps is None else step / max(1, self.max_steps)
         by_time = 0.0 if self.max_seconds is None else seconds / self.max_seconds
         return min(1.0, max(by_step, by_time))
 

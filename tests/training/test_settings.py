@@ -23,7 +23,7 @@ pytestmark = pytest.mark.quick
         ("adam_beta2", 1.0),
         ("precision", "float16"),
         ("clip_norm", -1.0),
-        ("max_steps", 0),
+        ("max_steps", -1),
         ("max_seconds", -1.0),
         ("target_ess", 1.5),
         ("batch_size", 0),
