@@ -22,6 +22,7 @@ HEATBATH = ("heatbath_hop_1", "heatbath_hop_4", "heatbath_hop_16")  # of u1 alon
 FLOWS = ("flow_metropolis", "flow_hmc_none", "flow_hmc_clipped", "flow_hmc_full")
 NAMES = ("hmc_hop_4", "flow_metropolis", "flow_hmc_none", "flow_hmc_clipped")  # for one set of weights
 
+THEORIES = ("u1", "u1_improved")
 POINTS = ((16, 6.0), (32, 16.0), (64, 48.0))
 
 VOLUMES = (8, 16, 32, 64)
@@ -43,7 +44,7 @@ def main() -> None:
 
 def points(out: Path, seconds: float, training: float) -> None:
     """All samplers, towards the continuum."""
-    for theory in ("u1", "u1_improved"):
+    for theory in THEORIES:
         names = [*HMC, *(HEATBATH if theory == "u1" else ()), *FLOWS, "flow_blocks"]
         for side, beta in POINTS:
             changes = [f"theory.shape=[{side}, {side}]", f"theory.beta={beta}", f"training.max_seconds={training}"]

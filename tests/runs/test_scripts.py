@@ -79,8 +79,25 @@ def test_scan_of_freezing_and_its_figure(script, tmp_path, capsys):
     assert ["winding_hmc", "8^2", "1"] in table
 
 
+def test_campaign_of_maps_and_its_figure(script, tmp_path, capsys):
+    out, figure = tmp_path / "out", tmp_path / "figure.svg"
+    small = {"THEORIES": ["u1"], "POINTS": [(8, 2.0)], "VOLUMES": [8, 16], "HMC": [], "HEATBATH": ["heatbath_hop_1"]}
+    small["TRAINED_ON_8"] = {"coupling": ("u1", ["theory.beta=2.0", "flow={name='plaquette_coupling', n_layers=4}"])}
+    small |= {"FLOWS": ["flow_metropolis"], "NAMES": ["flow_metropolis"]}
+    times = ("--seconds", "0.01", "--training", "0.5")
+    assert script(ROOT / "runs/trivializing/campaign.py", out, *times, **small) == 0
+    capsys.readouterr()
+    assert script(ROOT / "analysis/trivializing.py", out, figure) == 0
+    assert figure.read_bytes().startswith(b"<?xml")
+    assert figure.with_suffix(".csv").exists()
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert ["u1, exact map", "8x8", "2", "heatbath_hop_1"] in rows
+    assert ["u1, couplings of 8x8", "16x16", "2", "flow_metropolis"] in rows
+    assert len(rows) == 3 + 1 + 1
+
+
 def test_figure_of_no_run_is_refused(script, tmp_path, capsys):
-    for name in ("topological_freezing", "quickstart"):
+    for name in ("topological_freezing", "quickstart", "trivializing"):
         assert script(ROOT / f"analysis/{name}.py", tmp_path, tmp_path / "figure.svg") == EXIT_INPUT
         message = capsys.readouterr().err
         assert message.startswith(f"{name}.py: {tmp_path}")
