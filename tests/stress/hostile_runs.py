@@ -19,7 +19,7 @@ from stress.children import forked, wait
 from stress.place import COMMANDS, Place, holds
 from stress.run_jobs import ensembles
 from stress.situations import SITUATIONS, Situation
-from stress.tally import Tally, end_of
+from stress.tally import FAILED, Tally, end_of
 
 _LIMIT = 30.0  # seconds; then it counts as hanging
 _LIMIT_OF_KERNELS = 120.0  # which a first call may have to compile
@@ -95,7 +95,8 @@ def attempt(
     except PermissionError:  # another user, who may not run this Python
         return "not possible here", []
     end, fault = end_of(status, stderr, place.is_heard)
-    faults = [fault] if fault else []
+    is_answer = place.command.answers and end == FAILED and not stderr
+    faults = [fault] if fault and not is_answer else []
     lost, now = _lost(place, before), _held(place)
     lost += [f"{path} held {n} configurations" for path, n in held.items() if (now.get(path) or 0) < (n or 0)]
     if lost:

@@ -31,6 +31,7 @@ class Command:
     target: str = ""
     changes: tuple[str, ...] = ()
     kernels: bool = False  # it samples or trains, and may have to compile first
+    answers: bool = False  # status 1 is an answer: what has failed stands in its table
     weight: float = 1.0  # how often it is tried: less where it takes seconds
 
 
@@ -54,7 +55,7 @@ COMMANDS = {
     ),
     "import": Command(("import", "f.npy", "--out", "t.h5", "--coupling", "beta=1.5"), "f.npy", "t.h5"),
     "watch": Command(("watch", "run", "--once"), "run"),
-    "status": Command(("status", "submitted"), "submitted"),
+    "status": Command(("status", "submitted"), "submitted", answers=True),
     "submit": Command((*_SUBMIT, "--dry-run"), "card.toml", "t"),
     "submit to": Command((*_SUBMIT, "--dry-run"), "profile.toml"),
     "exact": Command(("exact", "u1", "--beta", "1.5", "--shape", "4", "6", "--json")),

@@ -13,7 +13,8 @@ from lattice_flows.exit_status import EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED
 FAULTS = ("traceback", "hang", "bytes lost", "crash", "complaint", "left behind", "slow")
 """Kinds of what must not be. A complaint is not one line, or there is none."""
 
-_STATUSES = {0: "done", EXIT_INPUT: "refused (2)", EXIT_FAILURE: "failed (1)", EXIT_STOPPED: "stopped (75)"}
+FAILED = "failed (1)"
+_STATUSES = {0: "done", EXIT_INPUT: "refused (2)", EXIT_FAILURE: FAILED, EXIT_STOPPED: "stopped (75)"}
 _PYTHON_WARNING = re.compile(r"\.py:\d+: \w*Warning")  # which is for programmers
 
 
