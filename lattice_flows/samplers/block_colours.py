@@ -1,9 +1,9 @@
 """Colours of blocks: those of one colour change nothing in common, and are tested at once, each by itself."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lattice_flows.flows.latent_terms import Cones, Labels
 
@@ -32,53 +32,35 @@ class Colour(NamedTuple):
 def colours_of(blocks: Labels, cones: Cones) -> list[Colour]:
     """Few colours for all blocks; blocks (n_latents,) are the numbers of the latents' blocks."""
     colour = _greedy(cones, int(blocks.max()) + 1)
-    return [_colour(np.flatnonzero(colour == k), blocks, cones) for k in range(int(colour.max()) + 1)]
+    chosen = [np.flatnonzero(colour == k) for k in range(int(colour.max()) + 1)]
+    pairs = (blocks, np.arange(len(blocks))), cones.terms, cones.values
+    return [
+        Colour(own, latents, terms, values, np.searchsorted(terms.by, np.arange(len(own))))
+        for own, latents, terms, values in zip(chosen, *(_by_colour(chosen, colour, *both) for both in pairs))
+    ]
 
 
-def _colour(chosen: Labels, blocks: Labels, cones: Cones) -> Colour:
-    latents, terms, values = (
-        _changed(chosen, *pairs) for pairs in ((blocks, np.arange(len(blocks))), cones.terms, cones.values)
-    )
-    return Colour(chosen, latents, terms, values, np.searchsorted(terms.by, np.arange(len(chosen))))
-
-
-def _changed(chosen: Labels, block: Labels, place: Labels) -> Changed:
-    """The places that the chosen blocks change, from pairs of block and place."""
-    mine = np.isin(block, chosen)
-    by = np.searchsorted(chosen, block[mine])
-    order = np.argsort(by, kind="stable")
-    return Changed(place[mine][order], by[order])
+def _by_colour(chosen: list[Labels], colour: Labels, block: Labels, place: Labels) -> list[Changed]:
+    """What each colour's blocks change, from pairs of block and place."""
+    order = np.lexsort((block, colour[block]))
+    block, place = block[order], place[order]
+    ends = np.searchsorted(colour[block], np.arange(len(chosen) + 1))
+    parts = [slice(start, end) for start, end in pairwise(ends)]
+    return [Changed(place[part], np.searchsorted(own, block[part])) for own, part in zip(chosen, parts)]
 
 
 def _greedy(cones: Cones, n_blocks: int) -> Labels:
-    """The colour of each block: a colour takes every block, in their order, that is apart from those it has."""
-    n_terms = cones.terms[1].max() + 1
-    block = np.concatenate([cones.terms[0], cones.values[0]])
-    place = np.concatenate([cones.terms[1], cones.values[1] + n_terms])
-    colour = np.full(n_blocks, -1)
-    for k in range(n_blocks):
-        left = colour[block] < 0
-        block, place = block[left], place[left]
-        if not len(block):
-            break
-        colour[_apart(block, place, colour < 0)] = k
+    """The colour of each block: in their order, the first one in which nothing that the block changes is taken."""
+    n_values = int(cones.values[1].max()) + 1
+    block = np.concatenate([cones.values[0], cones.terms[0]])
+    place = np.concatenate([cones.values[1], cones.terms[1] + n_values])
+    order = np.argsort(block, kind="stable")
+    cone_of = np.split(place[order], np.searchsorted(block[order], np.arange(1, n_blocks)))
+    taken = np.zeros((1, int(place.max()) + 1), np.bool_)  # of each colour, and of none yet
+    colour = np.empty(n_blocks, np.int64)
+    for k, cone in enumerate(cone_of):
+        colour[k] = np.argmin(taken[:, cone].any(1))
+        if colour[k] == len(taken) - 1:
+            taken = np.concatenate([taken, np.zeros_like(taken)[:1]])
+        taken[colour[k], cone] = True
     return colour
-
-
-def _apart(block: Labels, place: Labels, candidate: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which candidates a colour takes: in each round those that come first at all of their places."""
-    taken, candidate = np.zeros_like(candidate), candidate.copy()
-    while candidate.any():
-        mine = candidate[block]
-        block, place = block[mine], place[mine]
-        first = np.full(place.max() + 1, len(candidate))
-        np.minimum.at(first, place, block)
-        wait = np.zeros_like(candidate)
-        wait[block[first[place] < block]] = True
-        now = candidate & ~wait
-        taken |= now
-        occupied = np.zeros(len(first), np.bool_)
-        occupied[place[now[block]]] = True
-        candidate &= ~now
-        candidate[block[occupied[place]]] = False
-    return taken
