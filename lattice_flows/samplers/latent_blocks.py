@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lattice_flows.flows import Flow
-from lattice_flows.flows.latent_terms import LatentTerms, LocalImage, latent_terms
+from lattice_flows.flows.latent_terms import Labels, LatentTerms, LocalImage, latent_terms
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.samplers.block_colours import Colour, colours_of
@@ -75,12 +75,16 @@ class LatentBlocks(Sampler):
         return latent_terms(self.flow, self.action)
 
     @cached_property
-    def colours(self) -> list[Colour]:
-        """The blocks that are changed at once. Raises ValueError if block_side was neither given nor tuned."""
+    def blocks(self) -> Labels:
+        """The number of each latent's block. Raises ValueError if block_side was neither given nor tuned."""
         if self.block_side is None:
             raise ValueError("block_side is not set: give it, or call tune() first")
-        blocks = self.latents.blocks(self.block_side)
-        return colours_of(blocks, self.latents.cones(blocks))
+        return self.latents.blocks(self.block_side)
+
+    @cached_property
+    def colours(self) -> list[Colour]:
+        """The blocks that are changed at once."""
+        return colours_of(self.blocks, self.latents.cones(self.blocks))
 
     def init(self, x: Array, streams: Streams) -> LatentBlocksState:
         """The state of chains at x (B, *event)."""
@@ -128,8 +132,7 @@ class LatentBlocks(Sampler):
 
         Either kind of proposal keeps the density of the prior and is as likely as its opposite.
         """
-        assert self.block_side is not None
-        blocks, y, streams = self.latents.blocks(self.block_side), state.y, state.streams
+        blocks, y, streams = self.blocks, state.y, state.streams
         n_blocks = int(blocks.max()) + 1
         if self.latents.gaussian:
             fresh, streams = normals(streams, y.shape[1])
