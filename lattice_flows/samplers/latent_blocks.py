@@ -1,7 +1,9 @@
 """Metropolis in the latent space of a flow, a block of latents at a time."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import NormalDist
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, sile
 from lattice_flows.theories.action import Action
 
 _LARGEST_BLOCK = 10**6
+_NORMAL = NormalDist()
 
 
 class LatentBlocksState(NamedTuple):
@@ -146,10 +149,11 @@ class LatentBlocks(Sampler):
         return np.where(walks, stepped, fresh), np.log(u[:, n_blocks:]), streams
 
     def tune(self, state: LatentBlocksState, n_updates: int, report: Report = silent) -> "LatentBlocks":
-        """This sampler with the block_side that renews the latents most often per evaluation of the flow: that with the
-        largest ratio of the acceptance, of the colour where it is lowest, to the number of colours.
+        """This sampler with the block_side that renews the latents most often per evaluation of the flow.
 
-        From the largest blocks to smaller ones, as long as the ratio rises.
+        The acceptance `a` of the colour where it is lowest stands for normal fluctuations of log w with a standard
+        deviation sigma, a = erfc(sigma / 2), of which a share exp(-sigma^2) of the proposals is worth an independent
+        one; that is divided by the number of colours. From the largest blocks to smaller ones, as long as it rises.
         """
         if self.tuned:
             return self
@@ -160,7 +164,8 @@ class LatentBlocks(Sampler):
             for _ in range(max(2, n_updates // len(sides))):
                 state, accepts = trial._sweep(state)
                 rates.append([accept.mean() for accept in accepts])
-            renewed = float(np.mean(rates[len(rates) // 2 :], 0).min()) / len(trial.colours)
+            lowest = float(np.mean(rates[len(rates) // 2 :], 0).min())
+            renewed = math.exp(-2.0 * _NORMAL.inv_cdf(0.5 * lowest) ** 2) / len(trial.colours) if lowest > 0 else 0.0
             if best.tuned and renewed < rate:
                 break
             best, rate = trial, renewed
