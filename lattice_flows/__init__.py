@@ -67,6 +67,7 @@ _NAMES = {
         "FlowMetropolis",
         "FlowHMC",
         "FlowBlocks",
+        "LatentBlocks",
         "FlowSamples",
     ),
     "flows": (

@@ -40,6 +40,7 @@ from lattice_flows.samplers import (
     FourierHMC,
     HeatBath,
     Instanton,
+    LatentBlocks,
     Metadynamics,
     Metropolis,
     Mixture,
@@ -405,6 +406,22 @@ def _flow_samples(action: Action, shape: Shape) -> Sampler:
     return FlowSamples(action, trained_flow(shape, 1.0, "projection"), batch_size=500)
 
 
+def _latent_blocks(action: Action, shape: Shape) -> Sampler:
+    return LatentBlocks(action, trained_flow(shape, 1.0, "projection"), 2)
+
+
+def _tree_blocks(action: Action, shape: Shape) -> Sampler:
+    return LatentBlocks(action, trained_tree(shape, 2.0, "mlp"), 1)
+
+
+def _scalar_blocks(action: Action, shape: Shape) -> Sampler:
+    return LatentBlocks(action, trained_scalar_flow(shape, action, "affine", 30), 3)
+
+
+def _vector_blocks(action: Action, shape: Shape) -> Sampler:
+    return LatentBlocks(action, trained_vector_flow(action, "spline"), 1)
+
+
 def _tree_metropolis(action: Action, shape: Shape) -> Sampler:
     return FlowMetropolis(action, trained_tree(shape, 2.0, "mlp"), batch_size=500)
 
@@ -628,6 +645,10 @@ SAMPLER_CASES = [
     SamplerCase("flow_hmc with a clipped force", "flow_hmc", _clipped, FLOW_POINTS[:1], 200, 50, 1, compiled=False),
     SamplerCase("flow_hmc of phi4 without a force", "flow_hmc", _rotating, SCALAR_POINTS, 200, 30, 1, compiled=False),
     SamplerCase("flow_blocks", "flow_blocks", lambda a, shape: FlowBlocks(a, 1.2 * a.beta), MANY_POINTS, 64, 120, 2),
+    SamplerCase("latent_blocks", "latent_blocks", _latent_blocks, FLOW_POINTS, 200, 30, 1, compiled=False),
+    SamplerCase("latent_blocks of a tree", "latent_blocks", _tree_blocks, TREE_POINTS, 200, 30, 1, compiled=False),
+    SamplerCase("latent_blocks of phi4", "latent_blocks", _scalar_blocks, SCALAR_POINTS, 200, 30, 1, compiled=False),
+    SamplerCase("latent_blocks of vectors", "latent_blocks", _vector_blocks, POTENTIAL_POINTS, 200, 20, 1, False),
     SamplerCase("flow_samples", "flow_samples", _flow_samples, FLOW_POINTS, 100, 100, 1, compiled=False),
     SamplerCase(
         "flow_metropolis of a tree", "flow_metropolis", _tree_metropolis, TREE_POINTS, 100, 60, 2, compiled=False

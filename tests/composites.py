@@ -43,6 +43,7 @@ PARTS = {  # the arguments of each sampler
     "flow_metropolis": "batch_size = 10",
     "flow_hmc": "n_md_steps = 4",
     "flow_blocks": "tree_beta = 1.5",
+    "latent_blocks": "block_side = 2",
     "flow_samples": "batch_size = 10",
     "direct": "",
 }

@@ -60,7 +60,7 @@ class Multiscale(Transform):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         before = self.leaves_of(plaquette(z, 0, 1)).double()
-        after, log_det = tree_forward(self._shares(before), self.conditioner.tables(), self.tree)
+        after, log_det = tree_forward(self.shares_of(before), self.conditioner.tables(), self.tree)
         return z + self._link_change(after - before).to(z.dtype), log_det.to(z.dtype)
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,13 +76,13 @@ class Multiscale(Transform):
         """Plaquettes (B, V) of the tree's order in that of the lattice, (B, L0, L1)."""
         return leaves[:, self.sites].unflatten(1, self.tree.shape)
 
-    def _shares(self, plaquettes: Tensor) -> Tensor:
+    def shares_of(self, plaquettes: Tensor) -> Tensor:
         """The flux through the first half of every region, wrapped, (B, V - 1)."""
         sums = torch.nn.functional.pad(plaquettes.cumsum(1), (1, 0))
         return CIRCLE.wrap(sums[:, self.mid] - sums[:, self.lo])
 
     def _plaquettes(self, shares: Tensor) -> Tensor:
-        """Plaquettes (B, V) with the given shares and no flux through the torus: the inverse of _shares, wrapped."""
+        """Plaquettes (B, V) with the given shares and no flux through the torus: the inverse of shares_of, wrapped."""
         sums = self._sums(shares)
         return CIRCLE.wrap(sums.diff(dim=1))
 

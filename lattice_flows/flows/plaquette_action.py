@@ -25,6 +25,15 @@ class IndependentPlaquettes(PlaquetteAction, Protocol):
         """The part of S that each plaquette angle p (...) has on its own, (...)."""
 
 
+@runtime_checkable
+class LoopAction(PlaquetteAction, Protocol):
+    """An action of 2D links S = plain sum_P (1 - cos P) + rectangle sum_R (1 - cos R), R around two plaquettes."""
+
+    @property
+    def loop_couplings(self) -> tuple[float, float]:
+        """plain and rectangle."""
+
+
 def stiffness(action: object) -> float:
     """d^2 S / dP^2 per plaquette in the vacuum: the geometric mean of that for one alone and that for all alike.
 

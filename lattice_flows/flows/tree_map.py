@@ -35,6 +35,15 @@ def tree_forward(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[
     return torch_forward(shares, tables, tree)
 
 
+def tree_slopes(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
+    """tree_forward with log df/du of every region, (B, V - 1), in the place of their sum; not differentiable."""
+    if shares.device.type == "cpu":
+        arrays = tree_u1.forward(_array(shares), _array(tables.splines), np.array(tables.odd), tree.nodes)
+        return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
+    plaquettes, log_slopes = torch_levels(shares, tables, tree)
+    return plaquettes, torch.cat(log_slopes, 1)
+
+
 def tree_inverse(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
     """Latent shares (B, V - 1) and log_det (B,) of plaquettes (B, V) in the tree's order."""
     if plaquettes.device.type == "cpu":
@@ -155,18 +164,26 @@ def places_of(shape: tuple[int, int], odd: tuple[bool, ...], device: torch.devic
 
 def torch_forward(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:
     """The same as tree_forward, on any device and differentiable to any order; one level of the tree at a time."""
+    plaquettes, log_slopes = torch_levels(shares, tables, tree)
+    log_det = shares.new_zeros(shares.shape[0])
+    for level in log_slopes:
+        log_det = log_det + level.sum(1)
+    return plaquettes, log_det
+
+
+def torch_levels(shares: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, list[Tensor]]:
+    """torch_forward with log df/du of every region, (B, regions) for each level, in the place of their sum."""
     places = places_of(tree.shape, tables.odd, shares.device)
     flux = shares.new_zeros(shares.shape[0], 1)  # of the level's regions
-    pieces = []  # halves of all levels, (B, 2 * regions)
-    log_det = shares.new_zeros(shares.shape[0])
+    pieces, log_slopes = [], []  # halves of all levels, (B, 2 * regions)
     for level, regions in zip(tree.levels, places.regions):
         spline = _Splines(flux, tables.splines, places.table[level], places.odd[level])
         image, log_slope = spline.forward(CIRCLE.wrap(shares[:, level] - 0.5 * flux))
         halves = torch.stack([0.5 * flux + image, 0.5 * flux - image], -1)  # (B, regions, 2)
         pieces.append(CIRCLE.wrap(halves).flatten(1))
-        log_det = log_det + log_slope.sum(1)
+        log_slopes.append(log_slope)
         flux = pieces[-1].index_select(1, regions)
-    return torch.cat(pieces, 1).index_select(1, places.leaves), log_det
+    return torch.cat(pieces, 1).index_select(1, places.leaves), log_slopes
 
 
 def torch_inverse(plaquettes: Tensor, tables: TreeTables, tree: RegionTree) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from lattice_flows.samplers.flow_samples import FlowSamples
 from lattice_flows.samplers.fourier_hmc import FourierHMC
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.instanton import Instanton
+from lattice_flows.samplers.latent_blocks import LatentBlocks
 from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.mixture import Mixture
@@ -45,6 +46,7 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "flow_metropolis": FlowMetropolis,
         "flow_hmc": FlowHMC,
         "flow_blocks": FlowBlocks,
+        "latent_blocks": LatentBlocks,
         "flow_samples": FlowSamples,
         "direct": Direct,
     },
@@ -74,6 +76,7 @@ __all__ = [
     "FourierHMC",
     "HeatBath",
     "Instanton",
+    "LatentBlocks",
     "Metadynamics",
     "Metropolis",
     "Mixture",

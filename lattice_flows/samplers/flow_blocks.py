@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
 
 from lattice_flows.flows.conditioners import MAX_BETA
 from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow
-from lattice_flows.flows.plaquette_action import PlaquetteAction, stiffness
+from lattice_flows.flows.plaquette_action import LoopAction, stiffness
 from lattice_flows.flows.tree import check_tree_shape
 from lattice_flows.samplers.local import AcceptInfo, ChainState, chain_state
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
@@ -22,15 +22,6 @@ _ROUNDS = 4  # trees for as many updates as a card gives to thermalising
 _TOLERANCE = 0.01  # of the acceptance
 _MAX_WIDTH = 10.0
 _N_BINS = 32  # of the splines: more cost time and are accepted no more often
-
-
-@runtime_checkable
-class LoopAction(PlaquetteAction, Protocol):
-    """An action of 2D links S = plain sum_P (1 - cos P) + rectangle sum_R (1 - cos R), R around two plaquettes."""
-
-    @property
-    def loop_couplings(self) -> tuple[float, float]:
-        """plain and rectangle."""
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ class Chains(NamedTuple):
     charge: np.ndarray
 
 
-def run(sampler: Sampler, state: object, seconds: float) -> Chains:
+def run(sampler: Sampler, state: object, seconds: float, n_thermalisation: int = N_THERMALISATION) -> Chains:
     """Chains that take about so many seconds."""
-    state, _ = sampler.step(state, N_THERMALISATION)
+    state, _ = sampler.step(state, n_thermalisation)
     spent, plaquette, charge = 0.0, [], []
     while spent < seconds or len(charge) < 20:
         start = time.process_time()
@@ -57,8 +57,10 @@ def milliseconds(chains: Chains, values: np.ndarray) -> float:
 
 
 def show(name: str, sampler: Sampler, chains: Chains, exact: dict[str, float]) -> None:
-    settings = ", ".join(f"{key} = {value:.3g}" for key, value in sampler.findings().items() if key != "parts")
-    print(f"  {name} ({settings}): {1e3 * chains.seconds / chains.n_updates / N_CHAINS:.3f} ms an update")
+    settings = ", ".join(
+        f"{key} = {value:.3g}" for key, value in sampler.findings().items() if isinstance(value, (int, float))
+    )
+    print(f"  {name} ({settings}): {1e3 * chains.seconds / chains.charge.size:.3f} ms an update")
     hops = int((np.diff(chains.charge, axis=0) != 0).sum())
     for label, values in (("Q^2", chains.charge**2), ("plaquette", chains.plaquette)):
         if label == "Q^2" and hops < 20:

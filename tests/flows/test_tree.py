@@ -126,7 +126,7 @@ def test_shares_and_plaquettes_are_one_another_s_inverse(shape: tuple[int, int],
     field = plaquette(links, 0, 1)
     leaves = transform.leaves_of(field)
     torch.testing.assert_close(transform.field(leaves), field, atol=0, rtol=0)
-    shares = transform._shares(leaves)
+    shares = transform.shares_of(leaves)
     for i, (lo, mid, _) in enumerate(_ends(transform.tree)):
         flux = field.flatten(1)[:, transform.tree.leaves[lo:mid]].sum(1)
         torch.testing.assert_close(torch.sin(0.5 * (flux - shares[:, i])), torch.zeros(3).double(), atol=1e-12, rtol=0)

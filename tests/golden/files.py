@@ -55,7 +55,8 @@ def with_former_defaults(card: Path) -> None:
 
     own = re.sub(rf'(?ms)^(sampler = "(?:{MOLECULAR})")(.*?)(?=^\[|\Z)', completed, card.read_text())
     text = re.sub(rf'(\{{sampler = "(?:{MOLECULAR})")([^}}]*)', completed, own)
-    card.write_text(text.replace("[training]", '[training]\nanneal_from = "flat"'))
+    annealed = text if "anneal_from" in text else text.replace("[training]", '[training]\nanneal_from = "flat"')
+    card.write_text(annealed)
 
 
 def extension(folder: Path) -> list[str]:

@@ -1,9 +1,10 @@
 """Links of given plaquettes in 2D U(1): everything else, both holonomies and the gauge, is uniformly random."""
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
+from lattice_flows.kernels.compiled import kernel
 from lattice_flows.kernels.elementary import TWO_PI, wrap
 from lattice_flows.kernels.random import fill_uniforms
 
@@ -46,3 +47,13 @@ def fill_links(p: Array, stream: NDArray[np.uint64], links: Array) -> None:
     deviates *= TWO_PI
     _links(p.reshape(l0, l1), deviates[0], deviates[1], links[0], links[1])
     _random_gauge(deviates[2:].reshape(l0, l1), links[0], links[1])
+
+
+@kernel(parallel=True)
+def random_links(p: Array, streams: NDArray[np.uint64]) -> tuple[Array, NDArray[np.uint64]]:
+    """Links (B, 2, L0, L1), one field for each row of plaquettes p (B, L0, L1), see `fill_links`; advanced streams."""
+    n, l0, l1 = p.shape
+    links, streams = np.empty((n, 2, l0, l1)), streams.copy()
+    for b in prange(n):
+        fill_links(p[b].reshape(-1), streams[b], links[b])
+    return links, streams
