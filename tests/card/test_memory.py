@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
 BIASED = CLASSICAL.replace('sampler = "hmc"', 'sampler = "{}"')
 MANY_CHAINS = BIASED.format("metadynamics").replace("n_chains = 3", "n_chains = 30")
 SELF = WITH_FLOW.replace("max_steps = 120", 'max_steps = 120\nobjective = "self_normalised"')
+GROUPS = WITH_FLOW.replace("max_steps = 120", 'max_steps = 120\nobjective = "dreg"')
 PLANS = [
     PlaquetteCouplingFlow((4, 8), n_layers=3, hidden=(5,)),
     PlaquetteCouplingFlow((4, 4), n_layers=2, transform="spline"),
@@ -55,6 +56,7 @@ def test_ordinary_cards_pass_and_their_flow_is_not_built() -> None:
         (WITH_FLOW, "training.batch_size=10000000", r"batch_size = 10000000 .*training.micro_batch"),
         (WITH_FLOW, "training.final_batch_size=10000000", "final_batch_size = 10000000"),
         (WITH_FLOW, "training.monitor_samples=1000000000", "monitor_samples = 1000000000"),
+        (GROUPS, "training.group_size=1000000", "batch_size = 64, group_size = 1000000 .*training.micro_batch"),
         (SELF, "training.buffer_size=1000000000", "buffer_size = 1000000000"),
         (WITH_FLOW, "ensemble.flow.batch_size=10000000", r"\[\[ensemble\]\] flow: .*batch_size = 10000000"),
         (CLASSICAL, "ensemble.hmc.n_chains=100000", "n_chains = 100000"),
