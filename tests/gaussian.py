@@ -102,20 +102,31 @@ def half_variance_gradient(flow: Flow, action: GaussianAction) -> Tensor:
     return gradient
 
 
-def bound_gradient(flow: Flow, action: GaussianAction, group_size: int, n_nodes: int = 60) -> Tensor:
-    """d (-E log mean w) / d (mu, log_s) over groups of so many samples, (2,): of one dimension, by quadrature over all
-    samples of a group."""
-    mu, s, m, t = _parameters(flow, action)
+def weighted_gradient(flow: Flow, action: GaussianAction, group_size: int, n_nodes: int = 60) -> Tensor:
+    """-E sum_i v_i d log q(x_i) / d (mu, log_s), (2,), in one dimension, with v the weights over their sum in a group
+    of so many samples of the flow: by quadrature over all of them."""
     nodes, weights = _hermite(n_nodes)
-    free = torch.cat([mu, s.log()]).requires_grad_(True)
-    x = free[0] + free[1].exp() * nodes
-    log_w = -0.5 * ((x - m) / t) ** 2 + 0.5 * nodes**2 + free[1]
-    total = w = torch.exp(log_w)
-    measure = weights
+    w, score = _weights_and_score(flow, action, nodes)
+    total, measure = w, weights
     for _ in range(group_size - 1):
         total, measure = total[..., None] + w, measure[..., None] * weights
-    (gradient,) = torch.autograd.grad(-(measure * torch.log(total)).sum(), free)
-    return gradient
+    share = (measure / total).flatten(1).sum(1) * w  # (n,): of the first sample of a group, times its probability
+    return -group_size * (score * share).sum(1)
+
+
+def weighted_bias(flow: Flow, action: GaussianAction) -> Tensor:
+    """E_p[(w / Z) (d log q - E_p d log q)], (2,): K times what `weighted_gradient` is off by at large K."""
+    nodes, weights = _hermite(200)
+    w, score = _weights_and_score(flow, action, nodes)
+    p = weights * w / (weights * w).sum()
+    return (p * w * (score - (p * score).sum(1, keepdim=True))).sum(1) / (weights * w).sum()
+
+
+def _weights_and_score(flow: Flow, action: GaussianAction, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """w (n,), up to a factor, and d log q / d (mu, log_s) (2, n) of samples of the flow, of one dimension."""
+    mu, s, m, t = _parameters(flow, action)
+    log_w = 0.5 * nodes**2 - 0.5 * ((mu + s * nodes - m) / t) ** 2
+    return torch.exp(log_w), torch.stack([nodes / s, nodes**2 - 1.0])
 
 
 def _hermite(n: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The importance-weighted bound of log Z, which looks at groups of samples, with its doubly reparametrised gradient."""
+"""The forward divergence from groups of the flow's own samples, with its doubly reparametrised gradient."""
 
 import math
 from dataclasses import dataclass
@@ -13,34 +13,35 @@ from lattice_flows.training.objectives import Batch, LossEstimate, Objective, pa
 
 @dataclass(frozen=True)
 class ImportanceWeighted(Objective):
-    """-E log[(w_1 + ... + w_K) / K] over groups of K = `group_size` fresh samples (arXiv:1509.00519), w = exp(-S) / q.
+    """The gradient of the forward divergence KL(p|q), from groups of K = `group_size` fresh samples and their weights.
 
-    It is above -log Z for every K and reaches it where q = p: K = 1 is the reverse KL, and for large K the difference
-    is chi^2(p|q) / 2K, which is large wherever q is too small. So the larger the group, the less a flow gains by
-    leaving out a mode; of a mode that it never visits no group knows.
+    With v_i = w_i / sum_j w_j in a group, w = exp(-S) / q, that of -E_p[log q] is about -E sum_i v_i d log q(x_i)/dw.
+    For any function f of a sample E[f d log q / dw] = E[df/dx dx/dw], and dv_i/dx_i = (v_i - v_i^2) d log w_i/dx, so
+    this is, without any other approximation (arXiv:1810.04152, section 6, for reweighted wake-sleep),
 
-    The gradient is the doubly reparametrised one (arXiv:1810.04152, section 3), with v_i = w_i / sum_j w_j:
+        E sum_i (v_i - v_i^2) d(-log w_i)/dx dx/dw:
 
-        E sum_i v_i^2 d(-log w_i)/dx dx/dw.
+    path gradients (arXiv:2207.08219) with weights between 0 and 1/4. Every sample's share vanishes where q = p.
 
-    The total derivative is the sum of v_i [d(-log w_i)/dx dx/dw + d log q(x_i)/dw at fixed x]. For any function f of
-    the sample, E[f d log q / dw] = E[df/dx dx/dw], and dv_i/dx = (v_i - v_i^2) d log w_i/dx: so the second term takes
-    v_i - v_i^2 of the first one away. The estimate is unbiased for this bound, every sample's share of it vanishes
-    where q = p, and its signal does not drown in the noise as K grows, as that of the total derivative does. K = 1 is
-    `path_gradient`.
+    K is between two divergences. The self-normalised v are biased, so that a finite K does not give the gradient of
+    KL(p|q) but, to leading order, that plus E_p[(w / Z) (d log q / dw - E_p d log q / dw)] / K. Near p a group of two
+    has half of the gradient of the reverse KL. A large group minds the places where q is too small, but few samples
+    carry its gradient, and it has none where one weight is as good as all of it: at a low ESS begin with small groups,
+    with `anneal`, or with another objective. Where the flow never goes, no group does.
 
     A row of a batch is a group: rows are shared and split as those of the other objectives, and a batch of n has n K
-    samples. log_w (n,) is the log of each group's mean weight.
+    samples. log_w (n,) is the log of each group's mean weight, and the loss shown its mean, a bound of -log Z
+    (arXiv:1509.00519), whose gradient is another one.
 
-    Raises ValueError for a group of less than one sample.
+    Raises ValueError for a group of less than two samples, which would have no gradient.
     """
 
     group_size: int
     needs: ClassVar[frozenset[Ability]] = frozenset({"gradient", "score"})
 
     def __post_init__(self) -> None:
-        if self.group_size < 1:
-            raise ValueError(f"group_size must be at least 1, got {self.group_size}")
+        if self.group_size < 2:
+            raise ValueError(f"group_size must be at least 2, got {self.group_size}")
 
     def draw(
         self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
@@ -53,7 +54,7 @@ class ImportanceWeighted(Objective):
         (z,) = batch
         along, log_w = paths(*reduced(flow, action), z.flatten(0, 1))
         log_w = log_w.unflatten(0, z.shape[:2])  # (n, K)
-        shares = torch.softmax(log_w, 1).square().to(along.dtype)
-        path = (shares.flatten() * along.flatten(1).sum(1)).sum() / len(z)
+        v = torch.softmax(log_w, 1)
+        path = ((v - v.square()).flatten().to(along.dtype) * along.flatten(1).sum(1)).sum() / len(z)
         log_mean = log_w.logsumexp(1) - math.log(self.group_size)
         return LossEstimate(path - (log_mean.mean() + path.detach()), log_mean)

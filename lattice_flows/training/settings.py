@@ -20,6 +20,7 @@ _MOST = {
     "buffer_size": 10**9,
     "patience": 10**12,
 }
+_AT_LEAST_2 = ("monitor_samples", "group_size")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TrainingSettings:
     # (log_variance can do without), and others are judged by
     mixture_weights: tuple[float, float] = (1.0, 1.0)  # a, b of J = a J_KL + b J_ML
     mixture_reverse: ReverseObjectiveName = "path_gradient"  # its J_KL
-    group_size: int = 8  # samples in each row of a batch of dreg: those that its bound averages over
+    group_size: int = 4  # samples in each row of a batch of dreg, over which weights are normalised
     buffer_size: int = 4096  # configurations that self_normalised keeps at first; more where truncation asks for it
     init_from: str | None = None  # a checkpoint whose weights are the first ones; of another shape or coupling
     max_steps: int | None = None
@@ -63,7 +64,7 @@ class TrainingSettings:
     checkpoint_seconds: float = 60.0
     tensorboard: bool = False  # events beside history.csv; needs the package tensorboard
 
-    added: ClassVar[Mapping[str, Any]] = {"anneal_from": "flat", "group_size": 8}
+    added: ClassVar[Mapping[str, Any]] = {"anneal_from": "flat", "group_size": 4}
     """Keys that came later, each with the value that a checkpoint means which does not have it."""
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class TrainingSettings:
         self._require_one_of("precision", ("float32", "float64", None))
         self._require_one_of("network_precision", ("float32", "tf32", "bfloat16", None))
         for name, most in _MOST.items():
-            self._require_between(name, getattr(self, name), 2 if name == "monitor_samples" else 1, most)
+            self._require_between(name, getattr(self, name), 2 if name in _AT_LEAST_2 else 1, most)
         for name in ("max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds"):
             self._require(name, getattr(self, name), "positive and finite", lambda value: 0 < value < math.inf)
         for name in ("warmup", "anneal", "ema_decay", "adam_beta2"):

@@ -13,7 +13,8 @@ from lattice_flows.card.memory import require_memory_for_chains, require_memory_
 from lattice_flows.errors import InputError
 from lattice_flows.exit_status import EXIT_FAILURE, exit_status
 from lattice_flows.flows import CheckerboardFlow, FlowPlan, HybridFlow, MultiscaleFlow, PlaquetteCouplingFlow
-from lattice_flows.flows.size import _Kept, size_of
+from lattice_flows.flows.kept import Kept
+from lattice_flows.flows.size import size_of
 from lattice_flows.memory import free_memory, in_words
 from lattice_flows.theories.phi4.action import Phi4
 from lattice_flows.theories.u1.action import WilsonU1
@@ -105,7 +106,7 @@ def test_the_size_of_a_flow_is_that_of_the_one_that_is_built(plan: FlowPlan) -> 
     weights = list(flow.parameters())
     assert size.n_parameters == sum(weight.numel() for weight in weights)
     assert size.n_bytes == sum(weight.numel() * weight.element_size() for weight in weights)
-    kept = _Kept()
+    kept = Kept()
     with saved_tensors_hooks(kept.add, lambda tensor: tensor):
         flow.image(flow.prior.sample(3, torch.Generator().manual_seed(1)))
     counted = size.n_bytes_of_graph(3, torch.float64)

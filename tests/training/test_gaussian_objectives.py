@@ -7,11 +7,12 @@ import pytest
 import torch
 from gaussian import (
     GaussianAction,
-    bound_gradient,
     forward_kl_gradient,
     gaussian_flow,
     half_variance_gradient,
     reverse_kl_gradient,
+    weighted_bias,
+    weighted_gradient,
 )
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def _objectives(action: GaussianAction) -> dict[str, Callable[[], Objective]]:
         "reverse_kl": lambda: reverse_kl,
         "path_gradient": lambda: path_gradient,
         "reinforce": lambda: reinforce,
-        "dreg": lambda: ImportanceWeighted(1),
+        "dreg": lambda: ImportanceWeighted(3),
         "log_variance": lambda: LogVariance(Drawn(action.draw)),
         "forward_kl": lambda: ForwardKL(Drawn(action.draw)),
         "mixture": lambda: Mixture(path_gradient, ForwardKL(Drawn(action.draw)), 0.7, 1.6),
@@ -97,7 +98,7 @@ def _largest_pull(gradients: Tensor, expected: Tensor) -> float:
     return float(((gradients.mean(0) - expected).abs() / error).max())
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "dreg"])
 @pytest.mark.parametrize(("start", "action"), THEORIES)
 def test_gradient_is_the_analytic_one(
     name: str, start: tuple[list[float], list[float]], action: GaussianAction, generator: torch.Generator
@@ -139,11 +140,11 @@ def test_it_needs_two(objective: Objective, generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("group_size", [2, 3])
-def test_gradient_of_the_importance_weighted_bound(group_size: int, generator: torch.Generator) -> None:
-    """The exact one, of a target that is wider than the flow; weights that are not squared are seen."""
+def test_gradient_of_small_groups(group_size: int, generator: torch.Generator) -> None:
+    """The exact one, of a target that is wider than the flow; weights that are reparametrised once only are seen."""
     flow, action = gaussian_flow([0.0], [0.0]), GaussianAction((0.8,), (1.2,))
-    exact = bound_gradient(flow, action, group_size)
-    torch.testing.assert_close(exact, bound_gradient(flow, action, group_size, n_nodes=80), rtol=1e-5, atol=0.0)
+    exact = weighted_gradient(flow, action, group_size)
+    torch.testing.assert_close(exact, weighted_gradient(flow, action, group_size, n_nodes=80), rtol=1e-5, atol=0.0)
 
     class Once(ImportanceWeighted):
         def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
@@ -159,13 +160,26 @@ def test_gradient_of_the_importance_weighted_bound(group_size: int, generator: t
     assert _largest_pull(wrong, exact) > 20
 
 
-def test_a_group_of_one_is_the_path_gradient(seed: int) -> None:
-    flow, action = gaussian_flow([0.2, -0.3], [0.1, 0.0]), GaussianAction((-0.4, 0.3), (0.8, 0.75))
-    found = [
-        _of_one_batch(objective, flow, action, torch.Generator().manual_seed(seed))
-        for objective in (ImportanceWeighted(1), path_gradient)
-    ]
-    torch.testing.assert_close(*found)
+def test_large_groups_have_the_gradient_of_the_forward_divergence(generator: torch.Generator) -> None:
+    """But for the bias that is told, which is seen."""
+    flow, action = gaussian_flow([0.0], [0.0]), GaussianAction((0.6,), (0.75,))
+    forward, bias = forward_kl_gradient(flow, action), weighted_bias(flow, action) / 100
+    found = _gradients(lambda: ImportanceWeighted(100), flow, action, generator, batch=600)
+    assert _largest_pull(found, forward + bias) < 4.5
+    assert _largest_pull(found, forward) > 4.5
+
+
+def test_near_the_target_a_group_of_two_has_half_of_the_gradient_of_the_reverse_kl() -> None:
+    flow = gaussian_flow([0.0], [0.0])
+    for distance in (0.02, 0.01):
+        action = GaussianAction((distance,), (1.0 + distance,))
+        half = 0.5 * reverse_kl_gradient(flow, action)
+        assert (weighted_gradient(flow, action, 2) - half).abs().max() < 2.0 * distance * half.abs().max()
+
+
+def test_a_group_of_one_has_no_gradient() -> None:
+    with pytest.raises(ValueError, match="group_size must be at least 2"):
+        ImportanceWeighted(1)
 
 
 def test_log_variance_of_its_own_samples_has_the_gradient_of_reinforce(seed: int) -> None:

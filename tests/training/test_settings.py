@@ -18,7 +18,7 @@ pytestmark = pytest.mark.quick
         ("mixture_reverse", "mixture"),
         ("mixture_weights", (1.0, 0.0)),
         ("buffer_size", 0),
-        ("group_size", 0),
+        ("group_size", 1),
         ("patience", 0),
         ("final_batch_size", 32),
         ("adam_beta2", 1.0),
