@@ -7,6 +7,7 @@ KL(q|p) = log t - log s + (s^2 + (mu - m)^2) / (2 t^2) - 1/2, summed over dimens
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -84,6 +85,54 @@ def forward_kl_gradient(flow: Flow, action: GaussianAction) -> Tensor:
     """d KL(p|q) / d (mu, log_s), (2 d,): (mu - m) / s^2 and 1 - (t^2 + (mu - m)^2) / s^2."""
     mu, s, m, t = _parameters(flow, action)
     return torch.cat([(mu - m) / s**2, 1.0 - (t**2 + (mu - m) ** 2) / s**2])
+
+
+def half_variance_gradient(flow: Flow, action: GaussianAction) -> Tensor:
+    """d (Var(log w) / 2) / d (mu, log_s) over the density (p + q) / 2 held fixed, (2 d,): means of polynomials, which
+    Gauss-Hermite quadrature does exactly."""
+    mu, s, m, t = _parameters(flow, action)
+    nodes, weights = _hermite(8)
+    x = torch.stack([mu, m])[..., None] + torch.stack([s, t])[..., None] * nodes  # (2, d, n): of q and of p
+    free = torch.cat([mu, s.log()]).requires_grad_(True)
+    mu, log_s = free.reshape(2, -1, 1)
+    log_w = log_s + 0.5 * ((x - mu) * torch.exp(-log_s)) ** 2 - 0.5 * ((x - m[:, None]) / t[:, None]) ** 2
+    mean = (log_w @ weights).sum(1)  # (2,): dimensions are independent
+    within = ((log_w**2 @ weights) - (log_w @ weights) ** 2).sum(1)
+    (gradient,) = torch.autograd.grad(0.5 * (within.mean() + mean.var(unbiased=False)), free)
+    return gradient
+
+
+def weighted_gradient(flow: Flow, action: GaussianAction, group_size: int, n_nodes: int = 60) -> Tensor:
+    """-E sum_i v_i d log q(x_i) / d (mu, log_s), (2,), in one dimension, with v the weights over their sum in a group
+    of so many samples of the flow: by quadrature over all of them."""
+    nodes, weights = _hermite(n_nodes)
+    w, score = _weights_and_score(flow, action, nodes)
+    total, measure = w, weights
+    for _ in range(group_size - 1):
+        total, measure = total[..., None] + w, measure[..., None] * weights
+    share = (measure / total).flatten(1).sum(1) * w  # (n,): of the first sample of a group, times its probability
+    return -group_size * (score * share).sum(1)
+
+
+def weighted_bias(flow: Flow, action: GaussianAction) -> Tensor:
+    """E_p[(w / Z) (d log q - E_p d log q)], (2,): K times what `weighted_gradient` is off by at large K."""
+    nodes, weights = _hermite(200)
+    w, score = _weights_and_score(flow, action, nodes)
+    p = weights * w / (weights * w).sum()
+    return (p * w * (score - (p * score).sum(1, keepdim=True))).sum(1) / (weights * w).sum()
+
+
+def _weights_and_score(flow: Flow, action: GaussianAction, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """w (n,), up to a factor, and d log q / d (mu, log_s) (2, n) of samples of the flow, of one dimension."""
+    mu, s, m, t = _parameters(flow, action)
+    log_w = 0.5 * nodes**2 - 0.5 * ((mu + s * nodes - m) / t) ** 2
+    return torch.exp(log_w), torch.stack([nodes / s, nodes**2 - 1.0])
+
+
+def _hermite(n: int) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of the mean over standard normal deviates."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n)
+    return torch.from_numpy(nodes), torch.from_numpy(weights / math.sqrt(2.0 * math.pi))
 
 
 def _parameters(flow: Flow, action: GaussianAction) -> list[Tensor]:

@@ -36,12 +36,14 @@ def require_memory_for_training(card: Card, device: torch.device, n_processes: i
     if size.n_parameters == 0:
         return
     event = math.prod(card.theory.action.event_shape(card.theory.shape))
-    n, key = _rows(settings, n_processes)
+    n_rows, key = _rows(settings, n_processes)
+    n = n_rows * settings.samples_per_row
     dtype = torch.float32 if settings.precision == "float32" else torch.float64
     graph = n * event * dtype.itemsize
     if graph * size.n_outputs * _NUMBERS_OF_AN_OUTPUT > on_device:  # else it need not be counted
         graph = size.n_bytes_of_graph(n, dtype, on_device)
-    told = f"[training]: {key} = {n}{_on(card.theory)}: the gradient of so many samples at once"
+    of_each = f", group_size = {settings.group_size}" if settings.samples_per_row > 1 else ""
+    told = f"[training]: {key} = {n_rows}{of_each}{_on(card.theory)}: the gradient of so many samples at once"
     _require(graph + copies * size.n_bytes, on_device, told, _instead(key))
     if settings.objective == "self_normalised":
         told = f"[training]: buffer_size = {settings.buffer_size}{_on(card.theory)}: so many configurations"
@@ -75,7 +77,7 @@ def _size(flow: FlowTable, theory: TheoryTable, most: int) -> FlowSize:
 
 
 def _rows(settings: TrainingSettings, n_processes: int) -> tuple[int, str]:
-    """The samples whose gradient a process computes at once, and the key that says so."""
+    """The rows of a batch whose gradient a process computes at once, and the key that says so."""
     key = "batch_size" if settings.final_batch_size is None else "final_batch_size"
     own = -(-(settings.final_batch_size or settings.batch_size) // n_processes)
     if settings.micro_batch is not None and settings.micro_batch < own:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lattice_flows.ensembles import FieldSpec
+from lattice_flows.flows.kept import forward_keeping_little
 from lattice_flows.flows.transform import Transform
 from lattice_flows.lattice import Space
 from lattice_flows.theories.action import Action
@@ -23,7 +24,8 @@ class Pullback(Action):
     """S'(z) = S(f(z)) - log|det df/dz|: exp(-S') is the target in latent coordinates and their reference measure.
 
     HMC on this action is flow-HMC, arXiv:2302.08408, after the trivialising maps of arXiv:0907.5491. The force is
-    autograd's with respect to z alone; no parameter receives a gradient.
+    autograd's with respect to z alone; no parameter receives a gradient. Its memory is bounded, however many couplings
+    the flow has (`forward_keeping_little`).
 
     Raises ValueError for a transform that maps to another space than the target's.
     """
@@ -45,7 +47,7 @@ class Pullback(Action):
         return self.action.field(lattice_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
-        field, log_det = self.transform.forward(x)
+        field, log_det = forward_keeping_little(self.transform, x)
         return self.action(field) - log_det.double()
 
     def image(self, z: Tensor) -> Image:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.kept import Kept
 from lattice_flows.flows.plan import FlowPlan
 
 
@@ -37,7 +38,7 @@ class FlowSize:
         `most`; those of the samples where that cannot be told without values."""
         if self.flow is None:
             return 0
-        event, kept = self.flow.prior.shape, _Kept(most)
+        event, kept = self.flow.prior.shape, Kept(most)
         with _unless_values_are_needed(), saved_tensors_hooks(kept.add, lambda tensor: tensor):
             self.flow.to("meta").image(torch.empty(n, *event, dtype=dtype, device="meta"))
         return max(kept.n_bytes, n * math.prod(event) * dtype.itemsize)
@@ -75,24 +76,3 @@ def _unless_values_are_needed() -> Iterator[None]:
         raise
     except Exception:
         return
-
-
-class _EnoughSeenError(Exception):
-    """There is more to keep than there can be."""
-
-
-class _Kept:
-    """The storages that autograd keeps, each counted once; ends the computation once there are more than `most`."""
-
-    def __init__(self, most: float = math.inf) -> None:
-        self.most, self.n_bytes = most, 0
-        self._seen: dict[int, Any] = {}  # held, lest another one come to be at the same place
-
-    def add(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._seen:
-            self._seen[storage._cdata] = storage
-            self.n_bytes += storage.nbytes()
-            if self.n_bytes > self.most:
-                raise _EnoughSeenError
-        return tensor

@@ -15,6 +15,8 @@ from lattice_flows.training.data import DataError, check_configurations
 from lattice_flows.training.evaluate import evaluate, evaluate_on
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.history import HISTORY_NAME, Record, history_of, read_history
+from lattice_flows.training.importance_weighted import ImportanceWeighted
+from lattice_flows.training.log_variance import LogVariance
 from lattice_flows.training.loop import (
     STOPPED,
     Progress,
@@ -60,7 +62,9 @@ __all__ = [
     "FailedOnFirstRank",
     "FlowWeights",
     "ForwardKL",
+    "ImportanceWeighted",
     "LaunchError",
+    "LogVariance",
     "LossEstimate",
     "Mixture",
     "Objective",

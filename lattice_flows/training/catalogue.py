@@ -6,6 +6,8 @@ import torch
 
 from lattice_flows.flows import Ability, Flow
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
+from lattice_flows.training.importance_weighted import ImportanceWeighted
+from lattice_flows.training.log_variance import LogVariance
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES, Objective
 from lattice_flows.training.ranks import ALONE, Ranks
 from lattice_flows.training.sample_buffer import SampleBuffer
@@ -17,7 +19,10 @@ OBJECTIVES = get_args(ObjectiveName)
 
 def needs_of(settings: TrainingSettings) -> frozenset[Ability]:
     """What the objective of these settings asks of a flow."""
-    needed = {**{name: one.needs for name, one in REVERSE_OBJECTIVES.items()}, "self_normalised": SelfNormalised.needs}
+    needed = {name: one.needs for name, one in REVERSE_OBJECTIVES.items()}
+    needed["dreg"] = ImportanceWeighted.needs
+    needed["log_variance"] = LogVariance.needs
+    needed["self_normalised"] = SelfNormalised.needs
     needed["forward_kl"] = ForwardKL.needs
     needed["mixture"] = ForwardKL.needs | needed[settings.mixture_reverse]
     return needed[settings.objective]
@@ -35,6 +40,10 @@ def build_objective(
     name = settings.objective
     if name in REVERSE_OBJECTIVES:
         return REVERSE_OBJECTIVES[name]
+    if name == "dreg":
+        return ImportanceWeighted(settings.group_size)
+    if name == "log_variance":
+        return LogVariance(data)
     if name == "self_normalised":
         return SelfNormalised(SampleBuffer(settings.buffer_size, flow.prior.shape, dtype, device, ranks))
     assert data is not None

@@ -89,14 +89,27 @@ def _reverse_kl(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
     return LossEstimate(-log_w.mean(), log_w.detach())
 
 
-def _path_gradient(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
+class Paths(NamedTuple):
+    """Of samples x(z): `along` (n, *event), whose sum over an event has the gradient d(-log w)/dx dx/dw of that sample,
+    the density being held fixed; and log_w (n,), detached."""
+
+    along: Tensor
+    log_w: Tensor
+
+
+def paths(flow: Flow, action: Action, z: Tensor) -> Paths:
+    """The part of the gradient of -log w = log q + S that goes through the samples, of z (n, *event)."""
     z = z.requires_grad_(True)
     log_r = flow.prior.log_prob(z)
     score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)
     x, log_det, score = forward_with_score(flow.transform, z, score)
     end = flow.space.wrap(x.detach())
-    path = (x * (score - action.force(end))).sum() / len(z)
-    log_w = (log_det - log_r).detach() - action(end)
+    return Paths(x * (score - action.force(end)), (log_det - log_r).detach() - action(end))
+
+
+def _path_gradient(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
+    along, log_w = paths(flow, action, z)
+    path = along.sum() / len(z)
     return LossEstimate(path - (log_w.mean() + path.detach()), log_w)
 
 

@@ -132,7 +132,8 @@ class Optimiser:
     def _own_rows(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Batch:
         """This process's rows of a batch of n. Those of the others are drawn and dropped, some at a time."""
         own = self.ranks.rows(n)
-        at_once = max(1, self.numbers_at_once // math.prod(self.flow.prior.shape))
+        row = math.prod(self.flow.prior.shape) * self.settings.samples_per_row
+        at_once = max(1, self.numbers_at_once // row)
         kept = []
         for start in range(0, n, at_once):
             drawn = self.objective.draw(self.flow, action, min(at_once, n - start), generator, dtype)

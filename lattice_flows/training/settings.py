@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 ReverseObjectiveName = Literal["path_gradient", "reverse_kl", "reinforce"]
-ObjectiveName = Literal[ReverseObjectiveName, "forward_kl", "mixture", "self_normalised"]
+ObjectiveName = Literal[ReverseObjectiveName, "dreg", "log_variance", "forward_kl", "mixture", "self_normalised"]
 
 _DEFAULT_SECONDS = 120.0
 _MOST = {
@@ -16,10 +16,11 @@ _MOST = {
     "micro_batch": 10**7,
     "monitor_every": 10**12,
     "monitor_samples": 10**9,
+    "group_size": 10**7,
     "buffer_size": 10**9,
     "patience": 10**12,
 }
-_LEAST = {"max_steps": 0, "monitor_samples": 2}  # 1 of the others
+_LEAST = {"max_steps": 0, "monitor_samples": 2, "group_size": 2}  # 1 of the others
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,10 @@ class TrainingSettings:
     """
 
     objective: ObjectiveName = "path_gradient"
-    data: str | None = (
-        None  # "direct" or an ensemble file: what forward_kl and mixture learn from, others are judged by
-    )
+    data: str | None = None  # "direct" or an ensemble file: what some objectives learn from, and others are judged by
     mixture_weights: tuple[float, float] = (1.0, 1.0)  # a, b of J = a J_KL + b J_ML
     mixture_reverse: ReverseObjectiveName = "path_gradient"  # its J_KL
+    group_size: int = 4  # samples in each row of a batch of dreg, over which weights are normalised
     buffer_size: int = 4096  # configurations that self_normalised keeps at first; more where truncation asks for it
     init_from: str | None = None  # a checkpoint whose weights are the first ones; of another shape or coupling
     max_steps: int | None = None  # 0: the weights of init_from as they are
@@ -63,7 +63,7 @@ class TrainingSettings:
     checkpoint_seconds: float = 60.0
     tensorboard: bool = False  # events beside history.csv; needs the package tensorboard
 
-    added: ClassVar[Mapping[str, Any]] = {"anneal_from": "flat"}
+    added: ClassVar[Mapping[str, Any]] = {"anneal_from": "flat", "group_size": 4}
     """Keys that came later, each with the value that a checkpoint means which does not have it."""
 
     def __post_init__(self) -> None:
@@ -107,19 +107,29 @@ class TrainingSettings:
         if objective == "self_normalised" and self.buffer_size < self.batch_size:
             raise ValueError(f"training.buffer_size must be at least batch_size = {self.batch_size}")
         if self.batch_size < self.fewest_rows:
-            raise ValueError("training.batch_size must be at least 2 with reinforce, got 1")
+            raise ValueError(f"training.batch_size must be at least 2 with {self._compares}, got 1")
         if self.fewest_rows == 2 and self.micro_batch is not None and self.micro_batch < 3:
-            raise ValueError(f"training.micro_batch must be at least 3 with reinforce, got {self.micro_batch}")
+            raise ValueError(f"training.micro_batch must be at least 3 with {self._compares}, got {self.micro_batch}")
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ValueError(
                 "training.tensorboard = true needs the package tensorboard: pip install -e '.[tensorboard]'"
             )
 
     @property
+    def _compares(self) -> str | None:
+        """The objective that compares each row with the others, if there is one."""
+        name = self.mixture_reverse if self.objective == "mixture" else self.objective
+        return name if name in ("reinforce", "log_variance") else None
+
+    @property
     def fewest_rows(self) -> int:
-        """The fewest rows of a batch that a process needs: REINFORCE takes the baseline of a sample from the others."""
-        reverse = self.mixture_reverse if self.objective == "mixture" else self.objective
-        return 2 if reverse == "reinforce" else 1
+        """The fewest rows of a batch that a process needs."""
+        return 1 if self._compares is None else 2
+
+    @property
+    def samples_per_row(self) -> int:
+        """The samples in each row of a batch."""
+        return self.group_size if self.objective == "dreg" else 1
 
     def progress(self, step: int, seconds: float) -> float:
         """The fraction of the run that is done, from 0 to 1."""

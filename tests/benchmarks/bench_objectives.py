@@ -4,7 +4,8 @@
 
 The flow is trained for some seconds by path gradients, then left alone. Prints, for each objective, |E g| and the
 standard deviation sqrt(E|g - E g|^2) of the gradient g of one batch, their ratio (of which |E g| is freed from noise by
-the halves of the batches), and the milliseconds of processor time that one gradient takes.
+the halves of the batches), and the milliseconds of processor time that one gradient takes. A batch of dreg has as many
+samples as the others, in groups.
 """
 
 import argparse
@@ -60,11 +61,12 @@ def main() -> None:
     assert direct is not None
     data = DirectData(direct, (2, *shape))
     for name in OBJECTIVES:
-        source = "direct" if name in ("forward_kl", "mixture") else None
+        source = "direct" if name in ("forward_kl", "mixture", "log_variance") else None
         settings = TrainingSettings(objective=name, data=source)
         objective = build_objective(settings, flow, data, DTYPE, torch.device("cpu"))
         start = time.process_time()
-        g = gradients(objective, flow, action, arguments.batch_size, arguments.repeats)
+        n = arguments.batch_size // settings.samples_per_row
+        g = gradients(objective, flow, action, n, arguments.repeats)
         cost = (time.process_time() - start) / (arguments.repeats + 5)
         variance = float(g.var(0).sum())
         signal = float(g[::2].mean(0) @ g[1::2].mean(0))  # of independent halves: without the noise's share

@@ -13,7 +13,8 @@ from lattice_flows.card.memory import require_memory_for_chains, require_memory_
 from lattice_flows.errors import InputError
 from lattice_flows.exit_status import EXIT_FAILURE, exit_status
 from lattice_flows.flows import CheckerboardFlow, FlowPlan, HybridFlow, MultiscaleFlow, PlaquetteCouplingFlow
-from lattice_flows.flows.size import _Kept, size_of
+from lattice_flows.flows.kept import Kept
+from lattice_flows.flows.size import size_of
 from lattice_flows.memory import free_memory, in_words
 from lattice_flows.theories.phi4.action import Phi4
 from lattice_flows.theories.u1.action import WilsonU1
@@ -22,6 +23,7 @@ CPU = torch.device("cpu")
 BIASED = CLASSICAL.replace('sampler = "hmc"', 'sampler = "{}"')
 MANY_CHAINS = BIASED.format("metadynamics").replace("n_chains = 3", "n_chains = 30")
 SELF = WITH_FLOW.replace("max_steps = 120", 'max_steps = 120\nobjective = "self_normalised"')
+GROUPS = WITH_FLOW.replace("max_steps = 120", 'max_steps = 120\nobjective = "dreg"')
 PLANS = [
     PlaquetteCouplingFlow((4, 8), n_layers=3, hidden=(5,)),
     PlaquetteCouplingFlow((4, 4), n_layers=2, transform="spline"),
@@ -55,6 +57,7 @@ def test_ordinary_cards_pass_and_their_flow_is_not_built() -> None:
         (WITH_FLOW, "training.batch_size=10000000", r"batch_size = 10000000 .*training.micro_batch"),
         (WITH_FLOW, "training.final_batch_size=10000000", "final_batch_size = 10000000"),
         (WITH_FLOW, "training.monitor_samples=1000000000", "monitor_samples = 1000000000"),
+        (GROUPS, "training.group_size=1000000", "batch_size = 64, group_size = 1000000 .*training.micro_batch"),
         (SELF, "training.buffer_size=1000000000", "buffer_size = 1000000000"),
         (WITH_FLOW, "ensemble.flow.batch_size=10000000", r"\[\[ensemble\]\] flow: .*batch_size = 10000000"),
         (CLASSICAL, "ensemble.hmc.n_chains=100000", "n_chains = 100000"),
@@ -103,7 +106,7 @@ def test_the_size_of_a_flow_is_that_of_the_one_that_is_built(plan: FlowPlan) -> 
     weights = list(flow.parameters())
     assert size.n_parameters == sum(weight.numel() for weight in weights)
     assert size.n_bytes == sum(weight.numel() * weight.element_size() for weight in weights)
-    kept = _Kept()
+    kept = Kept()
     with saved_tensors_hooks(kept.add, lambda tensor: tensor):
         flow.image(flow.prior.sample(3, torch.Generator().manual_seed(1)))
     counted = size.n_bytes_of_graph(3, torch.float64)

@@ -15,10 +15,20 @@ from torch import Tensor
 from lattice_flows.flows import Pullback, Transform, forward_with_score, projection, reduced
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import Action, WilsonU1
-from lattice_flows.training import Drawn, ForwardKL, Objective, path_gradient, reinforce, reverse_kl
+from lattice_flows.training import (
+    Drawn,
+    ForwardKL,
+    ImportanceWeighted,
+    LogVariance,
+    Objective,
+    path_gradient,
+    reinforce,
+    reverse_kl,
+)
 
 FLOWS = pytest.mark.parametrize("name", PAIR_NAMES)
 N = 4
+NO_DATA = Drawn(lambda n, generator: torch.empty(n))
 
 
 @pytest.fixture(autouse=True)
@@ -64,18 +74,23 @@ def test_maps_do_not_wait(name: str, direction: str) -> None:
 @FLOWS
 @pytest.mark.parametrize(
     "objective",
-    [reverse_kl, path_gradient, reinforce, ForwardKL(Drawn(lambda n, generator: torch.empty(n)))],
-    ids=["reverse_kl", "path_gradient", "reinforce", "forward_kl"],
+    [reverse_kl, path_gradient, reinforce, ImportanceWeighted(3), ForwardKL(NO_DATA), LogVariance(NO_DATA)],
+    ids=["reverse_kl", "path_gradient", "reinforce", "dreg", "forward_kl", "log_variance"],
 )
 def test_losses_do_not_wait(name: str, objective: Objective) -> None:
     """The links of a region tree, and its plaquettes alone, where an objective takes these."""
     pair = _there(name)
+    shape = (N, *reduced(pair.flow, pair.action).flow.prior.shape)
+    if isinstance(objective, ImportanceWeighted):
+        shape = (N, 3, *shape[1:])
+    elif objective.sources:
+        shape = (N, *pair.flow.prior.shape)
 
     def run() -> None:
-        shape = pair.flow.prior.shape
-        if not isinstance(objective, ForwardKL):
-            shape = reduced(pair.flow, pair.action).flow.prior.shape
-        loss, log_w = objective.loss(pair.flow, pair.action, (torch.empty(N, *shape, device="meta"),))
+        batch = [torch.empty(shape, device="meta")]
+        if isinstance(objective, LogVariance):
+            batch += [torch.empty(shape, device="meta"), torch.empty(N, dtype=torch.bool, device="meta")]
+        loss, log_w = objective.loss(pair.flow, pair.action, tuple(batch))
         assert (loss.device.type, log_w.shape) == ("meta", (N,))
         if list(pair.flow.parameters()):
             loss.backward()

@@ -145,7 +145,7 @@ def _keys() -> Iterator[tuple[str, str, str]]:
                     override = f"flow.transform={{name = '{name}', {option} = EDGE}}"
                     yield f"flow {flow}", card_of(theory, flow), override
     for objective in OBJECTIVES:
-        data = "\ndata = 'direct'" if objective in ("forward_kl", "mixture") else ""
+        data = "\ndata = 'direct'" if objective in ("forward_kl", "mixture", "log_variance") else ""
         card = card_of("u1", "plaquette_coupling", f"max_steps = 2\nobjective = '{objective}'{data}")
         for key in inspect.signature(TrainingSettings).parameters:
             yield f"training by {objective}", card, f"training.{key}"

@@ -94,7 +94,7 @@ _HEADERS: dict[str, list[object]] = {
     "shape": [[4, 4], [], [6, 4], [-1, 6], "x", [2**40, 2**40], 4],
     "seed": [-1, "x", 2.5, 2**63 - 1],
     "threads": [0, -3, "many"],
-    "card": ["", "\x00", "seed = [", "x" * 50_000],
+    "card": ["", np.bytes_(b"a\x00b"), "seed = [", "x" * 50_000],
     "observables": ["", "{", "[3]", '[{"name": "newer_observable"}]', '[{"name": "wilson_loop", "r": -1, "t": "x"}]'],
     "created": ["", "yesterday", 3],
     "software": ["", "{", 3],

@@ -109,6 +109,9 @@ VARIANTS = {
     "batch schedule": {"batch_size": 8, "final_batch_size": 32},
     "patience": {"patience": 100},
     "reinforce": {"objective": "reinforce"},
+    "dreg": {"objective": "dreg", "group_size": 3},
+    "log_variance": {"objective": "log_variance"},
+    "log_variance of data": {"objective": "log_variance", "data": "direct"},
     "forward_kl": {"objective": "forward_kl", "data": "direct", "anneal": 0.0},
     "mixture": {"objective": "mixture", "data": "direct", "mixture_weights": (0.5, 2.0), "anneal": 0.0},
     "self_normalised": {"objective": "self_normalised", "buffer_size": 100, "anneal": 0.0},
@@ -270,7 +273,7 @@ def test_every_objective_learns_a_gaussian(objective: str, tmp_path: Path) -> No
     """A flow that can be the target becomes it."""
     action = GaussianAction((0.6, -0.2), (0.75, 0.9))
     flow = gaussian_flow([0.0, 0.0], [0.3, 0.3])
-    data = "direct" if objective in ("forward_kl", "mixture") else None
+    data = "direct" if objective in ("forward_kl", "mixture", "log_variance") else None
     settings = TrainingSettings(
         objective=objective, data=data, max_steps=400, batch_size=256, learning_rate=0.02, ema_decay=0.95
     )

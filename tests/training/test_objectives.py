@@ -13,7 +13,7 @@ from lattice_flows.flows import Flow, plaquette_coupling
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.theories.u1.action import link_field
-from lattice_flows.training import LossEstimate, path_gradient, reverse_kl
+from lattice_flows.training import ImportanceWeighted, LogVariance, LossEstimate, path_gradient, reverse_kl
 
 Objective = Callable[..., LossEstimate]
 FLOWS = pytest.mark.parametrize("build", [projection_flow, spline_flow])
@@ -76,11 +76,13 @@ def test_both_losses_are_minus_the_mean_log_weight(build: Callable[..., Flow], s
 
 
 @FLOWS
-def test_path_gradient_vanishes_on_target(build: Callable[..., Flow], generator: torch.Generator) -> None:
+def test_gradients_vanish_on_target(build: Callable[..., Flow], generator: torch.Generator) -> None:
     """Sample by sample, at any weights; the reparametrised gradient does so only on average."""
     flow = build((4, 4))
     target = OwnDensity(build((4, 4)))
     assert _gradient(path_gradient, flow, target, 16, generator).abs().max() < 1e-6
+    assert _gradient(ImportanceWeighted(4), flow, target, 4, generator).abs().max() < 1e-6
+    assert _gradient(LogVariance(None), flow, target, 16, generator).abs().max() < 1e-6
     assert _gradient(reverse_kl, flow, target, 16, generator).abs().max() > 1e-2
 
 

@@ -12,6 +12,7 @@ from lattice_flows.production.training_data import DirectData
 from lattice_flows.theories import Action, Phi4, WilsonU1
 from lattice_flows.training import (
     LaunchError,
+    LogVariance,
     Ranks,
     TooManyRanks,
     TrainingSettings,
@@ -25,7 +26,7 @@ from lattice_flows.training.optimise import Optimiser
 
 ACTION = WilsonU1(1.0)
 LEARNS_FROM_DATA = ("forward_kl", "mixture")
-SAME_AT_ANY_SHARE = ("reverse_kl", "path_gradient", *LEARNS_FROM_DATA)
+SAME_AT_ANY_SHARE = ("reverse_kl", "path_gradient", "dreg", *LEARNS_FROM_DATA)
 
 
 class Unsummed(Ranks):
@@ -36,8 +37,8 @@ class Unsummed(Ranks):
 
 
 def _settings(objective: str, micro_batch: int | None = None) -> TrainingSettings:
-    data = "direct" if objective in LEARNS_FROM_DATA else None
-    return TrainingSettings(objective=objective, data=data, batch_size=13, micro_batch=micro_batch)
+    data = "direct" if objective in (*LEARNS_FROM_DATA, "log_variance") else None
+    return TrainingSettings(objective=objective, data=data, batch_size=13, micro_batch=micro_batch, group_size=3)
 
 
 def _gradient(
@@ -82,8 +83,9 @@ def test_processes_sum_to_the_gradient_of_one(objective: str, seed: int) -> None
         assert _distance(sum(wrong), whole) > 1e-3
 
 
-def test_a_batch_that_is_drawn_piece_by_piece_is_shared_alike(seed: int) -> None:
-    flow, settings = projection_flow((4, 4)).double(), _settings("path_gradient")
+@pytest.mark.parametrize("objective", ["path_gradient", "dreg"])
+def test_a_batch_that_is_drawn_piece_by_piece_is_shared_alike(objective: str, seed: int) -> None:
+    flow, settings = projection_flow((4, 4)).double(), _settings(objective)
     at_once = _gradient(flow, settings, Ranks(), seed)
     few = 3 * 32  # three configurations
     whole = _gradient(flow, settings, Ranks(), seed, numbers_at_once=few)
@@ -100,7 +102,7 @@ def test_micro_batches_add_up(objective: str, micro_batch: int, seed: int) -> No
     assert _distance(parts, whole) < 1e-10
 
 
-@pytest.mark.parametrize("objective", ["reverse_kl", "path_gradient"])
+@pytest.mark.parametrize("objective", ["reverse_kl", "path_gradient", "dreg"])
 def test_micro_batches_of_a_flow_whose_prior_is_learnt(objective: str, seed: int) -> None:
     action = Phi4(m2=-1.0, lam=2.0)
     flow = checkerboard_coupling((4, 4), action).double()
@@ -116,6 +118,21 @@ def test_micro_batches_of_the_others_have_the_loss_of_the_whole(objective: str, 
     whole, parts = (_gradient(flow, _settings(objective, m), Ranks(), seed) for m in (None, 4))
     torch.testing.assert_close(parts[0], whole[0], rtol=1e-10, atol=0.0)
     assert _distance(parts, whole) < 1.0
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_log_variance_in_shares_is_the_mean_of_theirs(micro_batch: int | None, seed: int) -> None:
+    """Weighted by their rows: each part has the variance of its own."""
+    flow, settings = projection_flow((4, 4)).double(), _settings("log_variance", micro_batch)
+    shares = [_gradient(flow, settings, Unsummed(rank, 3), seed) for rank in range(3)]
+    direct = ACTION.direct_sampler()
+    assert direct is not None
+    objective = LogVariance(DirectData(direct, flow.prior.shape))
+    batch = objective.draw(flow, ACTION, 13, torch.Generator().manual_seed(seed))
+    _, log_w = objective.loss(flow, ACTION, batch)
+    sizes = (4, 4, 5) if micro_batch is None else (4, 4, 3, 2)
+    expected = sum(0.5 * part.var() * len(part) / 13 for part in log_w.split(sizes))
+    torch.testing.assert_close(sum(share[0] for share in shares), expected, rtol=1e-10, atol=0.0)
 
 
 def test_first_loss_is_that_of_the_whole_batch(seed: int) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.quick
         ("mixture_reverse", "mixture"),
         ("mixture_weights", (1.0, 0.0)),
         ("buffer_size", 0),
+        ("group_size", 1),
         ("patience", 0),
         ("final_batch_size", 32),
         ("adam_beta2", 1.0),
@@ -74,6 +75,8 @@ def test_schedules_follow_the_progress() -> None:
             "training.batch_size must be at least 2",
         ),
         ({"objective": "reinforce", "micro_batch": 2}, "training.micro_batch must be at least 3 with reinforce"),
+        ({"objective": "log_variance", "batch_size": 1}, "training.batch_size must be at least 2 with log_variance"),
+        ({"objective": "log_variance", "micro_batch": 2}, "training.micro_batch must be at least 3 with log_variance"),
     ],
 )
 def test_refuses_what_does_not_go_together(table: dict[str, Any], message: str) -> None:
