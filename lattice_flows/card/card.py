@@ -155,6 +155,8 @@ class Card:
     measurements: tuple[Measurement, ...]
     text: str
     overrides: tuple[str, ...]
+    training_given: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """[training] as it stands on the card, without defaults."""
     plugins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """The package and version of everything named that is not the package's own."""
 
@@ -242,6 +244,7 @@ def _card(table: dict[str, Any], text: str, overrides: tuple[str, ...]) -> Card:
         measurements=_measurements(theory, table.get("observable", [])),
         text=text,
         overrides=overrides,
+        training_given=table.get("training", {}),
         plugins=sources(table),
     )
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lattice_flows.production.header import as_begun
 from lattice_flows.production.header_check import check_header
 from lattice_flows.production.origin import Origin
 from lattice_flows.production.provenance import git_commit, machine, software
-from lattice_flows.production.run_folder import RunFolder, claim
+from lattice_flows.production.run_folder import RunFolder, as_trained, claim
 from lattice_flows.production.start import start_checksum
 from lattice_flows.production.train import check_training, evaluation_table, train_flow
 from lattice_flows.regular_files import real
@@ -77,8 +77,7 @@ def _take_flow(file: Path, origin: Origin, folder: RunFolder) -> str:
     Returns a line that says where the flow is from.
     """
     made = folder.flow / CHECKPOINT_NAME
-    run = real(file).parent.parent  # of ensembles/NAME.h5 and of flow/evaluation.h5
-    held = run / "flow" / CHECKPOINT_NAME
+    held = _run_of(file).flow / CHECKPOINT_NAME
     wanted = str(origin.attributes.get("flow_sha256", ""))
     timed = "flow: its training was limited by time (max_seconds), which ends at another step on every repetition"
     for path in (made, held):
@@ -89,6 +88,22 @@ def _take_flow(file: Path, origin: Origin, folder: RunFolder) -> str:
             return f"{timed}; taken from {held}"
     missing = "does not hold it" if held.exists() else "is not there"
     return f"{timed}; {held} {missing}, so another flow is trained, and the bits will differ"
+
+
+def _run_of(file: Path) -> RunFolder:
+    """The run folder of ensembles/NAME.h5 or of flow/evaluation.h5."""
+    return RunFolder(real(file).parent.parent)
+
+
+def _training_then(file: Path, origin: Origin, card: Card) -> list[str]:
+    """Overrides for what the card left open when its flow was trained, and means otherwise now."""
+    run = _run_of(file)
+    path, wanted = run.flow / CHECKPOINT_NAME, str(origin.attributes.get("flow_sha256", ""))
+    if not path.exists() or load_flow_weights(path).sha256 != wanted:
+        return []
+    if (then := as_trained(run, card).training) == card.training:
+        return []
+    return [f"training.{key}={json.dumps(value)}" for key, value in asdict(then).items() if value is not None]
 
 
 def _recipe(file: Path) -> tuple[Card, Origin]:
@@ -112,6 +127,8 @@ def _recipe(file: Path) -> tuple[Card, Origin]:
         )
     with plugins(allowed=False):
         card = parse_card(origin.card, overrides, f"{file}: its card")
+        if former := _training_then(file, origin, card):
+            card = parse_card(origin.card, [*overrides, *former], f"{file}: its card")
     tables = {table.name: table for table in card.ensembles}
     if name in tables:  # its time was up at as many configurations as it holds
         tables[name] = replace(as_begun(tables[name], attributes), max_seconds=None)

@@ -4,7 +4,8 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lattice_flows.atomic_files import remove_leftovers, write_atomically
@@ -15,6 +16,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.layout import segment_numbers
 from lattice_flows.errors import InputError, written_to
 from lattice_flows.regular_files import read_text, real
+from lattice_flows.training import CHECKPOINT_NAME, FORMERLY, CheckpointError, read_checkpoint, recommended_then
 
 _CLAIMING = re.compile(r"card(\.toml)?|overrides(\.json)?")  # whose temporary files a kill may leave
 _OF_A_CLAIM = re.compile(r"overrides\.json|.*\.tmp")
@@ -127,10 +129,21 @@ def _read(source: Path, out: Path | None, overrides: Sequence[str]) -> tuple[Run
         if not folder.card.exists():
             raise InputError(f"{source}: holds no run (no card.toml); give a run card or the folder of a run")
         _require_claimed(folder)
-        return folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides]))
+        return folder, as_trained(folder, read_held_card(folder.card, _latest([*_read_overrides(folder), *overrides])))
     folder = RunFolder(out or default_folder(source))
     read = read_held_card if folder.card.exists() else read_card
-    return folder, read(source, overrides)
+    return folder, as_trained(folder, read(source, overrides))
+
+
+def as_trained(folder: RunFolder, card: Card) -> Card:
+    """The card with the training that it meant when that of the folder was begun, where it does not say."""
+    checkpoint = folder.flow / CHECKPOINT_NAME
+    if card.flow is None or card.flow.name not in FORMERLY or not checkpoint.exists():
+        return card
+    with suppress(CheckpointError):  # told where the flow is needed
+        former = recommended_then(card.flow.name, card.training_given, read_checkpoint(checkpoint).settings)
+        return replace(card, training=replace(card.training, **former))
+    return card
 
 
 def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
@@ -146,7 +159,7 @@ def find_run(source: Path, out: Path | None) -> tuple[RunFolder, Card]:
     if not folder.card.exists():
         raise InputError(f"{folder.path}: holds no run (no card.toml); run the card first, or give the folder of a run")
     _require_claimed(folder)
-    return folder, read_held_card(folder.card, _read_overrides(folder))
+    return folder, as_trained(folder, read_held_card(folder.card, _read_overrides(folder)))
 
 
 def _require_claimed(folder: RunFolder) -> None:
@@ -213,7 +226,7 @@ def _check_claim(folder: RunFolder, card: Card) -> bool:
     if folder.path.exists() and not folder.path.is_dir():
         raise InputError(f"{folder.path}: is a file; --out must name a folder")
     if folder.card.exists():
-        held = read_held_card(folder.card, _read_overrides(folder))
+        held = as_trained(folder, read_held_card(folder.card, _read_overrides(folder)))
         if told := refused_changes(card, held):
             raise InputError(
                 f"{folder.path}: holds the run of another card: {few(told)}; "

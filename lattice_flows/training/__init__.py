@@ -41,7 +41,7 @@ from lattice_flows.training.ranks import (
     joined,
     launched_ranks,
 )
-from lattice_flows.training.recommended import recommended
+from lattice_flows.training.recommended import FORMERLY, recommended, recommended_then
 from lattice_flows.training.resumable import check_same, has_ended, is_rescheduled, settings_as_begun
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import TrainingSettings
@@ -51,6 +51,7 @@ from lattice_flows.training.validate import MAX_ROUND_TRIP, Validation, round_tr
 __all__ = [
     "ALONE",
     "CHECKPOINT_NAME",
+    "FORMERLY",
     "HISTORY_NAME",
     "MAX_ROUND_TRIP",
     "OBJECTIVES",
@@ -97,6 +98,7 @@ __all__ = [
     "read_checkpoint",
     "read_history",
     "recommended",
+    "recommended_then",
     "reinforce",
     "reverse_kl",
     "round_trip",

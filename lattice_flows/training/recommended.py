@@ -24,8 +24,22 @@ _VECTOR: dict[str, Any] = {
 }
 _FROM_DATA = ("forward_kl", "mixture", "self_normalised")  # which anneal no action
 
+# Couplings that begin as the identity on a good base.
+_HYBRID: dict[str, Any] = {
+    "final_batch_size": 256,
+    "learning_rate": 0.005,
+    "adam_beta2": 0.99,
+    "clip": 2.0,
+    "ema_decay": 0.998,
+}
+FORMERLY: dict[str, dict[str, Any]] = {
+    "hybrid": {"final_batch_size": None, "learning_rate": 0.008, "adam_beta2": 0.999, "clip": None, "ema_decay": 0.99}
+}
+"""What was recommended for a flow of before, and so what cards of before mean where they do not say."""
+
 _BY_FLOW: dict[str, dict[str, Any]] = {
     "multiscale": _TREE,
+    "hybrid": _HYBRID,
     "vector_coupling": _VECTOR,
     "direct_draws": {"objective": "reinforce"},  # nothing to train, and no gradient
 }
@@ -48,3 +62,12 @@ def recommended(flow: str, options: Mapping[str, Any], given: Mapping[str, Any] 
     if given.get("objective") in _FROM_DATA:
         settings.pop("anneal", None)
     return settings
+
+
+def recommended_then(flow: str, given: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+    """The former recommendations, where a training with the settings `held` was begun with them.
+
+    given: the keys of its card, which have not changed their meaning.
+    """
+    former = {key: value for key, value in FORMERLY.get(flow, {}).items() if key not in given}
+    return former if all(held.get(key) == value for key, value in former.items()) else {}

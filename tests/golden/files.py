@@ -25,6 +25,13 @@ ANALYSED = {  # of the runs of many ensembles those that `analyse` treats in way
 MOLECULAR = "hmc|winding_hmc|metadynamics|umbrella|flow_hmc"  # samplers of which every trajectory was equally long
 FORMER = {"jitter": "jitter = 0.0", "trajectory_length": "trajectory_length = 1.0"}
 FORMER_FORCE = {"force": 'force = "total"'}
+FORMER_HYBRID = {
+    "batch_size": "batch_size = 64",
+    "learning_rate": "learning_rate = 0.008",
+    "adam_beta2": "adam_beta2 = 0.999",
+    "clip_norm": "clip_norm = 10.0",
+    "ema_decay": "ema_decay = 0.99",
+}
 LONGER = 3  # configurations by which finished runs are extended
 N_FIRST = 6  # values of each dataset, for machines where bits cannot be compared
 
@@ -55,6 +62,9 @@ def with_former_defaults(card: Path) -> None:
 
     own = re.sub(rf'(?ms)^(sampler = "(?:{MOLECULAR})")(.*?)(?=^\[|\Z)', completed, card.read_text())
     text = re.sub(rf'(\{{sampler = "(?:{MOLECULAR})")([^}}]*)', completed, own)
+    if 'name = "hybrid"' in text:
+        missing = [line for key, line in FORMER_HYBRID.items() if f"\n{key} =" not in text]
+        text = text.replace("[training]", "\n".join(["[training]", *missing]))
     annealed = text if "anneal_from" in text else text.replace("[training]", '[training]\nanneal_from = "flat"')
     card.write_text(annealed)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lattice_flows.flows import multiscale
 from lattice_flows.theories import WilsonU1
-from lattice_flows.training import TrainingSettings, recommended, train
+from lattice_flows.training import FORMERLY, TrainingSettings, recommended, recommended_then, train
 
 
 def test_what_a_card_gives_is_not_contradicted() -> None:
@@ -17,8 +17,16 @@ def test_what_a_card_gives_is_not_contradicted() -> None:
     assert recommended("vector_coupling", {})["anneal"] > 0
     learning = {"objective": "mixture", "data": "x.h5"}
     assert TrainingSettings(**{**recommended("vector_coupling", {}, learning), **learning}).anneal == 0
-    assert recommended("hybrid", {"conditioner": "structured"}) == {}
+    assert recommended("hybrid", {"conditioner": "structured"})["learning_rate"] == 0.005
     assert recommended("plaquette_coupling", {}) == {}
+
+
+def test_a_training_of_before_keeps_its_recommendations() -> None:
+    held = {**FORMERLY["hybrid"], "batch_size": 64}
+    assert recommended_then("hybrid", {"batch_size": 64}, held) == FORMERLY["hybrid"]
+    assert "adam_beta2" not in recommended_then("hybrid", {"adam_beta2": 0.999}, held)
+    assert recommended_then("hybrid", {}, {**held, **recommended("hybrid", {})}) == {}
+    assert recommended_then("multiscale", {}, held) == {}
 
 
 def test_annealing_may_lead_away_from_a_good_start(tmp_path: Path) -> None:
