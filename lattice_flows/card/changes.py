@@ -41,8 +41,8 @@ def _of_ensemble(new: EnsembleTable | None, held: EnsembleTable) -> Iterator[str
     for key, limit in (("n_configs", MANY), ("max_seconds", math.inf)):
         asked, had = (getattr(table, key) or limit for table in (new, held))
         if asked < had:
-            was = f"{had:g}" if had < limit else "no limit"
-            yield f"{where}.{key}: {asked:g} on the card, {was} in the run, and it may only grow"
+            was = had if had < limit else "no limit"
+            yield f"{where}.{key}: {asked} on the card, {was} in the run, and it may only grow"
 
 
 def _table(table: EnsembleTable) -> Mapping[str, Any]:

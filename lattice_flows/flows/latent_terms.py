@@ -32,6 +32,7 @@ from lattice_flows.theories.u1.kernels.random_links import random_links
 
 Labels = NDArray[np.int64]
 
+_MOST_BLOCKS = 1024  # of a flow whose blocks change everything
 _ROWS = 64  # configurations at a time, while cones are looked for
 
 
@@ -107,10 +108,15 @@ class WholeTerm(LatentTerms):
         if not self.gaussian and space != CIRCLE:
             raise ValueError(f"latent_blocks is for flows of normal deviates or of angles, not of latents in {space}")
         self.flow, self.action, self.event = flow, action, flow.prior.shape
-        self.sides = _sides(max(self.event))
+        self.sides = tuple(side for side in _sides(max(self.event)) if boxes(self.event, side).max() < _MOST_BLOCKS)
 
     def blocks(self, side: int) -> Labels:
-        return boxes(self.event, side)
+        blocks = boxes(self.event, side)
+        if (n := int(blocks.max()) + 1) > _MOST_BLOCKS:
+            raise ValueError(
+                f"block_side = {side} makes {n} blocks, each an evaluation of the whole flow; give a larger one"
+            )
+        return blocks
 
     def image(self, y: Tensor) -> LocalImage:
         y = y.unflatten(1, self.event)

@@ -116,7 +116,8 @@ class Production:
         """Configurations of a fraction of a second (or as many as fit into memory), measured as one batch."""
         start = time.perf_counter()
         x, infos = [], []
-        most_seconds = min(self.pace.block_seconds, seconds_left(self.table, self._seconds()))
+        # Half of the time that is left: what was made must be measured, too.
+        most_seconds = min(self.pace.block_seconds, 0.5 * seconds_left(self.table, self._seconds()))
         room = max(1, _BLOCK_BYTES // self.state.x.nbytes)
         missing = self.table.n_configs - self.writer.n_configs
         step, n_updates = self.sampler.step, self.table.n_updates

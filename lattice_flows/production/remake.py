@@ -24,7 +24,7 @@ from lattice_flows.production.start import start_checksum
 from lattice_flows.production.train import check_training, evaluation_table, train_flow
 from lattice_flows.regular_files import real
 from lattice_flows.terminal.interrupt import stop_on_signals
-from lattice_flows.training import CHECKPOINT_NAME, load_flow_weights
+from lattice_flows.training import CHECKPOINT_NAME, FORMERLY, load_flow_weights
 
 _REMADE = Path("output/remade")  # apart from runs, so that output/*/ensembles/*.h5 hold no chains twice
 _BLOCK_BYTES = 64 << 20
@@ -55,6 +55,9 @@ def remake(file: Path, out: Path | None, console: Console) -> bool:
     claim(folder, card)
     if trains and card.training.max_seconds is not None:
         _say(console, _take_flow(file, origin, folder))
+    elif trains and card.flow is not None and card.flow.name in FORMERLY and not _is_in_its_run(file, origin):
+        _say(console, f"flow: the defaults of [training] for {card.flow.name} have changed; without the run folder of "
+             f"{file.name} those of now are taken, and the bits may differ")  # fmt: skip
     with stop_on_signals() as stop:
         if trains:
             train_flow(folder, asked, stop, console)
@@ -95,13 +98,15 @@ def _run_of(file: Path) -> RunFolder:
     return RunFolder(real(file).parent.parent)
 
 
+def _is_in_its_run(file: Path, origin: Origin) -> bool:
+    """Whether the flow that the file was made with is in the same run folder."""
+    path, wanted = _run_of(file).flow / CHECKPOINT_NAME, str(origin.attributes.get("flow_sha256", ""))
+    return path.exists() and load_flow_weights(path).sha256 == wanted
+
+
 def _training_then(file: Path, origin: Origin, card: Card) -> list[str]:
     """Overrides for what the card left open when its flow was trained, and means otherwise now."""
-    run = _run_of(file)
-    path, wanted = run.flow / CHECKPOINT_NAME, str(origin.attributes.get("flow_sha256", ""))
-    if not path.exists() or load_flow_weights(path).sha256 != wanted:
-        return []
-    if (then := as_trained(run, card).training) == card.training:
+    if not _is_in_its_run(file, origin) or (then := as_trained(_run_of(file), card).training) == card.training:
         return []
     return [f"training.{key}={json.dumps(value)}" for key, value in asdict(then).items() if value is not None]
 

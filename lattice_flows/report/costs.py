@@ -62,7 +62,7 @@ def costs(ensembles: Ensembles) -> dict[str, dict[str, Cost]]:
 def _cost(seconds: float, row: ObservableRow) -> Cost:
     tau_int, error = row["tau_int"], row["tau_int_error"]
     known = tau_int is not None and error is not None and tau_int > 0 and math.isfinite(error)
-    return Cost(seconds, seconds * error / tau_int if known else 0.0, row["trusted"])  # type: ignore[operator]
+    return Cost(seconds, seconds * error / tau_int if known else math.inf, row["trusted"])  # type: ignore[operator]
 
 
 def _different(found: dict[str, dict[str, Cost]]) -> dict[str, dict[str, Cost]]:

@@ -1,9 +1,9 @@
 """Metropolis in the latent space of a flow, a block of latents at a time."""
 
 import math
+import statistics
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import NormalDist
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, sile
 from lattice_flows.theories.action import Action
 
 _LARGEST_BLOCK = 10**6
-_NORMAL = NormalDist()
+_NORMAL = statistics.NormalDist()
 
 
 class LatentBlocksState(NamedTuple):
@@ -151,24 +151,28 @@ class LatentBlocks(Sampler):
     def tune(self, state: LatentBlocksState, n_updates: int, report: Report = silent) -> "LatentBlocks":
         """This sampler with the block_side that renews the latents most often per evaluation of the flow.
 
-        The acceptance `a` of the colour where it is lowest stands for normal fluctuations of log w with a standard
-        deviation sigma, a = erfc(sigma / 2), of which a share exp(-sigma^2) of the proposals is worth an independent
-        one; that is divided by the number of colours. From the largest blocks to smaller ones, as long as it rises.
+        The acceptance `a` of a colour stands for normal fluctuations of log w with a standard deviation sigma,
+        a = erfc(sigma / 2), of which a share exp(-sigma^2) of the proposals is worth an independent one. All colours
+        must be renewed, so their harmonic mean counts, divided by their number. Sizes with too many colours to be
+        better even if everything were accepted are passed over.
         """
         if self.tuned:
             return self
         best, rate, sides = self, 0.0, self.latents.sides[::-1]
         for side in sides:
+            trial = replace(self, block_side=side)
+            if (n_colours := len(trial.colours)) * rate >= 1.0:
+                continue
             report(f"block_side = {side}")
-            trial, rates = replace(self, block_side=side), []
-            for _ in range(max(2, n_updates // len(sides))):
+            n_sweeps, accepted = max(4, n_updates // len(sides)), np.zeros(n_colours)
+            for sweep in range(n_sweeps):
                 state, accepts = trial._sweep(state)
-                rates.append([accept.mean() for accept in accepts])
-            lowest = float(np.mean(rates[len(rates) // 2 :], 0).min())
-            renewed = math.exp(-2.0 * _NORMAL.inv_cdf(0.5 * lowest) ** 2) / len(trial.colours) if lowest > 0 else 0.0
-            if best.tuned and renewed < rate:
-                break
-            best, rate = trial, renewed
+                if 2 * sweep >= n_sweeps:
+                    accepted += [accept.sum() for accept in accepts]
+            n_tests = (n_sweeps // 2) * len(state.x) * np.array([len(colour.blocks) for colour in trial.colours])
+            renewed = statistics.harmonic_mean(map(_renewal, (accepted + 0.5) / (n_tests + 1.0))) / n_colours
+            if not best.tuned or renewed > rate:
+                best, rate = trial, renewed
         return best
 
     def _image(self, y: Array) -> LocalImage:
@@ -179,3 +183,8 @@ class LatentBlocks(Sampler):
 
     def _there(self, x: Array) -> Tensor:
         return torch.from_numpy(x).to(device_of(self.flow))
+
+
+def _renewal(acceptance: float) -> float:
+    """The share of proposals that are worth an independent one, see `LatentBlocks.tune`."""
+    return math.exp(-2.0 * _NORMAL.inv_cdf(0.5 * acceptance) ** 2)

@@ -12,6 +12,7 @@ from lattice_flows.terminal.streams import printable
 
 _LINE_SECONDS = 10.0  # between two log lines
 _BAR_SECONDS = 0.2
+_FEW = 10.0  # seconds, shown with a decimal
 
 
 class Meter:
@@ -40,7 +41,11 @@ class Meter:
             return
         speed = f", {speed}" if pace > 0 else ""  # not known where the first look is the last one
         eta = f", {(self._total - done) / rate:.0f} s to go" if rate > 0 and done < self._total else ""
-        self.line(f"{done:.0f} of {self._total:.0f} {self._unit}{speed}{eta}" + (f"; {figure}" if figure else ""))
+        digits = 0 if self._total >= _FEW or isinstance(self._total, int) else 1
+        self.line(
+            f"{done:.{digits}f} of {self._total:.{digits}f} {self._unit}{speed}{eta}"
+            + (f"; {figure}" if figure else "")
+        )
 
     def line(self, text: str) -> None:
         """Print a plain line, above the bar if there is one."""

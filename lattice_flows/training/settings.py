@@ -100,6 +100,8 @@ class TrainingSettings:
 
     def _check_combinations(self) -> None:
         objective = self.objective
+        if self.max_steps == 0 and self.init_from is None:
+            raise ValueError("training.max_steps = 0 uses the weights of training.init_from as they are; give it")
         if objective in ("forward_kl", "mixture") and self.data is None:
             raise ValueError(f"training.objective = {objective!r} needs training.data: 'direct' or an ensemble file")
         if objective in ("self_normalised", "forward_kl", "mixture") and self.anneal > 0:

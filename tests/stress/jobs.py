@@ -37,8 +37,18 @@ n_chains = 2
 n_configs = 60
 """
 
+LATENT = """
+[[ensemble]]
+name = "latent"
+sampler = "latent_blocks"
+block_side = 4
+n_chains = 2
+n_configs = 60
+n_thermalisation = 3
+"""
+
 CARDS = {
-    "flow": WITH_FLOW.replace("checkpoint_seconds = 0.5", "checkpoint_seconds = 0.05"),
+    "flow": WITH_FLOW.replace("checkpoint_seconds = 0.5", "checkpoint_seconds = 0.05") + LATENT,
     "classical": CLASSICAL,
     "arsenal": with_ensembles(ARSENAL, ARSENAL_SAMPLERS, 60),
     "quick": quick(WITH_FLOW),
