@@ -55,6 +55,8 @@ def exit_status(error: Exception) -> tuple[int, str]:
         return EXIT_INPUT, f"{_too_long(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:  # a full disk, say
         return EXIT_FAILURE, f"{error.filename or 'output'}: {error.strerror}"
+    if isinstance(error, ImportError) and os.strerror(errno.EMFILE) in str(error):  # of a part that is loaded late
+        return EXIT_FAILURE, f"{str(error).splitlines()[0]}; raise the limit, ulimit -n"
     if isinstance(error, MemoryError) or _TORCHS_ALLOCATOR in str(error):
         return (
             EXIT_FAILURE,

@@ -1,6 +1,7 @@
 """The threads of parallel kernels."""
 
 import logging
+import warnings
 
 import numba
 
@@ -12,6 +13,12 @@ def start_threads() -> None:
 
     Where NUMBA_THREADING_LAYER names what is not installed (tbb, say), those of any layer that is.
     """
+    with warnings.catch_warnings():  # of a lock between processes, which a machine without /dev/shm does not have
+        warnings.filterwarnings("ignore", "Could not obtain multiprocessing lock", RuntimeWarning)
+        _start()
+
+
+def _start() -> None:
     try:
         numba.get_num_threads()
     except ValueError as error:

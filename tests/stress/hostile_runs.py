@@ -95,6 +95,8 @@ def attempt(
     except PermissionError:  # another user, who may not run this Python
         return "not possible here", []
     end, fault = end_of(status, stderr, place.is_heard)
+    if "nobody" in names and fault and "ModuleNotFoundError" in fault[1]:  # the same, of a part that is loaded late
+        return "not possible here", []
     is_answer = place.command.answers and end == FAILED and not stderr
     faults = [fault] if fault and not is_answer else []
     lost, now = _lost(place, before), _held(place)
@@ -112,7 +114,7 @@ def attempt(
 def _held(place: Place) -> dict[str, int | None]:
     """The configurations of the files that the command may change."""
     found = {}
-    for path in (place.folder / path for path in place.command.changes):
+    for path in (place.folder / path for path in place.changes):
         with suppress(OSError):  # a pipe, or a cycle of links
             found |= {str(one): holds(one) for one in (ensembles(path) if path.is_dir() else [path])}
     return found
@@ -194,5 +196,5 @@ def _lost(place: Place, before: dict[str, str]) -> list[str]:
     return [
         f"{path}: {'has changed' if path in now else 'is gone'}"
         for path, what in before.items()
-        if now.get(path) != what and not path.startswith(place.command.changes or ("\0",))
+        if now.get(path) != what and not path.startswith((*place.changes, "\0"))
     ]

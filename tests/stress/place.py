@@ -83,14 +83,18 @@ class Place:
     environment: dict[str, str | None] = field(default_factory=dict)  # None: not set
     within: list[Callable[[], None]] = field(default_factory=list)  # called in the child
     after: list[Callable[[], None]] = field(default_factory=list)  # called at the end, here
+    changes: list[str] = field(default_factory=list)  # what of the present files the command may change
     is_heard: bool = True  # whether standard error can be written
 
     def __post_init__(self) -> None:
         self.arguments, self.subject, self.target = [*self.command.arguments], self.command.subject, self.command.target
+        self.changes = [*self.command.changes]
 
     def rename(self, old: str, new: str) -> None:
         """Let the arguments name something else."""
         self.arguments = [new if one == old else one for one in self.arguments]
+        if old in self.command.changes:
+            self.changes.append(new.removeprefix("./"))
 
     @property
     def file(self) -> Path:
