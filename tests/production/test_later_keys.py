@@ -71,7 +71,7 @@ class LaterU1(WilsonU1):
 @dataclass(frozen=True)
 class LaterSettings(TrainingSettings):
     noise: tuple[float, float] = (0.0, 0.0)
-    added: ClassVar[Mapping[str, Any]] = {"noise": (0.0, 0.0)}
+    added: ClassVar[Mapping[str, Any]] = {**TrainingSettings.added, "noise": (0.0, 0.0)}
 
 
 @dataclass(frozen=True)
