@@ -167,6 +167,9 @@ def linked(place: Place) -> None:
     moved = place.folder / "elsewhere"
     path.rename(moved)
     path.symlink_to(moved)
+    place.changes += [
+        moved.name + one.removeprefix(place.subject) for one in place.changes if one.startswith(place.subject)
+    ]
 
 
 def _remove(path: Path) -> None:
