@@ -18,8 +18,8 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import EnsembleSummary, ObservableRow, Summary, Theory
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.report.drawing import Axes, Figure, Line2D, rc_context
-from lattice_flows.report.figure_script import or_nan, save_figure
-from lattice_flows.report.style import STYLE
+from lattice_flows.report.figure_script import Standing, draw_figure, or_nan, save_figure, standing_handles
+from lattice_flows.report.style import GREY, STYLE
 from lattice_flows.statistics import count_changes
 
 # One hue family for each way: local updates freeze, hops of the charge cure, ladders and biases cure at a price.
@@ -34,7 +34,7 @@ LOOKS = {
     "metadynamics": ("metadynamics", "#6A3D9A", "P"),
     "exchange": ("parallel-temp. metadyn.", "#000000", "X"),
 }
-DIRECT, GREY = "direct", "0.45"
+DIRECT = "direct"
 OUTLIER = 4.0
 _TOO_SHORT = "shorter than"  # in the summary's warnings on the length of chains
 _APART = 1.5  # R-hat of chains that have not seen each other's sectors: their tau_int is that of a part only
@@ -47,7 +47,7 @@ class Point(NamedTuple):
     sampler: str
     beta: float
     side: int
-    kind: str  # "value", "open" (an error not to be trusted) or "bound"
+    kind: Standing  # "value", "open" (an error not to be trusted) or "bound"
     tau_int: float
     cost: float
     error: float  # relative, of both
@@ -86,7 +86,7 @@ def point(name: str, theory: Theory, ensemble: EnsembleSummary, changes: int) ->
     return Point(name, *place, updates / (2 * n_eff), core_seconds / n_eff, error, charge["pull"])
 
 
-def _kind(ensemble: EnsembleSummary, charge: ObservableRow) -> str:
+def _kind(ensemble: EnsembleSummary, charge: ObservableRow) -> Standing:
     about = [text for text in ensemble["warnings"] if "topological_charge_squared" in text.partition(":")[0]]
     too_short = any(_TOO_SHORT in text for text in about)
     if ensemble["frozen"] or too_short or (charge["r_hat"] or 1.0) > _APART:
@@ -152,18 +152,8 @@ def draw_sampler(axes: Axes, points: Sequence[Point], x: str, y: str, shift: flo
     axes.plot([getattr(one, x) + shift for one in known], [getattr(one, y) for one in known], color=colour, alpha=0.5)
     for one in points:
         _, colour, marker = LOOKS[one.sampler]
-        height, bound = getattr(one, y), one.kind == "bound"
-        axes.errorbar(
-            getattr(one, x) + shift,
-            height,
-            yerr=0.9 * height if bound else one.error * height,
-            lolims=bound,
-            fmt=marker,
-            color=colour,
-            markersize=5,
-            markerfacecolor=colour if one.kind == "value" else "white",
-            elinewidth=1.0,
-        )
+        height = getattr(one, y)
+        draw_figure(axes, getattr(one, x) + shift, height, one.error * height, one.kind, colour, marker)
 
 
 def draw_direct(axes: Axes, points: Sequence[Point], x: str, y: str) -> None:
@@ -176,9 +166,7 @@ def legend() -> list[Line2D]:
     """A column for each way, and one for the rest."""
     samplers = [Line2D([], [], color=colour, marker=marker, label=label) for label, colour, marker in LOOKS.values()]
     direct = Line2D([], [], color=GREY, linewidth=2.5, linestyle="--", label="direct sampler")
-    doubtful = Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label="error not trusted")
-    bound = Line2D([], [], color=GREY, marker=r"$\uparrow$", markersize=8, linestyle="", label="at least")
-    return [*samplers, direct, doubtful, bound]
+    return [*samplers, direct, *standing_handles("error not trusted", "at least")]
 
 
 def main() -> None:

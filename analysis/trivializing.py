@@ -18,7 +18,7 @@ from lattice_flows.estimates.summary_types import EnsembleSummary, Summary
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.report.costs import Cost, costs
 from lattice_flows.report.drawing import Axes, Figure, Line2D, rc_context
-from lattice_flows.report.figure_script import or_nan, split_rows, write_figure
+from lattice_flows.report.figure_script import Standing, draw_figure, or_nan, split_rows, standing_handles, write_figure
 from lattice_flows.report.style import STYLE, FigureData, Plot
 from lattice_flows.terminal.numbers import number, with_error
 
@@ -179,9 +179,9 @@ def draw(rows: Sequence[Row]) -> Figure:
         axes.set_xlabel("side")
     used = {family(row) for row in rows}
     lines = [Line2D([], [], color=c, marker=m, label=text) for name, (text, c, m) in LOOKS.items() if name in used]
-    doubtful = Line2D([], [], color="0.45", marker="o", markerfacecolor="white", linestyle="", label="not trusted")
-    bound = Line2D([], [], color="0.45", marker=r"$\uparrow$", markersize=8, linestyle="", label="frozen: at least")
-    figure.legend(handles=[*lines, doubtful, bound], loc="outside upper center", ncols=4)
+    figure.legend(
+        handles=[*lines, *standing_handles("not trusted", "frozen: at least")], loc="outside upper center", ncols=4
+    )
     return figure
 
 
@@ -189,11 +189,9 @@ def draw_sampler(axes: Axes, rows: Sequence[Row], shift: float) -> None:
     """Full symbols for values, open ones where errors cannot be trusted, arrows for lower bounds."""
     for row in rows:
         _, colour, marker = LOOKS[family(row)]
-        error = 0.9 * row.ms_charge if row.frozen else min(row.ms_charge_error, 0.9 * row.ms_charge)
-        axes.errorbar(
-            shift * row.side, row.ms_charge, yerr=error, lolims=row.frozen, fmt=marker, color=colour, markersize=5,
-            markerfacecolor=colour if row.trusted and not row.frozen else "white", elinewidth=1.0,
-        )  # fmt: skip
+        standing: Standing = "bound" if row.frozen else "value" if row.trusted else "open"
+        error = min(row.ms_charge_error, 0.9 * row.ms_charge)
+        draw_figure(axes, shift * row.side, row.ms_charge, error, standing, colour, marker)
     known = [row for row in rows if not row.frozen]
     if known:
         places, heights = [shift * row.side for row in known], [row.ms_charge for row in known]

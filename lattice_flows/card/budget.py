@@ -29,11 +29,6 @@ class Progress(NamedTuple):
     total: float
     unit: str
 
-    @property
-    def fraction(self) -> float:
-        """Between 0 and 1."""
-        return min(1.0, self.done / self.total)
-
 
 def is_complete(held: Held, table: EnsembleTable) -> bool:
     """Whether the file holds all that the card asks for."""

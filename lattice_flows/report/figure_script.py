@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,8 @@ from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import ObservableRow
 from lattice_flows.outputs import FIGURE, Kind, check_target, write_output
 from lattice_flows.regular_files import at_home
-from lattice_flows.report.drawing import Axes, Figure, rc_context
-from lattice_flows.report.style import STYLE, FigureData, Plot
+from lattice_flows.report.drawing import Axes, Figure, Line2D, rc_context
+from lattice_flows.report.style import GREY, STYLE, FigureData, Plot
 from lattice_flows.statistics import count_changes
 
 CHARGE = "topological_charge"
@@ -149,6 +149,33 @@ def split_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any,
     for row in rows:
         lines.setdefault(key(row), []).append(row)
     return lines
+
+
+Standing = Literal["value", "open", "bound"]
+"""Of a figure: a value with an error, one whose error cannot be trusted, or a bound from below."""
+
+
+def draw_figure(axes: Axes, x: float, y: float, error: float, standing: Standing, colour: str, marker: str) -> None:
+    """A full symbol for a value, an open one where its error cannot be trusted, an arrow up from a bound."""
+    axes.errorbar(
+        x,
+        y,
+        yerr=0.9 * y if standing == "bound" else error,
+        lolims=standing == "bound",
+        fmt=marker,
+        color=colour,
+        markersize=5,
+        markerfacecolor=colour if standing == "value" else "white",
+        elinewidth=1.0,
+    )
+
+
+def standing_handles(doubtful: str, bound: str) -> list[Line2D]:
+    """The entries of a legend that say what open symbols and arrows are."""
+    return [
+        Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label=doubtful),
+        Line2D([], [], color=GREY, marker=r"$\uparrow$", markersize=8, linestyle="", label=bound),
+    ]
 
 
 def draw_pull_bands(axes: Axes, pulls: Iterable[float | None]) -> None:

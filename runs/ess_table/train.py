@@ -100,7 +100,6 @@ HYBRID, COUPLING, CHECKERBOARD = (
     f"{{name = '{name}'}}" for name in ("hybrid", "plaquette_coupling", "checkerboard_coupling")
 )
 PHI4 = "{name = 'phi4', shape = [8, 8], m2 = -4.0, lam = 8.0}"
-SLOWER = ("learning_rate=0.005", "adam_beta2=0.99")  # for couplings that start as the identity on a good base
 
 ROWS = {
     "exact_6x10_beta2": Row("{name = 'u1', shape = [6, 10], beta = 2.0}", EXACT, 1),
@@ -117,9 +116,9 @@ ROWS = {
     "mlp_16x16_beta6": Row(square(16, 6.0), MLP, 90),
     "mlp_16x16_beta7": Row(square(16, 7.0), MLP, 90),
     "mlp_32x32_beta6": Row(square(32, 6.0), MLP, 200),
-    "hybrid_8x8_beta6": Row(improved(8, 6.0, 1 / 12), HYBRID, 150, SLOWER),
-    "hybrid_16x16_beta6": Row(improved(16, 6.0, 1 / 12), HYBRID, 300, SLOWER),
-    "hybrid_8x8_beta3": Row(improved(8, 3.0, -1 / 12), HYBRID, 60, SLOWER),
+    "hybrid_8x8_beta6": Row(improved(8, 6.0, 1 / 12), HYBRID, 150),
+    "hybrid_16x16_beta6": Row(improved(16, 6.0, 1 / 12), HYBRID, 300),
+    "hybrid_8x8_beta3": Row(improved(8, 3.0, -1 / 12), HYBRID, 60),
     "coupling_4x4_beta2": Row(square(4, 2.0), COUPLING, 60),
     "coupling_8x8_beta2": Row(square(8, 2.0), COUPLING, 200),
     "coupling_16x16_beta2": Row(square(16, 2.0), COUPLING, 300),
