@@ -174,4 +174,7 @@ def segment_numbers(path: Path) -> list[int]:
     folder = segments_folder(path)
     if not folder.is_dir():
         return []
-    return sorted(int(entry.stem) for entry in folder.iterdir() if re.fullmatch(r"\d{6,}\.h5", entry.name))
+    try:
+        return sorted(int(entry.stem) for entry in folder.iterdir() if re.fullmatch(r"\d{6,}\.h5", entry.name))
+    except FileNotFoundError:  # joined between the two looks
+        return []

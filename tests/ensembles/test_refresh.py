@@ -38,6 +38,17 @@ def test_a_reader_follows_step_by_step(tmp_path: Path) -> None:
     np.testing.assert_array_equal(reader.series("wilson_loop"), block.series["wilson_loop"])
 
 
+def test_segments_that_are_joined_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is there when it is looked for, and gone when it is listed."""
+    writer = create(tmp_path / "e.h5")
+    extend(writer, start(), (3,))
+    writer.finish()
+    with Ensemble.open(tmp_path / "e.h5") as reader:
+        monkeypatch.setattr(Path, "is_dir", lambda path: True)
+        reader.refresh()
+        assert reader.n_configs == 3
+
+
 def test_a_reader_in_another_thread(tmp_path: Path) -> None:
     """It looks whenever it likes, and sees what is committed: never less than before, never a wrong number."""
     path = tmp_path / "e.h5"
