@@ -69,6 +69,7 @@ _NAMES = {
         "FlowBlocks",
         "LatentBlocks",
         "FlowSamples",
+        "Annealed",
     ),
     "flows": (
         "FLOWS",
@@ -98,6 +99,7 @@ _NAMES = {
         "r_hat",
         "pull",
         "mbar",
+        "bennett",
     ),
     "ensembles": ("Ensemble", "FieldSpec"),
     "kernels.random": ("make_streams",),

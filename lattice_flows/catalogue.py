@@ -42,6 +42,11 @@ class Catalogue(MutableMapping[str, Entry]):
     def __setitem__(self, name: str, entry: Entry) -> None:
         self._known[name] = self._checked(entry, repr(name))
 
+    def add_own(self, name: str, entry: Entry) -> None:
+        """Add one of the package's own that stands higher than the catalogue."""
+        self[name] = entry
+        self._own |= {name}
+
     def __delitem__(self, name: str) -> None:
         del self._known[name]
 

@@ -31,6 +31,7 @@ from lattice_flows.lattice import TWO_PI, conjugate, gauge_transform, reflect, t
 from lattice_flows.samplers import (
     HMC,
     SAMPLERS,
+    Annealed,
     Cluster,
     Direct,
     FlowBlocks,
@@ -221,7 +222,8 @@ FLOW_CASES = [
     ),
 ]
 
-NO_TRANSFORM = {"direct_draws"}  # nothing of the contract of transforms applies, see flows/test_direct_draws.py
+NO_TRANSFORM = {"direct_draws", "stochastic_flow"}  # nothing of the contract applies: flows/test_direct_draws.py,
+# samplers/test_stochastic_flow.py
 
 assert {case.catalogue_name for case in (*FLOW_CASES, *SCALAR_FLOWS, *VECTOR_FLOWS)} | NO_TRANSFORM == set(FLOWS), (
     "every catalogued flow needs a case"
@@ -514,6 +516,14 @@ def _spin_tempering(action: Action, shape: Shape) -> Sampler:
     return Tempering(action, HeatBath, values=(action.beta, 0.8 * action.beta, 0.6 * action.beta))
 
 
+def _annealed(action: Action, shape: Shape) -> Sampler:
+    return Annealed(action, HeatBath, {"beta": 0.4 * action.beta}, 6, (0.0, 0.3, 1.0), batch_size=500)
+
+
+def _annealed_scalar(action: Action, shape: Shape) -> Sampler:
+    return Annealed(action, lambda rung: HMC(rung, 1.0, 6), {"m2": 2.0 * action.m2}, 3, (0.0, 1.0), batch_size=500)
+
+
 def _replica_exchange(action: Action, shape: Shape) -> Sampler:
     return ReplicaExchange(action, (Part(HMC(action, 1.0, 6)), Part(Metadynamics(action, 1.0, 6, q_max=4.0))))
 
@@ -639,6 +649,8 @@ SAMPLER_CASES = [
     SamplerCase("random_walk", "random_walk", lambda a, shape: RandomWalk(a, 0.2), FREE_POINTS[2:3], 64, 120, 200),
     SamplerCase("random_walk of ising", "random_walk", lambda a, s: RandomWalk(a, 0.1), ISING_POINTS[:1], 64, 60, 30),
     SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),
+    SamplerCase("annealed", "annealed", _annealed, (MANY_POINTS[0], *MANY_POINTS[2:5], *SPIN_POINTS), 200, 40, 1),
+    SamplerCase("annealed phi4", "annealed", _annealed_scalar, SCALAR_POINTS, 200, 30, 1),
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
     SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),
     SamplerCase("flow_hmc without a force", "flow_hmc", _drifting, FLOW_POINTS[:1], 200, 50, 1, compiled=False),

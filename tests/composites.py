@@ -21,6 +21,7 @@ THEORIES = {
     "ising": 'name = "ising"\nshape = [4, 4]\nbeta = 0.3',
 }
 LADDERS = {"u1": "values = [1.2, 0.8]", "phi4": 'coupling = "m2"\nvalues = [0.5, 1.0]', "ising": "values = [0.3, 0.2]"}
+INITIAL = {"u1": "initial = {beta = 0.6}", "phi4": "initial = {m2 = 0.4, lam = 0.0}", "ising": "initial = {beta = 0.0}"}
 FLOW = '[flow]\nname = "direct_draws"\ncouplings = {beta = 1.0}\n'
 
 PARTS = {  # the arguments of each sampler
@@ -46,6 +47,7 @@ PARTS = {  # the arguments of each sampler
     "latent_blocks": "block_side = 2",
     "flow_samples": "batch_size = 10",
     "direct": "",
+    "annealed": 'initial = {beta = 0.5}, n_steps = 2, protocol = [0.0, 1.0], kernel = {sampler = "heatbath"}',
 }
 OF_THEORY = {"fourier_hmc": "phi4", "cluster": "phi4", "swendsen_wang": "ising"}
 assert PARTS.keys() == set(SAMPLERS), "every sampler is a part of every other"
@@ -53,19 +55,39 @@ assert PARTS.keys() == set(SAMPLERS), "every sampler is a part of every other"
 WHOLES = {  # where a sampler stands in another
     "mixture": 'sampler = "mixture"\nparts = [{part}, {{sampler = "heatbath"}}]',
     "tempering": 'sampler = "tempering"\n{ladder}\nreplica = {part}',
+    "annealed": 'sampler = "annealed"\n{initial}\nn_steps = 3\nprotocol = [0.0, 1.0]\nkernel = {part}',
     "replica_exchange, first": 'sampler = "replica_exchange"\nparts = [{part}, {{sampler = "heatbath"}}]',
     "replica_exchange, second": 'sampler = "replica_exchange"\nparts = [{{sampler = "heatbath"}}, {part}]',
 }
+WEIGHTED = ["metadynamics", "umbrella", "flow_samples", "annealed"]
 UNFIT_RUNG = "replica must reach every configuration and need no weights"
 REFUSED = {
-    **dict.fromkeys(product(["mixture"], ["metadynamics", "umbrella", "flow_samples"]), "its averages need weights"),
-    **dict.fromkeys(product(["tempering"], ["metadynamics", "umbrella", "flow_samples"]), UNFIT_RUNG),
+    **dict.fromkeys(product(["mixture"], WEIGHTED), "its averages need weights"),
+    **dict.fromkeys(product(["tempering"], WEIGHTED), UNFIT_RUNG),
     **dict.fromkeys(product(["tempering"], ["overrelaxation", "instanton", "cluster"]), UNFIT_RUNG),
     ("tempering", "tempering"): "values must begin with the target's beta = 0.8, got 1.2",
     **dict.fromkeys(
-        product(["replica_exchange, first"], ["metadynamics", "umbrella", "flow_samples"]), "the first of the parts"
+        product(["replica_exchange, first"], WEIGHTED),
+        "the first of the parts",
     ),
-    ("replica_exchange, second", "flow_samples"): "only swap if it knows its own target",
+    **dict.fromkeys(
+        product(["replica_exchange, second"], ["flow_samples", "annealed"]), "only swap if it knows its own target"
+    ),
+    **dict.fromkeys(
+        product(
+            ["annealed"],
+            [
+                "metadynamics",
+                "umbrella",
+                "flow_samples",
+                "annealed",
+                "flow_metropolis",
+                "tempering",
+                "replica_exchange",
+            ],
+        ),
+        "keeps no target in a single update",
+    ),
 }
 PAIRS = list(product(WHOLES, PARTS))
 accepted = pytest.mark.parametrize(("whole", "part"), [pair for pair in PAIRS if pair not in REFUSED])
@@ -74,12 +96,12 @@ accepted = pytest.mark.parametrize(("whole", "part"), [pair for pair in PAIRS if
 def text_of(whole, part, n_chains=N_CHAINS, arguments=None):
     """The card of this pair."""
     theory, arguments = OF_THEORY.get(part, "u1"), PARTS[part] if arguments is None else arguments
-    counted = "" if whole == "tempering" else f", n_updates = {N_OF_PART}"
+    counted = "" if whole in ("tempering", "annealed") else f", n_updates = {N_OF_PART}"
     table = f'{{sampler = "{part}"{counted}{", " if arguments else ""}{arguments}}}'
     return (
         f"seed = 3\n[theory]\n{THEORIES[theory]}\n{FLOW if theory == 'u1' else ''}"
         f'[[ensemble]]\nname = "e"\nn_chains = {n_chains}\nn_configs = {N_CONFIGS}\nn_updates = {N_UPDATES}\n'
-        f"n_thermalisation = 3\n{WHOLES[whole].format(part=table, ladder=LADDERS[theory])}\n"
+        f"n_thermalisation = 3\n{WHOLES[whole].format(part=table, ladder=LADDERS[theory], initial=INITIAL[theory])}\n"
     )
 
 

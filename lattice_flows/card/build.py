@@ -12,7 +12,7 @@ from lattice_flows.card.card import Card, FlowTable, TheoryTable
 from lattice_flows.catalogue import PluginError
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Flow, initialise
+from lattice_flows.flows import Proposer, initialise
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.training import completed_header, load_flow_weights
@@ -48,7 +48,7 @@ def closed_forms_of(theory: Mapping[str, Any]) -> Any:
     return action.closed_forms(lattice_shape_of(theory)) if action else None
 
 
-def build_flow(card: Card, device: torch.device) -> Flow:
+def build_flow(card: Card, device: torch.device) -> Proposer:
     """A new copy of the card's flow before training, its weights drawn from the card's seed."""
     flow = _copy(card.flow)
     initialise(flow, torch.Generator().manual_seed(card.seed))
@@ -61,7 +61,7 @@ def flow_header(card: Card) -> dict[str, Any]:
     return {"theory": card.theory.as_dict(), "flow": card.flow.as_dict()}
 
 
-def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow, str]:
+def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Proposer, str]:
     """A new copy of the card's trained flow, and the checksum of its weights.
 
     Raises InputError for a checkpoint of another theory or flow, CheckpointError for one that cannot be read.
@@ -79,7 +79,7 @@ def load_flow(card: Card, checkpoint: Path, device: torch.device) -> tuple[Flow,
     return flow.requires_grad_(False), trained.sha256
 
 
-def _copy(table: FlowTable | None) -> Flow:
+def _copy(table: FlowTable | None) -> Proposer:
     """A copy of the card's flow, as training or any other use may change, compile or move its weights."""
     assert table is not None
     return copy.deepcopy(table.built_flow)

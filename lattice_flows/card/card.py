@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lattice_flows.card.arguments import arguments, built, checked, lookup, shown
 from lattice_flows.card.classes import chains_per_set_of, check_action, check_later_keys, check_theory_class
+from lattice_flows.card.flow_layers import keys_of_layers, layer_options, layer_plans
 from lattice_flows.card.observables import asked_for, require_observables
 from lattice_flows.card.overrides import apply_override
 from lattice_flows.card.plugins import load_plugins, sources
@@ -21,8 +22,9 @@ from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_opt
 from lattice_flows.card.sources import DIRECT, check_data, check_start, existing_ensemble
 from lattice_flows.catalogue import foreign_place
 from lattice_flows.errors import InputError
-from lattice_flows.flows import FLOWS, Flow, FlowPlan
+from lattice_flows.flows import FLOWS, FlowPlan, Proposer
 from lattice_flows.regular_files import at_home, read_text
+from lattice_flows.samplers import Sampler
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
@@ -102,7 +104,7 @@ class FlowTable:
     plan: FlowPlan = field(compare=False, repr=False)  # what follows from these and [theory]
 
     @cached_property
-    def built_flow(self) -> Flow:
+    def built_flow(self) -> Proposer:
         """The flow, built on first access and kept; copy it, never change it.
 
         Raises InputError for errors that show only when the flow is built.
@@ -289,14 +291,20 @@ def _flow(table: dict[str, Any], theory: TheoryTable) -> FlowTable:
     check_later_keys(constructor, where)
     options = {k: v for k, v in table.items() if k != "name"}
     given = {"shape": theory.shape, "action": theory.action}
-    values = checked(arguments(constructor, given=given, taken=("name",)), options, where, ["name"])
+    nested = keys_of_layers(constructor)
+    model = arguments(constructor, given=(*given, *nested), taken=("name",))
+    values = checked(model, {k: v for k, v in options.items() if k not in nested}, where, ["name", *nested])
+    layers = {key: layer_options(options.get(key), f"{where}: {key}") for key in nested}
+    plans = {key: layer_plans(tables, theory.shape, f"{where}: {key}") for key, tables in layers.items()}
     wanted = inspect.signature(constructor).parameters
-    plan = built(constructor, where, **{key: value for key, value in given.items() if key in wanted}, **values)
+    own = {key: value for key, value in given.items() if key in wanted}
+    plan = built(constructor, where, **own, **values, **plans)
     if getattr(plan, "space", None) != theory.action.space:
         raise InputError(
             f"{where}: {name} is a flow of {plan.space}, but the variables of {theory.name} are {theory.action.space}"
         )
-    return FlowTable(table["name"], {key: getattr(plan, key) for key in values}, plan)  # as the plan has settled them
+    settled = {key: getattr(plan, key) for key in values}  # by the plan
+    return FlowTable(table["name"], {**settled, **layers}, plan)
 
 
 def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> TrainingSettings:
@@ -349,6 +357,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     if entry.needs_flow and flow is None:
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a [flow] table")
     sampler = planned_sampler(entry.sampler, options, theory.action, where)
+    _check_flow(sampler, flow, where)
     if not sampler.ergodic:
         raise InputError(
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
@@ -361,6 +370,16 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
         )
     check_start(entry.start, theory.action, entry.needs_flow, f"{where}: ")
     return replace(entry, chains_per_set=in_set)
+
+
+def _check_flow(sampler: Sampler, flow: FlowTable | None, where: str) -> None:
+    """Raise InputError where the sampler, or one inside it, needs what the flow does not offer."""
+    if flow is None:
+        return
+    for one in sampler.walk():
+        if missing := sorted(one.flow_needs - flow.plan.offers):
+            told = f"{type(one).__name__} needs the {' and the '.join(missing)} of the flow"
+            raise InputError(f"{where}: {told}, which {flow.name} does not have; use flow_metropolis or flow_samples")
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:

@@ -67,10 +67,14 @@ def _names(card: Mapping[str, Any]) -> Iterator[tuple[Catalogue[Any], str, Any]]
         table = card.get(key)
         if isinstance(table, Mapping) and "name" in table:
             yield catalogue, f"[{key}]: name", table["name"]
+            for name in _named(table, "sampler"):
+                yield SAMPLERS, f"[{key}]: sampler", name
+            for name in _named(table, "flow"):
+                yield FLOWS, f"[{key}]: flow", name
     for table in _tables(card, "observable"):
         yield OBSERVABLES, "[[observable]]: name", table.get("name")
     for table in _tables(card, "ensemble"):
-        for name in _samplers(table):
+        for name in _named(table, "sampler"):
             yield SAMPLERS, f"[[ensemble]] {table.get('name')}: sampler", name
 
 
@@ -79,13 +83,13 @@ def _tables(card: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [table for table in tables if isinstance(table, Mapping)] if isinstance(tables, list) else []
 
 
-def _samplers(node: Any) -> Iterator[Any]:
-    """The samplers named at any depth of an [[ensemble]] table."""
+def _named(node: Any, key: str) -> Iterator[Any]:
+    """What stands under this key at any depth of a table."""
     if isinstance(node, Mapping):
-        if "sampler" in node:
-            yield node["sampler"]
+        if key in node:
+            yield node[key]
         for value in node.values():
-            yield from _samplers(value)
+            yield from _named(value, key)
     elif isinstance(node, list):
         for value in node:
-            yield from _samplers(value)
+            yield from _named(value, key)

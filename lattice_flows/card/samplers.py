@@ -10,12 +10,12 @@ from lattice_flows.card.arguments import arguments, built, checked, lookup, read
 from lattice_flows.card.classes import check_sampler_class
 from lattice_flows.catalogue import PluginError
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Chain, Flow, HaarU1
+from lattice_flows.flows import Chain, Flow, HaarU1, Proposer
 from lattice_flows.later_keys import as_before, completed
 from lattice_flows.samplers import SAMPLERS, Part, Sampler, SamplerFactory
 from lattice_flows.theories.action import Action
 
-_GIVEN = ("action", "flow", "device", "rungs")  # arguments that the program gives itself
+_GIVEN = ("action", "flow", "device", "rungs", "backwards", "tuned_kernel")  # arguments that the program gives itself
 _NESTED: dict[Any, str] = {tuple[Part, ...]: "array", SamplerFactory: "table"}
 
 
@@ -46,7 +46,7 @@ def sampler_options(name: Any, table: Mapping[str, Any], where: str, known: Coll
     return options
 
 
-def build_sampler(name: str, options: Mapping[str, Any], action: Action, flow: Flow | None, where: str) -> Sampler:
+def build_sampler(name: str, options: Mapping[str, Any], action: Action, flow: Proposer | None, where: str) -> Sampler:
     """The sampler with these checked options; `flow` is for samplers that take one.
 
     Raises InputError for options that the sampler refuses.
@@ -165,21 +165,23 @@ def _nested(constructor: Any) -> dict[str, str]:
 def _parts(tables: Any, where: str) -> list[dict[str, Any]]:
     if not (isinstance(tables, (list, tuple)) and all(isinstance(table, dict) for table in tables)):
         raise InputError(f"{where} must be an array of tables, such as [{{sampler = 'hmc'}}, {{sampler = 'heatbath'}}]")
-    return [_counted_part(table, f"{where}[{k}]") for k, table in enumerate(tables)]
+    return [counted_part(table, f"{where}[{k}]") for k, table in enumerate(tables)]
 
 
-def _counted_part(table: dict[str, Any], where: str) -> dict[str, Any]:
+def counted_part(table: dict[str, Any], where: str) -> dict[str, Any]:
+    """The table of a sampler with a number of its updates, checked and with defaults."""
     counts = checked(_PartTable, {key: value for key, value in table.items() if key == "n_updates"}, where)
-    return {**_part({key: value for key, value in table.items() if key != "n_updates"}, where), **counts}
+    own = {key: value for key, value in table.items() if key != "n_updates"}
+    return {**_part(own, where, ["sampler", *_PartTable.model_fields]), **counts}
 
 
-def _part(table: Any, where: str) -> dict[str, Any]:
+def _part(table: Any, where: str, known: Collection[str] = ("sampler",)) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise InputError(f"{where} must be a table, such as {{sampler = 'hmc'}}")
     options = {key: value for key, value in table.items() if key != "sampler"}
-    return {"sampler": table.get("sampler"), **sampler_options(table.get("sampler"), options, where, ["sampler"])}
+    return {"sampler": table.get("sampler"), **sampler_options(table.get("sampler"), options, where, known)}
 
 
-def _from_table(table: Mapping[str, Any], action: Action, flow: Flow | None, where: str) -> Sampler:
+def _from_table(table: Mapping[str, Any], action: Action, flow: Proposer | None, where: str) -> Sampler:
     options = {key: value for key, value in table.items() if key not in ("sampler", "n_updates")}
     return build_sampler(table["sampler"], options, action, flow, where)

@@ -10,7 +10,7 @@ from lattice_flows.card.card import Card
 from lattice_flows.card.samplers import needs_flow
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import EnsembleSummary, ForwardESS, Weights
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.production.devices import device_for_analysis
 from lattice_flows.production.header import chains_of
 from lattice_flows.production.run_folder import RunFolder
@@ -98,7 +98,7 @@ def _figures(log_w: np.ndarray, flow: Weights, moves: bool) -> ForwardESS:
     }
 
 
-def _log_weights(group: Replicas, card: Card, flow: Flow) -> np.ndarray:
+def _log_weights(group: Replicas, card: Card, flow: Proposer) -> np.ndarray:
     """log w = -S - log q of configurations spread evenly over the first file's chains, (n, n_chains)."""
     file = group.files[0]
     n_chains = min(file.n_chains, _MOST_CHAINS)
@@ -106,8 +106,12 @@ def _log_weights(group: Replicas, card: Card, flow: Flow) -> np.ndarray:
     x = np.concatenate([file.configs(row, row + 1)[:, :n_chains] for row in rows]).astype(np.float64)  # (n, B, *event)
     flat = x.reshape(-1, *file.field.shape)  # (n * B, *event)
     action = card.theory.action.evaluate(flat)
+    generator = torch.Generator(device_of(flow)).manual_seed(0)  # for what is random in paths back
     with torch.no_grad():
-        log_q = [flow.log_prob(torch.from_numpy(part).to(device_of(flow))).cpu() for part in _batches(flat)]
+        log_q = [
+            flow.path_log_q(torch.from_numpy(part).to(generator.device), *flow.noise(len(part), generator)).cpu()
+            for part in _batches(flat)
+        ]
     return (-action - torch.cat(log_q).double().numpy()).reshape(len(rows), n_chains)
 
 

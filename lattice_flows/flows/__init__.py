@@ -7,7 +7,7 @@ from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.direct_draws import DirectDraws, DirectPrior, direct_draws, drawn_streams
-from lattice_flows.flows.flow import Flow, FlowSample
+from lattice_flows.flows.flow import Flow, FlowSample, Proposer
 from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.latent_action import LatentAction
@@ -78,6 +78,7 @@ __all__ = [
     "Prior",
     "PriorAction",
     "ProjectionMixture",
+    "Proposer",
     "Pullback",
     "Reduced",
     "ScoredField",

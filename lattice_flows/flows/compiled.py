@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.flow import Proposer
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling
 from lattice_flows.flows.plaquette_coupling import move_active as move_plaquettes
 from lattice_flows.flows.site_coupling import SiteCoupling
@@ -17,7 +17,7 @@ from lattice_flows.flows.site_coupling import move_active as move_sites
 _VARIANTS = 32  # of one function: batch sizes, types and directions of all flows in this process; others run plainly
 
 
-def compile_flow(flow: Flow, backend: str | Callable[..., Any] = "inductor") -> None:
+def compile_flow(flow: Proposer, backend: str | Callable[..., Any] = "inductor") -> None:
     """Make all couplings of `flow` run compiled code where gradients are needed, in place; results change by rounding.
 
     Copies of the flow share the code. The names of its weights stay as they are, and nothing is compiled before the

@@ -1,6 +1,6 @@
 """Direct draws at other couplings as a flow: a proposal with a known density and nothing to train."""
 
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from lattice_flows.flows.prior import Prior
 from lattice_flows.flows.transform import Chain
 from lattice_flows.lattice import Space
 from lattice_flows.theories.action import Action, DirectSampler
+from lattice_flows.theories.couplings import at_couplings
 
 
 class DirectPrior(Prior):
@@ -66,7 +67,7 @@ class DirectDraws(FlowPlan):
     _: KW_ONLY
     couplings: dict[str, float]
 
-    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
+    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "paths"})
 
     def __post_init__(self) -> None:
         direct_sampler_of(self._source)
@@ -79,10 +80,7 @@ class DirectDraws(FlowPlan):
     @cached_property
     def _source(self) -> Action:
         """The theory that is drawn."""
-        known = [field.name for field in fields(self.action)]  # type: ignore[arg-type]
-        if unknown := [name for name in self.couplings if name not in known]:
-            raise ValueError(f"couplings: there is no {unknown[0]!r} in this theory; available: {', '.join(known)}")
-        return replace(self.action, **self.couplings)  # type: ignore[type-var]
+        return at_couplings(self.action, self.couplings, "couplings")
 
     def assemble(self) -> Flow:
         """The density alone."""

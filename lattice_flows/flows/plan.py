@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, ParamSpec, final
 
 import torch
 
-from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.flow import Flow, Proposer
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.lattice import Space
 
@@ -16,9 +16,10 @@ _WIDEST = 10_000
 
 Options = ParamSpec("Options")
 
-Ability = Literal["inverse", "gradient", "score"]
+Ability = Literal["inverse", "gradient", "score", "paths"]
 """Of a flow: it has an inverse, and so a density at given fields; its samples can be differentiated with respect to its
-parameters; d log q / dx of a sample can be carried along (`forward_with_score`)."""
+parameters; d log q / dx of a sample can be carried along (`forward_with_score`); there are paths back from given fields
+(`Proposer.path_log_q`), by an inverse or at random."""
 
 
 class FlowPlan(ABC):
@@ -34,7 +35,7 @@ class FlowPlan(ABC):
     space: ClassVar[Space]
     """Where the variables live that the flow is a density of; a property where it depends on the action."""
 
-    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score"})
+    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score", "paths"})
     """What objectives can ask of the flow."""
 
     precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
@@ -49,11 +50,11 @@ class FlowPlan(ABC):
         return 0
 
     @abstractmethod
-    def assemble(self) -> Flow:
+    def assemble(self) -> Proposer:
         """The flow, its weights in any state."""
 
     @final
-    def build(self) -> Flow:
+    def build(self) -> Proposer:
         """The flow, its weights drawn from a generator of seed 0: call `initialise` for others."""
         flow = self.assemble()
         assert flow.space == self.space, f"{type(self).__name__} names another space than that of its flow"
@@ -80,6 +81,8 @@ def building(plan: Callable[Options, FlowPlan]) -> Callable[Options, Flow]:
 
     @wraps(plan, updated=())
     def build(*args: Options.args, **kwargs: Options.kwargs) -> Flow:
-        return plan(*args, **kwargs).build()
+        flow = plan(*args, **kwargs).build()
+        assert isinstance(flow, Flow)
+        return flow
 
     return build

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lattice_flows.ensembles import FieldSpec
-from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.flow import Flow, Proposer
 from lattice_flows.flows.multiscale import Multiscale
 from lattice_flows.flows.plaquette_action import PlaquetteAction
 from lattice_flows.flows.prior import HaarU1
@@ -20,17 +20,17 @@ from lattice_flows.theories.action import Action
 class Reduced(NamedTuple):
     """A flow with the weights of another one, and its action: their samples have log_w of the same distribution."""
 
-    flow: Flow
+    flow: Proposer
     action: Action
 
 
-def reduced(flow: Flow, action: Action) -> Reduced:
+def reduced(flow: Proposer, action: Action) -> Reduced:
     """The pair in its plaquettes (B, L0, L1), with V - 1 uniform latent shares, where both allow it; else unchanged.
 
     The parameters are the flow's own. Densities are relative to the Haar measure of the plaquettes under the
     constraint that they sum to a multiple of 2 pi, which that of the links implies.
     """
-    if isinstance(flow.transform, Multiscale) and isinstance(action, PlaquetteAction):
+    if isinstance(flow, Flow) and isinstance(flow.transform, Multiscale) and isinstance(action, PlaquetteAction):
         prior = HaarU1((len(flow.transform.tree.nodes),))
         return Reduced(Flow(prior, PlaquetteTree(flow.transform)), ActionOfPlaquettes(action))
     return Reduced(flow, action)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lattice_flows.ensembles import FieldSpec
-from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.flow import Flow, Proposer
 from lattice_flows.flows.prior import Prior
 from lattice_flows.flows.transform import Chain, Transform
 from lattice_flows.lattice import Space
@@ -37,12 +37,15 @@ class PriorAction(Action):
         return -(self.prior.log_prob(z) + log_det).double()
 
 
-def prior_action(flow: Flow) -> PriorAction | None:
+def prior_action(flow: Proposer) -> PriorAction | None:
     """The action of the flow's prior at its current parameters, which are constants of it; None where it is flat.
 
     Where the prior lives in another space than the flow, the flow's last maps, which change the space, carry it over;
-    if these have parameters the flow ends in a bounded space, and a flat start serves there: None again.
+    if these have parameters the flow ends in a bounded space, and a flat start serves there: None again. So it is for
+    a stochastic flow, which anneals by itself.
     """
+    if not isinstance(flow, Flow):
+        return None
     space, maps = flow.space, list[Transform]()
     sequence = flow.transform.sequence() if isinstance(flow.transform, Chain) else [flow.transform]
     while space != flow.prior.space:

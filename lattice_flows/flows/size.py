@@ -11,7 +11,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.flow import Proposer
 from lattice_flows.flows.kept import Kept
 from lattice_flows.flows.plan import FlowPlan
 
@@ -31,7 +31,7 @@ class FlowSize:
     n_parameters: int = 0
     n_bytes: int = 0
     n_outputs: int = 0  # of all layers: rows of the weights
-    flow: Flow | None = None  # on the meta device; None where it cannot be made there
+    flow: Proposer | None = None  # on the meta device; None where it cannot be made there
 
     def n_bytes_of_graph(self, n: int, dtype: torch.dtype, most: float = math.inf) -> int:
         """Bytes that autograd keeps of n samples until their gradient is taken, counted until there are more than

@@ -62,14 +62,14 @@ def _metropolis(update: Metropolis, couplings: Couplings, x: Array, near: Array,
 
 
 def sweeps(
-    update: Couplings, couplings: Couplings, x: Array, streams: Streams, n_sweeps: int
+    update: Couplings, couplings: Couplings, x: Array, streams: Streams, n_sweeps: int, backwards: bool = False
 ) -> tuple[Array, Streams, Array]:
-    """n_sweeps updates of every site.
+    """n_sweeps updates of every site; `backwards` goes through the colours in the opposite order.
 
     x (B, *lattice_shape) and streams (B, 2) are left as they are. Returns the new ones and the fraction of the updates
     that `renew` counts, (B,). Raises ValueError for an extent below 2.
     """
-    order, ends, near = _by_colour(x.shape[1:])
+    order, ends, near = _by_colour(x.shape[1:], backwards)
     fields, streams = np.ascontiguousarray(x.reshape(len(x), -1)[:, order]), streams.copy()
     run = compiled_for(_sweeps, type(update), type(couplings))
     accepted = run(update, couplings, fields, ends, near, streams, n_sweeps)
@@ -79,12 +79,13 @@ def sweeps(
 
 
 @cache
-def _by_colour(shape: tuple[int, ...]) -> tuple[Sites, Sites, Sites]:
+def _by_colour(shape: tuple[int, ...], backwards: bool) -> tuple[Sites, Sites, Sites]:
     """The sites in the order of their colours (V,), where each colour ends, and the places of the neighbours (2 D, V).
 
     A place is a position in this order.
     """
     colour = colours(shape)
+    colour = colour.max() - colour if backwards else colour
     order = np.argsort(colour, kind="stable").astype(np.int32)
     ends = np.cumsum(np.bincount(colour)).astype(np.int32)
     place = np.empty_like(order)

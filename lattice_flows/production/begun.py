@@ -9,7 +9,7 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.card.samplers import build_sampler
 from lattice_flows.ensembles import Ensemble, EnsembleError, StorageError
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.production.devices import resolve_device, resumed_threads
 from lattice_flows.production.header import (
     as_begun,
@@ -109,7 +109,7 @@ def resumed(
     return with_measurements_of(attributes, card), sampler, threads
 
 
-def flow_for(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Flow | None, str]:
+def flow_for(card: Card, table: EnsembleTable, checkpoint: Path) -> tuple[Proposer | None, str]:
     """The trained flow and its checksum, or None and "" for a sampler without a flow.
 
     Raises InputError if the sampler takes a flow and none is trained to the end that the card asks for.

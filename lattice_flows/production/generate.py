@@ -15,7 +15,7 @@ from lattice_flows.card.samplers import build_sampler
 from lattice_flows.catalogue import foreign_place
 from lattice_flows.ensembles import Ensemble, EnsembleError, LockedError
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.production.beginning import check_first_step, check_parts
 from lattice_flows.production.begun import check_held, flow_for, places, resumed, table_of, to_measure
@@ -203,7 +203,7 @@ def _tidy(path: Path) -> None:
             Ensemble.resume(path).close()
 
 
-def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Flow | None, chains: range) -> Any:
+def _begun(card: Card, table: EnsembleTable, sampler: Sampler, flow: Proposer | None, chains: range) -> Any:
     """The initial state of these chains of the ensemble."""
     streams = make_streams(card.seed, identity_of(card, table), chains)
     x, streams = start_configurations(card.theory, table.start, streams, flow, chains.start)

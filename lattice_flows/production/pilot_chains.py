@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.production.start import start_configurations
 from lattice_flows.samplers import Sampler
@@ -24,7 +24,7 @@ def tuned(
     table: EnsembleTable,
     identity: str,
     sampler: Sampler,
-    flow: Flow | None,
+    flow: Proposer | None,
     stop: StopRequest,
     console: Console,
 ) -> Sampler:

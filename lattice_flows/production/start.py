@@ -15,7 +15,7 @@ from lattice_flows.card.sources import DIRECT, FLOW, ONE_CONFIGURATION, check_st
 from lattice_flows.ensembles import Ensemble, FieldSpec
 from lattice_flows.ensembles.finite import where_not_finite
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.kernels.random import uniforms
 from lattice_flows.production.foreign_numbers import ForeignNumbers, mapped_npy
 from lattice_flows.production.header_check import check_header
@@ -27,7 +27,7 @@ Streams = NDArray[np.uint64]
 
 
 def start_configurations(
-    theory: TheoryTable, start: str, streams: Streams, flow: Flow | None, first_chain: int = 0
+    theory: TheoryTable, start: str, streams: Streams, flow: Proposer | None, first_chain: int = 0
 ) -> tuple[Array, Streams]:
     """The first configuration of every chain, (B, *event), and the advanced streams.
 
@@ -110,7 +110,7 @@ def _lone_configuration(theory: TheoryTable, start: str) -> Array:
     return x[0, 0].astype(field.dtype)
 
 
-def _flow_samples(flow: Flow, streams: Streams) -> tuple[Array, Streams]:
+def _flow_samples(flow: Proposer, streams: Streams) -> tuple[Array, Streams]:
     """One sample of the flow per chain; its generator is seeded by a random number from every chain."""
     u, streams = uniforms(streams, 1)
     words = np.random.SeedSequence([int(x * 2**52) for x in u[:, 0]]).generate_state(1, np.uint64)

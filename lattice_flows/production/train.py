@@ -14,7 +14,7 @@ from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.card.memory import require_memory_for_training
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Flow, compile_flow
+from lattice_flows.flows import Proposer, compile_flow
 from lattice_flows.lock_files import sign
 from lattice_flows.production.devices import network_threads, resolve_device, resumed_threads, use_threads
 from lattice_flows.production.generate import generate_at
@@ -184,7 +184,7 @@ def _train(
         progress.line(f"{result.step} steps in {result.train_seconds:.1f} s, ended by {result.reason}")
 
 
-def _flow(card: Card) -> Flow:
+def _flow(card: Card) -> Proposer:
     """The card's flow before training, on its device."""
     flow = build_flow(card, resolve_device(card.device))
     if card.training.compile:

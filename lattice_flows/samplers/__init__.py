@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lattice_flows.catalogue import Catalogue
+from lattice_flows.flows import FLOWS
+from lattice_flows.samplers.annealed import Annealed
 from lattice_flows.samplers.cluster import Cluster, SwendsenWang
 from lattice_flows.samplers.composite import Part
 from lattice_flows.samplers.direct import Direct
@@ -21,6 +23,14 @@ from lattice_flows.samplers.mixture import Mixture
 from lattice_flows.samplers.random_walk import RandomWalk
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.sampler import Coordinate, Sampler, SamplerFactory, Windows
+from lattice_flows.samplers.stochastic_flow import (
+    LangevinLayer,
+    LayerPlan,
+    MarkovLayer,
+    StochasticFlow,
+    StochasticFlowPlan,
+    TransformLayer,
+)
 from lattice_flows.samplers.tempering import Tempering
 from lattice_flows.samplers.umbrella import Umbrella
 from lattice_flows.samplers.winding_hmc import WindingHMC
@@ -49,9 +59,13 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "latent_blocks": LatentBlocks,
         "flow_samples": FlowSamples,
         "direct": Direct,
+        "annealed": Annealed,
     },
     base=Sampler,
 )
+
+
+FLOWS.add_own("stochastic_flow", StochasticFlowPlan)  # made of samplers, which the flows below do not know
 
 
 def windows_of(settings: Mapping[str, Any]) -> Windows | None:
@@ -66,6 +80,7 @@ def windows_of(settings: Mapping[str, Any]) -> Windows | None:
 __all__ = [
     "HMC",
     "SAMPLERS",
+    "Annealed",
     "Cluster",
     "Coordinate",
     "Direct",
@@ -76,7 +91,10 @@ __all__ = [
     "FourierHMC",
     "HeatBath",
     "Instanton",
+    "LangevinLayer",
     "LatentBlocks",
+    "LayerPlan",
+    "MarkovLayer",
     "Metadynamics",
     "Metropolis",
     "Mixture",
@@ -86,8 +104,11 @@ __all__ = [
     "ReplicaExchange",
     "Sampler",
     "SamplerFactory",
+    "StochasticFlow",
+    "StochasticFlowPlan",
     "SwendsenWang",
     "Tempering",
+    "TransformLayer",
     "Umbrella",
     "WindingHMC",
     "Windows",

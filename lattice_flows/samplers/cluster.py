@@ -20,6 +20,7 @@ class Cluster(Sampler):
 
     action: Action
     reversible: ClassVar[bool] = True  # Wolff's condition: a cluster is as likely to grow before its flip as after it
+    memoryless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_clusters(self.action)
@@ -49,6 +50,7 @@ class SwendsenWang(Sampler):
 
     action: Action
     reversible: ClassVar[bool] = True  # bonds are drawn given the spins, and new spins given the bonds alone
+    memoryless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_clusters(self.action)

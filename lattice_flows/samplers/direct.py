@@ -17,6 +17,7 @@ class Direct(Sampler):
 
     action: Action
     reversible: ClassVar[bool] = True  # independent configurations
+    memoryless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.action.direct_sampler() is None:

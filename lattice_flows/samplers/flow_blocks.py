@@ -48,6 +48,7 @@ class FlowBlocks(Sampler):
     tree_beta: float | None = None
     walk_fraction: float = 0.1
     walk_width: float = 3.0
+    memoryless: ClassVar[bool] = True
     tunable: ClassVar[tuple[str, ...]] = ("tree_beta",)
 
     def __post_init__(self) -> None:

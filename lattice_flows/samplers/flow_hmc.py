@@ -59,6 +59,8 @@ class FlowHMC(Sampler):
     force: Force | None = None
     clip: float | None = None
     reversible: ClassVar[bool] = True  # HMC in other coordinates
+    memoryless: ClassVar[bool] = True
+    flow_needs: ClassVar[frozenset[str]] = frozenset({"inverse"})
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0, "force": "total", "clip": None}
     changed: ClassVar[Mapping[str, Changed]] = HMC.changed
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.kernels.accept import independence_metropolis
-from lattice_flows.kernels.random import uniforms
+from lattice_flows.kernels.random import split_streams, uniforms
 from lattice_flows.samplers.proposals import (
     GeneratorState,
     bytes_of_batch,
@@ -99,8 +99,9 @@ class FlowMetropolis(Sampler):
     """
 
     action: Action
-    flow: Flow
+    flow: Proposer
     batch_size: int = 1024
+    flow_needs: ClassVar[frozenset[str]] = frozenset({"paths"})
     reversible: ClassVar[bool] = True  # a Metropolis test of proposals that do not depend on where the chain is
 
     def __post_init__(self) -> None:
@@ -114,13 +115,10 @@ class FlowMetropolis(Sampler):
     def init(self, x: Array, streams: Streams) -> FlowMetropolisState:
         """The state of chains at x (B, *event); their weights need the flow's inverse."""
         x = np.array(x, dtype=np.float64)
-        field = torch.from_numpy(x).to(device_of(self.flow))
-        with torch.no_grad():
-            log_w = (-self.action(field) - self.flow.log_prob(field).double()).cpu().numpy()
         nothing = np.empty((0, len(x)))
         return FlowMetropolisState(
             x=x,
-            log_w=log_w,
+            log_w=self._log_w(x, seeded_generator(self.flow, split_streams(streams, 0)))[0],
             rejections=np.zeros(len(x), dtype=np.int64),
             streams=streams.copy(),
             generator=seeded_generator(self.flow, streams),
@@ -135,8 +133,21 @@ class FlowMetropolis(Sampler):
         """
         nothing = np.empty((0, len(x)))
         waiting = state.waiting or Waiting(np.empty((0, *x.shape)), nothing, nothing)
-        fresh = self.init(x, state.streams)
-        return fresh._replace(generator=state.generator, rejections=state.rejections, waiting=waiting)
+        x = np.array(x, dtype=np.float64)
+        log_w, generator = self._log_w(x, state.generator)
+        nothing = np.empty((0, len(x)))
+        ahead = Ahead(np.empty((0, *x.shape)), nothing, nothing.astype(np.bool_), nothing.astype(np.int64), nothing)
+        return state._replace(x=x, log_w=log_w, generator=generator, ahead=ahead, waiting=waiting)
+
+    def _log_w(self, x: Array, generator: GeneratorState) -> tuple[Array, GeneratorState]:
+        """log w of x (B, *event), (B,), and the generator behind what is random in it, see `Proposer.path_log_q`."""
+        source = torch.Generator(device_of(self.flow))
+        source.set_state(torch.from_numpy(generator))
+        field = torch.from_numpy(x).to(source.device)
+        with torch.no_grad():
+            log_q = self.flow.path_log_q(field, *self.flow.noise(len(x), source))
+            log_w = (-self.action(field) - log_q.double()).cpu().numpy()
+        return log_w, source.get_state().numpy()
 
     def step(self, state: FlowMetropolisState, n_updates: int = 1) -> tuple[FlowMetropolisState, FlowMetropolisInfo]:
         """Test n_updates proposals in every chain."""
@@ -184,10 +195,10 @@ class FlowMetropolis(Sampler):
         return state._replace(streams=streams, generator=generator), Waiting(*proposals, u.T)
 
 
-_told: WeakKeyDictionary[Flow, set[str]] = WeakKeyDictionary()  # the targets for which it was said
+_told: WeakKeyDictionary[Proposer, set[str]] = WeakKeyDictionary()  # the targets for which it was said
 
 
-def _tell_heavy(flow: Flow, action: str, n_heavy: int, n_chains: int, n_proposals: int) -> None:
+def _tell_heavy(flow: Proposer, action: str, n_heavy: int, n_chains: int, n_proposals: int) -> None:
     """Say it once for a flow and a target: pilots and steps that are tried out begin in the same way."""
     targets = _told.setdefault(flow, set())
     if action in targets:

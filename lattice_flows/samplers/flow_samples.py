@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.samplers.proposals import (
     GeneratorState,
     Proposals,
@@ -41,7 +41,7 @@ class FlowSamples(Sampler):
     """
 
     action: Action
-    flow: Flow
+    flow: Proposer
     batch_size: int = 1024
     weighted: ClassVar[bool] = True
     reversible: ClassVar[bool] = True  # independent samples of q

@@ -43,6 +43,7 @@ class FourierHMC(Sampler):
     n_md_steps: int = 10
     jitter: float = 0.5
     reversible: ClassVar[bool] = True  # as HMC is: all momenta are drawn anew
+    memoryless: ClassVar[bool] = True
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.5}
 
     def __post_init__(self) -> None:

@@ -62,6 +62,7 @@ class HMC(Sampler):
     device: str = "cpu"
     jitter: float = 0.5
     reversible: ClassVar[bool] = True  # momenta and length are drawn anew, and the integrator is
+    memoryless: ClassVar[bool] = True
     tunable: ClassVar[tuple[str, ...]] = ("trajectory_length", "n_md_steps")
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0}
     changed: ClassVar[Mapping[str, Changed]] = {"trajectory_length": Changed(1.0, since="jitter")}

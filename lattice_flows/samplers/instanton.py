@@ -25,6 +25,7 @@ class Instanton(Sampler):
     action: Action
     ergodic: ClassVar[bool] = False
     reversible: ClassVar[bool] = True  # a Metropolis test of a change that is as likely as its opposite
+    memoryless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.action, (WilsonU1, ImprovedU1)):

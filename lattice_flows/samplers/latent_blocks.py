@@ -62,6 +62,8 @@ class LatentBlocks(Sampler):
     block_side: int | None = None
     walk_fraction: float = 0.1
     walk_width: float = 0.3
+    memoryless: ClassVar[bool] = True
+    flow_needs: ClassVar[frozenset[str]] = frozenset({"inverse"})
     tunable: ClassVar[tuple[str, ...]] = ("block_side",)
 
     def __post_init__(self) -> None:

@@ -45,9 +45,9 @@ def _require_sweeps(action: Action) -> None:
         raise ValueError(f"there are no local updates of {type(action).__name__}; use hmc")
 
 
-def _update(action: Action, event: tuple[int, ...], kind: str) -> Callable[..., Any]:
+def _update(action: Action, event: tuple[int, ...], kind: str, backwards: bool) -> Callable[..., Any]:
     """The update of this kind. Raises ValueError if the action has none for configurations of this shape."""
-    update = getattr(action.local_updates(event), kind)
+    update = getattr(action.local_updates(event, True) if backwards else action.local_updates(event), kind)
     if update is None:
         raise ValueError(f"{type(action).__name__} has no {kind} of configurations of shape {list(event)}")
     return update
@@ -62,6 +62,7 @@ class Metropolis(Sampler):
     width: half-width of the interval of changes, in the field's units, at most `Space.widest`; None lets `tune`
     determine it. Integers have none.
     target_acceptance: the acceptance rate that `tune` aims at.
+    backwards: through the variables in the opposite order, as in the other sweeps here; see `reversed`.
 
     Raises ValueError for values out of range and for an action without local updates.
     """
@@ -69,6 +70,8 @@ class Metropolis(Sampler):
     action: Action
     width: float | None = None
     target_acceptance: float = 0.5
+    backwards: bool = False
+    memoryless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_sweeps(self.action)
@@ -84,23 +87,27 @@ class Metropolis(Sampler):
         """Whether the variables are integers, whose changes have no width."""
         return self.action.space.tangent_shape is None
 
+    def reversed(self) -> "Metropolis":
+        """The sweeps in the opposite order."""
+        return replace(self, backwards=not self.backwards)
+
     def init(self, x: Field, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event).
 
         Raises ValueError where the action has no such update, and for a width that is too large for it.
         """
-        _update(self.action, x.shape[1:], "jumps" if self._jumps else "metropolis")
+        _update(self.action, x.shape[1:], "jumps" if self._jumps else "metropolis", self.backwards)
         require_width(self.width, self.action.space.widest, self.action.space)
         return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """Make n_updates sweeps. Raises ValueError if the width was neither given nor tuned."""
         if self._jumps:
-            x, streams, accepted = _update(self.action, state.x.shape[1:], "jumps")(*state, n_updates)
+            x, streams, accepted = _update(self.action, state.x.shape[1:], "jumps", self.backwards)(*state, n_updates)
             return ChainState(x, streams), AcceptInfo(accepted)
         if self.width is None:
             raise ValueError("width is not set: give it, or call tune() first")
-        update = _update(self.action, state.x.shape[1:], "metropolis")
+        update = _update(self.action, state.x.shape[1:], "metropolis", self.backwards)
         x, streams, accepted = update(state.x, state.streams, self.width, n_updates)
         return ChainState(x, streams), AcceptInfo(accepted)
 
@@ -130,18 +137,25 @@ class HeatBath(Sampler):
     """
 
     action: Action
+    backwards: bool = False
+    memoryless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_sweeps(self.action)
 
+    def reversed(self) -> "HeatBath":
+        """The sweeps in the opposite order."""
+        return replace(self, backwards=not self.backwards)
+
     def init(self, x: Field, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
-        _update(self.action, x.shape[1:], "heatbath")
+        _update(self.action, x.shape[1:], "heatbath", self.backwards)
         return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, NoInfo]:
         """Make n_updates sweeps."""
-        x, streams = _update(self.action, state.x.shape[1:], "heatbath")(state.x, state.streams, n_updates)
+        update = _update(self.action, state.x.shape[1:], "heatbath", self.backwards)
+        x, streams = update(state.x, state.streams, n_updates)
         return ChainState(x, streams), NoInfo()
 
 
@@ -155,18 +169,24 @@ class Overrelaxation(Sampler):
     """
 
     action: Action
+    backwards: bool = False
     ergodic: ClassVar[bool] = False
+    memoryless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _require_sweeps(self.action)
 
+    def reversed(self) -> "Overrelaxation":
+        """The sweeps in the opposite order."""
+        return replace(self, backwards=not self.backwards)
+
     def init(self, x: Field, streams: Streams) -> ChainState:
         """The state of chains at x (B, *event). Raises ValueError where the action has no such update."""
-        _update(self.action, x.shape[1:], "overrelaxation")
+        _update(self.action, x.shape[1:], "overrelaxation", self.backwards)
         return chain_state(self.action, x, streams)
 
     def step(self, state: ChainState, n_updates: int = 1) -> tuple[ChainState, AcceptInfo]:
         """Make n_updates sweeps."""
-        update = _update(self.action, state.x.shape[1:], "overrelaxation")
+        update = _update(self.action, state.x.shape[1:], "overrelaxation", self.backwards)
         x, streams, accepted = update(state.x, state.streams, n_updates)
         return ChainState(x, streams), AcceptInfo(accepted)

@@ -62,6 +62,15 @@ class Mixture(Sampler):
         """Reversible parts in an order that is the same from behind: backwards, A then B is B then A."""
         return self.parts == self.parts[::-1] and all(sampler.reversible for sampler in self.inner)
 
+    @property
+    def memoryless(self) -> bool:  # type: ignore[override]
+        """Where all parts are."""
+        return all(sampler.memoryless for sampler in self.inner)
+
+    def reversed(self) -> "Mixture":
+        """Every part backwards, the last one first."""
+        return replace(self, parts=tuple(part._replace(sampler=part.sampler.reversed()) for part in self.parts[::-1]))
+
     def least_bytes(self, n_chains: int, event: Shape, n_updates: int) -> int:
         """Those of all parts, and of the infos of the rounds."""
         return bytes_of_parts(self.parts, n_chains, event, n_updates)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.samplers.sampler import Array, Streams
 from lattice_flows.theories.action import Action, Shape
 
@@ -38,19 +38,19 @@ def bytes_of_batch(batch_size: int, n_chains: int, event: Shape) -> int:
     return 8 * -(-batch_size // n_chains) * n_chains * math.prod(event)
 
 
-def device_of(flow: Flow) -> torch.device:
+def device_of(flow: Proposer) -> torch.device:
     """The device on which the flow computes."""
     return next(chain(flow.parameters(), flow.buffers(), [torch.empty(0)])).device
 
 
-def seeded_generator(flow: Flow, streams: Streams) -> GeneratorState:
+def seeded_generator(flow: Proposer, streams: Streams) -> GeneratorState:
     """The state of a torch generator whose seed comes from the keys of all chains."""
     key = np.random.SeedSequence(streams[:, 0].tolist()).generate_state(1, np.uint64)[0]
     return torch.Generator(device_of(flow)).manual_seed(int(key) >> 1).get_state().numpy()
 
 
 def propose(
-    flow: Flow, action: Action, generator: GeneratorState, batch_size: int, shape: tuple[int, ...]
+    flow: Proposer, action: Action, generator: GeneratorState, batch_size: int, shape: tuple[int, ...]
 ) -> tuple[Proposals, GeneratorState]:
     """Draw batch_size samples, rounded up to equal shares of the chains, for configurations of shape (B, *event)."""
     n_rows = -(-batch_size // shape[0])

@@ -41,6 +41,7 @@ class RandomWalk(Sampler):
     width: float | None = None
     target_acceptance: float = 0.4
     reversible: ClassVar[bool] = True  # a Metropolis test of a change that is as likely as its opposite
+    memoryless: ClassVar[bool] = True
     tunable: ClassVar[tuple[str, ...]] = ("width",)
 
     def __post_init__(self) -> None:

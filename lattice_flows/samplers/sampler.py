@@ -72,6 +72,16 @@ class Sampler(ABC):
     What is made of several updates in a fixed order, as a sweep is, is not reversible, though each of them may be.
     """
 
+    memoryless: ClassVar[bool] = False
+    """An update keeps the target of any chains that come to it with nothing but x: `init` at x, and a step.
+
+    A sampler that carries more from update to update, such as the other rungs of a ladder, does so only in the long
+    run.
+    """
+
+    flow_needs: ClassVar[frozenset[str]] = frozenset()
+    """What it asks of its flow, where it has one beside samples with their weights: abilities, see `flows.Ability`."""
+
     windows: ClassVar[Windows | None] = None
     """The windows in which the chains are held and how they are joined, or None."""
 
@@ -91,6 +101,13 @@ class Sampler(ABC):
         yield self
         for sampler in self.inner:
             yield from sampler.walk()
+
+    def reversed(self) -> "Sampler":
+        """The sampler of the same updates backwards in time: from x' to x as often as this one from x to x', in the
+        target. Raises ValueError where it is not known."""
+        if not self.reversible:
+            raise ValueError(f"{type(self).__name__} does not know its updates backwards; use a reversible one, as hmc")
+        return self
 
     @property
     def chains_per_set(self) -> int | None:

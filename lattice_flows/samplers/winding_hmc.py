@@ -51,6 +51,7 @@ class WindingHMC(Sampler):
     size: int | None = None
     n_windings: int = 10
     jitter: float = 0.5
+    memoryless: ClassVar[bool] = True
     tunable: ClassVar[tuple[str, ...]] = (
         "trajectory_length",
         "n_md_steps",

@@ -11,7 +11,7 @@ from lattice_flows.statistics.diagnostics import (
     r_hat,
     r_hat_and_crossings,
 )
-from lattice_flows.statistics.free_energy import log_z_differences
+from lattice_flows.statistics.free_energy import bennett, log_z_differences
 from lattice_flows.statistics.gamma import AutocorrelationFunction, Estimate, autocorrelation, gamma_method
 from lattice_flows.statistics.mbar import N_BLOCKS, JoinedWindows, Mbar, mbar
 from lattice_flows.statistics.propagation import (
@@ -75,6 +75,7 @@ __all__ = [
     "SectorWeight",
     "ValueWithError",
     "autocorrelation",
+    "bennett",
     "chi_squared",
     "count_changes",
     "count_crossings",

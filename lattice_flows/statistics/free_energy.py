@@ -1,4 +1,4 @@
-"""Free energies of chains at several values of one coupling, joined by MBAR."""
+"""Free energies of chains at several values of one coupling, and of nonequilibrium paths, joined by MBAR."""
 
 from collections.abc import Sequence
 
@@ -32,3 +32,24 @@ def log_z_differences(energies: Sequence[Series], couplings: ArrayLike) -> list[
     joined = JoinedWindows(biases, [k for k, replicas in enumerate(chains) for _ in replicas])
     found = [joined.free_energy_difference(0, k) for k in range(1, values.size)]
     return [ValueWithError(-value - shift, error) for (value, error), shift in zip(found, near[1:])]
+
+
+def bennett(forward: Series, backward: Series) -> ValueWithError:
+    """log Z from nonequilibrium paths in both directions (C. H. Bennett, J. Comput. Phys. 22 (1976) 245).
+
+    forward: log w of paths to the target, of which mean w is Z; one array, or one for each chain.
+    backward: log w of paths that were drawn from configurations of the target back to the start, of which mean 1/w is
+        1/Z; in the order of their chains, one array or one for each.
+
+    By Crooks' relation (cond-mat/9901352) the densities of log w obey p_back = p_forward w / Z, and cross at log Z.
+    This is MBAR of the two ensembles of paths, with the errors of `JoinedWindows`: blocks of a twentieth of a chain
+    must be longer than its autocorrelation time. Raises ValueError for fewer than 20 paths, and RuntimeError where the
+    two do not overlap.
+    """
+    chains = [split_replicas(series) for series in (forward, backward)]
+    # Between the means of both: from there MBAR finds it.
+    near = float(np.mean([np.mean(np.concatenate(replicas)) for replicas in chains]))
+    biases = [np.stack([np.zeros_like(chain), near - chain]) for replicas in chains for chain in replicas]
+    joined = JoinedWindows(biases, [k for k, replicas in enumerate(chains) for _ in replicas])
+    value, error = joined.free_energy_difference(0, 1)
+    return ValueWithError(near - value, error)

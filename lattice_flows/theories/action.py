@@ -176,8 +176,11 @@ class Action(ABC):
         base, own = self.kernel_couplings(event), variable.kernel
         return None if base is None or own is None else Biased(base, own, bias, reach, centre)
 
-    def local_updates(self, event: Shape) -> LocalUpdates:
-        """The compiled sweeps for configurations of shape `event`, where there are any."""
+    def local_updates(self, event: Shape, backwards: bool = False) -> LocalUpdates:
+        """The compiled sweeps for configurations of shape `event`, where there are any.
+
+        backwards: through the variables in the opposite order, which is the sweep reversed in time.
+        """
         return LocalUpdates()
 
     def cluster_updates(self, event: Shape) -> ClusterUpdates:

@@ -4,7 +4,7 @@ from typing import get_args
 
 import torch
 
-from lattice_flows.flows import Ability, Flow
+from lattice_flows.flows import Ability, Proposer
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.importance_weighted import ImportanceWeighted
 from lattice_flows.training.log_variance import LogVariance
@@ -24,13 +24,13 @@ def needs_of(settings: TrainingSettings) -> frozenset[Ability]:
     needed["log_variance"] = LogVariance.needs
     needed["self_normalised"] = SelfNormalised.needs
     needed["forward_kl"] = ForwardKL.needs
-    needed["mixture"] = ForwardKL.needs | needed[settings.mixture_reverse]
+    needed["mixture"] = ForwardKL.needs | needed[settings.mixture_reverse] | {"inverse"}
     return needed[settings.objective]
 
 
 def build_objective(
     settings: TrainingSettings,
-    flow: Flow,
+    flow: Proposer,
     data: Source | None,
     dtype: torch.dtype,
     device: torch.device,

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lattice_flows.flows import Flow, reduced
+from lattice_flows.flows import Proposer, reduced
 from lattice_flows.theories.action import Action
 from lattice_flows.training.ranks import ALONE, Ranks
 
@@ -13,7 +13,7 @@ _BATCH = 256
 
 
 def evaluate(
-    flow: Flow,
+    flow: Proposer,
     action: Action,
     n: int,
     generator: torch.Generator,
@@ -30,39 +30,45 @@ def evaluate(
     with torch.no_grad():
         for start in range(0, n, batch):
             n_now = min(batch, n - start)
-            z = flow.prior.sample(n_now, generator, dtype)[ranks.rows(n_now)]
-            parts.append(ranks.gathered(_of_latents(flow, action, z), n_now).cpu().numpy())
+            drawn = flow.latents(n_now, generator, dtype)
+            own = [part[ranks.rows(n_now)] for part in drawn]
+            parts.append(ranks.gathered(_of_latents(flow, action, *own), n_now).cpu().numpy())
     return np.concatenate(parts)
 
 
 def evaluate_on(
-    flow: Flow,
+    flow: Proposer,
     action: Action,
     x: Tensor,
+    generator: torch.Generator,
     batch: int = _BATCH,
     dtype: torch.dtype = torch.float64,
     ranks: Ranks = ALONE,
 ) -> NDArray[np.float64]:
-    """log_w of configurations x (n, *event), (n,): on samples of the target its mean is log Z + KL(p|q)."""
+    """log_w of configurations x (n, *event), (n,): on samples of the target its mean is log Z + KL(p|q).
+
+    The generator is for what is random in paths back, see `Proposer.path_log_q`.
+    """
     device = next(flow.parameters(), x).device
     parts = []
     with torch.no_grad():
         for some in x.split(batch):
-            own = some[ranks.rows(len(some))].to(device=device, dtype=dtype)
-            parts.append(ranks.gathered(_of_configurations(flow, action, own), len(some)).cpu().numpy())
+            drawn = some.to(device=device, dtype=dtype), *flow.noise(len(some), generator)
+            own = [part[ranks.rows(len(some))] for part in drawn]
+            parts.append(ranks.gathered(_of_configurations(flow, action, *own), len(some)).cpu().numpy())
     return np.concatenate(parts)
 
 
-def _of_latents(flow: Flow, action: Action, z: Tensor) -> Tensor:
+def _of_latents(flow: Proposer, action: Action, z: Tensor, *noise: Tensor) -> Tensor:
     """log_w of the images of z (n, *event), (n,); n is 0 where there are more processes than rows."""
     if len(z) == 0:
         return z.new_zeros(0, dtype=torch.float64)
-    x, log_q = flow.image(z)
+    x, log_q = flow.image(z, *noise)
     return (-action(x) - log_q).double()
 
 
-def _of_configurations(flow: Flow, action: Action, x: Tensor) -> Tensor:
+def _of_configurations(flow: Proposer, action: Action, x: Tensor, *noise: Tensor) -> Tensor:
     """log_w of x (n, *event), (n,); n may be 0."""
     if len(x) == 0:
         return x.new_zeros(0, dtype=torch.float64)
-    return (-action(x) - flow.log_prob(x)).double()
+    return (-action(x) - flow.path_log_q(x, *noise)).double()

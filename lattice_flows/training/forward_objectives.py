@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from lattice_flows.flows import Ability, Flow
+from lattice_flows.flows import Ability, Proposer
 from lattice_flows.theories.action import Action
 from lattice_flows.training.objectives import Batch, LossEstimate, Objective
 from lattice_flows.training.sample_buffer import SampleBuffer
@@ -16,25 +16,26 @@ from lattice_flows.training.source import Source
 class ForwardKL(Objective):
     """-mean(log q) over n configurations of the target: maximum likelihood, which sees what the flow never visits.
 
-    log_w is that of the data.
+    log_w is that of the data. Of a stochastic flow log q is that of paths backwards from them: the mean work of those.
     """
 
     data: Source
-    needs: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
+    needs: ClassVar[frozenset[Ability]] = frozenset({"paths"})
 
     @property
     def sources(self) -> tuple[Source, ...]:
         return (self.data,)
 
     def draw(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
-        """(x,), configurations of the target."""
-        return (self.data.draw(n, generator).to(device=generator.device, dtype=dtype),)
+        """(x, *noise): configurations of the target, and what is random on the way back from them."""
+        x = self.data.draw(n, generator).to(device=generator.device, dtype=dtype)
+        return x, *flow.noise(n, generator)
 
-    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
-        (x,) = batch
-        log_q = flow.log_prob(x)
+    def loss(self, flow: Proposer, action: Action, batch: Batch) -> LossEstimate:
+        x, *noise = batch
+        log_q = flow.path_log_q(x, *noise)
         return LossEstimate(-log_q.mean(), -action(x) - log_q.detach())
 
 
@@ -55,14 +56,14 @@ class Mixture(Objective):
         return (*self.reverse.sources, *self.forward.sources)
 
     def draw(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """The batch of `reverse`, followed by (x,) of `forward`."""
         return *self.reverse.draw(flow, action, n, generator, dtype), *self.forward.draw(
             flow, action, n, generator, dtype
         )
 
-    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+    def loss(self, flow: Proposer, action: Action, batch: Batch) -> LossEstimate:
         *latents, x = batch
         reverse = self.reverse.loss(flow, action, tuple(latents))
         forward = self.forward.loss(flow, action, (x,))
@@ -100,13 +101,13 @@ class SelfNormalised(Objective):
         return (self.buffer,)
 
     def draw(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """(x, log_w): the samples taken out of the buffer, and the weights of those put in."""
         log_w = self.buffer.advance(flow, action, n, generator, dtype)
         return self.buffer.draw(n, generator).to(dtype), log_w
 
-    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+    def loss(self, flow: Proposer, action: Action, batch: Batch) -> LossEstimate:
         x, log_w = batch
         spoiled = 0.0 * log_w.mean()  # not a number where a weight is none: the draw itself would hide it
-        return LossEstimate(spoiled - flow.log_prob(x).mean(), log_w)
+        return LossEstimate(spoiled - flow.path_log_q(x).mean(), log_w)

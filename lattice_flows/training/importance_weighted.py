@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from lattice_flows.flows import Ability, Flow, reduced
+from lattice_flows.flows import Ability, Proposer, reduced
 from lattice_flows.theories.action import Action
 from lattice_flows.training.objectives import Batch, LossEstimate, Objective, paths
 
@@ -44,13 +44,13 @@ class ImportanceWeighted(Objective):
             raise ValueError(f"group_size must be at least 2, got {self.group_size}")
 
     def draw(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """(z,) from the prior, (n, K, *event)."""
         z = reduced(flow, action).flow.prior.sample(n * self.group_size, generator, dtype)
         return (z.unflatten(0, (n, self.group_size)),)
 
-    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+    def loss(self, flow: Proposer, action: Action, batch: Batch) -> LossEstimate:
         (z,) = batch
         along, log_w = paths(*reduced(flow, action), z.flatten(0, 1))
         log_w = log_w.unflatten(0, z.shape[:2])  # (n, K)

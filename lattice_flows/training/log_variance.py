@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from lattice_flows.flows import Ability, Flow
+from lattice_flows.flows import Ability, Proposer
 from lattice_flows.theories.action import Action
 from lattice_flows.training.objectives import Batch, LossEstimate, Objective
 from lattice_flows.training.source import Source
@@ -40,7 +40,7 @@ class LogVariance(Objective):
         return () if self.data is None else (self.data,)
 
     def draw(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """(z,) from the prior; with data (z, x, whether it is x that counts)."""
         z = flow.prior.sample(n, generator, dtype)
@@ -49,7 +49,7 @@ class LogVariance(Objective):
         x = self.data.draw(n, generator).to(device=generator.device, dtype=dtype)
         return z, x, torch.rand(n, generator=generator, device=generator.device) < _FROM_DATA
 
-    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+    def loss(self, flow: Proposer, action: Action, batch: Batch) -> LossEstimate:
         z, *of_data = batch
         if len(z) < 2:
             raise ValueError(f"log_variance needs a batch of at least 2 rows, got {len(z)}")
@@ -58,5 +58,5 @@ class LogVariance(Objective):
             if of_data:
                 data, chosen = of_data
                 x = torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), data, x)
-        log_w = -action(x) - flow.log_prob(x)
+        log_w = -action(x) - flow.path_log_q(x)
         return LossEstimate(0.5 * log_w.var(), log_w.detach())

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.theories.action import Action
 from lattice_flows.training.checkpoint import CHECKPOINT_NAME, CheckpointError
 from lattice_flows.training.events import EVENTS_NAME, event_writer
@@ -47,7 +47,7 @@ class TrainingResult(NamedTuple):
 
 
 def train(
-    flow: Flow,
+    flow: Proposer,
     action: Action,
     settings: TrainingSettings,
     folder: Path,

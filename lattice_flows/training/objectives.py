@@ -17,6 +17,7 @@ from lattice_flows.flows import (
     Flow,
     IndependentPlaquettes,
     PlaquetteTree,
+    Proposer,
     forward_with_score,
     reduced,
 )
@@ -49,16 +50,16 @@ class Objective(ABC):
 
     @abstractmethod
     def draw(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """Everything random in a batch of n."""
 
     @abstractmethod
-    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
+    def loss(self, flow: Proposer, action: Action, batch: Batch) -> LossEstimate:
         """The estimate from these rows."""
 
     def __call__(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> LossEstimate:
         """The estimate from a batch of n."""
         return self.loss(flow, action, self.draw(flow, action, n, generator, dtype))
@@ -66,25 +67,25 @@ class Objective(ABC):
 
 @dataclass(frozen=True)
 class Reverse(Objective):
-    """A function of latent configurations (n, *event) of the flow, in its `reduced` form where it has one."""
+    """A function of the latents of n samples of the flow, in its `reduced` form where it has one."""
 
-    of_latents: Callable[[Flow, Action, Tensor], LossEstimate]
+    of_latents: Callable[..., LossEstimate]
+    """flow, action, z (n, *event), and the flow's noise where it has any -> the estimate"""
     needs: frozenset[Ability]
     """What it asks of a flow."""
 
     def draw(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
-        """(z,) from the prior."""
-        return (reduced(flow, action).flow.prior.sample(n, generator, dtype),)
+        """(z, *noise): from the prior, and what is random beside it."""
+        return reduced(flow, action).flow.latents(n, generator, dtype)
 
-    def loss(self, flow: Flow, action: Action, batch: Batch) -> LossEstimate:
-        (z,) = batch
-        return self.of_latents(*reduced(flow, action), z)
+    def loss(self, flow: Proposer, action: Action, batch: Batch) -> LossEstimate:
+        return self.of_latents(*reduced(flow, action), *batch)
 
 
-def _reverse_kl(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
-    x, log_q = flow.image(z)
+def _reverse_kl(flow: Proposer, action: Action, z: Tensor, *noise: Tensor) -> LossEstimate:
+    x, log_q = flow.image(z, *noise)
     log_w = -action(x) - log_q
     return LossEstimate(-log_w.mean(), log_w.detach())
 
@@ -97,8 +98,9 @@ class Paths(NamedTuple):
     log_w: Tensor
 
 
-def paths(flow: Flow, action: Action, z: Tensor) -> Paths:
+def paths(flow: Proposer, action: Action, z: Tensor) -> Paths:
     """The part of the gradient of -log w = log q + S that goes through the samples, of z (n, *event)."""
+    assert isinstance(flow, Flow), "the flow has no score"
     z = z.requires_grad_(True)
     log_r = flow.prior.log_prob(z)
     score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)

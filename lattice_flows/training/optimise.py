@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lattice_flows.flows import Flow, prior_action
+from lattice_flows.flows import Proposer, prior_action
 from lattice_flows.theories.action import Action
 from lattice_flows.training.clipping import BlockClip, Clip, NormClip
 from lattice_flows.training.gradient_noise import GradientNoise
@@ -38,7 +38,7 @@ class Optimiser:
 
     def __init__(
         self,
-        flow: Flow,
+        flow: Proposer,
         settings: TrainingSettings,
         objective: Objective,
         ranks: Ranks,

@@ -41,6 +41,7 @@ _BY_FLOW: dict[str, dict[str, Any]] = {
     "multiscale": _TREE,
     "hybrid": _HYBRID,
     "vector_coupling": _VECTOR,
+    "stochastic_flow": {"objective": "reverse_kl"},  # its paths have no score
     "direct_draws": {"objective": "reinforce"},  # nothing to train, and no gradient
 }
 

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.theories.action import Action
 from lattice_flows.training.ranks import ALONE, Ranks
 from lattice_flows.training.source import Source
@@ -49,7 +49,7 @@ class SampleBuffer(Source):
         self.log_w[places] = log_w.double()
         self.place = (self.place + len(x)) % size
 
-    def advance(self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    def advance(self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Add n fresh samples of the flow, of which each process makes its share; returns their log_w (n,)."""
         z = flow.prior.sample(n, generator, dtype)[self.ranks.rows(n)]
         with torch.no_grad():

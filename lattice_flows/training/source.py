@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.theories.action import Action
 
 
@@ -23,7 +23,7 @@ class Source(ABC):
         """n configurations (n, *event); fewer where a source that is only judged by holds fewer."""
 
     def advance(
-        self, flow: Flow, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype
+        self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype
     ) -> Tensor | None:
         """Take in what n fresh samples of the flow, or n updates of its chains, bring; once before each draw.
 

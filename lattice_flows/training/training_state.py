@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.later_keys import as_before
 from lattice_flows.regular_files import at_home
 from lattice_flows.theories.action import Action
@@ -46,7 +46,7 @@ class Run:
 
     def __init__(
         self,
-        flow: Flow,
+        flow: Proposer,
         action: Action,
         settings: TrainingSettings,
         folder: Path,
@@ -256,7 +256,7 @@ class Run:
 
 
 def save_untrained(
-    flow: Flow, action: Action, settings: TrainingSettings, folder: Path, seed: int, header: dict[str, Any]
+    flow: Proposer, action: Action, settings: TrainingSettings, folder: Path, seed: int, header: dict[str, Any]
 ) -> None:
     """Save a flow without parameters. Raises CheckpointError if the folder holds another training."""
     path = folder / CHECKPOINT_NAME

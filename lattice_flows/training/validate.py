@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lattice_flows.flows import Flow, reduced
+from lattice_flows.flows import Flow, Proposer, reduced
 from lattice_flows.statistics import effective_sample_size, largest_weight_share, log_partition
 from lattice_flows.statistics.weights import ValueWithError
 from lattice_flows.theories.action import Action
@@ -39,7 +39,7 @@ class Validation:
 
 
 def validate(
-    flow: Flow,
+    flow: Proposer,
     action: Action,
     n: int,
     generator: torch.Generator,
@@ -52,7 +52,7 @@ def validate(
     log_w = evaluate(flow, action, n, generator, dtype=dtype, ranks=ranks)
     upper = None
     if data is not None:
-        upper = _mean(evaluate_on(flow, action, data.draw(n, generator), dtype=dtype, ranks=ranks))
+        upper = _mean(evaluate_on(flow, action, data.draw(n, generator), generator, dtype=dtype, ranks=ranks))
     if not np.isfinite(log_w).all():
         return Validation(False, n, _UNKNOWN, math.nan, _UNKNOWN, _UNKNOWN, upper, error)
     return Validation(
@@ -67,16 +67,20 @@ def validate(
     )
 
 
-def round_trip(flow: Flow, action: Action, n: int, generator: torch.Generator, ranks: Ranks = ALONE) -> float | None:
+def round_trip(
+    flow: Proposer, action: Action, n: int, generator: torch.Generator, ranks: Ranks = ALONE
+) -> float | None:
     """The largest difference of log q of n samples x, by the map and by its inverse at x, in double precision: what
     log w is off by where the map has become ill-conditioned, though every number is finite.
 
-    It is infinite where the inverse is not finite, and None for a flow without one. The samples are those that
-    `evaluate` begins with: the generator is left as it was.
+    It is infinite where the inverse is not finite, and None for a flow without one, as a stochastic one. The samples
+    are those that `evaluate` begins with: the generator is left as it was.
     """
     same = torch.Generator(generator.device)
     same.set_state(generator.get_state())
     flow, _ = reduced(flow, action)
+    if not isinstance(flow, Flow):
+        return None
     z = flow.prior.sample(n, same)[ranks.rows(n)]
     try:
         own = _differences(flow, z).nan_to_num(nan=math.inf, posinf=math.inf)

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Proposer
 from lattice_flows.training.checkpoint import CheckpointError, completed_header, load_flow_weights
 
 
-def inherit(flow: Flow, path: Path, header: dict[str, Any]) -> str:
+def inherit(flow: Proposer, path: Path, header: dict[str, Any]) -> str:
     """Give the flow the averaged weights of the checkpoint at `path`; returns their checksum.
 
     Theory name and flow table of both headers must be equal; shape and couplings may differ. Parameters are matched by

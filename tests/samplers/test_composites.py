@@ -156,6 +156,8 @@ def test_a_part_tells_what_it_tells_alone(whole, part, seed):
     told = [name for name in own.step(hot(own, 3, seed), 2)[1]._fields if name != PROPOSALS]
     k = 1 if whole.endswith("second") else 0
     kept = [name for name in told if not own.weighted or tells_of_updates(name)]
+    if whole == "annealed":  # of whose paths only the weights are told
+        kept = []
     found = [name for name in info._fields if name.endswith(f"_{k}") and name != f"accepted_{1 - k}"]
     assert found == [f"{name}_{k}" for name in kept]
 

@@ -191,5 +191,5 @@ def test_more_processes_than_rows(n: int, seed: int) -> None:
     shares = [evaluate(flow, ACTION, n, torch.Generator().manual_seed(seed), ranks=Separate(k, 3)) for k in range(3)]
     assert sum(len(share) for share in shares) == len(whole)
     data = flow.prior.sample(n, torch.Generator().manual_seed(seed))
-    shares = [evaluate_on(flow, ACTION, data, ranks=Separate(k, 3)) for k in range(3)]
+    shares = [evaluate_on(flow, ACTION, data, torch.Generator(), ranks=Separate(k, 3)) for k in range(3)]
     assert sum(len(share) for share in shares) == n

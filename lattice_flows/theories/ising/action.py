@@ -15,6 +15,7 @@ from lattice_flows.theories.action import (
     Action,
     Array,
     ClusterUpdates,
+    DirectSampler,
     Field,
     LocalUpdates,
     NamedObservable,
@@ -104,12 +105,21 @@ class Ising(Action):
         """Kaufman's."""
         return ExactIsing(self.beta, lattice_shape)
 
-    def local_updates(self, event: Shape) -> LocalUpdates:
+    def direct_sampler(self) -> DirectSampler | None:
+        """Independent spins at beta = 0."""
+        if self.beta > 0:
+            return None
+        return DirectSampler(
+            draw=lambda event, streams: self.hot(streams, event),
+            log_q=lambda x: np.full(len(x), -math.log(2.0) * x[0].size),
+        )
+
+    def local_updates(self, event: Shape, backwards: bool = False) -> LocalUpdates:
         """Flips of single spins, compiled."""
         beta = float(self.beta)
         return LocalUpdates(
-            jumps=lambda x, streams, n: sweeps(x, streams, metropolis_thresholds(beta), n),
-            heatbath=lambda x, streams, n: sweeps(x, streams, heatbath_thresholds(beta), n)[:2],
+            jumps=lambda x, streams, n: sweeps(x, streams, metropolis_thresholds(beta), n, backwards),
+            heatbath=lambda x, streams, n: sweeps(x, streams, heatbath_thresholds(beta), n, backwards)[:2],
         )
 
     def cluster_updates(self, event: Shape) -> ClusterUpdates:

@@ -102,13 +102,13 @@ class LocalScalar(Action):
             raise ValueError(f"a scalar field needs extents of 2 or more, got the shape {list(event)}")
         return self.couplings(len(event))
 
-    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates:
+    def local_updates(self, event: tuple[int, ...], backwards: bool = False) -> LocalUpdates:
         """Compiled in every dimension."""
         c = self.couplings(len(event))
         return LocalUpdates(
-            metropolis=lambda x, streams, width, n: local.metropolis(x, streams, *c, width, n),
-            heatbath=lambda x, streams, n: local.heatbath(x, streams, *c, n),
-            overrelaxation=lambda x, streams, n: local.overrelaxation(x, streams, *c, n),
+            metropolis=lambda x, streams, width, n: local.metropolis(x, streams, *c, width, n, backwards),
+            heatbath=lambda x, streams, n: local.heatbath(x, streams, *c, n, backwards),
+            overrelaxation=lambda x, streams, n: local.overrelaxation(x, streams, *c, n, backwards),
         )
 
     def cluster_updates(self, event: tuple[int, ...]) -> ClusterUpdates:

@@ -111,15 +111,15 @@ class WilsonU1(Action):
             return BiasedWilson(float(self.beta), bias, reach, centre)
         return super().biased_couplings(event, variable, bias, reach, centre)
 
-    def local_updates(self, event: tuple[int, ...]) -> LocalUpdates:
+    def local_updates(self, event: tuple[int, ...], backwards: bool = False) -> LocalUpdates:
         """Compiled in two dimensions."""
         if not _is_2d(event):
             return LocalUpdates()
         beta = float(self.beta)
         return LocalUpdates(
-            metropolis=lambda x, streams, width, n: local.metropolis(x, streams, beta, width, n),
-            heatbath=lambda x, streams, n: local.heatbath(x, streams, beta, n),
-            overrelaxation=lambda x, streams, n: (local.overrelaxation(x, n), streams, np.ones(len(x))),
+            metropolis=lambda x, streams, width, n: local.metropolis(x, streams, beta, width, n, backwards),
+            heatbath=lambda x, streams, n: local.heatbath(x, streams, beta, n, backwards),
+            overrelaxation=lambda x, streams, n: (local.overrelaxation(x, n, backwards), streams, np.ones(len(x))),
         )
 
     def closed_forms(self, lattice_shape: tuple[int, ...]) -> ExactU1 | None:

@@ -98,10 +98,13 @@ class ImprovedU1(Action):
         return ImprovedU1(factor * self.beta, self.c1)
 
     def toward(self, other: Action, t: float) -> Action:
-        """Of the coupling in between, where the other has the same c1."""
-        if isinstance(other, ImprovedU1) and other.c1 == self.c1:
-            return ImprovedU1((1.0 - t) * self.beta + t * other.beta, self.c1)
-        return super().toward(other, t)
+        """Of the couplings in between: those of the plaquettes and of the rectangles are interpolated."""
+        if not isinstance(other, ImprovedU1):
+            return super().toward(other, t)
+        beta = (1.0 - t) * self.beta + t * other.beta
+        if other.c1 == self.c1 or beta == 0:
+            return ImprovedU1(beta, self.c1)
+        return ImprovedU1(beta, ((1.0 - t) * self.beta * self.c1 + t * other.beta * other.c1) / beta)
 
     def field(self, lattice_shape: tuple[int, ...]) -> FieldSpec:
         """One link per direction and site of a plane."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from lattice_flows.theories.action import (
     Action,
     Array,
     ClusterUpdates,
+    DirectSampler,
     Field,
     LocalUpdates,
     NamedObservable,
@@ -79,10 +81,10 @@ class PlanarSpins(Action):
         """Energy, magnetisation, helicity modulus and vortex density."""
         return Energy(self), Magnetisation(), HelicityModulus(self), VortexDensity()
 
-    def local_updates(self, event: Shape) -> LocalUpdates:
+    def local_updates(self, event: Shape, backwards: bool = False) -> LocalUpdates:
         """Metropolis."""
         v = self.kernel_couplings(event)
-        return LocalUpdates(lambda x, streams, width, n: sweeps(Metropolis(width), v, x, streams, n))
+        return LocalUpdates(lambda x, streams, width, n: sweeps(Metropolis(width), v, x, streams, n, backwards))
 
     def cluster_updates(self, event: Shape) -> ClusterUpdates:
         """Reflections about a random line through the origin."""
@@ -109,12 +111,18 @@ class XY(PlanarSpins):
     def kernel_couplings(self, event: Shape) -> Cosine:
         return Cosine(float(self.beta))
 
-    def local_updates(self, event: Shape) -> LocalUpdates:
+    def direct_sampler(self) -> DirectSampler | None:
+        """Independent spins at beta = 0."""
+        if self.beta > 0:
+            return None
+        return DirectSampler(draw=lambda event, streams: self.hot(streams, event), log_q=lambda x: np.zeros(len(x)))
+
+    def local_updates(self, event: Shape, backwards: bool = False) -> LocalUpdates:
         """Metropolis, heat bath and overrelaxation, which changes S by no more than roundings."""
-        v, updates = self.kernel_couplings(event), super().local_updates(event)
+        v, updates = self.kernel_couplings(event), super().local_updates(event, backwards)
         return updates._replace(
-            heatbath=lambda x, streams, n: sweeps(HeatBath(), v, x, streams, n)[:2],
-            overrelaxation=lambda x, streams, n: sweeps(Overrelaxation(), v, x, streams, n),
+            heatbath=lambda x, streams, n: sweeps(HeatBath(), v, x, streams, n, backwards)[:2],
+            overrelaxation=lambda x, streams, n: sweeps(Overrelaxation(), v, x, streams, n, backwards),
         )
 
     def multiple_of(self, other: Action) -> float | None:

@@ -135,13 +135,17 @@ def _sweeps(
     return flipped
 
 
-def sweeps(x: Spins, streams: Streams, thresholds: Words, n_sweeps: int) -> tuple[Spins, Streams, Array]:
-    """n_sweeps flips of every spin with these probabilities, see `metropolis_thresholds` and `heatbath_thresholds`.
+def sweeps(
+    x: Spins, streams: Streams, thresholds: Words, n_sweeps: int, backwards: bool = False
+) -> tuple[Spins, Streams, Array]:
+    """n_sweeps flips of every spin with these probabilities, see `metropolis_thresholds` and `heatbath_thresholds`;
+    `backwards` goes through the classes in the opposite order.
 
     x (B, L0, L1) and streams (B, 2) are left as they are. Returns the new ones and the fraction of spins that flipped
     (B,).
     """
     new, streams = np.array(x, dtype=np.int8, order="C").reshape(len(x), -1), streams.copy()  # (B, V)
-    shape = x.shape[1:]
-    flipped = _sweeps(new, np.array(shape, dtype=np.int64), classes(shape), streams, thresholds, n_sweeps)
+    shape, class_of = x.shape[1:], classes(x.shape[1:])
+    class_of = class_of.max() - class_of if backwards else class_of
+    flipped = _sweeps(new, np.array(shape, dtype=np.int64), class_of, streams, thresholds, n_sweeps)
     return new.reshape(x.shape), streams, flipped

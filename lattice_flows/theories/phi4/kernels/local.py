@@ -22,9 +22,10 @@ Streams = NDArray[np.uint64]
 
 
 @cache
-def _order(shape: tuple[int, ...]) -> Sites:
+def _order(shape: tuple[int, ...], backwards: bool) -> Sites:
     """The order of a sweep: even sites first. Their updates do not wait for each other in the processor's pipeline."""
-    return np.argsort(np.indices(shape).sum(axis=0).ravel() % 2, kind="stable").astype(np.int32)
+    order = np.argsort(np.indices(shape).sum(axis=0).ravel() % 2, kind="stable").astype(np.int32)
+    return np.ascontiguousarray(order[::-1]) if backwards else order
 
 
 @njit(fastmath={"contract"}, forceinline=True)
@@ -102,23 +103,25 @@ def _heatbath_sweeps(
 
 
 def heatbath(
-    phi: Array, streams: Streams, hop: float, quad: float, quart: float, n_sweeps: int
+    phi: Array, streams: Streams, hop: float, quad: float, quart: float, n_sweeps: int, backwards: bool = False
 ) -> tuple[Array, Streams]:
     """n_sweeps exact draws of every site from its conditional density: the new fields and streams.
+
+    `backwards` goes through the sites in the opposite order, as in all sweeps here.
 
     phi (B, *lattice_shape) and streams (B, 2) are left as they are. Raises ValueError for an extent below 2, for
     quart < 0, and for quart = 0 without quad > 0.
     """
-    new, streams, _ = _counted_heatbath(phi, streams, hop, quad, quart, n_sweeps)
+    new, streams, _ = _counted_heatbath(phi, streams, hop, quad, quart, n_sweeps, backwards)
     return new, streams
 
 
 def _counted_heatbath(
-    phi: Array, streams: Streams, hop: float, quad: float, quart: float, n_sweeps: int
+    phi: Array, streams: Streams, hop: float, quad: float, quart: float, n_sweeps: int, backwards: bool = False
 ) -> tuple[Array, Streams, NDArray[np.int64]]:
     """`heatbath`, and the number of proposals that it took (B,)."""
     fields, streams = _flat(phi), streams.copy()
-    sites = _order(phi.shape[1:]), neighbour_table(phi.shape[1:])
+    sites = _order(phi.shape[1:], backwards), neighbour_table(phi.shape[1:])
     scale, solved = solutions(float(quad), float(quart))
     args = float(hop), float(quad), float(quart), scale, solved
     n_proposals = _heatbath_sweeps(fields, *sites, streams, *args, n_sweeps)
@@ -178,7 +181,14 @@ def _metropolis(
 
 
 def metropolis(
-    phi: Array, streams: Streams, hop: float, quad: float, quart: float, width: float, n_sweeps: int
+    phi: Array,
+    streams: Streams,
+    hop: float,
+    quad: float,
+    quart: float,
+    width: float,
+    n_sweeps: int,
+    backwards: bool = False,
 ) -> tuple[Array, Streams, Array]:
     """n_sweeps Metropolis updates of every site, phi' = phi + uniform(-width, width).
 
@@ -186,7 +196,7 @@ def metropolis(
     (B,). Raises ValueError for an extent below 2.
     """
     fields, streams = _flat(phi), streams.copy()
-    sites = _order(phi.shape[1:]), neighbour_table(phi.shape[1:])
+    sites = _order(phi.shape[1:], backwards), neighbour_table(phi.shape[1:])
     accepted = _metropolis(fields, *sites, streams, float(hop), float(quad), float(quart), float(width), n_sweeps)
     return fields.reshape(phi.shape), streams, accepted
 
@@ -224,7 +234,7 @@ def _overrelaxation(
 
 
 def overrelaxation(
-    phi: Array, streams: Streams, hop: float, quad: float, quart: float, n_sweeps: int
+    phi: Array, streams: Streams, hop: float, quad: float, quart: float, n_sweeps: int, backwards: bool = False
 ) -> tuple[Array, Streams, Array]:
     """n_sweeps reflections of every site, phi' = 2 c - phi with a Metropolis test.
 
@@ -236,7 +246,7 @@ def overrelaxation(
     (B,). Raises ValueError as `heatbath` does.
     """
     fields, streams = _flat(phi), streams.copy()
-    sites = _order(phi.shape[1:]), neighbour_table(phi.shape[1:])
+    sites = _order(phi.shape[1:], backwards), neighbour_table(phi.shape[1:])
     scale, solved = solutions(float(quad), float(quart))
     args = float(hop), float(quad), float(quart), scale, solved
     accepted = _overrelaxation(fields, *sites, streams, *args, n_sweeps)

@@ -68,6 +68,13 @@ def _rows_of(parity: int, n_rows: int) -> range:
 
 
 @njit
+def _parities(n_rows: int, backwards: bool) -> range:
+    """The classes of a direction, in their order or in the opposite one."""
+    n = 2 + n_rows % 2
+    return range(n - 1, -1, -1) if backwards else range(0, n, 1)
+
+
+@njit
 def _gather(p: Array, rows: range, own: Array, behind: Array) -> int:
     """Copy the plaquettes of a class into own and behind; returns the number of its links."""
     width = p.shape[1]
@@ -116,11 +123,18 @@ def _metropolis_changes(own: Array, behind: Array, uniforms: Array, beta: float,
 
 @njit
 def _metropolis_rows(
-    p: Array, t: Array, sign: float, stream: NDArray[np.uint64], beta: float, width: float, scratch: Array
+    p: Array,
+    t: Array,
+    sign: float,
+    stream: NDArray[np.uint64],
+    beta: float,
+    width: float,
+    scratch: Array,
+    backwards: bool,
 ) -> int:
     """Update all links t of one direction; returns the number accepted."""
     n_accepted = 0
-    for parity in range(2 + p.shape[0] % 2):
+    for parity in _parities(p.shape[0], backwards):
         rows = _rows_of(parity, p.shape[0])
         n = _gather(p, rows, scratch[0], scratch[1])
         own, behind, uniforms = scratch[0, :n], scratch[1, :n], scratch[2:].reshape(-1)[: 2 * n]
@@ -132,9 +146,9 @@ def _metropolis_rows(
 
 @kernel(parallel=True)
 def metropolis(
-    links: Array, streams: Streams, beta: float, width: float, n_sweeps: int
+    links: Array, streams: Streams, beta: float, width: float, n_sweeps: int, backwards: bool = False
 ) -> tuple[Array, Streams, Array]:
-    """n_sweeps Metropolis sweeps with changes uniform in (-width, width).
+    """n_sweeps Metropolis sweeps with changes uniform in (-width, width); `backwards` in the opposite order.
 
     Returns the new links (wrapped), the advanced streams and the accepted fraction (B,). The arguments are not changed.
     """
@@ -146,9 +160,14 @@ def metropolis(
         n_accepted = 0
         for _ in range(n_sweeps):
             _plaquettes(t0, t1, p, q)
-            n_accepted += _metropolis_rows(q, t0, 1.0, streams[b], beta, width, scratch)
-            _transpose(q, p)
-            n_accepted += _metropolis_rows(p, t1, -1.0, streams[b], beta, width, scratch)
+            if backwards:
+                _transpose(q, p)
+                n_accepted += _metropolis_rows(p, t1, -1.0, streams[b], beta, width, scratch, True)
+                _transpose(p, q)
+            n_accepted += _metropolis_rows(q, t0, 1.0, streams[b], beta, width, scratch, backwards)
+            if not backwards:
+                _transpose(q, p)
+                n_accepted += _metropolis_rows(p, t1, -1.0, streams[b], beta, width, scratch, False)
         _transpose(t0, links[b, 0])
         accepted[b] = n_accepted / (2 * l0 * l1 * n_sweeps)
     return links, streams, accepted
@@ -166,10 +185,17 @@ def _concentrations(own: Array, behind: Array, beta: float) -> None:
 
 @njit
 def _heatbath_rows(
-    p: Array, t: Array, sign: float, stream: NDArray[np.uint64], beta: float, scratch: Array, pending: NDArray[np.int64]
+    p: Array,
+    t: Array,
+    sign: float,
+    stream: NDArray[np.uint64],
+    beta: float,
+    scratch: Array,
+    pending: NDArray[np.int64],
+    backwards: bool,
 ) -> None:
     """Draw all links t of one direction anew, class by class."""
-    for parity in range(2 + p.shape[0] % 2):
+    for parity in _parities(p.shape[0], backwards):
         rows = _rows_of(parity, p.shape[0])
         n = _gather(p, rows, scratch[0], scratch[1])
         own, behind, angles = scratch[0, :n], scratch[1, :n], scratch[2, :n]
@@ -181,8 +207,11 @@ def _heatbath_rows(
 
 
 @kernel(parallel=True)
-def heatbath(links: Array, streams: Streams, beta: float, n_sweeps: int) -> tuple[Array, Streams]:
-    """n_sweeps heat bath sweeps: every link is drawn from its exact density given the others.
+def heatbath(
+    links: Array, streams: Streams, beta: float, n_sweeps: int, backwards: bool = False
+) -> tuple[Array, Streams]:
+    """n_sweeps heat bath sweeps: every link is drawn from its exact density given the others; `backwards` in the
+    opposite order.
 
     Returns the new links (wrapped) and the advanced streams. The arguments are not changed.
     """
@@ -193,17 +222,22 @@ def heatbath(links: Array, streams: Streams, beta: float, n_sweeps: int) -> tupl
         scratch, pending = np.empty((6, l0 * l1)), np.empty(l0 * l1, np.int64)
         for _ in range(n_sweeps):
             _plaquettes(t0, t1, p, q)
-            _heatbath_rows(q, t0, 1.0, streams[b], beta, scratch, pending)
-            _transpose(q, p)
-            _heatbath_rows(p, t1, -1.0, streams[b], beta, scratch, pending)
+            if backwards:
+                _transpose(q, p)
+                _heatbath_rows(p, t1, -1.0, streams[b], beta, scratch, pending, True)
+                _transpose(p, q)
+            _heatbath_rows(q, t0, 1.0, streams[b], beta, scratch, pending, backwards)
+            if not backwards:
+                _transpose(q, p)
+                _heatbath_rows(p, t1, -1.0, streams[b], beta, scratch, pending, False)
         _transpose(t0, links[b, 0])
     return links, streams
 
 
 @njit
-def _overrelaxation_rows(p: Array, t: Array, sign: float, scratch: Array) -> None:
+def _overrelaxation_rows(p: Array, t: Array, sign: float, scratch: Array, backwards: bool) -> None:
     """Exchange the two plaquettes of all links t of one direction."""
-    for parity in range(2 + p.shape[0] % 2):
+    for parity in _parities(p.shape[0], backwards):
         rows = _rows_of(parity, p.shape[0])
         n = _gather(p, rows, scratch[0], scratch[1])
         own, behind = scratch[0, :n], scratch[1, :n]
@@ -213,8 +247,9 @@ def _overrelaxation_rows(p: Array, t: Array, sign: float, scratch: Array) -> Non
 
 
 @kernel(parallel=True)
-def overrelaxation(links: Array, n_sweeps: int) -> Array:
-    """n_sweeps sweeps that reflect every link about the centre of its density, which exchanges its two plaquettes.
+def overrelaxation(links: Array, n_sweeps: int, backwards: bool = False) -> Array:
+    """n_sweeps sweeps that reflect every link about the centre of its density, which exchanges its two plaquettes;
+    `backwards` in the opposite order.
 
     The action stays the same to rounding. Returns the new links (wrapped); the argument is not changed.
     """
@@ -225,8 +260,13 @@ def overrelaxation(links: Array, n_sweeps: int) -> Array:
         scratch = np.empty((2, l0 * l1))
         for _ in range(n_sweeps):
             _plaquettes(t0, t1, p, q)
-            _overrelaxation_rows(q, t0, 1.0, scratch)
-            _transpose(q, p)
-            _overrelaxation_rows(p, t1, -1.0, scratch)
+            if backwards:
+                _transpose(q, p)
+                _overrelaxation_rows(p, t1, -1.0, scratch, True)
+                _transpose(p, q)
+            _overrelaxation_rows(q, t0, 1.0, scratch, backwards)
+            if not backwards:
+                _transpose(q, p)
+                _overrelaxation_rows(p, t1, -1.0, scratch, False)
         _transpose(t0, links[b, 0])
     return links
