@@ -16,6 +16,7 @@ from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.instanton import Instanton
 from lattice_flows.samplers.latent_blocks import LatentBlocks
 from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
+from lattice_flows.samplers.localised import Localised, LocalisedFlow
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.mixture import Mixture
 from lattice_flows.samplers.random_walk import RandomWalk
@@ -47,6 +48,8 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "flow_hmc": FlowHMC,
         "flow_blocks": FlowBlocks,
         "latent_blocks": LatentBlocks,
+        "localised": Localised,
+        "localised_flow": LocalisedFlow,
         "flow_samples": FlowSamples,
         "direct": Direct,
     },
@@ -77,6 +80,8 @@ __all__ = [
     "HeatBath",
     "Instanton",
     "LatentBlocks",
+    "Localised",
+    "LocalisedFlow",
     "Metadynamics",
     "Metropolis",
     "Mixture",
