@@ -23,6 +23,7 @@ from lattice_flows.catalogue import foreign_place
 from lattice_flows.errors import InputError
 from lattice_flows.flows import FLOWS, Flow, FlowPlan
 from lattice_flows.regular_files import at_home, read_text
+from lattice_flows.samplers import Sampler
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
@@ -349,6 +350,8 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     if entry.needs_flow and flow is None:
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a [flow] table")
     sampler = planned_sampler(entry.sampler, options, theory.action, where)
+    if flow is not None:
+        _check_needs(sampler, flow, where)
     if not sampler.ergodic:
         raise InputError(
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
@@ -361,6 +364,16 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
         )
     check_start(entry.start, theory.action, entry.needs_flow, f"{where}: ")
     return replace(entry, chains_per_set=in_set)
+
+
+def _check_needs(sampler: Sampler, flow: FlowTable, where: str) -> None:
+    """Raise InputError if the sampler, or one inside it, asks for what the flow does not offer."""
+    for one in sampler.walk():
+        if missing := sorted(one.needs - flow.plan.offers):
+            raise InputError(
+                f"{where}: {type(one).__name__} needs the {' and the '.join(missing)} of the flow, which {flow.name} "
+                "does not have"
+            )
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:

@@ -16,9 +16,10 @@ _WIDEST = 10_000
 
 Options = ParamSpec("Options")
 
-Ability = Literal["inverse", "gradient", "score"]
+Ability = Literal["inverse", "gradient", "score", "regions"]
 """Of a flow: it has an inverse, and so a density at given fields; its samples can be differentiated with respect to its
-parameters; d log q / dx of a sample can be carried along (`forward_with_score`)."""
+parameters; d log q / dx of a sample can be carried along (`forward_with_score`); the law of what is inside a square
+region is known from the region's flux alone, whatever the lattice (`block_tree`)."""
 
 
 class FlowPlan(ABC):
@@ -35,7 +36,7 @@ class FlowPlan(ABC):
     """Where the variables live that the flow is a density of; a property where it depends on the action."""
 
     offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score"})
-    """What objectives can ask of the flow."""
+    """What objectives and samplers can ask of the flow."""
 
     precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
     """In which it can be trained."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Ability, Flow
 from lattice_flows.flows.block_tree import block_sides, block_tree, exact_block
 from lattice_flows.flows.conditioners import MAX_BETA
 from lattice_flows.flows.plaquette_action import LoopAction, stiffness
@@ -117,6 +117,7 @@ class LocalisedFlow(Sampler):
     flow: Flow
     block_side: int | None = None
     reversible: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Ability]] = frozenset({"regions"})
     tunable: ClassVar[tuple[str, ...]] = ("block_side",)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.flows.plan import Ability
 from lattice_flows.later_keys import Changed
 from lattice_flows.theories.action import Action, Shape
 
@@ -71,6 +72,9 @@ class Sampler(ABC):
     All samplers keep their target, which is enough for averages, and for being a part of any sampler of this package.
     What is made of several updates in a fixed order, as a sweep is, is not reversible, though each of them may be.
     """
+
+    needs: ClassVar[frozenset[Ability]] = frozenset()
+    """What it asks of the card's flow, beside samples and their density."""
 
     windows: ClassVar[Windows | None] = None
     """The windows in which the chains are held and how they are joined, or None."""
