@@ -134,7 +134,7 @@ class LocalisedFlow(Sampler):
         """The state of chains at x (B, 2, L0, L1). Raises ValueError where no block fits, or the flow has none."""
         _check_fit(x.shape, self.block_side)
         if self.block_side is not None:
-            block_tree(self.flow, self.block_side)
+            self.tree  # noqa: B018  (made once, and refused where there is none)
         elif not self._sides(x.shape[2:]):
             raise ValueError(f"no square region of the flow's tree fits into a lattice of {list(x.shape[2:])}")
         return chain_state(self.action, x, streams)
