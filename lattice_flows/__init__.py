@@ -68,6 +68,8 @@ _NAMES = {
         "FlowHMC",
         "FlowBlocks",
         "LatentBlocks",
+        "Localised",
+        "LocalisedFlow",
         "FlowSamples",
         "Annealed",
     ),

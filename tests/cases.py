@@ -42,6 +42,8 @@ from lattice_flows.samplers import (
     HeatBath,
     Instanton,
     LatentBlocks,
+    Localised,
+    LocalisedFlow,
     Metadynamics,
     Metropolis,
     Mixture,
@@ -416,6 +418,14 @@ def _tree_blocks(action: Action, shape: Shape) -> Sampler:
     return LatentBlocks(action, trained_tree(shape, 2.0, "mlp"), 1)
 
 
+def _localised(action: Action, shape: Shape) -> Sampler:
+    return Localised(action, min(4, *shape), 1.1 * action.beta)
+
+
+def _localised_flow(action: Action, shape: Shape) -> Sampler:
+    return LocalisedFlow(action, trained_tree((8, 8), 2.0, "mlp"), 4)  # on any lattice
+
+
 def _scalar_blocks(action: Action, shape: Shape) -> Sampler:
     return LatentBlocks(action, trained_scalar_flow(shape, action, "affine", 30), 3)
 
@@ -657,6 +667,8 @@ SAMPLER_CASES = [
     SamplerCase("flow_hmc with a clipped force", "flow_hmc", _clipped, FLOW_POINTS[:1], 200, 50, 1, compiled=False),
     SamplerCase("flow_hmc of phi4 without a force", "flow_hmc", _rotating, SCALAR_POINTS, 200, 30, 1, compiled=False),
     SamplerCase("flow_blocks", "flow_blocks", lambda a, shape: FlowBlocks(a, 1.2 * a.beta), MANY_POINTS, 64, 120, 2),
+    SamplerCase("localised", "localised", _localised, MANY_POINTS, 64, 120, 4),
+    SamplerCase("localised_flow", "localised_flow", _localised_flow, TREE_POINTS, 64, 120, 4),
     SamplerCase("latent_blocks", "latent_blocks", _latent_blocks, FLOW_POINTS, 200, 30, 1, compiled=False),
     SamplerCase("latent_blocks of a tree", "latent_blocks", _tree_blocks, TREE_POINTS, 200, 30, 1, compiled=False),
     SamplerCase("latent_blocks of phi4", "latent_blocks", _scalar_blocks, SCALAR_POINTS, 200, 30, 1, compiled=False),

@@ -7,7 +7,7 @@ import pytest
 
 from lattice_flows.card.card import parse_card
 from lattice_flows.card.samplers import build_sampler, sampler_options
-from lattice_flows.flows import direct_draws
+from lattice_flows.flows import direct_draws, multiscale
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import SAMPLERS
 from lattice_flows.theories import WilsonU1
@@ -23,6 +23,7 @@ THEORIES = {
 LADDERS = {"u1": "values = [1.2, 0.8]", "phi4": 'coupling = "m2"\nvalues = [0.5, 1.0]', "ising": "values = [0.3, 0.2]"}
 INITIAL = {"u1": "initial = {beta = 0.6}", "phi4": "initial = {m2 = 0.4, lam = 0.0}", "ising": "initial = {beta = 0.0}"}
 FLOW = '[flow]\nname = "direct_draws"\ncouplings = {beta = 1.0}\n'
+TREE = '[flow]\nname = "multiscale"\nconditioner = "exact"\n'
 
 PARTS = {  # the arguments of each sampler
     "hmc": "n_md_steps = 4",
@@ -45,10 +46,13 @@ PARTS = {  # the arguments of each sampler
     "flow_hmc": "n_md_steps = 4",
     "flow_blocks": "tree_beta = 1.5",
     "latent_blocks": "block_side = 2",
+    "localised": "block_side = 3, tree_beta = 1.5",
+    "localised_flow": "block_side = 2",
     "flow_samples": "batch_size = 10",
     "direct": "",
     "annealed": 'initial = {beta = 0.5}, n_steps = 2, protocol = [0.0, 1.0], kernel = {sampler = "heatbath"}',
 }
+OF_TREE = {"localised_flow"}
 OF_THEORY = {"fourier_hmc": "phi4", "cluster": "phi4", "swendsen_wang": "ising"}
 assert PARTS.keys() == set(SAMPLERS), "every sampler is a part of every other"
 
@@ -96,10 +100,11 @@ accepted = pytest.mark.parametrize(("whole", "part"), [pair for pair in PAIRS if
 def text_of(whole, part, n_chains=N_CHAINS, arguments=None):
     """The card of this pair."""
     theory, arguments = OF_THEORY.get(part, "u1"), PARTS[part] if arguments is None else arguments
+    flow = TREE if part in OF_TREE else FLOW
     counted = "" if whole in ("tempering", "annealed") else f", n_updates = {N_OF_PART}"
     table = f'{{sampler = "{part}"{counted}{", " if arguments else ""}{arguments}}}'
     return (
-        f"seed = 3\n[theory]\n{THEORIES[theory]}\n{FLOW if theory == 'u1' else ''}"
+        f"seed = 3\n[theory]\n{THEORIES[theory]}\n{flow if theory == 'u1' else ''}"
         f'[[ensemble]]\nname = "e"\nn_chains = {n_chains}\nn_configs = {N_CONFIGS}\nn_updates = {N_UPDATES}\n'
         f"n_thermalisation = 3\n{WHOLES[whole].format(part=table, ladder=LADDERS[theory], initial=INITIAL[theory])}\n"
     )
@@ -122,6 +127,8 @@ def action_of(part):
 
 
 def flow_of(part):
+    if part in OF_TREE:
+        return multiscale(SHAPE, action_of(part), conditioner="exact")
     return None if part in OF_THEORY else direct_draws(SHAPE, action_of(part), couplings={"beta": 1.0})
 
 

@@ -357,7 +357,8 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     if entry.needs_flow and flow is None:
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a [flow] table")
     sampler = planned_sampler(entry.sampler, options, theory.action, where)
-    _check_flow(sampler, flow, where)
+    if flow is not None:
+        _check_needs(sampler, flow, where)
     if not sampler.ergodic:
         raise InputError(
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
@@ -372,14 +373,14 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     return replace(entry, chains_per_set=in_set)
 
 
-def _check_flow(sampler: Sampler, flow: FlowTable | None, where: str) -> None:
-    """Raise InputError where the sampler, or one inside it, needs what the flow does not offer."""
-    if flow is None:
-        return
+def _check_needs(sampler: Sampler, flow: FlowTable, where: str) -> None:
+    """Raise InputError if the sampler, or one inside it, asks for what the flow does not offer."""
     for one in sampler.walk():
-        if missing := sorted(one.flow_needs - flow.plan.offers):
-            told = f"{type(one).__name__} needs the {' and the '.join(missing)} of the flow"
-            raise InputError(f"{where}: {told}, which {flow.name} does not have; use flow_metropolis or flow_samples")
+        if missing := sorted(one.needs - flow.plan.offers):
+            raise InputError(
+                f"{where}: {type(one).__name__} needs the {' and the '.join(missing)} of the flow, which {flow.name} "
+                "does not have"
+            )
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:

@@ -16,7 +16,7 @@ from lattice_flows.flows.conditioners import (
     check_beta,
 )
 from lattice_flows.flows.flow import Flow
-from lattice_flows.flows.plan import FlowPlan, building, check_between, check_widths
+from lattice_flows.flows.plan import Ability, FlowPlan, building, check_between, check_widths
 from lattice_flows.flows.plaquette_action import stiffness
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.transform import Transform
@@ -124,6 +124,7 @@ class MultiscaleFlow(FlowPlan):
     hidden: tuple[int, ...] = (32, 32)
 
     space: ClassVar[Space] = CIRCLE
+    offers: ClassVar[frozenset[Ability]] = FlowPlan.offers | {"regions"}
 
     def __post_init__(self) -> None:
         check_tree_shape(self.shape)

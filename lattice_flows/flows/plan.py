@@ -16,10 +16,11 @@ _WIDEST = 10_000
 
 Options = ParamSpec("Options")
 
-Ability = Literal["inverse", "gradient", "score", "paths"]
+Ability = Literal["inverse", "gradient", "score", "paths", "regions"]
 """Of a flow: it has an inverse, and so a density at given fields; its samples can be differentiated with respect to its
 parameters; d log q / dx of a sample can be carried along (`forward_with_score`); there are paths back from given fields
-(`Proposer.path_log_q`), by an inverse or at random."""
+(`Proposer.path_log_q`), by an inverse or at random; the law of what is inside a square region is known from the
+region's flux alone, whatever the lattice (`block_tree`)."""
 
 
 class FlowPlan(ABC):
@@ -36,7 +37,7 @@ class FlowPlan(ABC):
     """Where the variables live that the flow is a density of; a property where it depends on the action."""
 
     offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score", "paths"})
-    """What objectives can ask of the flow."""
+    """What objectives and samplers can ask of the flow."""
 
     precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
     """In which it can be trained."""

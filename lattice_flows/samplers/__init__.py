@@ -18,6 +18,7 @@ from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.instanton import Instanton
 from lattice_flows.samplers.latent_blocks import LatentBlocks
 from lattice_flows.samplers.local import HeatBath, Metropolis, Overrelaxation
+from lattice_flows.samplers.localised import Localised, LocalisedFlow
 from lattice_flows.samplers.metadynamics import Metadynamics
 from lattice_flows.samplers.mixture import Mixture
 from lattice_flows.samplers.random_walk import RandomWalk
@@ -57,6 +58,8 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "flow_hmc": FlowHMC,
         "flow_blocks": FlowBlocks,
         "latent_blocks": LatentBlocks,
+        "localised": Localised,
+        "localised_flow": LocalisedFlow,
         "flow_samples": FlowSamples,
         "direct": Direct,
         "annealed": Annealed,
@@ -94,6 +97,8 @@ __all__ = [
     "LangevinLayer",
     "LatentBlocks",
     "LayerPlan",
+    "Localised",
+    "LocalisedFlow",
     "MarkovLayer",
     "Metadynamics",
     "Metropolis",

@@ -8,18 +8,16 @@ import numpy as np
 
 from lattice_flows.flows.conditioners import MAX_BETA
 from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow
-from lattice_flows.flows.plaquette_action import LoopAction, stiffness
+from lattice_flows.flows.plaquette_action import LoopAction
 from lattice_flows.flows.tree import check_tree_shape
 from lattice_flows.samplers.local import AcceptInfo, ChainState, chain_state
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
+from lattice_flows.samplers.tree_beta import tuned_tree_beta
 from lattice_flows.theories.action import Action, Shape
 from lattice_flows.theories.u1.action import WilsonU1
 from lattice_flows.theories.u1.kernels.blocks import Blocks, Loops, Proposals, block_sweeps
 
-_LEAST_BETA = 0.1  # around which trees are tried, where the action is flat
-_TRIED = 1.1 ** np.arange(-10, 5)  # tree_beta in units of the stiffness, from wide to narrow
 _ROUNDS = 4  # trees for as many updates as a card gives to thermalising
-_TOLERANCE = 0.01  # of the acceptance
 _MAX_WIDTH = 10.0
 _N_BINS = 32  # of the splines: more cost time and are accepted no more often
 
@@ -89,14 +87,14 @@ class FlowBlocks(Sampler):
         """This sampler with a tree_beta around the stiffness of the action."""
         if self.tuned:
             return self
-        centre = max(stiffness(self.action), _LEAST_BETA)
-        tried: dict[float, float] = {}
-        for beta in (min(float(f"{centre * factor:.3g}"), MAX_BETA) for factor in _TRIED):
-            report(f"tree_beta = {beta:.3g}")
+
+        def acceptance(beta: float) -> float:
+            nonlocal state
             trial = replace(self, tree_beta=beta, walk_fraction=0.0)
             state, info = trial.step(state, max(1, n_updates // _ROUNDS))
-            tried[beta] = float(info.accepted.mean())
-        return replace(self, tree_beta=min(beta for beta in tried if tried[beta] > max(tried.values()) - _TOLERANCE))
+            return float(info.accepted.mean())
+
+        return replace(self, tree_beta=tuned_tree_beta(self.action, acceptance, report))
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lattice_flows.flows import Flow, LatentAction, Pullback
+from lattice_flows.flows import Ability, Flow, LatentAction, Pullback
 from lattice_flows.later_keys import Changed
 from lattice_flows.samplers.flow_hmc_tuning import tuned_flow_hmc
 from lattice_flows.samplers.hmc import HMC, HMCInfo, HMCState
@@ -60,7 +60,7 @@ class FlowHMC(Sampler):
     clip: float | None = None
     reversible: ClassVar[bool] = True  # HMC in other coordinates
     memoryless: ClassVar[bool] = True
-    flow_needs: ClassVar[frozenset[str]] = frozenset({"inverse"})
+    needs: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
     added: ClassVar[Mapping[str, Any]] = {"jitter": 0.0, "force": "total", "clip": None}
     changed: ClassVar[Mapping[str, Changed]] = HMC.changed
 

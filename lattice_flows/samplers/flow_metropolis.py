@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lattice_flows.flows import Proposer
+from lattice_flows.flows import Ability, Proposer
 from lattice_flows.kernels.accept import independence_metropolis
 from lattice_flows.kernels.random import split_streams, uniforms
 from lattice_flows.samplers.proposals import (
@@ -101,7 +101,7 @@ class FlowMetropolis(Sampler):
     action: Action
     flow: Proposer
     batch_size: int = 1024
-    flow_needs: ClassVar[frozenset[str]] = frozenset({"paths"})
+    needs: ClassVar[frozenset[Ability]] = frozenset({"paths"})
     reversible: ClassVar[bool] = True  # a Metropolis test of proposals that do not depend on where the chain is
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lattice_flows.flows import Flow
+from lattice_flows.flows import Ability, Flow
 from lattice_flows.flows.latent_terms import Labels, LatentTerms, LocalImage, latent_terms
 from lattice_flows.kernels.random import normals, uniforms
 from lattice_flows.lattice import CIRCLE
@@ -63,7 +63,7 @@ class LatentBlocks(Sampler):
     walk_fraction: float = 0.1
     walk_width: float = 0.3
     memoryless: ClassVar[bool] = True
-    flow_needs: ClassVar[frozenset[str]] = frozenset({"inverse"})
+    needs: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
     tunable: ClassVar[tuple[str, ...]] = ("block_side",)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lattice_flows.flows.plan import Ability
 from lattice_flows.later_keys import Changed
 from lattice_flows.theories.action import Action, Shape
 
@@ -79,8 +80,8 @@ class Sampler(ABC):
     run.
     """
 
-    flow_needs: ClassVar[frozenset[str]] = frozenset()
-    """What it asks of its flow, where it has one beside samples with their weights: abilities, see `flows.Ability`."""
+    needs: ClassVar[frozenset[Ability]] = frozenset()
+    """What it asks of the card's flow, beside samples and their density."""
 
     windows: ClassVar[Windows | None] = None
     """The windows in which the chains are held and how they are joined, or None."""

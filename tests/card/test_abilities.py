@@ -46,6 +46,17 @@ def test_what_the_flow_does_not_offer_is_refused_in_one_line(objective):
         parse_card(CARD.format(objective=objective, more=""))
 
 
+@pytest.mark.parametrize(
+    "sampler", ['"localised_flow"', '"mixture"\nparts = [{sampler = "hmc"}, {sampler = "localised_flow"}]']
+)
+def test_what_a_sampler_asks_of_it_is_refused_in_one_line(sampler):
+    card = CARD.format(objective="reverse_kl", more=f'[[ensemble]]\nname = "e"\nsampler = {sampler}')
+    told = "LocalisedFlow needs the regions of the flow, which one_way does not have$"
+    with pytest.raises(InputError, match=told):
+        parse_card(card)
+    assert parse_card(card.replace("one_way", "multiscale"))
+
+
 def test_what_it_offers_is_not():
     assert parse_card(CARD.format(objective="reverse_kl", more="")).training.objective == "reverse_kl"
 
