@@ -37,8 +37,6 @@ _HYBRID: dict[str, Any] = {
 _GRADIENT_FLOW: dict[str, Any] = {
     "objective": "reverse_kl",
     "learning_rate": 0.002,
-    "ema_decay": 0.99,
-    "monitor_every": 50,
     "monitor_samples": 512,
 }
 FORMERLY: dict[str, dict[str, Any]] = {

@@ -33,7 +33,7 @@ from lattice_flows.training.validate import Validation, round_trip, validate
 from lattice_flows.training.warm_start import inherit
 
 _FIRST_SAMPLES = 256
-_REFINING_SAMPLES = 128  # by which a flow's steps are chosen
+_REFINING_SAMPLES = 32  # by which a flow's steps are chosen
 _DECAY = 0.1  # of the steps until nothing improved, over which the learning rate then falls to 0
 _JUDGED_SAMPLES = 4096  # of the validation that ends a training with a target
 
