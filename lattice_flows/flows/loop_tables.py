@@ -96,23 +96,19 @@ class Velocity(torch.autograd.Function):
     def forward(ctx: Any, p: Tensor, total: Tensor, c: Tensor, tables: LoopTables) -> tuple[Tensor, Tensor]:
         angles = tables.angles.times(p + tables.laplacian.times(total))  # (K V, B)
         sin, cos = torch.sin(angles), torch.cos(angles)
-        by_row = c.repeat_interleave(len(p))[:, None]  # (K V, 1)
-        by_laplacian = (c * tables.eigenvalues).repeat_interleave(len(p))
-        ctx.save_for_backward(sin, cos, c)
+        of_row, eigenvalues = (one.repeat_interleave(len(p)) for one in (c, tables.eigenvalues))  # (K V,)
+        ctx.save_for_backward(sin, cos, of_row, eigenvalues)
         ctx.tables = tables
-        return tables.slopes.times(by_row * sin), -(by_laplacian @ cos)
+        return tables.slopes.times(of_row[:, None] * sin), -((of_row * eigenvalues) @ cos)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_slopes: Tensor, by_divergence: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        sin, cos, c = ctx.saved_tensors
+        sin, cos, of_row, eigenvalues = ctx.saved_tensors
         tables: LoopTables = ctx.tables
-        n_sites = len(by_slopes)
         of_loops = tables.angles.times(by_slopes)  # (K V, B)
-        by_row = c.repeat_interleave(n_sites)[:, None]
-        by_laplacian = (c * tables.eigenvalues).repeat_interleave(n_sites)[:, None] * by_divergence
-        by_p = tables.slopes.times(by_row * cos * of_loops + by_laplacian * sin)
-        by_c = (sin * of_loops).view(len(c), -1).sum(1) - tables.eigenvalues * (cos @ by_divergence).view(
-            len(c), -1
-        ).sum(1)
+        by_angles = cos * of_loops + (eigenvalues[:, None] * by_divergence) * sin
+        by_p = tables.slopes.times(of_row[:, None] * by_angles)
+        by_row = (sin * of_loops).sum(1) - eigenvalues * (cos @ by_divergence)  # (K V,)
+        by_c = by_row.view(len(tables.eigenvalues), -1).sum(1)
         return by_p, tables.laplacian.times(by_p), by_c, None
