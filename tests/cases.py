@@ -157,7 +157,7 @@ def hybrid_flow(shape: Shape) -> Flow:
 def downhill(shape: Shape, beta: float, n_steps: int) -> Flow:
     """A gradient flow that knows how far off its steps are."""
     flow = _agitated(gradient_flow(shape, WilsonU1(beta), area=2, n_knots=3, n_steps=n_steps), 0.1)
-    refine(flow, WilsonU1(beta), flow.prior.sample(20, torch.Generator().manual_seed(1)))
+    refine(flow, WilsonU1(beta), flow.prior.sample(8, torch.Generator().manual_seed(1)))
     return flow
 
 
