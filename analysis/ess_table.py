@@ -82,7 +82,7 @@ def row_of(folder: RunFolder, card: Card) -> Row:
     found = flow_summary(folder, card)
     known = known_values(found)
     return Row(
-        flow=" ".join(flow[key] for key in ("name", "conditioner") if key in flow),
+        flow=" ".join(flow[key] for key in ("name", "conditioner", "coefficients") if key in flow),
         theory=theory["name"],
         shape="x".join(map(str, card.theory.shape)),
         couplings=", ".join(f"{name} = {value:.4g}" for name, value in couplings_of(theory).items()),

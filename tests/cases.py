@@ -22,10 +22,12 @@ from lattice_flows.flows import (
     ProjectionMixture,
     Transform,
     direct_draws,
+    gradient_flow,
     hybrid,
     initialise,
     multiscale,
     plaquette_coupling,
+    refine,
 )
 from lattice_flows.lattice import TWO_PI, conjugate, gauge_transform, reflect, translate
 from lattice_flows.samplers import (
@@ -99,6 +101,7 @@ class FlowCase:
     needs: str = "multiples of 4"  # what the refusal says
     identity: bool = True  # where all weights are zero
     any_volume: bool = True  # the weights do on a periodic copy what they do at home
+    drawn: bool = True  # the first weights are random
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,13 @@ def hybrid_flow(shape: Shape) -> Flow:
     return _agitated(hybrid(shape, ImprovedU1(1.5, 1.0 / 12.0), n_layers=8, hidden=(6,)), 0.1)
 
 
+def downhill(shape: Shape, beta: float, n_steps: int) -> Flow:
+    """A gradient flow that knows how far off its steps are."""
+    flow = _agitated(gradient_flow(shape, WilsonU1(beta), area=2, n_knots=3, n_steps=n_steps), 0.1)
+    refine(flow, WilsonU1(beta), flow.prior.sample(8, torch.Generator().manual_seed(1)))
+    return flow
+
+
 COUPLING_SHAPES = ((4, 4), (8, 4), (4, 12))
 TREE_SHAPES = ((4, 4), (6, 4), (6, 10), (3, 5))
 
@@ -185,6 +195,13 @@ TRANSFORMS = [
     TransformCase("tree mlp", lambda shape: mlp_tree(shape).transform, TREE_SHAPES, conjugation=True),
     TransformCase("tree structured", lambda shape: structured_tree(shape).transform, TREE_SHAPES, conjugation=True),
     TransformCase("tree exact", lambda shape: exact_tree(shape).transform, TREE_SHAPES, conjugation=True),
+    TransformCase(
+        "gradient flow",
+        lambda shape: downhill(shape, 2.0, 80).transform,
+        ((4, 4), (6, 3)),
+        translation=1,
+        conjugation=True,
+    ),
     TransformCase("hybrid", lambda shape: hybrid_flow(shape).transform, ((4, 4), (8, 4)), conjugation=True),
 ]
 
@@ -221,6 +238,15 @@ FLOW_CASES = [
         ((6, 4), (4, 6), (2, 4), (4,)),
         identity=False,
         any_volume=False,
+    ),
+    FlowCase(
+        "gradient flow",
+        "gradient_flow",
+        lambda shape: downhill(shape, 0.7, 60),
+        ((4, 4), (6, 3)),
+        ((4,), (4, 4, 4), (1, 4)),
+        "two sides",
+        drawn=False,
     ),
 ]
 

@@ -14,11 +14,11 @@ from lattice_flows.estimates.charge_sectors import topology_summary
 from lattice_flows.estimates.observables import observables_summary
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.sign_sectors import signs_summary
-from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Observables, Summary
-from lattice_flows.estimates.weights import round_trip_warnings, weights_summary, weights_warnings
+from lattice_flows.estimates.summary_types import EnsembleSummary, FlowSummary, Integration, Observables, Summary
+from lattice_flows.estimates.weights import round_trip_warnings, step_warnings, weights_summary, weights_warnings
 from lattice_flows.outputs import SUMMARY, write_output
 from lattice_flows.production.header_check import check_header
-from lattice_flows.training.checkpoint import Checkpoint
+from lattice_flows.training.checkpoint import Checkpoint, n_parameters
 
 
 def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSummary:
@@ -29,20 +29,26 @@ def flow_samples_summary(samples: Replicas, checkpoint: Checkpoint) -> FlowSumma
     if not sound:
         _distrust(observables)
     exact = closed_forms_of(samples.theory)
+    steps = checkpoint.integration
+    integration: Integration | None = None
+    if steps:
+        integration = {"n_steps": int(steps["n_steps"]), "step_error": steps["step_error"]}
     return {
         **weights,
         "warnings": [
             *_remarks(samples),
             *round_trip_warnings(checkpoint.round_trip),
+            *step_warnings(integration),
             *weights_warnings(weights),
             *warnings,
         ],
         "round_trip": checkpoint.round_trip,
+        "integration": integration,
         "log_z_exact": exact.log_z if exact else None,
         "train_seconds": checkpoint.train_seconds,
         "train_processes": checkpoint.processes,
         "n_steps": checkpoint.step,
-        "n_parameters": sum(weight.numel() for weight in checkpoint.average.values()),
+        "n_parameters": n_parameters(checkpoint.average),
         "observables": observables,
         "topology": topology_summary(samples, observables),
         "signs": signs_summary(samples),

@@ -145,6 +145,13 @@ class ForwardESS(TypedDict):
     verdict: str  # in words
 
 
+class Integration(TypedDict):
+    """How a flow is integrated that is no product of layers."""
+
+    n_steps: int  # that its weights ask for
+    step_error: float  # of log w: its largest change, of some samples, with twice as many steps
+
+
 class FlowSummary(Weights):
     """The quality of the trained flow, from fresh samples at the card's couplings."""
 
@@ -152,6 +159,7 @@ class FlowSummary(Weights):
     log_z_exact: float | None
     train_seconds: float  # wall time
     round_trip: float | None  # largest difference of log q by the map and by its inverse: of log w; null: not known
+    integration: Integration | None  # null of a product of layers
     train_processes: int
     n_steps: int
     n_parameters: int

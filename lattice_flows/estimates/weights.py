@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from lattice_flows.estimates.replicas import LOG_W, Replicas
-from lattice_flows.estimates.summary_types import PartESS, Reliable, Reweighting, Weights
+from lattice_flows.estimates.summary_types import Integration, PartESS, Reliable, Reweighting, Weights
+from lattice_flows.flows import MAX_STEP_ERROR
 from lattice_flows.statistics import (
     MAX_PARETO_K_OF_ESS,
     MAX_PARETO_K_OF_MEAN,
@@ -84,6 +85,17 @@ def round_trip_warnings(error: float | None) -> list[str]:
     return [
         f"the map is ill-conditioned: map and inverse differ in log q, and so in log w, by up to {error:.2g}, above "
         f"{MAX_ROUND_TRIP:g}; train again with a lower training.learning_rate, or a flow of fewer layers"
+    ]
+
+
+def step_warnings(integration: Integration | None) -> list[str]:
+    """The reason to doubt the integral of a flow's density, where it is one."""
+    if integration is None or integration["step_error"] <= MAX_STEP_ERROR:
+        return []
+    return [
+        f"the flow is integrated too coarsely: log w changes by up to {integration['step_error']:.2g}, above "
+        f"{MAX_STEP_ERROR:g}, with twice its {integration['n_steps']} steps; train again with a lower "
+        "training.learning_rate, or more steps"
     ]
 
 

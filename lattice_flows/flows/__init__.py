@@ -8,6 +8,7 @@ from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.direct_draws import DirectDraws, DirectPrior, direct_draws, drawn_streams
 from lattice_flows.flows.flow import Flow, FlowSample, Proposer
+from lattice_flows.flows.gradient_flow import GradientFlow, gradient_flow
 from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.latent_action import LatentAction
@@ -24,9 +25,18 @@ from lattice_flows.flows.prior import HaarU1, Prior
 from lattice_flows.flows.prior_action import PriorAction, prior_action
 from lattice_flows.flows.projection import ProjectionMixture
 from lattice_flows.flows.pullback import Pullback
+from lattice_flows.flows.refine import (
+    MAX_STEP_ERROR,
+    REFINED,
+    TRAINING_STEP_ERROR,
+    Integrated,
+    integrated_parts,
+    refine,
+)
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform
+from lattice_flows.flows.trivializing import TrivializingFlow
 from lattice_flows.flows.vector_coupling import VectorCouplingFlow, vector_coupling
 
 FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
@@ -35,6 +45,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "plaquette_coupling": PlaquetteCouplingFlow,
         "multiscale": MultiscaleFlow,
         "hybrid": HybridFlow,
+        "gradient_flow": GradientFlow,
         "checkerboard_coupling": CheckerboardFlow,
         "vector_coupling": VectorCouplingFlow,
         "direct_draws": DirectDraws,
@@ -47,7 +58,10 @@ __all__ = [
     "CIRCLE_MAPS",
     "FLOWS",
     "LINE_MAPS",
+    "MAX_STEP_ERROR",
     "PATTERNS",
+    "REFINED",
+    "TRAINING_STEP_ERROR",
     "Ability",
     "ActionOfPlaquettes",
     "Chain",
@@ -61,9 +75,11 @@ __all__ = [
     "FlowSample",
     "FreeFieldPrior",
     "GaussianPrior",
+    "GradientFlow",
     "HaarU1",
     "HybridFlow",
     "IndependentPlaquettes",
+    "Integrated",
     "Inverse",
     "LatentAction",
     "LoopContext",
@@ -83,17 +99,21 @@ __all__ = [
     "Reduced",
     "ScoredField",
     "Transform",
+    "TrivializingFlow",
     "VectorCouplingFlow",
     "checkerboard_coupling",
     "compile_flow",
     "direct_draws",
     "drawn_streams",
     "forward_with_score",
+    "gradient_flow",
     "hybrid",
     "initialise",
+    "integrated_parts",
     "multiscale",
     "plaquette_coupling",
     "prior_action",
     "reduced",
+    "refine",
     "vector_coupling",
 ]

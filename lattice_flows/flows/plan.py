@@ -39,6 +39,9 @@ class FlowPlan(ABC):
     offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score", "paths"})
     """What objectives and samplers can ask of the flow."""
 
+    integrated: ClassVar[bool] = False
+    """Whether its maps are integrated in steps, see `refine`, and so exact only to the error of these."""
+
     precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
     """In which it can be trained."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, move_pair, sites_first
 from lattice_flows.flows.transform import Chain, Transform
-from lattice_flows.lattice import plaquette
+from lattice_flows.lattice import plaquette, plaquette_transpose
 
 
 class ScoredField(NamedTuple):
@@ -76,10 +76,6 @@ def _(transform: PlaquetteCoupling, z: Tensor, score: Tensor) -> ScoredField:
         angles = move_pair(angles, sites, cells)
         changes = changes.index_add(0, sites.active, cells.moved - cells.active)
         log_det = log_det + cells.log_derivative.sum(0)
-    return ScoredField(transform.move_links(z, changes), log_det, score + _on_links(pulled, z))
-
-
-def _on_links(pulled: Tensor, links: Tensor) -> Tensor:
-    """The derivatives with respect to links (B, 2, L0, L1), from those (V, B) with respect to the plaquettes P_01."""
-    field = pulled.T.unflatten(1, links.shape[2:])
-    return torch.stack([field - field.roll(1, 2), field.roll(1, 1) - field], 1)
+    return ScoredField(
+        transform.move_links(z, changes), log_det, score + plaquette_transpose(pulled.T.unflatten(1, z.shape[2:]))
+    )

@@ -2,6 +2,7 @@
 
 from lattice_flows.lattice.geometry import (
     plaquette,
+    plaquette_transpose,
     polyakov_loop,
     shift,
     topological_charge,
@@ -40,6 +41,7 @@ __all__ = [
     "conjugate",
     "gauge_transform",
     "plaquette",
+    "plaquette_transpose",
     "polyakov_loop",
     "reflect",
     "shift",

@@ -20,6 +20,12 @@ def plaquette(links: Tensor, mu: int, nu: int) -> Tensor:
     return wilson_loop(links, mu, nu, 1, 1)
 
 
+def plaquette_transpose(by_plaquettes: Tensor) -> Tensor:
+    """The derivatives with respect to 2D links, (B, 2, L0, L1), from those with respect to P_01, (B, L0, L1)."""
+    behind = [shift(by_plaquettes, mu, -1) for mu in (0, 1)]
+    return torch.stack([by_plaquettes - behind[1], behind[0] - by_plaquettes], 1)
+
+
 def wilson_line(links: Tensor, mu: int, length: int) -> Tensor:
     """The sum of `length` links along mu from n, shape (B, *lattice_shape). Lengths beyond the lattice wind around it.
 

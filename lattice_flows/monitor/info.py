@@ -9,7 +9,7 @@ from lattice_flows.ensembles.finite import not_finite
 from lattice_flows.errors import InputError
 from lattice_flows.monitor.run_check import verified_checkpoint, verified_run
 from lattice_flows.production.header_check import check_header
-from lattice_flows.training import load_flow_weights, read_checkpoint
+from lattice_flows.training import load_flow_weights, n_parameters, read_checkpoint
 
 _CHECKPOINT_SUFFIX = ".pt"
 
@@ -27,7 +27,7 @@ def describe(path: Path) -> dict[str, Any]:
             "step": trained.step,
             "train_seconds": f"{trained.train_seconds:.1f}",
             "ended by": checkpoint.reason or "not finished",
-            "n_parameters": sum(weight.numel() for weight in trained.weights.values()),
+            "n_parameters": n_parameters(trained.weights),
             **({"parent sha256": checkpoint.parent} if checkpoint.parent else {}),
             "sha256": trained.sha256,
         }

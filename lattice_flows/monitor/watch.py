@@ -207,6 +207,7 @@ class _WatchedTraining:
         done, total, unit = max(((x, of, u) for x, of, u in limits if of), key=lambda entry: entry[0] / entry[1])
         rate = last.step / last.seconds if last.seconds > 0 else None
         fraction = self.settings.progress(last.step, last.seconds)
+        steps = "" if last.step_error is None else f", log w good to {number(last.step_error, 1)}"
         return row._replace(
             fraction=max(row.fraction, fraction),
             progress=f"{count(done)}/{count(total)}{unit}",
@@ -219,7 +220,7 @@ class _WatchedTraining:
             ),
             history=history,
             high=_largest(history),
-            last=f"ESS; step {last.step}, {duration(last.seconds)}",
+            last=f"ESS; step {last.step}, {duration(last.seconds)}{steps}",
         )
 
     def _state(self, writer: Writer | None) -> str:

@@ -201,7 +201,8 @@ def _seen(record: Record) -> str:
     shown = ess(record.ess, record.ess_error, record.n_samples or 0)
     error = record.round_trip or 0.0
     wrong = f", log w off by {error:.2g} (round trip)" if error > MAX_ROUND_TRIP else ""
-    return f"ESS {shown}{doubt}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}{wrong}"
+    steps = "" if record.step_error is None else f", step error {record.step_error:.1g}"
+    return f"ESS {shown}{doubt}{steps}, log Z >= {with_error(record.log_z_bound, record.log_z_bound_error)}{wrong}"
 
 
 def _header(card: Card, data: TrainingData | None, held: Checkpoint | None) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def flow_tables(summary: Summary) -> FlowTables | None:
 
 def _facts(trained: FlowSummary) -> str:
     cost, error = terminal_tables.training_cost(trained).capitalize(), trained["round_trip"]
-    return f"{cost}." if error is None else f"{cost}. Map and inverse agree in log q to {numbers.number(error, 2)}."
+    facts = f"{cost}." if error is None else f"{cost}. Map and inverse agree in log q to {numbers.number(error, 2)}."
+    steps = terminal_tables.step_error(trained)
+    return f"{facts} {steps.capitalize()}." if steps else facts
 
 
 def _weights(sources: Mapping[str, Weights], exact: str) -> PageTable:

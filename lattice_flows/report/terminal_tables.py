@@ -212,12 +212,20 @@ def training_cost(flow: FlowSummary) -> str:
     return f"{flow['n_parameters']} parameters, {numbers.number(flow['train_seconds'], 2)} s of training ({steps})"
 
 
+def step_error(flow: FlowSummary) -> str:
+    """By how much the steps of a flow that is integrated put log w off, in half a line; nothing of any other one."""
+    if (found := flow.get("integration")) is None:
+        return ""
+    return f"integrated in {found['n_steps']} steps, log w good to {numbers.number(found['step_error'], 2)}"
+
+
 def flow_line(flow: FlowSummary) -> str:
     """The flow's quality in two lines: figures of its weights, then their estimate of log Z and the training's cost."""
     exact = "" if flow["log_z_exact"] is None else f" (exact {flow['log_z_exact']:.4f})"
     unreliable = "" if flow["log_z_reliable"] else "; UNRELIABLE"
+    steps = f"; {text}" if (text := step_error(flow)) else ""
     return (
-        f"flow: ESS {ess_of(flow)} of {flow['n_samples']} samples; {tail(flow)}{unreliable}\n"
+        f"flow: ESS {ess_of(flow)} of {flow['n_samples']} samples{steps}; {tail(flow)}{unreliable}\n"
         f"      log Z {log_z_of(flow)}{exact}; {training_cost(flow)}"
     )
 

@@ -34,6 +34,8 @@ def training_plots(history: Sequence[Record], exact: ExactU1 | None) -> list[Plo
     legend_above(figure)
     last = rows[-1]
     shown = ess(last.ess, last.ess_error, last.n_samples or 0)
+    if last.step_error is not None:
+        shown += f" (log w good to {number(last.step_error, 1)})"
     against = "" if exact is None else f" (exact log Z: {exact.log_z:.2f})"
     return [
         Plot(

@@ -76,12 +76,25 @@ class LayerPlan(ABC):
     def layer(self, action: Action) -> PathLayer:
         """The layer at this action."""
 
+    def check(self, action: Action, where: str) -> None:  # noqa: B027
+        """Raise ValueError, beginning with `where`, for what makes no layer."""
+
 
 @dataclass(frozen=True)
 class TransformLayer(LayerPlan):
     """The transform of a flow, without its prior. plan: of the flow, from the action."""
 
     plan: Callable[[Action], FlowPlan]
+
+    def check(self, action: Action, where: str) -> None:
+        """Raise ValueError for a flow of other variables, and for one that is exact only to the error of its steps."""
+        plan = self.plan(action)
+        if plan.space != action.space:
+            raise ValueError(f"{where}: is a flow of {plan.space}, but the variables are {action.space}")
+        if plan.integrated:
+            raise ValueError(
+                f"{where}: {type(plan).__name__} is integrated, and its steps are not refined inside a flow"
+            )
 
     def layer(self, action: Action) -> PathLayer:
         return Deterministic(self.plan(action).build().transform)  # type: ignore[arg-type]
@@ -96,6 +109,12 @@ class MarkovLayer(LayerPlan):
 
     def __post_init__(self) -> None:
         check_steps(self.n_updates)
+
+    def check(self, action: Action, where: str) -> None:
+        """Raise ValueError for a sampler that is not tuned or carries more than x from update to update."""
+        check_kernel(kernel := self.kernel(action), where)
+        if not kernel.tuned:
+            raise ValueError(f"{where}: give {', '.join(kernel.tunable)}: nothing is tuned inside a flow")
 
     def layer(self, action: Action) -> PathLayer:
         return Markov(self.kernel(action), self.n_updates)
@@ -154,10 +173,7 @@ class StochasticFlowPlan(FlowPlan):
             raise ValueError(f"initial: there is no direct sampler for {self.first}")
         self.action.event_shape(self.shape)
         for k, plan in enumerate(self.layers):
-            if isinstance(plan, MarkovLayer):
-                check_kernel(kernel := plan.kernel(self.action), f"layers[{k}]")
-                if not kernel.tuned:
-                    raise ValueError(f"layers[{k}]: give {', '.join(kernel.tunable)}: nothing is tuned inside a flow")
+            plan.check(self.action, f"layers[{k}]")
 
     @property
     def space(self) -> Space:  # type: ignore[override]

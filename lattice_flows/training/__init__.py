@@ -8,6 +8,7 @@ from lattice_flows.training.checkpoint import (
     FlowWeights,
     completed_header,
     load_flow_weights,
+    n_parameters,
     read_checkpoint,
     save_checkpoint,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "joined",
     "launched_ranks",
     "load_flow_weights",
+    "n_parameters",
     "needs_of",
     "path_gradient",
     "read_checkpoint",

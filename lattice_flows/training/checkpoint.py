@@ -25,7 +25,12 @@ CHECKPOINT_NAME = "checkpoint.pt"
 
 _FORMAT = "lattice_flows training checkpoint"
 _VERSION = 2
-_LATER = {"processes": 1, "round_trip": None, "history": ""}  # what older checkpoints lack
+_LATER: dict[str, Any] = {
+    "processes": 1,
+    "round_trip": None,
+    "history": "",
+    "integration": {},
+}  # what older checkpoints lack
 
 Weights = dict[str, Tensor]
 
@@ -58,6 +63,7 @@ class Checkpoint:
     processes: int = 1  # that shared the work, of the run's last part
     round_trip: float | None = None  # of the last look, see `Validation`
     history: str = ""  # checksum of the rows of history.csv so far
+    integration: dict[str, float] = field(default_factory=dict)  # n_steps, step_error of a flow in steps: see `refine`
 
 
 class FlowWeights(NamedTuple):
@@ -174,6 +180,7 @@ _ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "round_trip": (lambda value: value is None or _is_number(value), "a number or nothing"),
     "reason": (lambda value: isinstance(value, str), "a text"),
     "parent": (lambda value: isinstance(value, str), "a text"),
+    "integration": (lambda value: _are_named(value, _is_number), "numbers by name"),
     "best": (lambda value: _are_named(value, _is_number), "numbers by name"),
     "optimizer": (lambda value: isinstance(value, dict), "a table"),
     "generators": (lambda value: isinstance(value, list) and all(map(_is_tensor, value)), "a list of tensors"),
@@ -204,6 +211,11 @@ def _completed_flow(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _COMPLETED = {"theory": completed_theory, "flow": _completed_flow}
+
+
+def n_parameters(weights: Weights) -> int:
+    """The number of parameters: all weights but those in which modules keep their other state."""
+    return sum(weight.numel() for name, weight in weights.items() if not name.endswith("_extra_state"))
 
 
 def content_sha256(header: dict[str, Any], weights: Weights) -> str:

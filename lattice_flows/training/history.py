@@ -24,7 +24,8 @@ class Record:
     w> over them = log Z + KL(p|q). None, an empty cell, means that a value is not known.
 
     gradient_snr = |E g| / sqrt(E|g - E g|^2) of a batch's clipped gradient g, over the last 200 steps or so (see
-    GradientNoise); 0 where the noise hides E g. round_trip is the error of log w by the map's inverse (see Validation).
+    GradientNoise); 0 where the noise hides E g. round_trip is the error of log w by the map's inverse (see Validation),
+    step_error that by the steps of a flow that is integrated (see `refine`).
     """
 
     step: int
@@ -46,6 +47,7 @@ class Record:
     batch_size: float | None = None
     gradient_snr: float | None = None
     round_trip: float | None = None
+    step_error: float | None = None
 
 
 Columns = tuple[str, ...]

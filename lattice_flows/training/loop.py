@@ -96,6 +96,7 @@ def train(
     else:
         run.begin()
         if settings.max_steps == 0:
+            run.refine_average()
             run.reason = "max_steps"
             run.save(run.reason)
     with _history(run, folder) as note:

@@ -32,6 +32,13 @@ _HYBRID: dict[str, Any] = {
     "clip": 2.0,
     "ema_decay": 0.998,
 }
+
+# Its steps are chosen at each look: coefficients that grow meanwhile must not outrun them.
+_GRADIENT_FLOW: dict[str, Any] = {
+    "objective": "reverse_kl",
+    "learning_rate": 0.002,
+    "monitor_samples": 512,
+}
 FORMERLY: dict[str, dict[str, Any]] = {
     "hybrid": {"final_batch_size": None, "learning_rate": 0.008, "adam_beta2": 0.999, "clip": None, "ema_decay": 0.99}
 }
@@ -40,6 +47,7 @@ FORMERLY: dict[str, dict[str, Any]] = {
 _BY_FLOW: dict[str, dict[str, Any]] = {
     "multiscale": _TREE,
     "hybrid": _HYBRID,
+    "gradient_flow": _GRADIENT_FLOW,
     "vector_coupling": _VECTOR,
     "stochastic_flow": {"objective": "reverse_kl"},  # its paths have no score
     "direct_draws": {"objective": "reinforce"},  # nothing to train, and no gradient

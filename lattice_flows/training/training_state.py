@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lattice_flows.flows import Proposer
+from lattice_flows.flows import REFINED, TRAINING_STEP_ERROR, Flow, Proposer, integrated_parts, refine
 from lattice_flows.later_keys import as_before
 from lattice_flows.regular_files import at_home
 from lattice_flows.theories.action import Action
@@ -33,6 +33,7 @@ from lattice_flows.training.validate import Validation, round_trip, validate
 from lattice_flows.training.warm_start import inherit
 
 _FIRST_SAMPLES = 256
+_REFINING_SAMPLES = 32  # by which a flow's steps are chosen
 _DECAY = 0.1  # of the steps until nothing improved, over which the learning rate then falls to 0
 _JUDGED_SAMPLES = 4096  # of the validation that ends a training with a target
 
@@ -72,6 +73,7 @@ class Run:
         self.best = {"ess": -math.inf, "log_z_bound": -math.inf, "looks": 0.0}
         self.parent = ""
         self.round_trip: float | None = None
+        self.integration: dict[str, float] = {}
 
     def begin(self) -> None:
         """Inherit the first weights, if asked to, and set the loss beyond which the training counts as diverged."""
@@ -115,6 +117,7 @@ class Run:
                 processes=self.ranks.size,
                 round_trip=self.round_trip,
                 history=history_sha256(self.path.parent / HISTORY_NAME, self.step),
+                integration=self.integration,
             ),
         )
 
@@ -137,7 +140,7 @@ class Run:
         self.best = {**self.best, **checkpoint.best}
         if has_more_patience(checkpoint, self.settings):
             self.best.pop("decays_from", None)
-        self.round_trip = checkpoint.round_trip
+        self.round_trip, self.integration = checkpoint.round_trip, checkpoint.integration
 
     def _load(self, checkpoint: Checkpoint) -> None:
         """Restore flow, optimiser and generators; raises whatever torch does where they do not fit."""
@@ -183,6 +186,7 @@ class Run:
     def look(self, losses: StepInfo) -> tuple[Record, str]:
         """A row of the history, from fresh samples of the averaged weights, and why they end the run, or ""."""
         settings, progress = self.settings, self.progress()
+        self.refine_average()
         found, reason = self._validated()
         if not found.finite:
             raise self._diverged("the averaged weights give samples without a finite weight")
@@ -208,12 +212,21 @@ class Run:
             batch_size=float(settings.batch_size_at(progress)),
             gradient_snr=self.optimiser.noise.snr(),
             round_trip=found.round_trip,
+            step_error=self.integration.get("step_error"),
         )
         self.round_trip = found.round_trip
         self._watch(record)
         for source in self.objective.sources:
             source.look(last=bool(reason or self.reason))
         return record, reason
+
+    def refine_average(self) -> None:
+        """Where the flow is integrated, let the one that is used take as many steps as its own weights ask for, and the
+        trained one as many as keep it from learning what the integral misses."""
+        _refined(self.flow, self.action, self.monitor_generator, TRAINING_STEP_ERROR)
+        for own, trained in zip(integrated_parts(self.average), integrated_parts(self.flow), strict=True):
+            own.n_steps = trained.n_steps
+        self.integration = _refined(self.average, self.action, self.monitor_generator)
 
     def _validated(self) -> tuple[Validation, str]:
         """The figures of fresh samples, and "target_ess" if it is reached and more, independent samples confirm it."""
@@ -263,16 +276,40 @@ def save_untrained(
     if path.exists():
         check_same(path, read_checkpoint(path), header, settings, seed)
         return
-    weights, threads = flow.state_dict(), torch.get_num_threads()
-    kept = as_before(asdict(settings), settings.added)
-    device = next(flow.buffers(), torch.zeros(())).device
-    error = round_trip(flow, action, _FIRST_SAMPLES, _generator(seed, "monitor", device))
+    kept, threads = as_before(asdict(settings), settings.added), torch.get_num_threads()
+    generator = _generator(seed, "monitor", next(flow.buffers(), torch.zeros(())).device)
+    integration = _refined(flow, action, generator)
+    weights, error = flow.state_dict(), round_trip(flow, action, _FIRST_SAMPLES, generator)
     save_checkpoint(
         path,
         Checkpoint(
-            header, kept, seed, threads, 0, 0.0, "no_parameters", math.inf, weights, weights, {}, [], round_trip=error
+            header=header,
+            settings=kept,
+            seed=seed,
+            threads=threads,
+            step=0,
+            train_seconds=0.0,
+            reason="no_parameters",
+            worst_loss=math.inf,
+            flow=weights,
+            average=weights,
+            optimizer={},
+            generators=[],
+            round_trip=error,
+            integration=integration,
         ),
     )
+
+
+def _refined(flow: Proposer, action: Action, generator: torch.Generator, aim: float = REFINED) -> dict[str, float]:
+    """The flow's steps and their error once it is refined, in double precision; the generator is left as it was."""
+    same = torch.Generator(generator.device)
+    same.set_state(generator.get_state())
+    parts = integrated_parts(flow)
+    if not parts or not isinstance(flow, Flow):
+        return {}
+    error = refine(flow, action, flow.prior.sample(_REFINING_SAMPLES, same), aim)
+    return {"n_steps": max(part.n_steps for part in parts), "step_error": error}
 
 
 def _on_host(weights: Weights) -> Weights:

@@ -99,6 +99,9 @@ MLP, STRUCTURED, EXACT = (f"{{name = 'multiscale', conditioner = '{name}'}}" for
 HYBRID, COUPLING, CHECKERBOARD = (
     f"{{name = '{name}'}}" for name in ("hybrid", "plaquette_coupling", "checkerboard_coupling")
 )
+GRADIENT, LEADING, NEXT = (
+    f"{{name = 'gradient_flow', coefficients = '{name}'}}" for name in ("learned", "leading", "next")
+)
 PHI4 = "{name = 'phi4', shape = [8, 8], m2 = -4.0, lam = 8.0}"
 
 ROWS = {
@@ -123,6 +126,11 @@ ROWS = {
     "coupling_8x8_beta2": Row(square(8, 2.0), COUPLING, 200),
     "coupling_16x16_beta2": Row(square(16, 2.0), COUPLING, 300),
     "coupling_16x16_beta3": Row(square(16, 3.0), COUPLING, 600),
+    "gradient_8x8_beta1": Row(square(8, 1.0), GRADIENT, 600),
+    "gradient_8x8_beta3": Row(square(8, 3.0), GRADIENT, 600),
+    "gradient_16x16_beta1": Row(square(16, 1.0), GRADIENT, 600),
+    "gradient_leading_8x8_beta1": Row(square(8, 1.0), LEADING, 1),
+    "gradient_next_8x8_beta1": Row(square(8, 1.0), NEXT, 1),
     "checkerboard_phi4_8x8": Row(PHI4, CHECKERBOARD, 100),
 }
 

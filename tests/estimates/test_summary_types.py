@@ -28,6 +28,21 @@ n_replicas = 2
 replica = {sampler = "heatbath"}
 n_configs = 30
 """
+INTEGRATED = """
+seed = 1
+[theory]
+name = "u1"
+shape = [4, 4]
+beta = 0.2
+[flow]
+name = "gradient_flow"
+coefficients = "leading"
+n_steps = 8
+[[ensemble]]
+name = "direct"
+sampler = "direct"
+n_configs = 100
+"""
 SMALL = ["training.max_steps=5", "training.monitor_every=5", "ensemble.flow_hmc.n_md_steps=2",
          "ensemble.flow_hmc.n_configs=4"]  # fmt: skip
 
@@ -68,21 +83,24 @@ def keys_of(value: Any) -> set[str]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """The summary of a run with a flow, of files, and of files at other couplings, as they stand in their files."""
+    """The summary of runs with flows, one of them in steps, of files, and of files at other couplings, as they stand in
+    their files."""
     folder = tmp_path_factory.mktemp("summaries")
     (folder / "flow.toml").write_text(WITH_FLOW + MORE)
+    (folder / "integrated.toml").write_text(INTEGRATED)
     (folder / "scalar.toml").write_text(with_ensembles(SCALAR, {"hmc": 'sampler = "hmc"'}, 100))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setattr("lattice_flows.stages.write_report", lambda *_: None)  # figures take their time
         run(folder / "flow.toml", folder / "flow", SMALL)
+        run(folder / "integrated.toml", folder / "integrated")
         run(folder / "scalar.toml", folder / "scalar")
     scalar = RunFolder(folder / "scalar").ensemble("hmc")
     for name, selection in {"files": Selection(None), "reweighted": Selection(couplings={"m2": -0.9})}.items():
         with analyse_files([scalar], selection) as analysis:
             write_summary(analysis.summary, folder / name / "summary.json")
     paths = [*folder.glob("*/report/summary.json"), *folder.glob("*/summary.json")]
-    assert len(paths) == 4
+    assert len(paths) == 5
     return [json.loads(path.read_text()) for path in paths]
 
 

@@ -25,7 +25,7 @@ def test_log_prob_of_a_sample_is_its_log_q(case: FlowCase, generator: torch.Gene
         assert x.shape == (5, 2, *shape)
         assert x.dtype == log_q.dtype == torch.float64
         assert ((x >= -math.pi) & (x < math.pi)).all()
-        torch.testing.assert_close(flow.log_prob(x), log_q, atol=1e-8, rtol=0)
+        torch.testing.assert_close(flow.log_prob(x), log_q, atol=1e-8 + 2.0 * flow.transform.error, rtol=0)
 
 
 @pytest.mark.parametrize("case", [case for case in FLOW_CASES if case.identity], ids=lambda case: case.name)
@@ -72,12 +72,12 @@ def test_float32_networks_carry_float64_maps(case: FlowCase, generator: torch.Ge
     assert x.dtype == log_det.dtype == torch.float64
     back = flow.transform.inverse(x)[0].detach()
     torch.testing.assert_close(back, z, atol=1e-3, rtol=0)
-    assert float((back - z).abs().median()) < 1e-8
+    assert float((back - z).abs().median()) < 1e-8 + flow.transform.error
     x32, log_q32 = flow.sample(3, generator, torch.float32)
     assert x32.dtype == log_q32.dtype == torch.float32
 
 
-@EVERY
+@pytest.mark.parametrize("case", [case for case in FLOW_CASES if case.drawn], ids=lambda case: case.name)
 def test_initialisation_depends_on_its_generator_alone(case: FlowCase, seed: int) -> None:
     torch_state = torch.get_rng_state()
     a, b = case.build((4, 4)), case.build((4, 4))

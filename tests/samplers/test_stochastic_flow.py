@@ -170,6 +170,8 @@ REFUSED = {
     "untuned": (text('{sampler = "hmc"}'), "give trajectory_length, n_md_steps: nothing is tuned inside a flow"),
     "of weights": (text('{sampler = "metadynamics", q_max = 2.0, n_md_steps = 2}'), "keeps no target in a single"),
     "of a flow": (text('{sampler = "flow_hmc", n_md_steps = 2}'), "needs a flow of its own"),
+    "in steps": (text('{flow = "gradient_flow"}'), "is integrated, and its steps are not refined inside a flow"),
+    "of sites": (text('{flow = "vector_coupling"}'), "layers"),
     "itself": (text('{flow = "stochastic_flow"}'), "is no transform; list its layers here"),
     "negative": (text("{langevin = -0.1}"), "langevin = -0.1"),
     "score": (text(objective="path_gradient"), "needs the score of the flow, which stochastic_flow does not have"),

@@ -103,12 +103,12 @@ def test_a_kill_or_a_full_disk_may_meet_any_byte_of_the_history(tmp_path: Path) 
 def test_a_history_of_fewer_columns_goes_on_with_those(tmp_path: Path) -> None:
     """The columns that came later are not known of it; what is no beginning of the columns is no history."""
     path = tmp_path / "history.csv"
-    append_record(path, replace(RECORD, round_trip=1e-9))
+    append_record(path, replace(RECORD, step_error=1e-9))
     *kept, last = zip(*(line.split(",") for line in path.read_text().splitlines()))
-    assert last == ("round_trip", "1e-09")
+    assert last == ("step_error", "1e-09")
     older = "".join(",".join(row) + "\r\n" for row in zip(*kept))
     path.write_bytes(older.encode())
-    append_record(path, replace(RECORD, step=10, round_trip=1e-9))
+    append_record(path, replace(RECORD, step=10, step_error=1e-9))
     truncate_history(path, 10)
     assert path.read_bytes().startswith(older.encode())
     assert read_history(path) == [RECORD, replace(RECORD, step=10)]

@@ -9,9 +9,11 @@ import torch
 from gaussian import Affine, GaussianAction, Normal
 from torch import Tensor
 
-from lattice_flows.estimates.weights import round_trip_warnings
+from lattice_flows.estimates.summary_types import Integration
+from lattice_flows.estimates.weights import round_trip_warnings, step_warnings
 from lattice_flows.flows import Chain, Flow, plaquette_coupling
 from lattice_flows.production.train import _seen
+from lattice_flows.report.terminal_tables import step_error
 from lattice_flows.theories import WilsonU1
 from lattice_flows.training import (
     CHECKPOINT_NAME,
@@ -111,3 +113,16 @@ def test_the_line_of_a_training_says_so() -> None:
     assert _seen(record).endswith("log w off by 0.0002 (round trip)")
     for error in (None, MAX_ROUND_TRIP):
         assert "round trip" not in _seen(replace(record, round_trip=error))
+
+
+def test_the_error_of_an_integral_stands_beside_the_ess() -> None:
+    """In the line of a training, in that of a flow, and, where it is large, as a warning."""
+    record = Record(5, 0.1, -1.0, 0.5, 2.0, 1e-3, 1.0, 3.0, n_samples=1024.0, step_error=2e-5)
+    assert ", step error 2e-05, log Z" in _seen(record)
+    assert "step error" not in _seen(replace(record, step_error=None))
+    integration: Integration = {"n_steps": 40, "step_error": 2e-5}
+    assert step_error({"integration": integration}) == "integrated in 40 steps, log w good to 2.0e-05"
+    assert step_error({}) == step_error({"integration": None}) == ""
+    assert step_warnings(None) == step_warnings(integration) == []
+    (told,) = step_warnings({**integration, "step_error": 3e-4})
+    assert "changes by up to 0.0003" in told
