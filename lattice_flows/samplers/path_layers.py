@@ -38,6 +38,12 @@ class PathLayer(nn.Module, ABC):
         """The step to x, drawn backwards from it."""
 
 
+class Random(PathLayer):
+    """A step that is random, at an action."""
+
+    action: Action
+
+
 class Deterministic(PathLayer):
     """A transform, whose log R is its log det."""
 
@@ -53,7 +59,7 @@ class Deterministic(PathLayer):
         return Step(z, -log_det)
 
 
-class Markov(PathLayer):
+class Markov(Random):
     """Updates of a sampler that keeps exp(-S): log R = S(x') - S(x).
 
     Its x' is a constant: gradients do not go through the updates, only through S(x) to the layer before.
@@ -61,7 +67,7 @@ class Markov(PathLayer):
 
     def __init__(self, kernel: Sampler, n_updates: int) -> None:
         super().__init__()
-        self.kernel, self.n_updates = kernel, n_updates
+        self.action, self.kernel, self.n_updates = kernel.action, kernel, n_updates
 
     def forward(self, x: Tensor, streams: Streams) -> Step:
         after = updated(self.kernel, _array(x), streams, self.n_updates)
@@ -74,11 +80,11 @@ class Markov(PathLayer):
     def _action(self, x: Tensor, at: Field | None = None) -> Tensor:
         """S of x, or of the array `at`, in double precision; compiled where no gradient is asked for."""
         if at is None and torch.is_grad_enabled() and x.requires_grad:
-            return self.kernel.action(x)
-        return torch.from_numpy(self.kernel.action.evaluate(_array(x) if at is None else at)).to(x.device)
+            return self.action(x)
+        return torch.from_numpy(self.action.evaluate(_array(x) if at is None else at)).to(x.device)
 
 
-class Langevin(PathLayer):
+class Langevin(Random):
     """Steps x' = x + h F(x) + sqrt(2 h) eta of the Langevin equation, F = -dS/dx, without a Metropolis test.
 
     They do not keep exp(-S) exactly. log R is that of the Gaussian densities of the steps and of those back, which are

@@ -10,29 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lattice_flows.flows import Ability, DirectPrior, FlowPlan, FlowSample, Prior, Proposer, drawn_streams
+from lattice_flows.flows import Ability, DirectPrior, FlowPlan, FlowSample, Proposer, drawn_streams
 from lattice_flows.flows.plan import MOST_LAYERS, check_between
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.lattice import Space
 from lattice_flows.samplers.annealing_path import check_kernel
 from lattice_flows.samplers.path_layers import Deterministic, Langevin, Markov, PathLayer
 from lattice_flows.samplers.protocol import LINEAR, check_protocol, check_steps, times
-from lattice_flows.samplers.sampler import Sampler, SamplerFactory, Streams
+from lattice_flows.samplers.sampler import SamplerFactory, Streams
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.couplings import at_couplings
 
 
 class StochasticFlow(Proposer):
-    """Layers that lead from a prior to the target, some of them random.
+    """Layers that lead from the action `first`, which can be drawn directly, to the target, some of them random.
 
     It is no transform: x has no density that could be computed, only its path has, and log q is that of the path less
     that of the path backwards. Weights exp(-S(x) - log q), and a Metropolis test of them, are exact all the same: on
     the space of paths (arXiv:2002.06707, section 3).
     """
 
-    def __init__(self, prior: Prior, layers: list[PathLayer]) -> None:
+    def __init__(self, first: Action, event: tuple[int, ...], layers: list[PathLayer]) -> None:
         super().__init__()
-        self.prior = prior
+        self.first, self.prior = first, DirectPrior(first, event)
         self.layers = nn.ModuleList(layers)
 
     @property
@@ -45,28 +45,33 @@ class StochasticFlow(Proposer):
 
     def image(self, z: Tensor, *noise: Tensor) -> FlowSample:
         """The ends of paths from z (B, *event)."""
-        streams, x, log_q = _streams(*noise), z, self.prior.log_prob(z)
-        for k, layer in enumerate(self._sequence()):
+        streams, x, log_q = streams_of(*noise), z, self.prior.log_prob(z)
+        for k, layer in enumerate(self.sequence()):
             x, log_ratio = layer.forward(x, split_streams(streams, k))
             log_q = log_q - log_ratio
         return FlowSample(self.space.wrap(x), log_q)
 
     def path_log_q(self, x: Tensor, *noise: Tensor) -> Tensor:
         """log q of paths to x (B, *event) that are drawn backwards from it."""
-        streams, layers = _streams(*noise), self._sequence()
+        streams, layers = streams_of(*noise), self.sequence()
         log_q = x.new_zeros(len(x), dtype=torch.float64)
         for k in range(len(layers) - 1, -1, -1):
             x, log_ratio = layers[k].backward(x, split_streams(streams, k))
             log_q = log_q - log_ratio
         return log_q + self.prior.log_prob(x)
 
-    def _sequence(self) -> list[PathLayer]:
+    def sequence(self) -> list[PathLayer]:
+        """The layers, the first one first."""
         return cast("list[PathLayer]", list(self.layers))
 
 
-def _streams(keys: Tensor) -> Streams:
+def streams_of(keys: Tensor) -> Streams:
+    """The random streams (n, 2) with these keys (n,)."""
     words = keys.cpu().numpy().astype(np.uint64)
     return np.stack([words, np.zeros_like(words)], axis=1)
+
+
+_RANDOM: frozenset[Ability] = frozenset({"gradient", "score", "paths", "inverse"})
 
 
 class LayerPlan(ABC):
@@ -75,6 +80,10 @@ class LayerPlan(ABC):
     @abstractmethod
     def layer(self, action: Action) -> PathLayer:
         """The layer at this action."""
+
+    @abstractmethod
+    def offers(self, action: Action) -> frozenset[Ability]:
+        """What objectives can ask of it."""
 
     def check(self, action: Action, where: str) -> None:  # noqa: B027
         """Raise ValueError, beginning with `where`, for what makes no layer."""
@@ -96,6 +105,10 @@ class TransformLayer(LayerPlan):
                 f"{where}: {type(plan).__name__} is integrated, and its steps are not refined inside a flow"
             )
 
+    def offers(self, action: Action) -> frozenset[Ability]:
+        """Those of the flow."""
+        return self.plan(action).offers
+
     def layer(self, action: Action) -> PathLayer:
         return Deterministic(self.plan(action).build().transform)  # type: ignore[arg-type]
 
@@ -116,6 +129,14 @@ class MarkovLayer(LayerPlan):
         if not kernel.tuned:
             raise ValueError(f"{where}: give {', '.join(kernel.tunable)}: nothing is tuned inside a flow")
 
+    def offers(self, action: Action) -> frozenset[Ability]:
+        """All, but for paths where the sampler does not know its way back."""
+        try:
+            self.kernel(action).reversed()
+        except ValueError:
+            return _RANDOM - {"paths"}
+        return _RANDOM
+
     def layer(self, action: Action) -> PathLayer:
         return Markov(self.kernel(action), self.n_updates)
 
@@ -131,6 +152,10 @@ class LangevinLayer(LayerPlan):
         check_steps(self.n_updates)
         if not 0 < self.step_size < float("inf"):
             raise ValueError(f"langevin must be a step size > 0, got {self.step_size}")
+
+    def offers(self, action: Action) -> frozenset[Ability]:
+        """All."""
+        return _RANDOM
 
     def layer(self, action: Action) -> PathLayer:
         return Langevin(action, self.step_size, self.n_updates)
@@ -148,9 +173,9 @@ class StochasticFlowPlan(FlowPlan):
     n_steps: how often the layers are repeated.
     protocol: t of the actions (1 - t) S_0 + t S_n at equally spaced times, linear in between.
 
-    Training minimises the mean work (objective reverse_kl) or, on configurations of the target, that of the paths
-    backwards (forward_kl). Gradients go through the transforms only: each learns from the configurations that the
-    layer before it makes (arXiv:2201.13117).
+    Training minimises the mean work (objectives path_gradient and reverse_kl) or, on configurations of the target, that
+    of the paths backwards (forward_kl). Gradients go through the transforms only: each learns from the configurations
+    that the layer before it makes (arXiv:2201.13117).
 
     Raises ValueError for values out of range, couplings at which there is no direct sampler, and samplers that are not
     tuned or carry more than x from update to update.
@@ -186,21 +211,12 @@ class StochasticFlowPlan(FlowPlan):
 
     @property
     def offers(self) -> frozenset[Ability]:  # type: ignore[override]
-        """A way back where all samplers know theirs."""
-        kernels = [plan.kernel(self.action) for plan in self.layers if isinstance(plan, MarkovLayer)]
-        return frozenset({"gradient", "paths"}) if all(map(_knows_its_way_back, kernels)) else frozenset({"gradient"})
+        """What all layers offer, but an inverse."""
+        return frozenset[Ability].intersection(*(plan.offers(self.action) for plan in self.layers)) - {"inverse"}
 
     def assemble(self) -> StochasticFlow:
         """The layers of every step."""
         t = times(self.protocol, self.n_steps)[1:-1]
         actions = [*(self.first.toward(self.action, float(way)) for way in t), self.action]
         layers = [plan.layer(action) for action in actions for plan in self.layers]
-        return StochasticFlow(DirectPrior(self.first, self.action.event_shape(self.shape)), layers)
-
-
-def _knows_its_way_back(kernel: Sampler) -> bool:
-    try:
-        kernel.reversed()
-    except ValueError:
-        return False
-    return True
+        return StochasticFlow(self.first, self.action.event_shape(self.shape), layers)

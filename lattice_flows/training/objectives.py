@@ -6,6 +6,7 @@ All have one expectation, and so have their gradients; the variances differ (tes
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import NamedTuple
 
 import torch
@@ -98,9 +99,14 @@ class Paths(NamedTuple):
     log_w: Tensor
 
 
-def paths(flow: Proposer, action: Action, z: Tensor) -> Paths:
-    """The part of the gradient of -log w = log q + S that goes through the samples, of z (n, *event)."""
-    assert isinstance(flow, Flow), "the flow has no score"
+@singledispatch
+def paths(flow: Proposer, action: Action, z: Tensor, *noise: Tensor) -> Paths:
+    """The part of the gradient of -log w = log q + S that goes through the samples, of z (n, *event) and the noise."""
+    raise NotImplementedError(f"{type(flow).__name__} has no score")
+
+
+@paths.register
+def _(flow: Flow, action: Action, z: Tensor, *noise: Tensor) -> Paths:
     z = z.requires_grad_(True)
     log_r = flow.prior.log_prob(z)
     score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)
@@ -109,8 +115,8 @@ def paths(flow: Proposer, action: Action, z: Tensor) -> Paths:
     return Paths(x * (score - action.force(end)), (log_det - log_r).detach() - action(end))
 
 
-def _path_gradient(flow: Flow, action: Action, z: Tensor) -> LossEstimate:
-    along, log_w = paths(flow, action, z)
+def _path_gradient(flow: Proposer, action: Action, z: Tensor, *noise: Tensor) -> LossEstimate:
+    along, log_w = paths(flow, action, z, *noise)
     path = along.sum() / len(z)
     return LossEstimate(path - (log_w.mean() + path.detach()), log_w)
 

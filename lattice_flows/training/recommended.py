@@ -49,7 +49,6 @@ _BY_FLOW: dict[str, dict[str, Any]] = {
     "hybrid": _HYBRID,
     "gradient_flow": _GRADIENT_FLOW,
     "vector_coupling": _VECTOR,
-    "stochastic_flow": {"objective": "reverse_kl"},  # its paths have no score
     "direct_draws": {"objective": "reinforce"},  # nothing to train, and no gradient
 }
 

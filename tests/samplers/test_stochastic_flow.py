@@ -26,7 +26,7 @@ from lattice_flows.samplers.path_layers import Deterministic, Langevin, Step
 from lattice_flows.stages import run
 from lattice_flows.statistics import bennett, effective_sample_size, log_partition
 from lattice_flows.theories import Phi4, WilsonU1
-from lattice_flows.training import Drawn, TrainingSettings, evaluate, evaluate_on, reverse_kl, train
+from lattice_flows.training import Drawn, TrainingSettings, evaluate, evaluate_on, path_gradient, reverse_kl, train
 
 SHAPE = (4, 4)
 LINKS, SCALARS = WilsonU1(1.6), Phi4(0.3, 0.0)
@@ -139,6 +139,44 @@ def test_gradients_are_those_of_each_transform_at_the_configurations_before_it(g
         torch.testing.assert_close(weight.grad, gradient, rtol=1e-8, atol=1e-10)
 
 
+def gradients(objective, flow, action, generator):
+    """Of 200 batches, (200, n_weights)."""
+    rows = []
+    for _ in range(200):
+        flow.zero_grad()
+        objective(flow, action, 32, generator).loss.backward()
+        rows.append(torch.cat([weight.grad.flatten() for weight in flow.parameters()]).numpy())
+    return np.array(rows)
+
+
+def test_the_path_gradient_is_that_of_the_mean_work_with_less_noise(generator):
+    """Of the first transform, whose configurations are exactly those of S_0: later ones only take them for those."""
+    action, initial, layers, _ = FLOWS["phi4 with everything"]
+    flow = built(action, initial, (layers[0], layers[2]), 1).requires_grad_(True)
+    total, path = (gradients(objective, flow, action, generator) for objective in (reverse_kl, path_gradient))
+    flow.first = Phi4(0.8, 0.0)  # a score of other configurations than those that come
+    wrong = gradients(path_gradient, flow, action, generator)
+
+    def worst(other):
+        error = np.sqrt((total.var(0) + other.var(0)) / len(total))
+        return np.abs((total.mean(0) - other.mean(0))[error > 0] / error[error > 0]).max()
+
+    assert worst(path) < 4.5
+    assert worst(wrong) > 4.5
+    moves = total.std(0) > 0
+    assert np.median(path.std(0)[moves] / total.std(0)[moves]) < 0.8
+
+
+def test_the_path_gradient_of_perfect_transforms_has_no_noise(generator):
+    """The identity from S to S itself, with random steps between."""
+    layers = (SITES, HEAT)
+    flow = StochasticFlowPlan(SHAPE, SCALARS, layers=layers, initial={}, n_steps=2).build().double()
+    path_gradient(flow, SCALARS, 8, generator).loss.backward()
+    assert max(float(weight.grad.abs().max()) for weight in flow.parameters() if weight.grad is not None) < 1e-12
+    reverse_kl(flow, SCALARS, 8, generator).loss.backward()
+    assert max(float(weight.grad.abs().max()) for weight in flow.parameters() if weight.grad is not None) > 1e-3
+
+
 CARD = """
 seed = 1
 [theory]
@@ -174,7 +212,7 @@ REFUSED = {
     "of sites": (text('{flow = "vector_coupling"}'), "layers"),
     "itself": (text('{flow = "stochastic_flow"}'), "is no transform; list its layers here"),
     "negative": (text("{langevin = -0.1}"), "langevin = -0.1"),
-    "score": (text(objective="path_gradient"), "needs the score of the flow, which stochastic_flow does not have"),
+    "inverse": (text(objective="reinforce"), "needs the inverse of the flow, which stochastic_flow does not have"),
     "no way back": (
         text('{sampler = "winding_hmc", n_md_steps = 2, n_windings = 1}', "forward_kl", 'data = "direct"'),
         "needs the paths of the flow",
@@ -204,7 +242,7 @@ class After:
         return self.left <= 0
 
 
-@pytest.mark.parametrize("objective", ["reverse_kl", "forward_kl"])
+@pytest.mark.parametrize("objective", ["path_gradient", "reverse_kl", "forward_kl"])
 def test_training_raises_the_ess_and_goes_on_to_the_same_bits(objective, tmp_path, generator, seed):
     action = WilsonU1(4.0)
     plan = StochasticFlowPlan(SHAPE, action, layers=(COUPLINGS, HEAT), initial={"beta": 1.0}, n_steps=2)
@@ -212,7 +250,7 @@ def test_training_raises_the_ess_and_goes_on_to_the_same_bits(objective, tmp_pat
     def configurations(n, generator):
         return drawn(action, n, int(torch.randint(10**6, (1,), generator=generator)))
 
-    data = None if objective == "reverse_kl" else Drawn(configurations)
+    data = None if objective != "forward_kl" else Drawn(configurations)
     settings = TrainingSettings(
         objective=objective, data=data and "direct", max_steps=60, monitor_samples=64, learning_rate=0.02
     )
