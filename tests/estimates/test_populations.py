@@ -136,6 +136,12 @@ def test_pyerrors_gets_no_particles(made, tmp_path):
 
 
 @pytest.mark.quick
+def test_files_of_before_have_no_populations():
+    before = Origin({"weighted": 1, "chains_per_set": 2})
+    assert (before.populations, before.n_particles) == (False, 1)
+
+
+@pytest.mark.quick
 def test_means_of_populations(rng):
     log_w = rng.normal(size=(5, 6))
     expected = np.log(np.exp(log_w).reshape(5, 2, 3).mean(2))
