@@ -124,6 +124,7 @@ ARSENAL_SAMPLERS = {
     "omelyan": 'sampler = "hmc"\nintegrator = "omelyan"',
     "blocks": 'sampler = "flow_blocks"',
     "annealed": 'sampler = "annealed"\nn_steps = 5\ninitial = {beta = 0.7}\nkernel = {sampler = "heatbath"}',
+    "smc": 'sampler = "smc"\nn_particles = 2\nn_steps = 5\ninitial = {beta = 0.7}\nkernel = {sampler = "heatbath"}',
     "localised": 'sampler = "localised"',
     "winding": 'sampler = "winding_hmc"\nn_windings = 2',
     "mixture": 'sampler = "mixture"\nparts = [{sampler = "hmc"}, {sampler = "instanton", n_updates = 3}]',

@@ -33,6 +33,7 @@ from lattice_flows.lattice import TWO_PI, conjugate, gauge_transform, reflect, t
 from lattice_flows.samplers import (
     HMC,
     SAMPLERS,
+    SMC,
     Annealed,
     Cluster,
     Direct,
@@ -560,6 +561,15 @@ def _annealed_scalar(action: Action, shape: Shape) -> Sampler:
     return Annealed(action, lambda rung: HMC(rung, 1.0, 6), {"m2": 2.0 * action.m2}, 3, (0.0, 1.0), batch_size=500)
 
 
+def _smc(action: Action, shape: Shape) -> Sampler:
+    """Particles in fours, resampled at most steps."""
+    return SMC(action, HeatBath, {"beta": 0.4 * action.beta}, 4, 6, (0.0, 0.3, 1.0), 0.9)
+
+
+def _smc_scalar(action: Action, shape: Shape) -> Sampler:
+    return SMC(action, lambda rung: HMC(rung, 1.0, 6), {"m2": 2.0 * action.m2}, 4, 3, (0.0, 1.0), 0.9)
+
+
 def _replica_exchange(action: Action, shape: Shape) -> Sampler:
     return ReplicaExchange(action, (Part(HMC(action, 1.0, 6)), Part(Metadynamics(action, 1.0, 6, q_max=4.0))))
 
@@ -687,6 +697,8 @@ SAMPLER_CASES = [
     SamplerCase("direct", "direct", lambda action, shape: Direct(action), (*MANY_POINTS, *FREE_POINTS), 64, 120, 1),
     SamplerCase("annealed", "annealed", _annealed, (MANY_POINTS[0], *MANY_POINTS[2:5], *SPIN_POINTS), 200, 40, 1),
     SamplerCase("annealed phi4", "annealed", _annealed_scalar, SCALAR_POINTS, 200, 30, 1),
+    SamplerCase("smc", "smc", _smc, (MANY_POINTS[0], *MANY_POINTS[2:4], *SPIN_POINTS), 400, 40, 1),
+    SamplerCase("smc phi4", "smc", _smc_scalar, SCALAR_POINTS, 400, 30, 1),
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
     SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),
     SamplerCase("flow_hmc without a force", "flow_hmc", _drifting, FLOW_POINTS[:1], 200, 50, 1, compiled=False),

@@ -51,6 +51,8 @@ PARTS = {  # the arguments of each sampler
     "flow_samples": "batch_size = 10",
     "direct": "",
     "annealed": 'initial = {beta = 0.5}, n_steps = 2, protocol = [0.0, 1.0], kernel = {sampler = "heatbath"}',
+    "smc": "initial = {beta = 0.5}, n_particles = 2, n_steps = 2, protocol = [0.0, 1.0], "
+    "kernel = {sampler = 'heatbath'}",
 }
 OF_TREE = {"localised_flow"}
 OF_THEORY = {"fourier_hmc": "phi4", "cluster": "phi4", "swendsen_wang": "ising"}
@@ -60,10 +62,12 @@ WHOLES = {  # where a sampler stands in another
     "mixture": 'sampler = "mixture"\nparts = [{part}, {{sampler = "heatbath"}}]',
     "tempering": 'sampler = "tempering"\n{ladder}\nreplica = {part}',
     "annealed": 'sampler = "annealed"\n{initial}\nn_steps = 3\nprotocol = [0.0, 1.0]\nkernel = {part}',
+    "smc": 'sampler = "smc"\n{initial}\nn_particles = 2\nn_steps = 3\nprotocol = [0.0, 1.0]\nkernel = {part}',
     "replica_exchange, first": 'sampler = "replica_exchange"\nparts = [{part}, {{sampler = "heatbath"}}]',
     "replica_exchange, second": 'sampler = "replica_exchange"\nparts = [{{sampler = "heatbath"}}, {part}]',
 }
-WEIGHTED = ["metadynamics", "umbrella", "flow_samples", "annealed"]
+OF_PATHS = ["annealed", "smc"]
+WEIGHTED = ["metadynamics", "umbrella", "flow_samples", *OF_PATHS]
 UNFIT_RUNG = "replica must reach every configuration and need no weights"
 REFUSED = {
     **dict.fromkeys(product(["mixture"], WEIGHTED), "its averages need weights"),
@@ -75,20 +79,12 @@ REFUSED = {
         "the first of the parts",
     ),
     **dict.fromkeys(
-        product(["replica_exchange, second"], ["flow_samples", "annealed"]), "only swap if it knows its own target"
+        product(["replica_exchange, second"], ["flow_samples", *OF_PATHS]), "only swap if it knows its own target"
     ),
     **dict.fromkeys(
         product(
-            ["annealed"],
-            [
-                "metadynamics",
-                "umbrella",
-                "flow_samples",
-                "annealed",
-                "flow_metropolis",
-                "tempering",
-                "replica_exchange",
-            ],
+            OF_PATHS,
+            [*WEIGHTED, "flow_metropolis", "tempering", "replica_exchange"],
         ),
         "keeps no target in a single update",
     ),
@@ -101,7 +97,7 @@ def text_of(whole, part, n_chains=N_CHAINS, arguments=None):
     """The card of this pair."""
     theory, arguments = OF_THEORY.get(part, "u1"), PARTS[part] if arguments is None else arguments
     flow = TREE if part in OF_TREE else FLOW
-    counted = "" if whole in ("tempering", "annealed") else f", n_updates = {N_OF_PART}"
+    counted = "" if whole in ("tempering", *OF_PATHS) else f", n_updates = {N_OF_PART}"
     table = f'{{sampler = "{part}"{counted}{", " if arguments else ""}{arguments}}}'
     return (
         f"seed = 3\n[theory]\n{THEORIES[theory]}\n{flow if theory == 'u1' else ''}"

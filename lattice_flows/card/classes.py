@@ -40,12 +40,16 @@ def check_sampler_class(constructor: type[Sampler], where: str) -> None:
 
 
 def chains_per_set_of(sampler: Sampler, where: str) -> int | None:
-    """How many chains of the sampler form a set. Raises InputError for what is no number, in it or inside it."""
+    """How many chains of the sampler form a set. Raises InputError for what is no number, in it or inside it, and for
+    populations without weights or particles."""
     for one in reversed(list(sampler.walk())):  # from within: that of a whole comes from its parts
         in_set: Any = one.chains_per_set
         if in_set is not None and not (isinstance(in_set, int) and in_set >= 1):
             told = f"{type(one).__name__}.chains_per_set = {in_set!r}"
             raise InputError(f"{where}: {told}: must be None or a whole number >= 1")
+        if one.populations and not (one.weighted and in_set):
+            name = type(one).__name__
+            raise InputError(f"{where}: {name} makes populations: it must have weighted = True, and chains_per_set")
     return sampler.chains_per_set
 
 

@@ -56,7 +56,8 @@ def topology_summary(group: Replicas, observables: Observables) -> Topology | No
     visited too rarely for an estimate (sector_probabilities), as are all sectors of a frozen ensemble, although its
     means may be known. Estimates that are plain means of one series other than the charge are split by sector, and
     reconstructed from the sectors alone (fixed_charge). That needs <Q^2>: the ensemble's own or, for a frozen
-    ensemble, the exact one, as its "charge_squared" tells; if there is neither, fixed_charge is empty.
+    ensemble, the exact one, as its "charge_squared" tells; if there is neither, fixed_charge is empty. The weights by
+    sector are those of independent samples: there are none of particles of populations.
 
     trusted is taken from <Q^2> in `observables`: without it no angle counts as resolved.
     """
@@ -70,15 +71,16 @@ def topology_summary(group: Replicas, observables: Observables) -> Topology | No
         return None
     exact = closed_forms_of(group.theory)
     trusted = bool(CHARGE_SQUARED in observables and observables[CHARGE_SQUARED]["trusted"])
-    found = sector_probabilities(charge, log_w, distribution=exact.charge_distribution if exact else None)
+    distribution = exact.charge_distribution if exact else None
+    found = sector_probabilities(charge, log_w, distribution=distribution, n_particles=group.n_particles)
     by_sector, fixed = _by_sector(group, observables, charge, log_w, exact)
     rate = tunnelling_rate(charge)
     return {
         "tunnelling_rate": {"value": _number(rate.value), "error": _number(rate.error)},
         "sectors": _sectors(found, by_sector, _mean_square(charge, log_w), exact),
         "fixed_charge": fixed,
-        "theta": _theta(charge, log_w, exact, trusted),
-        "weights": None if log_w is None else _weights(charge, log_w, found, exact),
+        "theta": _theta(charge, log_w, exact, trusted, group.n_particles),
+        "weights": None if log_w is None or group.populations else _weights(charge, log_w, found, exact),
         "trusted": trusted,
     }
 
@@ -113,11 +115,11 @@ def _in_sectors(
     there, series, weights = _measured_with_charge(group, quantity, charge, log_w)
     if min(len(chain) for chain in there) < MIN_LENGTH_OF_SECTORS:
         return None, None
-    means = sector_means(there, series, weights)
+    means = sector_means(there, series, weights, n_particles=group.n_particles)
     moving = {abs(q) for q, mean in means.items() if mean.error > 0}
     if len(moving) < 2 or (given is None and frozen):
         return means, None
-    return means, _fixed_charge(there, series, means, weights, given)
+    return means, _fixed_charge(there, series, means, weights, given, group.n_particles)
 
 
 def _sectors(
@@ -173,9 +175,14 @@ def _measured_with_charge(
 
 
 def _fixed_charge(
-    charge: Chains, series: Chains, means: dict[int, Estimate], log_w: Chains | None, given: float | None
+    charge: Chains,
+    series: Chains,
+    means: dict[int, Estimate],
+    log_w: Chains | None,
+    given: float | None,
+    n_particles: int,
 ) -> FixedCharge:
-    fit = fixed_charge_extrapolation(charge, series, means, log_w, given)
+    fit = fixed_charge_extrapolation(charge, series, means, log_w, given, n_particles)
     return {
         "value": _number(fit.value),
         "error": _number(fit.error),
@@ -187,7 +194,7 @@ def _fixed_charge(
     }
 
 
-def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool) -> list[ThetaPoint]:
+def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool, n_particles: int) -> list[ThetaPoint]:
     angles = np.linspace(0.0, math.pi, N_THETA)
     known = exact.theta_ratio(angles) if exact else [None] * N_THETA
     return [
@@ -198,7 +205,7 @@ def _theta(charge: Chains, log_w: Chains | None, exact: Any, trusted: bool) -> l
             "exact": None if truth is None else float(truth),
             "resolved": trusted and bool(is_resolved(found)),
         }
-        for theta, found, truth in zip(angles, theta_dependence(charge, angles, log_w), known)
+        for theta, found, truth in zip(angles, theta_dependence(charge, angles, log_w, n_particles), known)
     ]
 
 

@@ -12,6 +12,7 @@ from lattice_flows.estimates.replicas import LOG_W, Replicas, are_same
 from lattice_flows.estimates.summary_types import Observables
 from lattice_flows.estimates.umbrella_windows import block_doubt, joined_estimator
 from lattice_flows.statistics import (
+    FEWEST_POPULATIONS,
     MAX_PARETO_K_OF_MEAN,
     MIN_CHANGES,
     MIN_LENGTH,
@@ -23,6 +24,7 @@ from lattice_flows.statistics import (
     gamma_method,
     jackknife_over_chains,
     mapped,
+    population_means,
     pull,
     r_hat,
     r_hat_and_crossings,
@@ -99,6 +101,8 @@ def observables_summary(
             )
         if of_blocks:
             doubts.append(of_blocks)
+        if few := _too_few_populations(group, terms):
+            doubts.insert(0, few)
         truth = quantity.exact(exact) if quantity.exact and (exact or quantity.by_symmetry) else None
         observables[quantity.name] = {
             "value": found.value,
@@ -117,7 +121,9 @@ def observables_summary(
             suspicious.setdefault(doubts[0], []).append(quantity.name)
         if not (doubts or joined or quantity.function) and (known := observables[quantity.name]["pull"]) is not None:
             chains = _weighted_fluctuations(group, quantity, terms, found.value) if group.weighted else terms[0]
-            together.add(quantity.name, known, found.tau_int, chains, group.rows(quantity.terms[0].series))
+            rows, independent = group.rows(quantity.terms[0].series), population_means(chains, group.n_particles)
+            tau_int = tau_int if group.populations else found.tau_int
+            together.add(quantity.name, known, tau_int, independent, rows[:: group.n_particles])
     if moves and sound_weights and (text := _far_off(observables) or together.warning()):
         warnings.append(text)
     if names := group.partly_measured():
@@ -182,7 +188,8 @@ def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
             quantity.function or _itself,
             _log_weights(group, quantity),
             *terms,
-            chains_per_set=group.chains_per_set or 1,
+            chains_per_set=1 if group.populations else group.chains_per_set or 1,
+            n_particles=group.n_particles,
         )
     return lambda quantity, terms: derived(quantity.function, *terms) if quantity.function else gamma_method(terms[0])
 
@@ -211,6 +218,13 @@ def _weighted_chains_disagree(group: Replicas, quantity: Quantity, terms: list[C
     function = quantity.function or _itself
     spread = jackknife_over_chains(function, log_w, *terms, chains_per_set=group.chains_per_set)
     return spread > error * (1.0 + 3.0 / math.sqrt(2.0 * (n_sets - 1)))
+
+
+def _too_few_populations(group: Replicas, terms: list[Chains]) -> str:
+    """The reason to doubt the error of averages over populations, or an empty string."""
+    if not group.populations or sum(sizes_of(terms[0])) >= FEWEST_POPULATIONS * group.n_particles:
+        return ""
+    return f"fewer than {FEWEST_POPULATIONS} populations, so the error is not known; make more configurations"
 
 
 def _itself(mean: float) -> float:

@@ -14,7 +14,7 @@ from lattice_flows.ensembles import Ensemble
 from lattice_flows.ensembles.finite import where_not_finite
 from lattice_flows.estimates.summary_types import Settings, Theory
 from lattice_flows.production.origin import Origin
-from lattice_flows.statistics import LazyReplicas, normalised_in_sets
+from lattice_flows.statistics import LazyReplicas, normalised_in_sets, population_log_w
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Observable, Quantity, Term
 
@@ -68,8 +68,19 @@ class Replicas:
 
     @property
     def chains_per_set(self) -> int | None:
-        """How many consecutive chains have a constant of log_w in common; None if all have the same."""
+        """How many consecutive chains form a set, with a constant of log_w of its own unless it is a population; None
+        if all chains are alike."""
         return Origin(self.files[0].attributes).chains_per_set
+
+    @property
+    def n_particles(self) -> int:
+        """How many consecutive chains are the particles of one population; 1 if chains are independent."""
+        return Origin(self.files[0].attributes).n_particles
+
+    @property
+    def populations(self) -> bool:
+        """Whether the chains of a set are particles of one population, and their constant of log_w that of all."""
+        return Origin(self.files[0].attributes).populations
 
     @property
     def file_names(self) -> list[str]:
@@ -230,7 +241,9 @@ class Replicas:
         file = self._only_open(self.files[k])
         values = self._log_w(k) if name == LOG_W and self.log_ratios else file.series(name)
         counted = values[self._counted(_numbers(file, name))]
-        return normalised_in_sets(counted, self.chains_per_set) if name == LOG_W and self.chains_per_set else counted
+        if name == LOG_W and self.chains_per_set and not self.populations:
+            return normalised_in_sets(counted, self.chains_per_set)
+        return counted
 
     def rows(self, name: str) -> list[np.ndarray]:
         """The numbers of the configurations on which the series was measured, for every chain."""
@@ -269,10 +282,19 @@ class Replicas:
         return self.log_ratios[k] + (file.series(LOG_W) if Origin(file.attributes).weighted else 0.0)
 
     def proposals(self, name: str) -> np.ndarray | None:
-        """The values of all proposals, (m,), or None if none are stored."""
+        """The log weights of all proposals, (m,), or of the populations that they form; None if none are stored."""
         if name not in self.files[0].proposal_names:
             return None
-        return np.concatenate([self._only_open(file).proposals(name).ravel() for file in self.files])
+        every = [self._only_open(file).proposals(name) for file in self.files]
+        return np.concatenate([population_log_w(values, self.n_particles).ravel() for values in every])
+
+    def independent_log_w(self) -> list[np.ndarray]:
+        """log w of every chain, or of the populations that a set of chains forms."""
+        chains = self.series(LOG_W)
+        if self.n_particles == 1:
+            return chains
+        sets = [chains[k : k + self.n_particles] for k in range(0, len(chains), self.n_particles)]
+        return [population_log_w(np.stack(particles, axis=1), self.n_particles)[:, 0] for particles in sets]
 
     def observables(self) -> list[Observable]:
         """The observables that were measured in any of the files."""

@@ -77,7 +77,10 @@ def _derived(group: Replicas, texts: tuple[str, ...]) -> tuple[Quantity, ...]:
 
 
 def _found_thermalisation(group: Replicas) -> int:
-    """The number of configurations to drop, from the series that were measured on every configuration."""
+    """The number of configurations to drop, from the series that were measured on every configuration; none of
+    populations, each of which is a new one."""
+    if group.populations:
+        return 0
     names = ["action", *(one.name for one in group.observables())]
     measured = {name: group.series(name) for name in names if group.is_dense(name)}
     if CHARGE in measured:  # whose rounding noise would pass for motion

@@ -12,12 +12,14 @@ _MAGNETISATION = "magnetisation"
 
 
 def signs_summary(group: Replicas) -> list[SignShare] | None:
-    """A row for M > 0 and one for M < 0; None for an ensemble of equal weights or without a magnetisation.
+    """A row for M > 0 and one for M < 0; None for an ensemble of equal weights, of populations, whose weights are not
+    those of independent samples, or without a magnetisation.
 
     By Z2 symmetry each sign has half of the weight. A flow that describes one of two phases well and the other badly
     has shares that differ, or a much smaller ESS in one of them.
     """
-    if not group.weighted or not group.has(_MAGNETISATION) or windows_of(group.sampler):
+    of_samples = group.weighted and not group.populations
+    if not of_samples or not group.has(_MAGNETISATION) or windows_of(group.sampler):
         return None
     magnetisation, log_w = group.together(_MAGNETISATION, LOG_W)
     if min(map(len, log_w)) < MIN_LENGTH_OF_SECTORS or not np.isfinite(max(chain.max() for chain in log_w)):

@@ -1,13 +1,15 @@
 """The quality of weights, in the form of summary.json."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from lattice_flows.estimates.replicas import LOG_W, Replicas
+from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Integration, PartESS, Reliable, Reweighting, Weights
 from lattice_flows.flows import MAX_STEP_ERROR
 from lattice_flows.statistics import (
+    FEWEST_POPULATIONS,
     MAX_PARETO_K_OF_ESS,
     MAX_PARETO_K_OF_MEAN,
     MIN_EFFECTIVE_SAMPLES,
@@ -24,8 +26,30 @@ from lattice_flows.terminal.numbers import number
 from lattice_flows.training.validate import MAX_ROUND_TRIP
 
 
-def weights_summary(log_w: np.ndarray) -> Weights:
-    """ESS, log Z and whether to trust them, from log weights of independent samples (m,); nan is a weight of zero."""
+class Unit(NamedTuple):
+    """What each weight is that of: how many of them tell an error, and what to do where they do not."""
+
+    name: str
+    few: str  # what is so of fewer than
+    fewest: int  # effective ones
+    more: str
+    better: str
+
+
+SAMPLES = Unit("sample", "weights are unreliable", MIN_EFFECTIVE_SAMPLES, "draw more samples", "train a better flow")
+POPULATIONS = Unit(
+    "population", "errors are not known", FEWEST_POPULATIONS, "make more configurations", "take more particles or steps"
+)
+
+
+def unit_of(n_particles: int) -> Unit:
+    """Populations of several particles, or else samples."""
+    return SAMPLES if n_particles == 1 else POPULATIONS
+
+
+def weights_summary(log_w: np.ndarray, unit: Unit = SAMPLES) -> Weights:
+    """ESS, log Z and whether to trust them, from the log weights of independent samples (m,), or of populations; nan is
+    a weight of zero."""
     log_w = np.nan_to_num(log_w, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     ess, log_z = effective_sample_size(log_w), log_partition(log_w)
     share, k = largest_weight_share(log_w), pareto_k(log_w)
@@ -38,42 +62,42 @@ def weights_summary(log_w: np.ndarray) -> Weights:
         "pareto_k": k,
         "largest_weight_share": share,
         "largest_weight_over_mean": share * log_w.size,
-        **_reliable(log_w),
+        **_reliable(log_w, unit),
         "dominated": is_dominated(ess.value, log_w.size, share),
     }
 
 
-def _reliable(log_w: np.ndarray, tau_int: float = 0.5) -> Reliable:
-    log_z, ess = reliability(log_w, tau_int)
+def _reliable(log_w: np.ndarray, unit: Unit, tau_int: float = 0.5) -> Reliable:
+    log_z, ess = reliability(log_w, tau_int, unit.fewest)
     return {"log_z_reliable": log_z, "ess_reliable": ess, "reliable": log_z and ess}
 
 
-def weights_warnings(weights: Weights) -> list[str]:
+def weights_warnings(weights: Weights, unit: Unit = SAMPLES) -> list[str]:
     """The reason to doubt weights, or nothing. weights: from `weights_summary`, so k-hat may still be infinite."""
     ess, n, share = weights["ess"], weights["n_samples"], weights["largest_weight_share"]
     k = -math.inf if weights["pareto_k"] is None else weights["pareto_k"]
-    if (effective := ess * n) < MIN_EFFECTIVE_SAMPLES:
+    if (effective := ess * n) < unit.fewest:
         return [
-            f"weights are unreliable: {int(effective)} effective samples (ESS * N), fewer than "
-            f"{MIN_EFFECTIVE_SAMPLES}; draw more samples, or train a better flow"
+            f"{unit.few}: {int(effective)} effective {unit.name}s (ESS * N), fewer than {unit.fewest}; "
+            f"{unit.more}, or {unit.better}"
         ]
     if k == math.inf:
-        return ["weights are unreliable: too few stand out to tell their tail (Pareto k-hat); draw more samples"]
+        return [f"weights are unreliable: too few stand out to tell their tail (Pareto k-hat); {unit.more}"]
     if k > MAX_PARETO_K_OF_MEAN:
         return [
             f"weights are unreliable: a heavy tail, Pareto k-hat = {k:.2f} above {MAX_PARETO_K_OF_MEAN}; log Z is at "
-            f"least {number(weights['log_z'], 4)}, the ESS at most {ess:.2g}; train a better flow"
+            f"least {number(weights['log_z'], 4)}, the ESS at most {ess:.2g}; {unit.better}"
         ]
     if is_dominated(ess, n, share):
         part = 100.0 * min(1.0, share_of_squares(ess, n, share))
         return [
             f"one weight of {n} is {share * n:.0f} times the mean and has {part:.0f} % of the sum of squares: "
-            "the ESS hangs on this one sample; draw more samples"
+            f"the ESS hangs on this one {unit.name}; {unit.more}"
         ]
     if k > MAX_PARETO_K_OF_ESS:
         return [
             f"the ESS is at most {ess:.2g}: the tail of the weights, Pareto k-hat = {k:.2f} above "
-            f"{MAX_PARETO_K_OF_ESS}, is too heavy for an error; log Z and averages hold. Train a better flow"
+            f"{MAX_PARETO_K_OF_ESS}, is too heavy for an error; log Z and averages hold. {unit.better.capitalize()}"
         ]
     return []
 
@@ -105,9 +129,9 @@ def reweighting_summary(group: Replicas) -> Reweighting:
     n_effective is ESS * N / (2 tau_int) with the tau_int of log w: correlated configurations fill less of the weights'
     tail than their number suggests. The tau_int of w itself would hide just that.
     """
-    chains = group.series(LOG_W)
-    figures = weights_summary(np.concatenate(chains))
-    tau_int = log_w_tau_int(chains)
+    chains, unit = group.independent_log_w(), unit_of(group.n_particles)
+    figures = weights_summary(np.concatenate(chains), unit)
+    tau_int = 0.5 if group.populations else log_w_tau_int(chains)
     return {
         "from": group.sampled_theory,
         "ess": figures["ess"],
@@ -116,7 +140,7 @@ def reweighting_summary(group: Replicas) -> Reweighting:
         "n_effective": figures["ess"] * figures["n_samples"] / (2.0 * tau_int),
         "pareto_k": figures["pareto_k"],
         "largest_weight_share": figures["largest_weight_share"],
-        **_reliable(np.concatenate(chains), tau_int),
+        **_reliable(np.concatenate(chains), unit, tau_int),
     }
 
 

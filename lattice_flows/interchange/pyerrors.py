@@ -33,8 +33,8 @@ def write_pyerrors(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
     attributes, `left_out` (series that pyerrors cannot take, with the reason), and for a weighted ensemble a `note`
     on the weight.
 
-    Raises InputError if pyerrors is missing or no series can be exported, and for chains in windows, which no Obs
-    can join. Raises Stopped once it is asked for.
+    Raises InputError if pyerrors is missing or no series can be exported, and for chains in windows or populations,
+    which no Obs can join. Raises Stopped once it is asked for.
     """
     import_matplotlib()  # which pyerrors loads
     try:
@@ -45,6 +45,11 @@ def write_pyerrors(ensemble: Ensemble, target: Path, stop: StopRequest) -> None:
         ) from None
     attributes = ensemble.attributes
     origin = Origin(attributes)
+    if origin.n_particles > 1:
+        raise InputError(
+            f"{ensemble.path}: its chains are particles of populations, which depend on one another; an Obs takes its "
+            "replica as independent"
+        )
     if windows_of(origin.sampler):
         name = origin.sampler["name"]
         raise InputError(f"{ensemble.path}: the windows of {name} sampling are joined by MBAR; an Obs cannot hold it")

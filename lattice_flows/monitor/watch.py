@@ -16,11 +16,13 @@ from lattice_flows.card.budget import is_complete, progress
 from lattice_flows.card.card import Card, EnsembleTable
 from lattice_flows.ensembles import Ensemble, EnsembleError
 from lattice_flows.errors import InputError
-from lattice_flows.estimates.weights import weights_summary
+from lattice_flows.estimates.weights import unit_of, weights_summary
 from lattice_flows.monitor.array_row import COMMITS, WatchedArray, last_commit
 from lattice_flows.monitor.lock_holder import Writer, writer_note, writer_of
 from lattice_flows.monitor.screen import Row, count, duration, page
+from lattice_flows.production.origin import Origin
 from lattice_flows.production.run_folder import RunFolder, find_run
+from lattice_flows.statistics import population_log_w
 from lattice_flows.terminal import numbers
 from lattice_flows.terminal.numbers import number
 from lattice_flows.training.checkpoint import CheckpointError
@@ -273,9 +275,10 @@ def _figures(ensemble: Ensemble) -> tuple[str, str]:
     if "accepted" in ensemble.series_names and len(accepted := ensemble.series("accepted", _rows(ensemble))):
         acceptance = f"accepted {accepted.mean():.3f}"
     if "log_w" in ensemble.proposal_names:
-        log_w = ensemble.proposals("log_w", _rows(ensemble)).ravel()
+        n_particles = Origin(ensemble.attributes).n_particles
+        log_w = population_log_w(ensemble.proposals("log_w", _rows(ensemble)), n_particles).ravel()
         with suppress(ValueError):  # fewer than two, or none of any weight
-            figures = weights_summary(log_w)
+            figures = weights_summary(log_w, unit_of(n_particles))
             shown = numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"], figures["ess_reliable"])
             ess = marked_ess(shown, figures["log_z_reliable"] and not figures["dominated"])
     return acceptance, ess

@@ -176,6 +176,7 @@ def header_of(
         card.measurements,
         weighted=sampler.weighted,
         chains_per_set=sampler.chains_per_set,
+        populations=sampler.populations,
         seed=card.seed,
         threads=threads_for(table, chains_for(table, task)),
         device=str(resolve_device(card.device)) if table.needs_flow else "cpu",

@@ -14,7 +14,8 @@ from lattice_flows.theories.catalogue import THEORIES, completed_theory
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Stored
 
-_COUNTS = {"seed": 0, "threads": 1, "weighted": 0, "chains_per_set": 1}  # whole numbers, and the least of each
+# Whole numbers, and the least of each.
+_COUNTS = {"seed": 0, "threads": 1, "weighted": 0, "chains_per_set": 1, "populations": 0}
 _TABLES = {
     **dict.fromkeys(("theory", "sampler", "plugins", "software", "machine"), dict),
     **dict.fromkeys(("observables", "overrides"), list),

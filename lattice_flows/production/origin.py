@@ -22,6 +22,7 @@ def origin_attributes(
     *,
     weighted: bool = False,
     chains_per_set: int | None = None,
+    populations: bool = False,
     seed: int = 0,
     threads: int = 1,
     device: str = "cpu",
@@ -37,7 +38,8 @@ def origin_attributes(
     theory       the [theory] table with its defaults
     sampler      its card name as "name", its arguments as given or tuned, n_updates, start and n_thermalisation
     weighted     whether averages need the series log_w
-    chains_per_set  how many consecutive chains have a constant of log_w in common, None if all have the same
+    chains_per_set  how many consecutive chains form a set, None if they are all alike
+    populations  whether a set is a population, and its constant of log_w that of all, see `Sampler.populations`
     card         the text of the card, "" if there is none
     flow_sha256  the checksum of the flow's weights, "" if there is no flow
     plugins      package and version of the code outside of this package, by its name on the card
@@ -63,6 +65,8 @@ def origin_attributes(
     }
     if chains_per_set is not None:
         attributes["chains_per_set"] = chains_per_set
+    if populations:
+        attributes["populations"] = int(populations)
     if plugins:
         attributes["plugins"] = json.dumps(dict(plugins))
     if start_sha256:
@@ -117,8 +121,19 @@ class Origin:
 
     @property
     def chains_per_set(self) -> int | None:
-        """How many consecutive chains have a constant of log_w in common; None if all have the same."""
+        """How many consecutive chains form a set, with a constant of log_w of its own unless it is a population; None
+        if all chains are alike."""
         return int(self.attributes["chains_per_set"]) if "chains_per_set" in self.attributes else None
+
+    @property
+    def populations(self) -> bool:
+        """Whether the chains of a set are particles of one population, and their constant of log_w that of all."""
+        return bool(self.attributes.get("populations", 0))
+
+    @property
+    def n_particles(self) -> int:
+        """How many consecutive chains are the particles of one population; 1 if chains are independent."""
+        return (self.chains_per_set or 1) if self.populations else 1
 
     @property
     def observables(self) -> list[dict[str, Any]]:

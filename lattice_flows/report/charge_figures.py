@@ -147,7 +147,7 @@ def _probabilities(group: Replicas, charges: NDArray[np.int64]) -> tuple[Array, 
         log_w = group.series_like("log_w", CHARGE)
 
         def estimate(series: list[Array]) -> Any:
-            return reweighted(series, log_w)
+            return reweighted(series, log_w, n_particles=group.n_particles)
 
     found = [estimate([(chain == q).astype(float) for chain in chains]) for q in charges]
     return np.array([one.value for one in found]), np.array([one.error for one in found])

@@ -24,6 +24,7 @@ from lattice_flows.samplers.mixture import Mixture
 from lattice_flows.samplers.random_walk import RandomWalk
 from lattice_flows.samplers.replica_exchange import ReplicaExchange
 from lattice_flows.samplers.sampler import Coordinate, Sampler, SamplerFactory, Windows
+from lattice_flows.samplers.smc import SMC
 from lattice_flows.samplers.stochastic_flow import (
     LangevinLayer,
     LayerPlan,
@@ -63,6 +64,7 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "flow_samples": FlowSamples,
         "direct": Direct,
         "annealed": Annealed,
+        "smc": SMC,
     },
     base=Sampler,
 )
@@ -83,6 +85,7 @@ def windows_of(settings: Mapping[str, Any]) -> Windows | None:
 __all__ = [
     "HMC",
     "SAMPLERS",
+    "SMC",
     "Annealed",
     "Cluster",
     "Coordinate",

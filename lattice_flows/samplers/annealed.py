@@ -132,7 +132,7 @@ class Annealed(Sampler):
 
     def samples(self, streams: Streams, event: Shape) -> tuple[Field, Array]:
         """The end x (B, *event) of a path for each stream (B, 2), and its log w (B,)."""
-        x, log_w, streams = self._start(streams, event)
+        x, log_w, streams = self.start(streams, event)
         paths = self.path().forward(x, streams)
         return paths.x, log_w - paths.work
 
@@ -145,7 +145,7 @@ class Annealed(Sampler):
         paths = self.path().backward(np.array(x, dtype=self.action.space.dtype, order="C"), streams)
         return self._log_w_of_start(paths.x) - paths.work
 
-    def _start(self, streams: Streams, event: Shape) -> tuple[Field, Array, Streams]:
+    def start(self, streams: Streams, event: Shape) -> tuple[Field, Array, Streams]:
         """Independent configurations of S_0, their log w (B,) = log Z_0, and streams for what comes then."""
         direct = self.first.direct_sampler()
         assert direct is not None
@@ -176,7 +176,7 @@ class Annealed(Sampler):
         for round_ in range(_ROUNDS):
             first = round_ * rows
             own = np.concatenate([split_streams(state.streams, first + row) for row in range(rows)])
-            x, _, streams = sampler._start(own, event)
+            x, _, streams = sampler.start(own, event)
             path = sampler.path(n)
             slopes = path.works(x, streams) / np.diff(path.times)[:, None]
             sampler = replace(sampler, protocol=improved_protocol(path.times, slopes))
@@ -185,7 +185,7 @@ class Annealed(Sampler):
 
     def _with_tuned_kernel(self, state: AnnealedState, n_updates: int, report: Report) -> "Annealed":
         """The kernel must be tuned before there are paths with it: from direct draws of S_0."""
-        x, _, streams = self._start(state.streams, state.x.shape[1:])
+        x, _, streams = self.start(state.streams, state.x.shape[1:])
         kernel = self.inner[0]
         return replace(self, tuned_kernel=kernel.tune(kernel.init(x, streams), n_updates, report).findings())
 

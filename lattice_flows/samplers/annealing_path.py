@@ -52,6 +52,14 @@ class AnnealingPath:
             return self.first
         return self.last if k == len(self.times) - 1 else self.first.toward(self.last, float(self.times[k]))
 
+    def work(self, k: int, x: Field) -> Array:
+        """S_k - S_(k-1) at x (B, *event): the work of step k, before its update."""
+        return self.action(k).evaluate(x) - self.action(k - 1).evaluate(x)
+
+    def update(self, k: int, x: Field, streams: Streams) -> Field:
+        """x (B, *event) after the update of step k."""
+        return updated(self.kernel(self.action(k)), x, split_streams(streams, k))
+
     def forward(self, x: Field, streams: Streams) -> Paths:
         """Paths from x (B, *event), distributed as exp(-S_0), with streams (B, 2); x_n is distributed as exp(-S_n)
         with the weights exp(-W)."""
@@ -66,13 +74,10 @@ class AnnealingPath:
 
     def _steps(self, x: Field, streams: Streams) -> Iterator[Paths]:
         """The configurations after each step, and its work."""
-        before = self.first
         for k in range(1, len(self.times)):
-            action = self.action(k)
-            work = action.evaluate(x) - before.evaluate(x)
-            x = updated(self.kernel(action), x, split_streams(streams, k))
+            work = self.work(k, x)
+            x = self.update(k, x, streams)
             yield Paths(x, work)
-            before = action
 
     def backward(self, x: Field, streams: Streams) -> Paths:
         """Paths from x (B, *event), distributed as exp(-S_n), to x_0: every update backwards, in the opposite order.
@@ -82,7 +87,6 @@ class AnnealingPath:
         """
         work = np.zeros(len(x))
         for k in range(len(self.times) - 1, 0, -1):
-            action = self.action(k)
-            x = updated(self.kernel(action).reversed(), x, split_streams(streams, k))
-            work += action.evaluate(x) - self.action(k - 1).evaluate(x)
+            x = updated(self.kernel(self.action(k)).reversed(), x, split_streams(streams, k))
+            work += self.work(k, x)
         return Paths(x, work)

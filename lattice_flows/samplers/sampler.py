@@ -63,6 +63,11 @@ class Sampler(ABC):
     weighted: ClassVar[bool] = False
     """The chain's distribution is not the target: averages need the series `log_w`."""
 
+    populations: ClassVar[bool] = False
+    """The chains of a set are the particles of one population, which depend on one another, and each configuration is a
+    new one: errors are those of populations. log_w has the constant for which the mean of w over each of them is an
+    unbiased estimate of Z, so that populations are weighted by it."""
+
     ergodic: ClassVar[bool] = True
     """The sampler reaches every configuration. One that does not can only be used inside a mixture."""
 
@@ -114,8 +119,9 @@ class Sampler(ABC):
     def chains_per_set(self) -> int | None:
         """How many consecutive chains form a set, if they do; None if not.
 
-        Only together do the chains of a set represent the target, and a constant in their log_w is theirs alone: each
-        set is weighted by itself. A file holds whole sets. By default whole sets of every sampler inside.
+        Only together do the chains of a set represent the target, and, but for `populations`, a constant in their log_w
+        is theirs alone: each set is weighted by itself. A file holds whole sets. By default whole sets of every sampler
+        inside.
         """
         sizes = [size for sampler in self.inner if (size := sampler.chains_per_set) is not None]
         return math.lcm(*sizes) if sizes else None

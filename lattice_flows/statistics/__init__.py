@@ -14,6 +14,7 @@ from lattice_flows.statistics.diagnostics import (
 from lattice_flows.statistics.free_energy import bennett, log_z_differences
 from lattice_flows.statistics.gamma import AutocorrelationFunction, Estimate, autocorrelation, gamma_method
 from lattice_flows.statistics.mbar import N_BLOCKS, JoinedWindows, Mbar, mbar
+from lattice_flows.statistics.populations import FEWEST_POPULATIONS, population_log_w, population_means
 from lattice_flows.statistics.propagation import (
     derived,
     derived_reweighted,
@@ -57,6 +58,7 @@ from lattice_flows.statistics.weights import (
 
 __all__ = [
     "FEWEST_IN_SECTOR",
+    "FEWEST_POPULATIONS",
     "MAX_PARETO_K_OF_ESS",
     "MAX_PARETO_K_OF_MEAN",
     "MIN_CHANGES",
@@ -99,6 +101,8 @@ __all__ = [
     "most_dropped",
     "normalised_in_sets",
     "pareto_k",
+    "population_log_w",
+    "population_means",
     "pull",
     "r_hat",
     "r_hat_and_crossings",

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lattice_flows.statistics.gamma import Estimate, estimate_mean
+from lattice_flows.statistics.populations import population_means
 from lattice_flows.statistics.replicas import (
     Array,
     Series,
@@ -85,12 +86,15 @@ def derived_reweighted(
     tau_exp: float | None = None,
     n_sigma: float = 1.0,
     chains_per_set: int = 1,
+    n_particles: int = 1,
 ) -> Estimate:
     """function(<w a>/<w>, <w b>/<w>, ...) along weighted chains.
 
     log_w: the log weights of the configurations on which the series were measured, shaped as they are. It may lack any
         constant, and -inf is a weight of zero.
     chains_per_set: chains k and k + chains_per_set sample the same distribution; those between them may differ.
+    n_particles: so many consecutive chains are particles of one population, see `populations`: the error is that of
+        populations, and so are tau_int and pareto_k.
     The other arguments as for derived; function and gradient take the weighted means.
 
     tau_int is that of the fluctuation w g / <w> (see the head of this file). n_eff = variance / error^2, where the
@@ -108,11 +112,13 @@ def derived_reweighted(
     weighted = mapped(np.multiply, weights, linear.fluctuation)
     largest_weight = max(float(w.max()) for w in weights)
     scale = largest_weight * linear.scale
-    estimate = estimate_mean(weighted, scale, rule, n_kinds=chains_per_set)._replace(value=linear.value)
+    of_populations = population_means(weighted, n_particles)
+    estimate = estimate_mean(of_populations, scale, rule, n_kinds=chains_per_set)._replace(value=linear.value)
     if math.isnan(estimate.tau_int):
         return estimate
     variance = pooled_mean(mapped(np.multiply, weighted, linear.fluctuation))
-    tail = made_by_weights(mapped(_log_size, linear.fluctuation), mapped(_log_size, weighted))
+    unweighted = population_means(linear.fluctuation, n_particles)
+    tail = made_by_weights(mapped(_log_size, unweighted), mapped(_log_size, of_populations))
     return estimate._replace(n_eff=variance / estimate.error**2, pareto_k=tail)
 
 
@@ -122,10 +128,11 @@ def reweighted(
     s_tau: float = 1.5,
     tau_exp: float | None = None,
     n_sigma: float = 1.0,
+    n_particles: int = 1,
 ) -> Estimate:
     """<w O> / <w> along weighted chains: the series of O, and the log weights of the same configurations.
 
-    The same as `derived_reweighted` with the identity; see there for n_eff and tau_int and what is raised.
+    The same as `derived_reweighted` with the identity; see there for n_particles, n_eff and tau_int and what is raised.
     """
     return derived_reweighted(
         lambda mean: mean,
@@ -135,6 +142,7 @@ def reweighted(
         s_tau=s_tau,
         tau_exp=tau_exp,
         n_sigma=n_sigma,
+        n_particles=n_particles,
     )
 
 

@@ -1,8 +1,9 @@
 """Topological sectors of a Markov chain: how often it changes them, means within them, and the theta dependence.
 
 The charge is rounded to an integer here. Errors are those of the Gamma method on linearised fluctuations, as in
-propagation.py; log_w, if given, weights the configurations and is shaped like the charge. Every function raises
-ValueError for values that are not finite, for shapes that do not fit and for chains of fewer than 4 configurations.
+propagation.py; log_w, if given, weights the configurations and is shaped like the charge, and n_particles consecutive
+chains are a population, whose errors are those of `populations`. Every function raises ValueError for values that are
+not finite, for shapes that do not fit and for chains of fewer than 4 configurations.
 """
 
 import math
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lattice_flows.statistics.gamma import Estimate, estimate_mean, gamma_method
+from lattice_flows.statistics.populations import population_means
 from lattice_flows.statistics.replicas import (
     MIN_LENGTH,
     Array,
@@ -77,6 +79,7 @@ def sector_probabilities(
     log_w: Series | None = None,
     fewest: float = FEWEST_IN_SECTOR,
     distribution: Distribution | None = None,
+    n_particles: int = 1,
 ) -> dict[int, Estimate]:
     """P(Q) of the charges that the ensemble visits often enough, by charge.
 
@@ -93,11 +96,16 @@ def sector_probabilities(
     charges, weights = charges_and_weights(charge, log_w)
     first, last = charge_range(charges)
     known = known_sectors(charges, weights, fewest, distribution)
-    return _means_of({q: (np.arange(first, last + 1) == q).astype(np.float64) for q in known}, charges, weights)
+    tables = {q: (np.arange(first, last + 1) == q).astype(np.float64) for q in known}
+    return _means_of(tables, charges, weights, n_particles)
 
 
 def sector_means(
-    charge: Series, series: Series, log_w: Series | None = None, fewest: float = FEWEST_IN_SECTOR
+    charge: Series,
+    series: Series,
+    log_w: Series | None = None,
+    fewest: float = FEWEST_IN_SECTOR,
+    n_particles: int = 1,
 ) -> dict[int, Estimate]:
     """<O>_Q = <O 1_Q> / <1_Q> for every charge with at least `fewest` configurations, by charge.
 
@@ -109,7 +117,7 @@ def sector_means(
     charges, weights = charges_and_weights(charge, log_w)
     values = as_replicas(series)
     require_same_configurations(charges, values)
-    return _means_in(frequent_sectors(charges, weights, fewest), charges, values, weights)
+    return _means_in(frequent_sectors(charges, weights, fewest), charges, values, weights, n_particles)
 
 
 def fixed_charge_extrapolation(
@@ -118,6 +126,7 @@ def fixed_charge_extrapolation(
     means: Mapping[int, Estimate],
     log_w: Series | None = None,
     charge_squared: float | None = None,
+    n_particles: int = 1,
 ) -> FixedCharge:
     """<O> from the sectors alone: the fit of <O>_Q = <O> + slope (Q^2 - <Q^2>) to the sector means.
 
@@ -151,7 +160,7 @@ def fixed_charge_extrapolation(
     value, slope = float(to_value @ mean), float(to_slope @ mean)
     residuals = mean - value - slope * (squares - target)
     fluctuates = slope if charge_squared is None else 0.0
-    table = _SectorTable(q, mean, charges, weights)
+    table = _SectorTable(q, mean, charges, weights, n_particles)
     return FixedCharge(
         value,
         table.error(to_value, values, fluctuates, measured),
@@ -162,7 +171,9 @@ def fixed_charge_extrapolation(
     )
 
 
-def theta_dependence(charge: Series, theta: ArrayLike, log_w: Series | None = None) -> list[Estimate]:
+def theta_dependence(
+    charge: Series, theta: ArrayLike, log_w: Series | None = None, n_particles: int = 1
+) -> list[Estimate]:
     """<exp(i theta Q)> = Z(theta)/Z(0) at each theta, whose imaginary part is zero by symmetry: means of cos(theta Q).
 
     theta: (n,) angles in radians.
@@ -173,7 +184,7 @@ def theta_dependence(charge: Series, theta: ArrayLike, log_w: Series | None = No
     charges, weights = charges_and_weights(charge, log_w)
     first, last = charge_range(charges)
     tables = np.cos(np.multiply.outer(np.asarray(theta, dtype=np.float64), np.arange(first, last + 1)))
-    return list(_means_of(dict(enumerate(tables)), charges, weights).values())
+    return list(_means_of(dict(enumerate(tables)), charges, weights, n_particles).values())
 
 
 def is_resolved(estimate: Estimate) -> bool:
@@ -220,8 +231,10 @@ def forward_ess(log_w: Series) -> Estimate:
 class _SectorTable:
     """Linear combinations of sector means and their errors, from one fluctuation series each."""
 
-    def __init__(self, q: NDArray[np.int64], mean: Array, charges: Charges, weights: Sequence[Array]) -> None:
-        self.charges, self.weights = charges, weights
+    def __init__(
+        self, q: NDArray[np.int64], mean: Array, charges: Charges, weights: Sequence[Array], n_particles: int
+    ) -> None:
+        self.charges, self.weights, self.n_particles = charges, weights, n_particles
         self.first, _, sums, _ = sums_by_charge(charges, weights)
         self.at = q - self.first
         self.mean = np.zeros(sums.size)
@@ -239,10 +252,13 @@ class _SectorTable:
             return weights * (factors[k] * (o - self.mean[k]) + shifts[k])
 
         scale = float(np.abs(factors).max() * largest(values) + np.abs(shifts).max()) * largest(self.weights)
-        return estimate_mean(mapped(fluctuation, self.charges, self.weights, values), scale, WindowRule(), 0.0).error
+        found = population_means(mapped(fluctuation, self.charges, self.weights, values), self.n_particles)
+        return estimate_mean(found, scale, WindowRule(), 0.0).error
 
 
-def _means_of(tables: Mapping[Any, Array], charges: Charges, weights: Sequence[Array]) -> dict[Any, Estimate]:
+def _means_of(
+    tables: Mapping[Any, Array], charges: Charges, weights: Sequence[Array], n_particles: int
+) -> dict[Any, Estimate]:
     """<w v> of weights with the mean 1, v a function of the charge: tables of it from the lowest charge on, by name."""
     first, _, sums, _ = sums_by_charge(charges, weights)
     n, top = sum(c.size for c in charges), largest(weights)
@@ -250,7 +266,8 @@ def _means_of(tables: Mapping[Any, Array], charges: Charges, weights: Sequence[A
     for name, table in tables.items():
         mean = float(sums @ table) / n
         variance = float(sums @ (table - mean) ** 2) / n
-        fluctuation = mapped(partial(_of_charge, first, table - mean), charges, weights)
+        of_particles = mapped(partial(_of_charge, first, table - mean), charges, weights)
+        fluctuation = population_means(of_particles, n_particles)
         found[name] = _estimate(fluctuation, top * float(np.abs(table).max()), mean, variance)
     return found
 
@@ -260,7 +277,7 @@ def _of_charge(first: int, table: Array, charges: NDArray[np.integer], weights: 
 
 
 def _means_in(
-    sectors: Sequence[int], charges: Charges, values: Sequence[Array], weights: Sequence[Array]
+    sectors: Sequence[int], charges: Charges, values: Sequence[Array], weights: Sequence[Array], n_particles: int
 ) -> dict[int, Estimate]:
     """<w v 1_Q> / <w 1_Q> of these charges Q."""
     first, _, sums, _ = sums_by_charge(charges, weights)
@@ -272,7 +289,8 @@ def _means_in(
     found = {}
     for q in sectors:
         mean, probability = float(means[q - first]), float(sums[q - first]) / n
-        fluctuation = mapped(partial(_within, q, mean, 1.0 / probability), charges, weights, values)
+        of_particles = mapped(partial(_within, q, mean, 1.0 / probability), charges, weights, values)
+        fluctuation = population_means(of_particles, n_particles)
         found[q] = _estimate(fluctuation, scale / probability, mean, float(variances[q - first]))
     return found
 

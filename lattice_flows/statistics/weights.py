@@ -86,15 +86,15 @@ class Reliability(NamedTuple):
     ess: bool
 
 
-def reliability(log_w: ArrayLike, tau_int: float = 0.5) -> Reliability:
-    """Whether there are 200 effective samples, ESS * N / (2 tau_int), and a tail light enough for a variance: of the
+def reliability(log_w: ArrayLike, tau_int: float = 0.5, fewest: int = MIN_EFFECTIVE_SAMPLES) -> Reliability:
+    """Whether there are enough effective samples, ESS * N / (2 tau_int), and a tail light enough for a variance: of the
     weights (k-hat <= 0.5), and about of their squares (k-hat <= 0.3).
 
     Beyond, the mean of the weights or of their squares hangs on values that are not among the samples yet: log Z is at
     least what they say, and the ESS at most.
     """
     log_weights = _checked(log_w)
-    if _ess(log_weights) * log_weights.size / (2.0 * tau_int) < MIN_EFFECTIVE_SAMPLES:
+    if _ess(log_weights) * log_weights.size / (2.0 * tau_int) < fewest:
         return Reliability(False, False)
     k = pareto_k(log_weights)
     return Reliability(k <= MAX_PARETO_K_OF_MEAN, k <= MAX_PARETO_K_OF_ESS)

@@ -192,6 +192,11 @@ class SetsOfNone(RandomWalk):
     chains_per_set = 0
 
 
+class Populated(RandomWalk):
+    populations = True
+    chains_per_set = 2
+
+
 class SetsOfLess(RandomWalk):
     chains_per_set = -1
 
@@ -357,6 +362,7 @@ def test_a_theory_that_is_wrong_in_itself(wrong, name, text):
         ("AddedNone", "AddedNone.added = None: must be a dictionary"),
         ("Windowed", "Windowed.windows = 'x': must be Windows(...) or None"),
         ("SetsOfNone", "SetsOfNone.chains_per_set = 0: must be None or a whole number >= 1"),
+        ("Populated", "Populated makes populations: it must have weighted = True, and chains_per_set"),
         ("SetsOfLess", "SetsOfLess.chains_per_set = -1: must be None or a whole number >= 1"),
         ("SetsOfFloat", "SetsOfFloat.chains_per_set = 2.0: must be None or a whole number >= 1"),
     ],

@@ -151,6 +151,7 @@ class Samples:
 
     sampler = {"name": "flow_samples"}  # noqa: RUF012
     sampled_with_weights = weighted = True
+    populations, n_particles = False, 1
 
     def __init__(self, magnetisation, log_w):
         self.held = {"magnetisation": list(magnetisation.T), "log_w": list(log_w.T)}

@@ -34,34 +34,42 @@ def produced(sampler, action, state, n_configs, n_updates, shape):
     return {**own, **series}, weights
 
 
-def measured(series, weights, action, shape, oracle) -> Iterator[tuple[Quantity, float, float]]:
+def measured(series, weights, action, shape, oracle, n_particles=1) -> Iterator[tuple[Quantity, float, float]]:
     """Every standard quantity that the oracle knows, with its value and error.
 
     The error is the jackknife's over the chains, which start independently and in equilibrium: it is right however
-    slowly a chain moves, where the Gamma method would not know the error of a frozen charge.
+    slowly a chain moves, where the Gamma method would not know the error of a frozen charge. n_particles consecutive
+    chains are one population, and only these are independent.
     """
     observables = action.observables(shape)
     for quantity in [quantity for observable in observables for quantity in observable.quantities(shape)]:
         known = quantity.exact is not None and quantity.exact(oracle) is not None
         if known and all(term.series in series for term in quantity.terms):
             terms = np.stack([weights * term.transform(series[term.series]) for term in quantity.terms])
-            yield quantity, *jackknife(quantity.function or (lambda mean: mean), terms.sum(1), weights.sum(0))
+            sums, of_weights = in_sets(terms.sum(1), n_particles), in_sets(weights.sum(0), n_particles)
+            yield quantity, *jackknife(quantity.function or (lambda mean: mean), sums, of_weights)
 
 
-def deviate_of_charges(charge, weights, exact) -> float:
+def in_sets(values, n_particles):
+    """The sums (..., n_sets) over sets of consecutive chains of values (..., B)."""
+    return values.reshape(*values.shape[:-1], -1, n_particles).sum(axis=-1)
+
+
+def deviate_of_charges(charge, weights, exact, n_particles=1) -> float:
     """How far P(Q) is from the closed form, as the normal deviate of its p-value: Hotelling's T^2 over the chains.
 
     charge and weights (n, B), exact the oracle. For each Q that some five chains would start in, w (1_Q - P(Q)) has the
     mean zero in every chain; the chains are independent, and the spread of their sums knows the autocorrelation.
     """
-    n_chains = charge.shape[1]
+    n_chains = charge.shape[1] // n_particles
     values = np.arange(-_MOST_CHARGE, _MOST_CHARGE + 1)
     known = exact.charge_distribution(_MOST_CHARGE)
     seen = known * n_chains > 5.0
     if (1.0 - known[seen].sum()) * n_chains < 5.0:  # the bins almost determine one another
         seen[np.flatnonzero(seen)[-1]] = False
     hits = np.rint(charge)[..., None] == values[seen]  # (n, B, bins)
-    sums = (weights[..., None] * (hits - known[seen])).sum(axis=0)  # (B, bins)
+    of_chains = (weights[..., None] * (hits - known[seen])).sum(axis=0)  # (B, bins)
+    sums = in_sets(of_chains.T, n_particles).T
     n_bins = sums.shape[1]
     if n_bins == 0:
         return 0.0
@@ -90,16 +98,16 @@ def pulls():
         action = action or sampler.action
         state = started(sampler, start or action, shape, n_chains, seed)
         oracle = oracle or action.closed_forms(shape)
-        found = {}
+        found, n_particles = {}, sampler.chains_per_set if sampler.populations else 1
         series, weights = produced(sampler, action, state, n_configs, n_updates, shape)
-        for quantity, value, error in measured(series, weights, action, shape, oracle):
+        for quantity, value, error in measured(series, weights, action, shape, oracle, n_particles):
             difference = value - quantity.exact(oracle)
             if error < 1e-12:  # the charge of a 2x2 lattice at large beta, a loop that covers it all
                 assert abs(difference) < 1e-9, quantity.name
                 continue
             found[quantity.name] = difference / error
         if "topological_charge" in series:
-            found["P(Q)"] = deviate_of_charges(series["topological_charge"], weights, oracle)
+            found["P(Q)"] = deviate_of_charges(series["topological_charge"], weights, oracle, n_particles)
         return found
 
     return measure

@@ -12,6 +12,7 @@ from composites import (
     N_CONFIGS,
     N_OF_PART,
     N_UPDATES,
+    OF_PATHS,
     REFUSED,
     SHAPE,
     accepted,
@@ -156,7 +157,7 @@ def test_a_part_tells_what_it_tells_alone(whole, part, seed):
     told = [name for name in own.step(hot(own, 3, seed), 2)[1]._fields if name != PROPOSALS]
     k = 1 if whole.endswith("second") else 0
     kept = [name for name in told if not own.weighted or tells_of_updates(name)]
-    if whole == "annealed":  # of whose paths only the weights are told
+    if whole in OF_PATHS:  # of whose paths only the weights are told
         kept = []
     found = [name for name in info._fields if name.endswith(f"_{k}") and name != f"accepted_{1 - k}"]
     assert found == [f"{name}_{k}" for name in kept]
