@@ -72,6 +72,8 @@ _NAMES = {
         "LocalisedFlow",
         "FlowSamples",
         "Annealed",
+        "SMC",
+        "StochasticFlowPlan",
     ),
     "flows": (
         "FLOWS",
@@ -86,6 +88,8 @@ _NAMES = {
         "multiscale",
         "hybrid",
         "checkerboard_coupling",
+        "gradient_flow",
+        "fourier_scaling",
     ),
     "training": ("TrainingSettings", "train", "evaluate", "path_gradient", "reinforce", "reverse_kl"),
     "statistics": (

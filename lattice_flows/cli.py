@@ -405,7 +405,8 @@ def _print_summary(summary: "Summary", console: "Console") -> None:
         console.print(terminal_tables.samplers_table(summary["ensembles"]))
         if winners := terminal_tables.winners_table(summary["ensembles"]):
             console.print(winners)
-    for text in (*terminal_tables.merged(summary), *terminal_tables.selections(summary)):
+    lines = *terminal_tables.weight_lines(summary), *terminal_tables.merged(summary)
+    for text in (*lines, *terminal_tables.selections(summary)):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     for text in terminal_tables.warnings(summary):
         console.print(f"warning: {printable(text)}", markup=False, highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from lattice_flows.flows.compiled import compile_flow
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.direct_draws import DirectDraws, DirectPrior, direct_draws, drawn_streams
 from lattice_flows.flows.flow import Flow, FlowSample, Proposer
+from lattice_flows.flows.fourier_scaling import FourierScaling, FourierScalingFlow, fourier_scaling
 from lattice_flows.flows.gradient_flow import GradientFlow, gradient_flow
 from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
@@ -48,6 +49,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "gradient_flow": GradientFlow,
         "checkerboard_coupling": CheckerboardFlow,
         "vector_coupling": VectorCouplingFlow,
+        "fourier_scaling": FourierScalingFlow,
         "direct_draws": DirectDraws,
     },
     base=FlowPlan,
@@ -73,6 +75,8 @@ __all__ = [
     "Flow",
     "FlowPlan",
     "FlowSample",
+    "FourierScaling",
+    "FourierScalingFlow",
     "FreeFieldPrior",
     "GaussianPrior",
     "GradientFlow",
@@ -106,6 +110,7 @@ __all__ = [
     "direct_draws",
     "drawn_streams",
     "forward_with_score",
+    "fourier_scaling",
     "gradient_flow",
     "hybrid",
     "initialise",

@@ -88,6 +88,7 @@ def _page(analysis: Analysis, figures: Sequence[_Inlined], card: str, overrides:
         findings=page_tables.findings(summary),
         selections=terminal_tables.selections(summary),
         merged=terminal_tables.merged(summary),
+        weights=terminal_tables.weight_lines(summary),
         samplers=page_tables.samplers(summary),
         cheapest=page_tables.cheapest(summary),
         observables=page_tables.all_observables(summary),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from rich import box
 from rich.table import Table
 
+from lattice_flows.card.build import closed_forms_of
 from lattice_flows.estimates.summary_types import (
     EnsembleSummary,
     FlowSummary,
@@ -18,6 +19,7 @@ from lattice_flows.estimates.summary_types import (
 )
 from lattice_flows.report.costs import Cost, Winner, winners
 from lattice_flows.report.summary_lookups import label_of
+from lattice_flows.samplers import SAMPLERS
 from lattice_flows.terminal import numbers
 from lattice_flows.theories.observable import Label, named
 
@@ -228,6 +230,21 @@ def flow_line(flow: FlowSummary) -> str:
         f"flow: ESS {ess_of(flow)} of {flow['n_samples']} samples{steps}; {tail(flow)}{unreliable}\n"
         f"      log Z {log_z_of(flow)}{exact}; {training_cost(flow)}"
     )
+
+
+def weight_lines(summary: Summary) -> list[str]:
+    """A line for every ensemble of weighted samples: the quality of all weights, and log Z beside its closed form."""
+    weighted = {
+        name: figures
+        for name, entry in summary["ensembles"].items()
+        if (figures := entry.get("proposals")) and entry["sampler"] in SAMPLERS and SAMPLERS[entry["sampler"]].weighted
+    }
+    oracle = closed_forms_of(summary["theory"]) if weighted else None
+    exact = "" if oracle is None or oracle.log_z is None else f" (exact {numbers.number(oracle.log_z, 8)})"
+    return [
+        f"{name}: log Z {log_z_of(figures)}{exact}; ESS {ess_of(figures)} of {figures['n_samples']}; {tail(figures)}"
+        for name, figures in weighted.items()
+    ]
 
 
 def selections(summary: Summary) -> list[str]:

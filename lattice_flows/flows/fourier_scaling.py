@@ -1,0 +1,112 @@
+"""Linear maps of scalar fields that scale every Fourier mode: from one correlation length to another."""
+
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lattice_flows.flows.flow import Flow
+from lattice_flows.flows.phi4_prior import FreeFieldPrior
+from lattice_flows.flows.plan import FlowPlan, building, check_between
+from lattice_flows.flows.score import ScoredField, forward_with_score
+from lattice_flows.flows.transform import Chain, Transform
+from lattice_flows.lattice import REAL, Space
+from lattice_flows.theories.action import Action
+from lattice_flows.theories.phi4.action import LocalScalar
+
+_SOFTEST = 0.1  # phat^2 below which modes are no longer told apart well: a correlation length of about three sites
+_MOST_KNOTS = 100
+_START_MASS_SQUARED = 1.0
+
+
+class FourierScaling(Transform):
+    """phi(k) -> exp(c(phat^2)) phi(k) on a periodic lattice, with phat_mu = 2 sin(k_mu / 2).
+
+    c is linear between its values at `n_knots` points that are equally spaced in log(1 + phat^2 / 0.1), from 0 to the
+    largest phat^2: one set of parameters for any lattice. All of them zero is the identity. It commutes with all
+    symmetries of the lattice and with the sign of the field.
+    """
+
+    domain = codomain = REAL
+    basis: Tensor
+
+    def __init__(self, shape: tuple[int, ...], n_knots: int) -> None:
+        super().__init__()
+        self.shape = shape
+        of_axes = [np.square(2.0 * np.sin(np.pi * np.arange(extent) / extent)) for extent in shape]
+        phat2 = sum(np.ix_(*of_axes), np.zeros(shape))
+        place = np.log1p(phat2 / _SOFTEST) / np.log1p(4.0 * len(shape) / _SOFTEST)
+        hats = [np.interp(place, np.linspace(0.0, 1.0, n_knots), row) for row in np.eye(n_knots)]
+        self.register_buffer("basis", torch.from_numpy(np.stack(hats)), persistent=False)  # (n_knots, *shape)
+        self.values = nn.Parameter(torch.zeros(n_knots))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Reset the map to the identity."""
+        nn.init.zeros_(self.values)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.exponents(z)
+        return self.scaled(z, c), c.sum().expand(len(z))
+
+    def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        c = self.exponents(x)
+        return self.scaled(x, -c), -c.sum().expand(len(x))
+
+    def exponents(self, field: Tensor) -> Tensor:
+        """c of every mode, (*shape), in the dtype of the field."""
+        return torch.tensordot(self.values.to(field.dtype), self.basis.to(field.dtype), 1)
+
+    def scaled(self, field: Tensor, c: Tensor) -> Tensor:
+        """The field (B, *shape) with every mode times e^c."""
+        axes = tuple(range(1, field.ndim))
+        half = self.shape[-1] // 2 + 1  # what rfftn keeps of the last axis
+        modes = torch.fft.rfftn(field, dim=axes) * torch.exp(c[..., :half])
+        return torch.fft.irfftn(modes, s=self.shape, dim=axes)
+
+
+@forward_with_score.register
+def _(transform: FourierScaling, z: Tensor, score: Tensor) -> ScoredField:
+    """A symmetric Jacobian that is the same everywhere: the score goes through its inverse."""
+    x, log_det = transform.forward(z)
+    return ScoredField(x, log_det, transform.scaled(score, -transform.exponents(z).detach()))
+
+
+@dataclass(frozen=True)
+class FourierScalingFlow(FlowPlan):
+    """A free field with a learnt factor for every momentum, for phi^4 theories: a layer of stochastic flows.
+
+    It begins at the free field with the action's hopping term and mass 1, and is Gaussian: by itself a flow to free
+    fields only. n_knots: values of the exponent, see `FourierScaling`.
+
+    Raises ValueError for a theory that is not phi^4, a lattice with a side of one site, and values out of range.
+    """
+
+    shape: tuple[int, ...]
+    action: Action
+    _: KW_ONLY
+    n_knots: int = 6
+
+    space: ClassVar[Space] = REAL
+
+    def __post_init__(self) -> None:
+        check_between("n_knots", self.n_knots, 2, _MOST_KNOTS)
+        self._hop  # noqa: B018  (checks the theory and the shape)
+
+    @cached_property
+    def _hop(self) -> float:
+        """The hopping term's coefficient. Raises ValueError for what the flow does not support."""
+        if not isinstance(self.action, LocalScalar):
+            name = type(self.action).__name__
+            raise ValueError(f"fourier_scaling is a flow of phi4 and phi4_hopping, got {name}")
+        return self.action.kernel_couplings(tuple(self.shape)).hop
+
+    def assemble(self) -> Flow:
+        """The free field and its factors."""
+        prior = FreeFieldPrior(tuple(self.shape), _START_MASS_SQUARED, self._hop)
+        return Flow(prior, Chain(FourierScaling(tuple(self.shape), self.n_knots)))
+
+
+fourier_scaling = building(FourierScalingFlow)
