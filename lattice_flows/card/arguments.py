@@ -143,6 +143,8 @@ def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:
     """
     try:
         return constructor(*parts, **values)
+    except InputError:  # of something inside, which says where
+        raise
     except ValueError as error:
         raise InputError(f"{where}: {_shortened(' '.join(str(error).split()), _LONGEST_REASON)}") from None
     except _BAD_PARTS as error:
@@ -160,7 +162,8 @@ def describe(error: ValidationError, where: str, keys: Collection[str]) -> str:
     elif first["type"] == "missing":
         text = f"{where}: the key {key!r} is missing"
     else:
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
+        message = message.replace("valid dictionary", "table")
         told = f"{key} = {shown(first['input'])}: " if key else ""
         text = f"{where}: {told}{message[:1].lower()}{message[1:]}"
     return text + (f" (and {len(others)} more)" if others else "")

@@ -369,6 +369,8 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
             f"{where}: n_chains = {entry.n_chains}: must be a multiple of {in_set}: the chains of "
             f"{entry.sampler!r} come in sets of so many"
         )
+    if sampler.independent and "n_thermalisation" not in table:
+        entry = replace(entry, n_thermalisation=0)
     check_start(entry.start, theory.action, entry.needs_flow, f"{where}: ")
     return replace(entry, chains_per_set=in_set)
 

@@ -65,14 +65,14 @@ def _options(table: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _plan(table: Mapping[str, Any], shape: tuple[int, ...], where: str) -> LayerPlan:
     if "langevin" in table:
-        return LangevinLayer(table["langevin"], table["n_updates"])
+        return built(LangevinLayer, where, table["langevin"], table["n_updates"])  # type: ignore[no-any-return]
     if "sampler" in table:
         options = {key: value for key, value in table.items() if key not in ("sampler", "n_updates")}
 
         def kernel(action: Action) -> Sampler:
             return build_sampler(table["sampler"], options, action, None, where)
 
-        return MarkovLayer(kernel, table["n_updates"])
+        return built(MarkovLayer, where, kernel, table["n_updates"])  # type: ignore[no-any-return]
     constructor, values = FLOWS[table["flow"]], {key: value for key, value in table.items() if key != "flow"}
     wanted = inspect.signature(constructor).parameters
 

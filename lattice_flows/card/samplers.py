@@ -31,6 +31,8 @@ def sampler_options(name: Any, table: Mapping[str, Any], where: str, known: Coll
 
     `known` are further keys that belong in the same table. Raises InputError for the first error.
     """
+    if name is None:
+        raise InputError(f"{where}: the key 'sampler' is missing")
     constructor = lookup(SAMPLERS, name, f"{where}: sampler")
     check_sampler_class(constructor, where)
     if next(iter(inspect.signature(constructor).parameters), None) != "action":

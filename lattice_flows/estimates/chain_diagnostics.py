@@ -8,7 +8,7 @@ import numpy as np
 from lattice_flows.card.samplers import samplers_in
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Acceptance, Cost, Diagnostics, Observables
-from lattice_flows.estimates.weights import reweighting_summary, unit_of, weights_summary, weights_warnings
+from lattice_flows.estimates.weights import PATHS, Unit, reweighting_summary, unit_of, weights_summary, weights_warnings
 from lattice_flows.samplers import windows_of
 from lattice_flows.statistics import (
     MAX_PARETO_K_OF_MEAN,
@@ -93,7 +93,7 @@ def reweighting(group: Replicas) -> Finding[Diagnostics]:
     figures = reweighting_summary(group)
     n = figures["n_effective"]
     count = "fewer than one" if n < 1.0 else f"{n:.0f}"
-    overlaps = figures["ess"] * figures["n_samples"] >= unit_of(group.n_particles).fewest
+    overlaps = figures["ess"] * figures["n_samples"] >= _unit(group).fewest
     light = figures["pareto_k"] is None or figures["pareto_k"] <= MAX_PARETO_K_OF_MEAN
     if overlaps and light:
         text = f"reweighting: effective independent configurations: {count}, too few; let it run longer"
@@ -198,13 +198,18 @@ def proposals(group: Replicas) -> Finding[Diagnostics]:
     log_w = group.proposals("log_w")
     if log_w is None or np.isfinite(log_w).sum() < 2:
         return Finding({})
-    unit = unit_of(group.n_particles)
+    unit = _unit(group)
     figures = weights_summary(log_w, unit)
     texts = tuple(weights_warnings(figures, unit))
     if group.sampled_with_weights and not figures["log_z_reliable"]:
         return Finding({"proposals": figures}, doubts=texts)
-    exact = tuple(f"proposals: {text} (the chain itself is exact)" for text in texts)
+    comfort = "" if unit is PATHS else " (the chain itself is exact)"
+    exact = tuple(f"proposals: {text}{comfort}" for text in texts)
     return Finding({"proposals": figures}, warnings=exact)
+
+
+def _unit(group: Replicas) -> Unit:
+    return unit_of(group.n_particles, str(group.sampler.get("name", "")))
 
 
 def _passages(group: Replicas, one: Observable) -> int:

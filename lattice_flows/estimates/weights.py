@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lattice_flows.errors import InputError
 from lattice_flows.estimates.replicas import Replicas
 from lattice_flows.estimates.summary_types import Integration, PartESS, Reliable, Reweighting, Weights
 from lattice_flows.flows import MAX_STEP_ERROR
+from lattice_flows.samplers import SAMPLERS
 from lattice_flows.statistics import (
     FEWEST_POPULATIONS,
     MAX_PARETO_K_OF_ESS,
@@ -37,20 +39,34 @@ class Unit(NamedTuple):
 
 
 SAMPLES = Unit("sample", "weights are unreliable", MIN_EFFECTIVE_SAMPLES, "draw more samples", "train a better flow")
+PATHS = Unit(
+    "path",
+    "weights are unreliable",
+    MIN_EFFECTIVE_SAMPLES,
+    "make more configurations",
+    "take more n_steps, or an initial that is nearer to the target",
+)
 POPULATIONS = Unit(
     "population", "errors are not known", FEWEST_POPULATIONS, "make more configurations", "take more particles or steps"
 )
 
 
-def unit_of(n_particles: int) -> Unit:
-    """Populations of several particles, or else samples."""
-    return SAMPLES if n_particles == 1 else POPULATIONS
+def unit_of(n_particles: int, sampler: str) -> Unit:
+    """Populations of several particles, paths of a sampler (its card name) that has no flow, or else samples."""
+    if n_particles > 1:
+        return POPULATIONS
+    return PATHS if sampler in SAMPLERS and SAMPLERS[sampler].independent else SAMPLES
 
 
 def weights_summary(log_w: np.ndarray, unit: Unit = SAMPLES) -> Weights:
     """ESS, log Z and whether to trust them, from the log weights of independent samples (m,), or of populations; nan is
-    a weight of zero."""
+    a weight of zero. Raises InputError where no weight is above zero."""
     log_w = np.nan_to_num(log_w, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    if not log_w.max() > -np.inf:
+        raise InputError(
+            f"none of {log_w.size} {unit.name}s has a weight: -S - log q is nowhere a finite number; take smaller "
+            "steps of what is integrated or random in the flow, or train with a lower training.learning_rate"
+        )
     ess, log_z = effective_sample_size(log_w), log_partition(log_w)
     share, k = largest_weight_share(log_w), pareto_k(log_w)
     return {
@@ -129,7 +145,7 @@ def reweighting_summary(group: Replicas) -> Reweighting:
     n_effective is ESS * N / (2 tau_int) with the tau_int of log w: correlated configurations fill less of the weights'
     tail than their number suggests. The tau_int of w itself would hide just that.
     """
-    chains, unit = group.independent_log_w(), unit_of(group.n_particles)
+    chains, unit = group.independent_log_w(), unit_of(group.n_particles, str(group.sampler.get("name", "")))
     figures = weights_summary(np.concatenate(chains), unit)
     tau_int = 0.5 if group.populations else log_w_tau_int(chains)
     return {

@@ -278,7 +278,7 @@ def _figures(ensemble: Ensemble) -> tuple[str, str]:
         n_particles = Origin(ensemble.attributes).n_particles
         log_w = population_log_w(ensemble.proposals("log_w", _rows(ensemble)), n_particles).ravel()
         with suppress(ValueError):  # fewer than two, or none of any weight
-            figures = weights_summary(log_w, unit_of(n_particles))
+            figures = weights_summary(log_w, unit_of(n_particles, ""))
             shown = numbers.ess(figures["ess"], figures["ess_error"], figures["n_samples"], figures["ess_reliable"])
             ess = marked_ess(shown, figures["log_z_reliable"] and not figures["dominated"])
     return acceptance, ess

@@ -59,6 +59,7 @@ class Annealed(Sampler):
     batch_size: int = 256
     tuned_kernel: Mapping[str, Any] | None = None
     weighted: ClassVar[bool] = True
+    independent: ClassVar[bool] = True
     reversible: ClassVar[bool] = True  # independent samples
 
     def __post_init__(self) -> None:
@@ -69,6 +70,7 @@ class Annealed(Sampler):
         if self.first.direct_sampler() is None:
             raise ValueError(f"initial: there is no direct sampler for {self.first}")
         check_kernel(self.inner[0], "kernel")
+        self._kernel(self.path(2).action(1))  # which may be of another class in between
 
     @cached_property
     def first(self) -> Action:

@@ -1,5 +1,6 @@
 """Local updates of single variables: Metropolis, heat bath, overrelaxation. An update is a sweep over the lattice."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
@@ -10,6 +11,7 @@ from lattice_flows.lattice import Space
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_width
 from lattice_flows.theories.action import Action, Field
+from lattice_flows.theories.combined import Combined
 
 
 class ChainState(NamedTuple):
@@ -41,8 +43,20 @@ def require_width(width: float | None, widest: float, space: Space) -> None:
 
 
 def _require_sweeps(action: Action) -> None:
+    if isinstance(action, Combined):
+        one, *_ = (type(term).__name__ for _, term in action.terms)
+        raise ValueError(
+            f"there are no local updates of a sum of actions, which {one}.toward() and scaled() make where these are "
+            "not of its own class; use hmc"
+        )
     if type(action).local_updates is Action.local_updates:
         raise ValueError(f"there are no local updates of {type(action).__name__}; use hmc")
+
+
+def _require_a_way_back(action: Action) -> None:
+    if "backwards" not in inspect.signature(action.local_updates).parameters:
+        name = type(action).__name__
+        raise ValueError(f"the sweeps of {name} do not know their way back: {name}.local_updates takes no `backwards`")
 
 
 def _update(action: Action, event: tuple[int, ...], kind: str, backwards: bool) -> Callable[..., Any]:
@@ -88,7 +102,8 @@ class Metropolis(Sampler):
         return self.action.space.tangent_shape is None
 
     def reversed(self) -> "Metropolis":
-        """The sweeps in the opposite order."""
+        """The sweeps in the opposite order. Raises ValueError where the action does not know them."""
+        _require_a_way_back(self.action)
         return replace(self, backwards=not self.backwards)
 
     def init(self, x: Field, streams: Streams) -> ChainState:
@@ -144,7 +159,8 @@ class HeatBath(Sampler):
         _require_sweeps(self.action)
 
     def reversed(self) -> "HeatBath":
-        """The sweeps in the opposite order."""
+        """The sweeps in the opposite order. Raises ValueError where the action does not know them."""
+        _require_a_way_back(self.action)
         return replace(self, backwards=not self.backwards)
 
     def init(self, x: Field, streams: Streams) -> ChainState:
@@ -177,7 +193,8 @@ class Overrelaxation(Sampler):
         _require_sweeps(self.action)
 
     def reversed(self) -> "Overrelaxation":
-        """The sweeps in the opposite order."""
+        """The sweeps in the opposite order. Raises ValueError where the action does not know them."""
+        _require_a_way_back(self.action)
         return replace(self, backwards=not self.backwards)
 
     def init(self, x: Field, streams: Streams) -> ChainState:

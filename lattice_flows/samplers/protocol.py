@@ -10,7 +10,7 @@ from lattice_flows.samplers.sampler import Array
 LINEAR = (0.0, 1.0)
 N_KNOTS = 17  # of a protocol that is tuned
 _LEAST = 1e-3  # of the mean friction: keeps the speed finite where the work hardly fluctuates
-MOST_STEPS = 10**6
+MOST_STEPS = 10**5  # no signal is heard on the way
 
 
 def check_protocol(protocol: Sequence[float]) -> None:

@@ -78,6 +78,10 @@ class Sampler(ABC):
     What is made of several updates in a fixed order, as a sweep is, is not reversible, though each of them may be.
     """
 
+    independent: ClassVar[bool] = False
+    """Every update is an independent sample, whatever came before: there is nothing to thermalise, and a card that does
+    not ask for a thermalisation has none."""
+
     memoryless: ClassVar[bool] = False
     """An update keeps the target of any chains that come to it with nothing but x: `init` at x, and a step.
 

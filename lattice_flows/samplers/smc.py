@@ -55,6 +55,7 @@ class SMC(Sampler):
     resample_below: float = 0.5
     tuned_kernel: Mapping[str, Any] | None = None
     weighted: ClassVar[bool] = True
+    independent: ClassVar[bool] = True
     populations: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from lattice_flows.flows import Ability, DirectPrior, FlowPlan, FlowSample, Proposer, drawn_streams
 from lattice_flows.flows.plan import MOST_LAYERS, check_between
 from lattice_flows.kernels.random import split_streams
-from lattice_flows.lattice import Space
+from lattice_flows.lattice import CIRCLE, REAL, Space
 from lattice_flows.samplers.annealing_path import check_kernel
 from lattice_flows.samplers.path_layers import Deterministic, Langevin, Markov, PathLayer
-from lattice_flows.samplers.protocol import LINEAR, check_protocol, check_steps, times
+from lattice_flows.samplers.protocol import LINEAR, MOST_STEPS, check_protocol, times
 from lattice_flows.samplers.sampler import SamplerFactory, Streams
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.couplings import at_couplings
@@ -71,6 +71,7 @@ def streams_of(keys: Tensor) -> Streams:
     return np.stack([words, np.zeros_like(words)], axis=1)
 
 
+MOST_UPDATES = MOST_STEPS  # of a path: no signal is heard on its way
 _RANDOM: frozenset[Ability] = frozenset({"gradient", "score", "paths", "inverse"})
 
 
@@ -80,6 +81,11 @@ class LayerPlan(ABC):
     @abstractmethod
     def layer(self, action: Action) -> PathLayer:
         """The layer at this action."""
+
+    @property
+    @abstractmethod
+    def n_random(self) -> int:
+        """The number of random updates in it."""
 
     @abstractmethod
     def offers(self, action: Action) -> frozenset[Ability]:
@@ -105,6 +111,11 @@ class TransformLayer(LayerPlan):
                 f"{where}: {type(plan).__name__} is integrated, and its steps are not refined inside a flow"
             )
 
+    @property
+    def n_random(self) -> int:
+        """None."""
+        return 0
+
     def offers(self, action: Action) -> frozenset[Ability]:
         """Those of the flow."""
         return self.plan(action).offers
@@ -121,13 +132,18 @@ class MarkovLayer(LayerPlan):
     n_updates: int = 1
 
     def __post_init__(self) -> None:
-        check_steps(self.n_updates)
+        check_between("n_updates", self.n_updates, 1, MOST_UPDATES)
 
     def check(self, action: Action, where: str) -> None:
         """Raise ValueError for a sampler that is not tuned or carries more than x from update to update."""
         check_kernel(kernel := self.kernel(action), where)
         if not kernel.tuned:
             raise ValueError(f"{where}: give {', '.join(kernel.tunable)}: nothing is tuned inside a flow")
+
+    @property
+    def n_random(self) -> int:
+        """All."""
+        return self.n_updates
 
     def offers(self, action: Action) -> frozenset[Ability]:
         """All, but for paths where the sampler does not know its way back."""
@@ -149,9 +165,19 @@ class LangevinLayer(LayerPlan):
     n_updates: int = 1
 
     def __post_init__(self) -> None:
-        check_steps(self.n_updates)
+        check_between("n_updates", self.n_updates, 1, MOST_UPDATES)
         if not 0 < self.step_size < float("inf"):
-            raise ValueError(f"langevin must be a step size > 0, got {self.step_size}")
+            raise ValueError(f"langevin must be a step size > 0 and finite, got {self.step_size}")
+
+    def check(self, action: Action, where: str) -> None:
+        """Raise ValueError for variables that are no angles or real numbers."""
+        if action.space not in (CIRCLE, REAL):
+            raise ValueError(f"{where}: Langevin steps move angles and real numbers, not {action.space}; use a sampler")
+
+    @property
+    def n_random(self) -> int:
+        """All."""
+        return self.n_updates
 
     def offers(self, action: Action) -> frozenset[Ability]:
         """All."""
@@ -199,6 +225,9 @@ class StochasticFlowPlan(FlowPlan):
         self.action.event_shape(self.shape)
         for k, plan in enumerate(self.layers):
             plan.check(self.action, f"layers[{k}]")
+        total = self.n_steps * sum(plan.n_random for plan in self.layers)
+        if total > MOST_UPDATES:
+            raise ValueError(f"layers make {total} updates in {self.n_steps} steps: at most {MOST_UPDATES}")
 
     @property
     def space(self) -> Space:  # type: ignore[override]

@@ -37,7 +37,7 @@ class ImportanceWeighted(Objective):
     """
 
     group_size: int
-    needs: ClassVar[frozenset[Ability]] = frozenset({"gradient", "score"})
+    needs: ClassVar[frozenset[Ability]] = frozenset({"gradient", "score", "inverse"})  # of one density, not of paths
 
     def __post_init__(self) -> None:
         if self.group_size < 2:

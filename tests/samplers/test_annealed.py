@@ -13,7 +13,7 @@ from lattice_flows.samplers import HMC, Annealed, Cluster, HeatBath, Metropolis,
 from lattice_flows.samplers.annealing_path import AnnealingPath, Paths, updated
 from lattice_flows.samplers.protocol import improved_protocol, times
 from lattice_flows.statistics import bennett, effective_sample_size, log_partition
-from lattice_flows.theories import XY, ImprovedU1, Ising, Phi4, WilsonU1
+from lattice_flows.theories import XY, Action, ImprovedU1, Ising, Phi4, WilsonU1
 
 CASES = {
     "u1 4x4": (Annealed(WilsonU1(2.0), HeatBath, {"beta": 0.5}, 8, (0.0, 1.0)), (4, 4)),
@@ -188,6 +188,8 @@ REFUSED = {
     "no kernel": (U1, "initial = {beta = 1.0}", "the key 'kernel' is missing"),
     "falling": (U1, KERNEL + "initial = {beta = 1.0}\nprotocol = [0.0, 0.5, 0.4, 1.0]", "protocol must hold"),
     "no steps": (U1, KERNEL + "initial = {beta = 1.0}\nn_steps = 0", "n_steps must be between 1 and"),
+    "a table": (U1, KERNEL + "initial = 1.0", "initial = 1.0: input should be a table"),
+    "nameless": (U1, "kernel = {}\ninitial = {beta = 1.0}", r"kernel: the key 'sampler' is missing"),
     "not a number": (U1, KERNEL + "initial = {beta = 1.0}\nprotocol = [0.0, nan, 1.0]", "protocol must hold"),
 }
 
@@ -197,6 +199,38 @@ def test_what_makes_no_path_is_refused_in_one_line(theory, keys, message):
     with pytest.raises(InputError, match=message) as told:
         parse_card(CARD.format(theory=theory, keys=keys))
     assert "\n" not in str(told.value)
+
+
+def test_there_is_no_thermalisation_unless_a_card_asks_for_one():
+    card = CARD.format(theory=U1, keys=KERNEL + "initial = {beta = 1.0}")
+    assert parse_card(card).ensemble("a").n_thermalisation == 0
+    assert parse_card(card + "n_thermalisation = 3\n").ensemble("a").n_thermalisation == 3
+
+
+class Foreign(Phi4):
+    """A theory that knows neither sweeps backwards nor what is between it and another one."""
+
+    def local_updates(self, event):
+        return super().local_updates(event)
+
+    def toward(self, other, t):
+        return Action.toward(self, other, t)
+
+
+class OneWay(Phi4):
+    def local_updates(self, event):
+        return super().local_updates(event)
+
+
+def test_sweeps_of_a_theory_that_does_not_know_them_backwards_are_refused_for_paths_back():
+    with pytest.raises(ValueError, match=r"OneWay\.local_updates takes no `backwards`"):
+        HeatBath(OneWay(0.5, 0.0)).reversed()
+    assert Annealed(OneWay(0.5, 0.0), HeatBath, {"m2": 1.0}, 3, (0.0, 1.0)).tuned
+
+
+def test_a_theory_without_actions_in_between_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"no local updates of a sum of actions, which Foreign.toward\(\)"):
+        Annealed(Foreign(0.5, 0.0), HeatBath, {"m2": 1.0})
 
 
 def test_a_ladder_is_no_kernel():

@@ -211,6 +211,13 @@ REFUSED = {
     "in steps": (text('{flow = "gradient_flow"}'), "is integrated, and its steps are not refined inside a flow"),
     "of sites": (text('{flow = "vector_coupling"}'), "layers"),
     "itself": (text('{flow = "stochastic_flow"}'), "is no transform; list its layers here"),
+    "too many": (text('{sampler = "heatbath", n_updates = 60000}'), "layers make 120000 updates in 2 steps"),
+    "infinite": (text("{langevin = inf}"), r"\[flow\]: layers\[0\]: langevin must be a step size"),
+    "of integers": (
+        text("{langevin = 0.1}").replace('name = "u1"', 'name = "ising"').replace("= 1.0}", "= 0.0}"),
+        "Langevin steps move angles and real numbers, not the integers -1, 1",
+    ),
+    "groups": (text(objective="dreg"), "needs the inverse of the flow"),
     "negative": (text("{langevin = -0.1}"), "langevin = -0.1"),
     "inverse": (text(objective="reinforce"), "needs the inverse of the flow, which stochastic_flow does not have"),
     "no way back": (
