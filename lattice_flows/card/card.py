@@ -22,7 +22,7 @@ from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_opt
 from lattice_flows.card.sources import DIRECT, check_data, check_start, existing_ensemble
 from lattice_flows.catalogue import foreign_place
 from lattice_flows.errors import InputError
-from lattice_flows.flows import FLOWS, FlowPlan, Proposer
+from lattice_flows.flows import FLOWS, FlowPlan, Proposer, abilities
 from lattice_flows.regular_files import at_home, read_text
 from lattice_flows.samplers import Sampler
 from lattice_flows.theories.action import Action
@@ -319,7 +319,7 @@ def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
 
 def _check_abilities(settings: TrainingSettings, flow: FlowTable) -> None:
     """Raise InputError if the training asks for what the flow does not offer."""
-    offers, precisions = flow.plan.offers, flow.plan.precisions
+    offers, precisions = abilities(flow.plan), flow.plan.precisions
     if missing := sorted(needs_of(settings) - offers):
         able = [name for name in OBJECTIVES if needs_of(replace(settings, objective=name, data="direct")) <= offers]
         raise InputError(
@@ -378,7 +378,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
 def _check_needs(sampler: Sampler, flow: FlowTable, where: str) -> None:
     """Raise InputError if the sampler, or one inside it, asks for what the flow does not offer."""
     for one in sampler.walk():
-        if missing := sorted(one.needs - flow.plan.offers):
+        if missing := sorted(one.needs - abilities(flow.plan)):
             raise InputError(
                 f"{where}: {type(one).__name__} needs the {' and the '.join(missing)} of the flow, which {flow.name} "
                 "does not have"

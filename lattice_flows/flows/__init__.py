@@ -18,7 +18,7 @@ from lattice_flows.flows.map_catalogue import MapCatalogue
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
 from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow, multiscale
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
-from lattice_flows.flows.plan import Ability, FlowPlan
+from lattice_flows.flows.plan import Ability, FlowPlan, abilities
 from lattice_flows.flows.plaquette_action import IndependentPlaquettes, PlaquetteAction
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, PlaquetteCouplingFlow, plaquette_coupling
 from lattice_flows.flows.plaquette_form import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
@@ -105,6 +105,7 @@ __all__ = [
     "Transform",
     "TrivializingFlow",
     "VectorCouplingFlow",
+    "abilities",
     "checkerboard_coupling",
     "compile_flow",
     "direct_draws",

@@ -67,7 +67,7 @@ class DirectDraws(FlowPlan):
     _: KW_ONLY
     couplings: dict[str, float]
 
-    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "paths"})
+    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
 
     def __post_init__(self) -> None:
         direct_sampler_of(self._source)

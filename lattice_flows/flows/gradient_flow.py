@@ -56,7 +56,7 @@ class GradientFlow(FlowPlan):
     n_steps: int = 20
 
     space: ClassVar[Space] = CIRCLE
-    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "paths"})
+    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient"})
     integrated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ class FlowPlan(ABC):
     space: ClassVar[Space]
     """Where the variables live that the flow is a density of; a property where it depends on the action."""
 
-    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score", "paths"})
+    offers: ClassVar[frozenset[Ability]] = frozenset({"inverse", "gradient", "score"})
     """What objectives and samplers can ask of the flow."""
 
     integrated: ClassVar[bool] = False
@@ -64,6 +64,11 @@ class FlowPlan(ABC):
         assert flow.space == self.space, f"{type(self).__name__} names another space than that of its flow"
         initialise(flow, torch.Generator().manual_seed(0))
         return flow
+
+
+def abilities(plan: FlowPlan) -> frozenset[Ability]:
+    """What the flow offers; with an inverse there are paths back, too."""
+    return plan.offers | {"paths"} if "inverse" in plan.offers else plan.offers
 
 
 def check_between(key: str, value: int, least: int, most: int) -> None:

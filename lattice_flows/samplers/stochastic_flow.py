@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lattice_flows.flows import Ability, DirectPrior, FlowPlan, FlowSample, Proposer, drawn_streams
+from lattice_flows.flows import Ability, DirectPrior, FlowPlan, FlowSample, Proposer, abilities, drawn_streams
 from lattice_flows.flows.plan import MOST_LAYERS, check_between
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.lattice import CIRCLE, REAL, Space
@@ -118,7 +118,7 @@ class TransformLayer(LayerPlan):
 
     def offers(self, action: Action) -> frozenset[Ability]:
         """Those of the flow."""
-        return self.plan(action).offers
+        return abilities(self.plan(action))
 
     def layer(self, action: Action) -> PathLayer:
         return Deterministic(self.plan(action).build().transform)  # type: ignore[arg-type]

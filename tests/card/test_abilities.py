@@ -57,6 +57,16 @@ def test_what_a_sampler_asks_of_it_is_refused_in_one_line(sampler):
     assert parse_card(card.replace("one_way", "multiscale"))
 
 
+def test_an_inverse_is_a_way_back_for_chains_and_for_training(monkeypatch):
+    """Also where a flow of another package names no paths."""
+    monkeypatch.setattr(OneWay, "offers", frozenset({"inverse"}))
+    chain = '[[ensemble]]\nname = "e"\nsampler = "flow_metropolis"'
+    assert parse_card(CARD.format(objective="forward_kl", more=chain))
+    monkeypatch.setattr(OneWay, "offers", frozenset({"gradient"}))
+    with pytest.raises(InputError, match="FlowMetropolis needs the paths of the flow"):
+        parse_card(CARD.format(objective="reverse_kl", more=chain))
+
+
 def test_what_it_offers_is_not():
     assert parse_card(CARD.format(objective="reverse_kl", more="")).training.objective == "reverse_kl"
 
