@@ -5,7 +5,7 @@ import torch
 from cases import FLOW_CASES, FlowCase
 from torch import Tensor
 
-from lattice_flows.flows import Pullback
+from lattice_flows.flows import Pullback, integrated_parts
 from lattice_flows.lattice import CIRCLE
 from lattice_flows.theories import WilsonU1
 
@@ -55,5 +55,6 @@ def test_is_minus_the_log_weight(case: FlowCase, generator: torch.Generator) -> 
     assert pullback.space is CIRCLE
     z = flow.prior.sample(3, generator)
     x = pullback.image(z).x
-    torch.testing.assert_close(pullback(z), action(x) + flow.log_prob(x), atol=1e-8, rtol=0)
+    agree = 1e-5 if integrated_parts(flow) else 1e-8  # map and inverse in a finite number of steps
+    torch.testing.assert_close(pullback(z), action(x) + flow.log_prob(x), atol=agree, rtol=0)
     assert pullback(z).dtype == torch.float64

@@ -52,7 +52,7 @@ def measured(series, weights, action, shape, oracle, n_particles=1) -> Iterator[
 
 def in_sets(values, n_particles):
     """The sums (..., n_sets) over sets of consecutive chains of values (..., B)."""
-    return values.reshape(*values.shape[:-1], -1, n_particles).sum(axis=-1)
+    return values.reshape(*values.shape[:-1], values.shape[-1] // n_particles, n_particles).sum(axis=-1)
 
 
 def deviate_of_charges(charge, weights, exact, n_particles=1) -> float:

@@ -64,6 +64,9 @@ _FLOWS = {
     "direct_draws": ("u1", "couplings = {beta = 1.0}", None),
     "checkerboard_coupling": ("phi4", "n_layers = 2", LINE_MAPS),
     "vector_coupling": ("double_well", "n_layers = 2", LINE_MAPS),
+    "gradient_flow": ("u1", "area = 1", None),
+    "fourier_scaling": ("phi4", "n_knots = 2", None),
+    "stochastic_flow": ("u1", "initial = {beta = 0.5}\nlayers = [{sampler = 'heatbath'}]", None),
 }
 _FLOW_OF = {"u1": "plaquette_coupling", "phi4": "checkerboard_coupling", "double_well": "vector_coupling", "ising": ""}
 _NEEDED = {
@@ -72,6 +75,8 @@ _NEEDED = {
     "umbrella": "n_windows = 2\nq_max = 1.0",
     "replica_exchange": "parts = [{sampler = 'hmc'}, {sampler = 'hmc'}]",
     "metadynamics": "q_max = 1.0",
+    "annealed": "initial = {beta = 0.5}\nkernel = {sampler = 'heatbath'}",
+    "smc": "initial = {beta = 0.5}\nkernel = {sampler = 'heatbath'}\nn_particles = 2",
 }
 _GIVEN = {"action", "flow", "rungs", "device", "shape"}  # arguments that no card gives
 _COMMON = ["n_chains", "n_configs", "n_updates", "n_thermalisation", "start", "store_fields", "compression", "name"]

@@ -47,6 +47,22 @@ n_configs = 60
 n_thermalisation = 3
 """
 
+TREE = """
+seed = 5
+[theory]
+name = "u1"
+shape = [4, 8]
+beta = 1.5
+[flow]
+name = "multiscale"
+conditioner = "exact"
+[[ensemble]]
+name = "tree"
+sampler = "localised_flow"
+n_chains = 2
+n_configs = 60
+"""
+
 CARDS = {
     "flow": WITH_FLOW.replace("checkpoint_seconds = 0.5", "checkpoint_seconds = 0.05") + LATENT,
     "classical": CLASSICAL,
@@ -54,6 +70,7 @@ CARDS = {
     "quick": quick(WITH_FLOW),
     "scalar": with_ensembles(SCALAR, SCALAR_SAMPLERS, 60),
     "spins": SPINS,
+    "tree": TREE,
 }
 WITHOUT_FIGURES = {"flow", "quick"}  # they take longer than the rest of it, and nothing is made from them
 WHOLE = ("run",)
