@@ -86,7 +86,8 @@ def tuned_width(
     for _ in range(_ROUNDS):
         report(f"width = {width:.3g}")
         state, accepted = step(state, width, per_round)
-        width = float(min(widest, width * np.clip(accepted.mean() / target_acceptance, 0.5, 2.0)))
+        ratio = accepted.mean() / max(target_acceptance, 1e-300)
+        width = float(min(widest, width * np.clip(ratio, 0.5, 2.0)))
     return width
 
 
