@@ -10,7 +10,7 @@ import numpy as np
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.annealing_path import AnnealingPath, check_kernel
 from lattice_flows.samplers.flow_samples import FlowSamplesInfo
-from lattice_flows.samplers.proposals import Proposals, bytes_of_batch, check_batch_size
+from lattice_flows.samplers.proposals import Proposals, bytes_of_batch, check_batch_size, no_proposals, taken
 from lattice_flows.samplers.protocol import LINEAR, check_protocol, check_steps, improved_protocol, times
 from lattice_flows.samplers.sampler import Array, Report, Sampler, SamplerFactory, Streams, silent
 from lattice_flows.theories.action import Action, Field, Shape
@@ -101,7 +101,7 @@ class Annealed(Sampler):
         """The state before the first path; x (B, *event) only gives the shape, as every step replaces it."""
         x = np.array(x, dtype=self.action.space.dtype, order="C")
         self.inner[0].init(x[:1], streams[:1])  # which refuses shapes that are not its own
-        return AnnealedState(x, split_streams(streams, 0), _nothing(x))
+        return AnnealedState(x, split_streams(streams, 0), no_proposals(x))
 
     def moved(self, state: AnnealedState, x: Field) -> AnnealedState:
         """The state with x, which the next step replaces."""
@@ -114,13 +114,14 @@ class Annealed(Sampler):
         """
         if self.protocol is None:
             raise ValueError("the protocol is not set: give it, or call tune() first")
-        x, streams, ahead = state
-        log_w = np.empty((n_updates, len(x)))
-        for update in range(n_updates):
-            if len(ahead.log_w) == 0:
-                ahead, streams = self._batch(x.shape, streams)
-            x, log_w[update] = ahead.x[0], ahead.log_w[0]
-            ahead = Proposals(ahead.x[1:], ahead.log_w[1:])
+        streams = state.streams
+
+        def more() -> Proposals:
+            nonlocal streams
+            batch, streams = self._batch(state.x.shape, streams)
+            return batch
+
+        (x, log_w), ahead = taken(state.ahead, n_updates, more)
         return AnnealedState(x, streams, ahead), FlowSamplesInfo(log_w[-1], log_w)
 
     def _batch(self, shape: Shape, streams: Streams) -> tuple[Proposals, Streams]:
@@ -199,7 +200,3 @@ class Annealed(Sampler):
     def with_findings(self, settings: Mapping[str, Any]) -> "Annealed":
         """This sampler with the stored protocol and kernel."""
         return replace(self, protocol=tuple(settings["protocol"]), tuned_kernel=settings["kernel"])
-
-
-def _nothing(x: Field) -> Proposals:
-    return Proposals(np.empty((0, *x.shape), dtype=x.dtype), np.empty((0, len(x))))

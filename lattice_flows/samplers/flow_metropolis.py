@@ -115,14 +115,13 @@ class FlowMetropolis(Sampler):
     def init(self, x: Array, streams: Streams) -> FlowMetropolisState:
         """The state of chains at x (B, *event); their weights need the flow's inverse."""
         x = np.array(x, dtype=np.float64)
-        nothing = np.empty((0, len(x)))
         return FlowMetropolisState(
             x=x,
             log_w=self._log_w(x, seeded_generator(self.flow, split_streams(streams, 0)))[0],
             rejections=np.zeros(len(x), dtype=np.int64),
             streams=streams.copy(),
             generator=seeded_generator(self.flow, streams),
-            ahead=Ahead(np.empty((0, *x.shape)), nothing, nothing.astype(np.bool_), nothing.astype(np.int64), nothing),
+            ahead=_nothing_decided(x),
         )
 
     def moved(self, state: FlowMetropolisState, x: Array) -> FlowMetropolisState:
@@ -135,9 +134,7 @@ class FlowMetropolis(Sampler):
         waiting = state.waiting or Waiting(np.empty((0, *x.shape)), nothing, nothing)
         x = np.array(x, dtype=np.float64)
         log_w, generator = self._log_w(x, state.generator)
-        nothing = np.empty((0, len(x)))
-        ahead = Ahead(np.empty((0, *x.shape)), nothing, nothing.astype(np.bool_), nothing.astype(np.int64), nothing)
-        return state._replace(x=x, log_w=log_w, generator=generator, ahead=ahead, waiting=waiting)
+        return state._replace(x=x, log_w=log_w, generator=generator, ahead=_nothing_decided(x), waiting=waiting)
 
     def _log_w(self, x: Array, generator: GeneratorState) -> tuple[Array, GeneratorState]:
         """log w of x (B, *event), (B,), and the generator behind what is random in it, see `Proposer.path_log_q`."""
@@ -193,6 +190,12 @@ class FlowMetropolis(Sampler):
         proposals, generator = propose(self.flow, self.action, state.generator, self.batch_size, state.x.shape)
         u, streams = uniforms(state.streams, len(proposals.log_w))  # (B, m)
         return state._replace(streams=streams, generator=generator), Waiting(*proposals, u.T)
+
+
+def _nothing_decided(x: Array) -> Ahead:
+    """What is ahead of chains at x (B, *event) before a batch."""
+    nothing = np.empty((0, len(x)))
+    return Ahead(np.empty((0, *x.shape)), nothing, nothing.astype(np.bool_), nothing.astype(np.int64), nothing)
 
 
 _told: WeakKeyDictionary[Proposer, set[str]] = WeakKeyDictionary()  # the targets for which it was said

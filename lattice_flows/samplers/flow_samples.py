@@ -11,8 +11,10 @@ from lattice_flows.samplers.proposals import (
     Proposals,
     bytes_of_batch,
     check_batch_size,
+    no_proposals,
     propose,
     seeded_generator,
+    taken,
 )
 from lattice_flows.samplers.sampler import Array, Sampler, Streams
 from lattice_flows.theories.action import Action, Shape
@@ -57,8 +59,7 @@ class FlowSamples(Sampler):
     def init(self, x: Array, streams: Streams) -> FlowSamplesState:
         """The state before the first draw; x (B, *event) only gives the shape, as every step replaces it."""
         x = np.array(x, dtype=np.float64)
-        nothing = Proposals(np.empty((0, *x.shape)), np.empty((0, len(x))))
-        return FlowSamplesState(x, seeded_generator(self.flow, streams), nothing)
+        return FlowSamplesState(x, seeded_generator(self.flow, streams), no_proposals(x))
 
     def moved(self, state: FlowSamplesState, x: Array) -> FlowSamplesState:
         """The state with x, which the next step replaces."""
@@ -66,11 +67,12 @@ class FlowSamples(Sampler):
 
     def step(self, state: FlowSamplesState, n_updates: int = 1) -> tuple[FlowSamplesState, FlowSamplesInfo]:
         """Draw n_updates fresh samples for every chain, of which the last one is kept."""
-        x, generator, ahead = state
-        log_w = np.empty((n_updates, len(x)))
-        for update in range(n_updates):
-            if len(ahead.log_w) == 0:
-                ahead, generator = propose(self.flow, self.action, generator, self.batch_size, x.shape)
-            x, log_w[update] = ahead.x[0], ahead.log_w[0]
-            ahead = Proposals(ahead.x[1:], ahead.log_w[1:])
+        generator = state.generator
+
+        def more() -> Proposals:
+            nonlocal generator
+            batch, generator = propose(self.flow, self.action, generator, self.batch_size, state.x.shape)
+            return batch
+
+        (x, log_w), ahead = taken(state.ahead, n_updates, more)
         return FlowSamplesState(x, generator, ahead), FlowSamplesInfo(log_w[-1], log_w)

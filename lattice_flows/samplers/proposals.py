@@ -1,8 +1,9 @@
 """Batches of fresh flow samples with their weights."""
 
 import math
+from collections.abc import Callable
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,25 @@ class Proposals(NamedTuple):
 
     x: Array
     log_w: Array
+
+
+def no_proposals(x: NDArray[Any]) -> Proposals:
+    """What waits for chains at x (B, *event) before the first batch."""
+    return Proposals(np.empty((0, *x.shape), dtype=x.dtype), np.empty((0, len(x))))
+
+
+def taken(ahead: Proposals, n: int, more: Callable[[], Proposals]) -> tuple[Proposals, Proposals]:
+    """The last x (B, *event) and the log w (n, B) of the next n of those that wait, and what is left.
+
+    `more` makes a new batch where none is left.
+    """
+    log_w = np.empty((n, ahead.log_w.shape[1]))
+    for row in range(n):
+        if len(ahead.log_w) == 0:
+            ahead = more()
+        x, log_w[row] = ahead.x[0], ahead.log_w[0]
+        ahead = Proposals(ahead.x[1:], ahead.log_w[1:])
+    return Proposals(x, log_w), ahead
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -59,5 +59,5 @@ def improved_protocol(t: Array, slopes: Array) -> tuple[float, ...]:
     friction = np.maximum(friction, _LEAST * max(float(friction.mean()), math.ulp(0.0)))
     length = np.concatenate([[0.0], np.cumsum(np.sqrt(friction) * np.diff(edges))])
     values = np.interp(np.linspace(0.0, length[-1], N_KNOTS), length, edges)
-    # Rounded, so that the last digits of sums, in which machines differ, do not change all random numbers' use.
+    # Rounded: the last digits of sums differ between machines, and all paths would differ with them.
     return (0.0, *(float(round(value, _DIGITS)) for value in values[1:-1]), 1.0)
