@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lattice_flows.card.abilities import check_sampler, check_training
 from lattice_flows.card.arguments import arguments, built, checked, lookup, shown
 from lattice_flows.card.classes import chains_per_set_of, check_action, check_later_keys, check_theory_class
 from lattice_flows.card.flow_layers import keys_of_layers, layer_options, layer_plans
@@ -22,13 +23,12 @@ from lattice_flows.card.samplers import needs_flow, planned_sampler, sampler_opt
 from lattice_flows.card.sources import DIRECT, check_data, check_start, existing_ensemble
 from lattice_flows.catalogue import foreign_place
 from lattice_flows.errors import InputError
-from lattice_flows.flows import FLOWS, FlowPlan, Proposer, abilities
+from lattice_flows.flows import FLOWS, FlowPlan, Proposer
 from lattice_flows.regular_files import at_home, read_text
-from lattice_flows.samplers import Sampler
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.catalogue import THEORIES
 from lattice_flows.theories.measurement import Measurement
-from lattice_flows.training import OBJECTIVES, TrainingSettings, needs_of, recommended
+from lattice_flows.training import TrainingSettings, recommended
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -312,24 +312,9 @@ def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     suitable = recommended(flow.name, flow.options, table) if flow else {}
     settings: TrainingSettings = _constructed(TrainingSettings, suitable | table, "[training]")
     if flow is not None:
-        _check_abilities(settings, flow)
+        check_training(settings, flow.name, flow.plan)
     check_data(settings.data, theory.action, f"[training]: data = {shown(settings.data)}")
     return settings
-
-
-def _check_abilities(settings: TrainingSettings, flow: FlowTable) -> None:
-    """Raise InputError if the training asks for what the flow does not offer."""
-    offers, precisions = abilities(flow.plan), flow.plan.precisions
-    if missing := sorted(needs_of(settings) - offers):
-        able = [name for name in OBJECTIVES if needs_of(replace(settings, objective=name, data="direct")) <= offers]
-        raise InputError(
-            f"[training]: objective = {settings.objective!r} needs the {' and the '.join(missing)} of the flow, which "
-            f"{flow.name} does not have; use one of {', '.join(able)}"
-        )
-    if settings.precision is not None and settings.precision not in precisions:
-        raise InputError(
-            f"[training]: precision = {settings.precision!r}: {flow.name} is trained in {' or '.join(precisions)}"
-        )
 
 
 def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None) -> EnsembleTable:
@@ -358,7 +343,7 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
         raise InputError(f"{where}: the sampler {entry.sampler!r} needs a flow; add a [flow] table")
     sampler = planned_sampler(entry.sampler, options, theory.action, where)
     if flow is not None:
-        _check_needs(sampler, flow, where)
+        check_sampler(sampler, flow.name, flow.plan, where)
     if not sampler.ergodic:
         raise InputError(
             f"{where}: {entry.sampler!r} does not reach every configuration; make it a part of a 'mixture' with hmc, "
@@ -373,16 +358,6 @@ def _ensemble(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
         entry = replace(entry, n_thermalisation=0)
     check_start(entry.start, theory.action, entry.needs_flow, f"{where}: ")
     return replace(entry, chains_per_set=in_set)
-
-
-def _check_needs(sampler: Sampler, flow: FlowTable, where: str) -> None:
-    """Raise InputError if the sampler, or one inside it, asks for what the flow does not offer."""
-    for one in sampler.walk():
-        if missing := sorted(one.needs - abilities(flow.plan)):
-            raise InputError(
-                f"{where}: {type(one).__name__} needs the {' and the '.join(missing)} of the flow, which {flow.name} "
-                "does not have"
-            )
 
 
 def _measurements(theory: TheoryTable, tables: list[dict[str, Any]]) -> tuple[Measurement, ...]:
