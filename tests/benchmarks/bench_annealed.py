@@ -1,7 +1,7 @@
 """Annealing, populations and a stochastic flow: python tests/benchmarks/bench_annealed.py [phi4 | u1 | smc | flow ...]
 
 ESS and log Z with its error, beside the closed form where there is one, and CPU milliseconds a sample on one thread:
-phi^4 at m^2 = -4 on 12 x 12 and 20 x 20 (xi about L / 4) from free fields, 2D U(1) at beta = 6 on 16 x 16 from beta = 1,
+phi^4 at m^2 = -4 on 12 x 12 and 20 x 20 (xi about L / 4) from free fields, U(1) at beta = 6 on 16 x 16 from beta = 1,
 heat-bath sweeps as kernel. "smc": the same U(1) by populations of 64, with and without resampling. "flow": a
 stochastic flow of the phi^4 theory at 20 x 20 with 200 sweeps, trained on 12 x 12 for 400 steps. Ten minutes.
 """
