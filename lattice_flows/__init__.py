@@ -90,6 +90,7 @@ _NAMES = {
         "checkerboard_coupling",
         "gradient_flow",
         "fourier_scaling",
+        "plaquette_map",
     ),
     "training": ("TrainingSettings", "train", "evaluate", "path_gradient", "reinforce", "reverse_kl"),
     "statistics": (

@@ -27,6 +27,7 @@ from lattice_flows.flows import (
     initialise,
     multiscale,
     plaquette_coupling,
+    plaquette_map,
     refine,
 )
 from lattice_flows.lattice import TWO_PI, conjugate, gauge_transform, reflect, translate
@@ -165,6 +166,11 @@ def downhill(shape: Shape, beta: float, n_steps: int) -> Flow:
     return flow
 
 
+def mapped(shape: Shape, size: float = 2.0) -> Flow:
+    """One map of all plaquettes, far from the identity."""
+    return _agitated(plaquette_map(shape), size)
+
+
 COUPLING_SHAPES = ((4, 4), (8, 4), (4, 12))
 TREE_SHAPES = ((4, 4), (6, 4), (6, 10), (3, 5))
 
@@ -200,6 +206,13 @@ TRANSFORMS = [
         "gradient flow",
         lambda shape: downhill(shape, 2.0, 80).transform,
         ((4, 4), (6, 3)),
+        translation=1,
+        conjugation=True,
+    ),
+    TransformCase(
+        "plaquette map",
+        lambda shape: mapped(shape).transform,
+        ((4, 4), (5, 3), (2, 4)),
         translation=1,
         conjugation=True,
     ),
@@ -247,6 +260,16 @@ FLOW_CASES = [
         ((4, 4), (6, 3)),
         ((4,), (4, 4, 4), (1, 4)),
         "two sides",
+        drawn=False,
+    ),
+    FlowCase(
+        "plaquette map",
+        "plaquette_map",
+        lambda shape: mapped(shape, 0.4),
+        ((4, 4), (5, 3)),
+        ((4,), (4, 4, 4), (1, 4)),
+        "two sides",
+        any_volume=False,  # log_det of its constraint is no sum over places
         drawn=False,
     ),
 ]

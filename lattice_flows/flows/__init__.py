@@ -22,6 +22,7 @@ from lattice_flows.flows.plan import Ability, FlowPlan, abilities
 from lattice_flows.flows.plaquette_action import IndependentPlaquettes, PlaquetteAction
 from lattice_flows.flows.plaquette_coupling import PlaquetteCoupling, PlaquetteCouplingFlow, plaquette_coupling
 from lattice_flows.flows.plaquette_form import ActionOfPlaquettes, PlaquetteTree, Reduced, reduced
+from lattice_flows.flows.plaquette_map import PlaquetteMap, PlaquetteMapFlow, plaquette_map
 from lattice_flows.flows.prior import HaarU1, Prior
 from lattice_flows.flows.prior_action import PriorAction, prior_action
 from lattice_flows.flows.projection import ProjectionMixture
@@ -50,6 +51,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "checkerboard_coupling": CheckerboardFlow,
         "vector_coupling": VectorCouplingFlow,
         "fourier_scaling": FourierScalingFlow,
+        "plaquette_map": PlaquetteMapFlow,
         "direct_draws": DirectDraws,
     },
     base=FlowPlan,
@@ -94,6 +96,8 @@ __all__ = [
     "PlaquetteAction",
     "PlaquetteCoupling",
     "PlaquetteCouplingFlow",
+    "PlaquetteMap",
+    "PlaquetteMapFlow",
     "PlaquetteTree",
     "Prior",
     "PriorAction",
@@ -118,6 +122,7 @@ __all__ = [
     "integrated_parts",
     "multiscale",
     "plaquette_coupling",
+    "plaquette_map",
     "prior_action",
     "reduced",
     "refine",

@@ -9,9 +9,10 @@ from torch import Tensor
 class CircleTransform(ABC):
     """A diffeomorphism of the circle of degree one: y(x + 2 pi) = y(x) + 2 pi and dy/dx > 0.
 
-    Parameters have shape (..., n_parameters) for angles (...): first `n_scalars` numbers, then the cosine components
-    of `n_vectors` plane vectors, then their sine components. A vector names a direction on the circle, and turns with
-    it. All parameters zero is the identity. No angle is wrapped: y - x is a continuous function of x.
+    Parameters have shape (..., n_parameters) for angles (...), or one that broadcasts to it: first `n_scalars` numbers,
+    then the cosine components of `n_vectors` plane vectors, then their sine components. A vector names a direction on
+    the circle, and turns with it. All parameters zero is the identity. No angle is wrapped: y - x is a continuous
+    function of x.
     """
 
     smooth: ClassVar[bool]  # infinitely differentiable; otherwise once, which HMC on a Pullback notices

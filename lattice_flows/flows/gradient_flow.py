@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lattice_flows.flows.flow import Flow
-from lattice_flows.flows.plan import Ability, FlowPlan, building, check_between
+from lattice_flows.flows.plan import Ability, FlowPlan, building, check_between, check_torus
 from lattice_flows.flows.plaquette_action import LoopAction
 from lattice_flows.flows.prior import HaarU1
 from lattice_flows.flows.trivializing import TrivializingFlow, knots
@@ -60,9 +60,7 @@ class GradientFlow(FlowPlan):
     integrated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 2 or min(self.shape) < 2:
-            text = " x ".join(str(side) for side in self.shape) or "no lattice"
-            raise ValueError(f"gradient_flow needs a lattice of two sides of 2 or more; got {text}")
+        check_torus("gradient_flow", self.shape)
         if not isinstance(self.action, LoopAction):
             raise ValueError(f"gradient_flow is for actions of plaquettes and rectangles, not {self.action}")
         if self.coefficients not in _ORDERS:

@@ -100,5 +100,5 @@ def _bin(at: Tensor, knots: Tensor, *tables: Tensor) -> tuple[Pair, ...]:
     """The values of each table (n_bins + 1, ...) at both ends of the bin of `knots` that holds `at`."""
     lower = (at >= knots[1:-1]).sum(0, keepdim=True)  # (1, ...)
     ends = torch.cat([lower, lower + 1])
-    pairs = [table.gather(0, ends).unbind(0) for table in tables]
+    pairs = [table.expand(-1, *at.shape).gather(0, ends).unbind(0) for table in tables]
     return tuple((first, second) for first, second in pairs)

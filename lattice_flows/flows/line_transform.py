@@ -14,10 +14,10 @@ _MAX_LOG_POWER = 1.5
 class LineTransform(ABC):
     """A monotone map y(x) of the real line onto itself, with parameters of two kinds.
 
-    `even` has shape (n_even, ...) and `odd` (n_odd, ...) for numbers (...). The mirrored map has the same even
-    parameters and the opposite odd ones: -y(-x; even, odd) = y(x; even, -odd). A network whose outputs are even and
-    odd functions of the field therefore makes a coupling that commutes with phi -> -phi. All parameters zero is the
-    identity.
+    `even` has shape (n_even, ...) and `odd` (n_odd, ...) for numbers (...), or one that broadcasts to it. The mirrored
+    map has the same even parameters and the opposite odd ones: -y(-x; even, odd) = y(x; even, -odd). A network whose
+    outputs are even and odd functions of the field therefore makes a coupling that commutes with phi -> -phi. All
+    parameters zero is the identity.
     """
 
     smooth: ClassVar[bool]  # infinitely differentiable; otherwise once, which HMC on a Pullback notices

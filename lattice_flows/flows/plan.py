@@ -85,6 +85,13 @@ def check_widths(hidden: Sequence[int], fewest: int = 0) -> None:
         )
 
 
+def check_torus(name: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a lattice that is not of two sides of 2 or more."""
+    if len(shape) != 2 or min(shape) < 2:
+        text = " x ".join(str(side) for side in shape) or "no lattice"
+        raise ValueError(f"{name} needs a lattice of two sides of 2 or more; got {text}")
+
+
 def building(plan: Callable[Options, FlowPlan]) -> Callable[Options, Flow]:
     """The function of a plan's arguments that builds its flow at once."""
 

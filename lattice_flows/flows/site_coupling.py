@@ -88,9 +88,9 @@ class SiteMap(Transform):
         return z, log_slope.flatten(1).sum(1)
 
     def parameters_at(self, field: Tensor) -> tuple[Tensor, Tensor]:
-        """The parameters at every site of `field`: even (n_even, B, *shape) and odd (n_odd, B, *shape)."""
-        even = self.even.to(field.dtype).reshape(-1, *[1] * field.ndim).expand(-1, *field.shape)
-        return even, field.new_zeros(self.line.n_odd, *field.shape)
+        """The parameters of every site of `field`: even (n_even, 1, ...) and odd (n_odd, 1, ...)."""
+        ones = [1] * field.ndim
+        return self.even.to(field.dtype).reshape(-1, *ones), field.new_zeros(self.line.n_odd, *ones)
 
 
 @forward_with_score.register

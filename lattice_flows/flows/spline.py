@@ -82,9 +82,9 @@ def _bin(local: Tensor, side: int, sizes: Tensor, slopes: Tensor) -> tuple[Pair,
     knots = torch.cumsum(sizes, 1) - math.pi  # upper ends (2, n_bins, ...)
     index = (local >= knots[side, :-1]).sum(0, keepdim=True)  # (1, ...)
     both = index.expand(2, 1, *local.shape)
-    size = sizes.gather(1, both).squeeze(1)  # (2, ...)
-    corner = knots.gather(1, both).squeeze(1) - size
-    slope = slopes.gather(0, torch.cat([index, (index + 1) % slopes.shape[0]]))
+    size = sizes.expand(2, -1, *local.shape).gather(1, both).squeeze(1)  # (2, ...)
+    corner = knots.expand(2, -1, *local.shape).gather(1, both).squeeze(1) - size
+    slope = slopes.expand(-1, *local.shape).gather(0, torch.cat([index, (index + 1) % slopes.shape[0]]))
     return _pair(corner), _pair(size), _pair(slope)
 
 

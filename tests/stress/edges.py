@@ -66,6 +66,7 @@ _FLOWS = {
     "vector_coupling": ("double_well", "n_layers = 2", LINE_MAPS),
     "gradient_flow": ("u1", "area = 1", None),
     "fourier_scaling": ("phi4", "n_knots = 2", None),
+    "plaquette_map": ("u1", "n_bins = 4", None),
     "stochastic_flow": ("u1", "initial = {beta = 0.5}\nlayers = [{sampler = 'heatbath'}]", None),
 }
 _FLOW_OF = {"u1": "plaquette_coupling", "phi4": "checkerboard_coupling", "double_well": "vector_coupling", "ising": ""}
