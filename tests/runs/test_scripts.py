@@ -96,8 +96,25 @@ def test_campaign_of_maps_and_its_figure(script, tmp_path, capsys):
     assert len(rows) == 3 + 1 + 1
 
 
+def test_campaign_of_paths_and_its_figure(script, tmp_path, capsys):
+    out, figure = tmp_path / "out", tmp_path / "figure.svg"
+    small = {"SYSTEMS": {"u1_16x16": ("u1", ["theory.shape=[4, 4]", "theory.beta=2.0"])}, "UPDATES": (8,)}
+    small |= {"FROM_FLOWS": (8,), "VOLUMES": {"u1": {4: 8}}, "STEPS": {"u1": {4: 2}}}
+    times = ("--seconds", "0.1", "--training", "0.5", "--alone", "0.5")
+    assert script(ROOT / "runs/annealed/annealing.py", out, *times, **small) == 0
+    capsys.readouterr()
+    assert script(ROOT / "analysis/annealed.py", out, figure) == 0
+    assert figure.read_bytes().startswith(b"<?xml")
+    said = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in said]
+    for method in (["annealing", "8"], ["populations", "8"], ["stochastic flow", "8"], ["flow alone", "-"]):
+        assert ["u1, 16x16", *method] in rows
+    assert ["u1", "4x4", "8"] in rows
+    assert figure.with_suffix(".csv").read_text().count("u1_16x16") == 4
+
+
 def test_figure_of_no_run_is_refused(script, tmp_path, capsys):
-    for name in ("topological_freezing", "quickstart", "trivializing"):
+    for name in ("topological_freezing", "quickstart", "trivializing", "annealed"):
         assert script(ROOT / f"analysis/{name}.py", tmp_path, tmp_path / "figure.svg") == EXIT_INPUT
         message = capsys.readouterr().err
         assert message.startswith(f"{name}.py: {tmp_path}")
