@@ -76,7 +76,13 @@ def merged(options: Any, findings: Any) -> Any:
 def _settings_line(findings: Any) -> str:
     """The findings in one line, such as width = 1.2."""
     if isinstance(findings, Mapping):
-        return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if value not in ({}, []))
+        return ", ".join(f"{key} = {_settings_line(value)}" for key, value in findings.items() if not _empty(value))
     if isinstance(findings, (list, tuple)):
-        return f"[{'; '.join(_settings_line(value) for value in findings if value != {})}]"
+        return f"[{'; '.join(_settings_line(value) for value in findings if not _empty(value))}]"
     return f"{findings:.4g}" if isinstance(findings, float) else str(findings)
+
+
+def _empty(findings: Any) -> bool:
+    """Whether nothing was found, at any depth."""
+    inner = findings.values() if isinstance(findings, Mapping) else findings
+    return isinstance(findings, (Mapping, list, tuple)) and all(_empty(value) for value in inner)

@@ -239,10 +239,15 @@ def weight_lines(summary: Summary) -> list[str]:
         for name, entry in summary["ensembles"].items()
         if (figures := entry.get("proposals")) and entry["sampler"] in SAMPLERS and SAMPLERS[entry["sampler"]].weighted
     }
+    units = {
+        name: "populations" if SAMPLERS[summary["ensembles"][name]["sampler"]].populations else "samples"
+        for name in weighted
+    }
     oracle = closed_forms_of(summary["theory"]) if weighted else None
     exact = "" if oracle is None or oracle.log_z is None else f" (exact {numbers.number(oracle.log_z, 8)})"
     return [
-        f"{name}: log Z {log_z_of(figures)}{exact}; ESS {ess_of(figures)} of {figures['n_samples']}; {tail(figures)}"
+        f"{name}: log Z {log_z_of(figures)}{exact}; ESS {ess_of(figures)} of {figures['n_samples']} "
+        f"{units[name]}; {tail(figures)}"
         for name, figures in weighted.items()
     ]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from lattice_flows.differences import differences, few
 from lattice_flows.flows import Proposer
 from lattice_flows.training.checkpoint import CheckpointError, completed_header, load_flow_weights
 
@@ -18,12 +19,11 @@ def inherit(flow: Proposer, path: Path, header: dict[str, Any]) -> str:
     """
     parent = load_flow_weights(path)
     theirs = completed_header(parent.header)
-    for what, own, held in (
-        ("theory", _name(header), _name(theirs)),
-        ("flow", header.get("flow"), theirs.get("flow")),
-    ):
-        if own != held:
-            raise CheckpointError(f"{path}: cannot start from it: it is of the {what} {held}, this is {own}")
+    own, held = _name(header), _name(theirs)
+    if own != held:
+        raise CheckpointError(f"{path}: cannot start from it: it is of the theory {held}, this is {own}")
+    if told := differences(header.get("flow") or {}, theirs.get("flow") or {}, "flow", ("here", "there")):
+        raise CheckpointError(f"{path}: cannot start from it: it is of another flow ({few(told)})")
     common = {name: weight for name, weight in flow.named_parameters() if name in parent.weights}
     if not common:
         raise CheckpointError(f"{path}: cannot start from it: it has no weight in common with this flow")

@@ -227,7 +227,7 @@ def test_a_training_of_older_code_goes_on(versions, tmp_path):
     turned = parse_card(source.replace("hidden", "turned = [0, 1]\nhidden"))
     with pytest.raises(InputError, match="was trained for flow"):
         load_flow(turned, check, cpu)
-    with pytest.raises(CheckpointError, match="it is of the flow"):
+    with pytest.raises(CheckpointError, match="it is of another flow"):
         inherit(turned.flow.plan.build(), check, {**newer, "flow": turned.flow.as_dict()})
     noisy, larger = LaterSettings(max_steps=4, noise=(0.0, 1.0)), replace(long, batch_size=32)
     for wrong, told in (

@@ -164,7 +164,7 @@ def test_a_card_starts_from_the_flow_of_another(tmp_path: Path) -> None:
     child = train_stage(card, tmp_path / "large", changes, console).flow / CHECKPOINT_NAME
     assert describe(child)["parent sha256"] == read_checkpoint(child).parent == load_flow_weights(parent).sha256
     assert "parent sha256" not in describe(parent)
-    with pytest.raises(ValueError, match="cannot start from it: it is of the flow"):
+    with pytest.raises(ValueError, match="cannot start from it: it is of another flow"):
         train_stage(card, tmp_path / "other", [*changes, "flow.n_layers=8"], console)
 
 

@@ -156,7 +156,7 @@ def test_a_larger_lattice_takes_over_the_splits_of_a_smaller_one(parent, card, l
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["flow.n_bins=5"], "cannot start from it: it is of the flow"),
+        (["flow.n_bins=5"], "cannot start from it: it is of another flow"),
         (["theory.name=u1_improved", "theory.c1=0.05"], "cannot start from it: it is of the theory u1"),
         (["flow={name = 'multiscale', conditioner = 'exact'}"], "training.init_from: this flow has no parameters"),
     ],
