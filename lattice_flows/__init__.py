@@ -73,6 +73,7 @@ _NAMES = {
         "FlowSamples",
         "Annealed",
         "SMC",
+        "FlowSMC",
         "StochasticFlowPlan",
     ),
     "flows": (

@@ -18,7 +18,9 @@ from lattice_flows.flows import (
     CircleTransform,
     CircularSpline,
     Flow,
+    FourierScalingFlow,
     Inverse,
+    PlaquetteMapFlow,
     ProjectionMixture,
     Transform,
     direct_draws,
@@ -42,12 +44,15 @@ from lattice_flows.samplers import (
     FlowHMC,
     FlowMetropolis,
     FlowSamples,
+    FlowSMC,
     FourierHMC,
     HeatBath,
     Instanton,
+    LangevinLayer,
     LatentBlocks,
     Localised,
     LocalisedFlow,
+    MarkovLayer,
     Metadynamics,
     Metropolis,
     Mixture,
@@ -56,8 +61,10 @@ from lattice_flows.samplers import (
     RandomWalk,
     ReplicaExchange,
     Sampler,
+    StochasticFlowPlan,
     SwendsenWang,
     Tempering,
+    TransformLayer,
     Umbrella,
     WindingHMC,
 )
@@ -596,6 +603,29 @@ def _smc_scalar(action: Action, shape: Shape) -> Sampler:
     return SMC(action, lambda rung: HMC(rung, 1.0, 6), {"m2": 2.0 * action.m2}, 4, 3, (0.0, 1.0), 0.9)
 
 
+def _flow_smc(action: Action, shape: Shape) -> Sampler:
+    """Particles in fours, mapped at random and resampled at most steps."""
+    layers = (TransformLayer(lambda rung: PlaquetteMapFlow(shape, n_bins=4)), MarkovLayer(HeatBath))
+    plan = StochasticFlowPlan(shape, action, layers=layers, initial={"beta": 0.5 * action.beta}, n_steps=2)
+    return FlowSMC(action, _agitated(plan.build(), 0.2).requires_grad_(False), 4, 0.9)
+
+
+def _flow_smc_scalar(action: Action, shape: Shape) -> Sampler:
+    layers = (
+        LangevinLayer(0.02, 2),
+        TransformLayer(lambda rung: FourierScalingFlow(shape, rung)),
+        MarkovLayer(lambda rung: HMC(rung, 1.0, 6)),
+    )
+    plan = StochasticFlowPlan(shape, action, layers=layers, initial={"m2": 2.0 * action.m2}, n_steps=2)
+    return FlowSMC(action, _agitated(plan.build(), 0.02).requires_grad_(False), 4, 0.9)
+
+
+def _flow_smc_spins(action: Action, shape: Shape) -> Sampler:
+    layers = (LangevinLayer(0.05), MarkovLayer(HeatBath))
+    plan = StochasticFlowPlan(shape, action, layers=layers, initial={"beta": 0.0}, n_steps=4)
+    return FlowSMC(action, plan.build(), 4, 0.8)
+
+
 def _replica_exchange(action: Action, shape: Shape) -> Sampler:
     return ReplicaExchange(action, (Part(HMC(action, 1.0, 6)), Part(Metadynamics(action, 1.0, 6, q_max=4.0))))
 
@@ -725,6 +755,9 @@ SAMPLER_CASES = [
     SamplerCase("annealed phi4", "annealed", _annealed_scalar, SCALAR_POINTS, 200, 30, 1),
     SamplerCase("smc", "smc", _smc, (MANY_POINTS[0], *MANY_POINTS[2:4], *SPIN_POINTS), 400, 40, 1),
     SamplerCase("smc phi4", "smc", _smc_scalar, SCALAR_POINTS, 400, 30, 1),
+    SamplerCase("flow_smc", "flow_smc", _flow_smc, (MANY_POINTS[0], MANY_POINTS[3]), 200, 20, 1),
+    SamplerCase("flow_smc phi4", "flow_smc", _flow_smc_scalar, SCALAR_POINTS, 200, 20, 1),
+    SamplerCase("flow_smc of xy", "flow_smc", _flow_smc_spins, SPIN_POINTS, 200, 20, 1),
     SamplerCase("flow_metropolis", "flow_metropolis", _flow_metropolis, FLOW_POINTS, 100, 100, 2, compiled=False),
     SamplerCase("flow_hmc", "flow_hmc", _flow_hmc, FLOW_POINTS, 200, 50, 1, compiled=False),
     SamplerCase("flow_hmc without a force", "flow_hmc", _drifting, FLOW_POINTS[:1], 200, 50, 1, compiled=False),

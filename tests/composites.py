@@ -7,7 +7,6 @@ import pytest
 
 from lattice_flows.card.card import parse_card
 from lattice_flows.card.samplers import build_sampler, sampler_options
-from lattice_flows.flows import direct_draws, multiscale
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import SAMPLERS
 from lattice_flows.theories import WilsonU1
@@ -24,6 +23,7 @@ LADDERS = {"u1": "values = [1.2, 0.8]", "phi4": 'coupling = "m2"\nvalues = [0.5,
 INITIAL = {"u1": "initial = {beta = 0.6}", "phi4": "initial = {m2 = 0.4, lam = 0.0}", "ising": "initial = {beta = 0.0}"}
 FLOW = '[flow]\nname = "direct_draws"\ncouplings = {beta = 1.0}\n'
 TREE = '[flow]\nname = "multiscale"\nconditioner = "exact"\n'
+PATHS = '[flow]\nname = "stochastic_flow"\ninitial = {beta = 1.0}\nlayers = [{sampler = "heatbath"}]\n'
 
 PARTS = {  # the arguments of each sampler
     "hmc": "n_md_steps = 4",
@@ -53,8 +53,9 @@ PARTS = {  # the arguments of each sampler
     "annealed": 'initial = {beta = 0.5}, n_steps = 2, protocol = [0.0, 1.0], kernel = {sampler = "heatbath"}',
     "smc": "initial = {beta = 0.5}, n_particles = 2, n_steps = 2, protocol = [0.0, 1.0], "
     "kernel = {sampler = 'heatbath'}",
+    "flow_smc": "n_particles = 2",
 }
-OF_TREE = {"localised_flow"}
+OWN_FLOWS = {"localised_flow": TREE, "flow_smc": PATHS}  # of those that need more of a flow than samples
 OF_THEORY = {"fourier_hmc": "phi4", "cluster": "phi4", "swendsen_wang": "ising"}
 assert PARTS.keys() == set(SAMPLERS), "every sampler is a part of every other"
 
@@ -67,7 +68,8 @@ WHOLES = {  # where a sampler stands in another
     "replica_exchange, second": 'sampler = "replica_exchange"\nparts = [{{sampler = "heatbath"}}, {part}]',
 }
 OF_PATHS = ["annealed", "smc"]
-WEIGHTED = ["metadynamics", "umbrella", "flow_samples", *OF_PATHS]
+OF_SAMPLES = ["flow_samples", "flow_smc", *OF_PATHS]
+WEIGHTED = ["metadynamics", "umbrella", *OF_SAMPLES]
 UNFIT_RUNG = "replica must reach every configuration and need no weights"
 REFUSED = {
     **dict.fromkeys(product(["mixture"], WEIGHTED), "its averages need weights"),
@@ -78,9 +80,7 @@ REFUSED = {
         product(["replica_exchange, first"], WEIGHTED),
         "the first of the parts",
     ),
-    **dict.fromkeys(
-        product(["replica_exchange, second"], ["flow_samples", *OF_PATHS]), "only swap if it knows its own target"
-    ),
+    **dict.fromkeys(product(["replica_exchange, second"], OF_SAMPLES), "only swap if it knows its own target"),
     **dict.fromkeys(
         product(
             OF_PATHS,
@@ -96,7 +96,7 @@ accepted = pytest.mark.parametrize(("whole", "part"), [pair for pair in PAIRS if
 def text_of(whole, part, n_chains=N_CHAINS, arguments=None):
     """The card of this pair."""
     theory, arguments = OF_THEORY.get(part, "u1"), PARTS[part] if arguments is None else arguments
-    flow = TREE if part in OF_TREE else FLOW
+    flow = OWN_FLOWS.get(part, FLOW)
     counted = "" if whole in ("tempering", *OF_PATHS) else f", n_updates = {N_OF_PART}"
     table = f'{{sampler = "{part}"{counted}{", " if arguments else ""}{arguments}}}'
     return (
@@ -123,9 +123,8 @@ def action_of(part):
 
 
 def flow_of(part):
-    if part in OF_TREE:
-        return multiscale(SHAPE, action_of(part), conditioner="exact")
-    return None if part in OF_THEORY else direct_draws(SHAPE, action_of(part), couplings={"beta": 1.0})
+    text = "" if part in OF_THEORY else OWN_FLOWS.get(part, FLOW)
+    return None if not text else parse_card(f"[theory]\n{THEORIES['u1']}\n{text}").flow.built_flow
 
 
 def hot(sampler, n_chains, seed):

@@ -29,8 +29,11 @@ class DirectPrior(Prior):
         self.direct, self.shape, self.space = direct_sampler_of(action), tuple(event), action.space
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
-        x, _ = self.direct.draw(self.shape, drawn_streams(n, generator))
-        return torch.from_numpy(x).to(device=generator.device, dtype=dtype)
+        return self.drawn(drawn_streams(n, generator)).to(device=generator.device, dtype=dtype)
+
+    def drawn(self, streams: NDArray[np.uint64]) -> Tensor:
+        """A configuration for each random stream (n, 2), on the CPU."""
+        return torch.from_numpy(self.direct.draw(self.shape, streams)[0])
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The log density of z (B, *event) -> (B,), without derivatives."""

@@ -13,6 +13,7 @@ from lattice_flows.samplers.flow_blocks import FlowBlocks
 from lattice_flows.samplers.flow_hmc import FlowHMC
 from lattice_flows.samplers.flow_metropolis import FlowMetropolis
 from lattice_flows.samplers.flow_samples import FlowSamples
+from lattice_flows.samplers.flow_smc import FlowSMC
 from lattice_flows.samplers.fourier_hmc import FourierHMC
 from lattice_flows.samplers.hmc import HMC
 from lattice_flows.samplers.instanton import Instanton
@@ -65,6 +66,7 @@ SAMPLERS: Catalogue[type[Sampler]] = Catalogue(
         "direct": Direct,
         "annealed": Annealed,
         "smc": SMC,
+        "flow_smc": FlowSMC,
     },
     base=Sampler,
 )
@@ -93,6 +95,7 @@ __all__ = [
     "FlowBlocks",
     "FlowHMC",
     "FlowMetropolis",
+    "FlowSMC",
     "FlowSamples",
     "FourierHMC",
     "HeatBath",

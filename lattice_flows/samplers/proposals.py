@@ -1,7 +1,7 @@
 """Batches of fresh flow samples with their weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -58,6 +58,13 @@ def bytes_of_batch(batch_size: int, n_chains: int, event: Shape) -> int:
     return 8 * -(-batch_size // n_chains) * n_chains * math.prod(event)
 
 
+def parts_of(n: int, numbers: int, device: torch.device) -> Iterator[slice]:
+    """Those of n configurations of so many numbers each that are made at a time, one part after the other."""
+    at_once = max(1, (_ON_CPU if device.type == "cpu" else _ON_GPU) // numbers)
+    for start in range(0, n, at_once):
+        yield slice(start, min(start + at_once, n))
+
+
 def device_of(flow: Proposer) -> torch.device:
     """The device on which the flow computes."""
     return next(chain(flow.parameters(), flow.buffers(), [torch.empty(0)])).device
@@ -78,11 +85,9 @@ def propose(
     source.set_state(torch.from_numpy(generator))
     n = n_rows * shape[0]
     x, log_w = np.empty((n, *shape[1:])), np.empty(n)
-    at_once = max(1, (_ON_CPU if source.device.type == "cpu" else _ON_GPU) // x[0].size)
     with torch.no_grad():
-        for start in range(0, n, at_once):
-            part = slice(start, min(start + at_once, n))
-            some, log_q = flow.sample(part.stop - start, source)
+        for part in parts_of(n, x[0].size, source.device):
+            some, log_q = flow.sample(part.stop - part.start, source)
             x[part], log_w[part] = some.cpu().numpy(), (-action(some) - log_q.double()).cpu().numpy()
     batch = Proposals(x.reshape(n_rows, *shape), log_w.reshape(n_rows, shape[0]))
     return batch, source.get_state().numpy()

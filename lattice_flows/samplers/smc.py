@@ -3,26 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lattice_flows.kernels.random import split_streams, uniforms
+from lattice_flows.kernels.random import split_streams
 from lattice_flows.samplers.annealed import Annealed
 from lattice_flows.samplers.annealing_path import AnnealingPath
 from lattice_flows.samplers.flow_samples import FlowSamplesInfo
+from lattice_flows.samplers.populations import (
+    PopulationState,
+    check_population,
+    each_population,
+    next_populations,
+    redrawn,
+    uneven,
+)
 from lattice_flows.samplers.sampler import Array, Report, Sampler, SamplerFactory, Streams, silent
 from lattice_flows.theories.action import Action, Field, Shape
-
-_MOST_PARTICLES = 100_000
-
-
-class SMCState(NamedTuple):
-    """x (B, *event), and the random streams (B, 2), whose counters are the number of populations."""
-
-    x: Field
-    streams: Streams
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,7 @@ class SMC(Sampler):
     populations: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 2 <= self.n_particles <= _MOST_PARTICLES:
-            raise ValueError(f"n_particles must be between 2 and {_MOST_PARTICLES}, got {self.n_particles}")
-        if not 0 <= self.resample_below <= 1:
-            raise ValueError(f"resample_below must be between 0 and 1, got {self.resample_below}")
+        check_population(self.n_particles, self.resample_below)
         _ = self.annealed  # which refuses what makes no path
 
     @cached_property
@@ -86,28 +81,23 @@ class SMC(Sampler):
         """The chains, and their weights in a step."""
         return super().least_bytes(n_chains, event, n_updates) + 8 * n_updates * n_chains
 
-    def init(self, x: Field, streams: Streams) -> SMCState:
+    def init(self, x: Field, streams: Streams) -> PopulationState:
         """The state before the first population; x (B, *event) only gives the shape, as every step replaces it."""
         start = self.annealed.init(x, streams)
-        return SMCState(start.x, start.streams)
+        return PopulationState(start.x, start.streams)
 
-    def moved(self, state: SMCState, x: Field) -> SMCState:
+    def moved(self, state: PopulationState, x: Field) -> PopulationState:
         """The state with x, which the next step replaces."""
         return state._replace(x=np.array(x, dtype=self.action.space.dtype, order="C"))
 
-    def step(self, state: SMCState, n_updates: int = 1) -> tuple[SMCState, FlowSamplesInfo]:
+    def step(self, state: PopulationState, n_updates: int = 1) -> tuple[PopulationState, FlowSamplesInfo]:
         """Make n_updates populations for every set of chains, of which the last one is kept.
 
         Raises ValueError if the protocol was neither given nor tuned.
         """
         if self.protocol is None:
             raise ValueError("the protocol is not set: give it, or call tune() first")
-        x, streams = state
-        log_w = np.empty((n_updates, len(x)))
-        for update in range(n_updates):
-            x, log_w[update] = self.samples(split_streams(streams, int(streams[0, 1])), x.shape[1:])
-            streams = streams + np.array([0, 1], dtype=np.uint64)
-        return SMCState(x, streams), FlowSamplesInfo(log_w[-1], log_w)
+        return next_populations(state, n_updates, self.samples)
 
     def samples(self, streams: Streams, event: Shape) -> tuple[Field, Array]:
         """x (B, *event) of the particles of new populations, with these streams (B, 2), and their log w (B,).
@@ -125,11 +115,9 @@ class SMC(Sampler):
     ) -> tuple[Field, Array]:
         """The particles and their log w after step k; chance: the streams by which they are resampled."""
         log_w = log_w - path.work(k, x)
-        for first in range(0, len(x), self.n_particles):
-            ours = slice(first, first + self.n_particles)
-            if n_effective(log_w[ours]) < self.resample_below * len(log_w[ours]):
-                u, _ = uniforms(chance[first : first + 1], 1)
-                ancestors, log_w[ours] = resampled(log_w[ours], float(u[0, 0]))
+        for ours in each_population(len(x), self.n_particles):
+            if uneven(log_w[ours], self.resample_below):
+                ancestors, log_w[ours] = redrawn(log_w[ours], chance[ours])
                 x[ours] = x[ours][ancestors]
         return path.update(k, x, streams), log_w
 
@@ -138,7 +126,7 @@ class SMC(Sampler):
         """The protocol."""
         return ("protocol",)
 
-    def tune(self, state: SMCState, n_updates: int, report: Report = silent) -> "SMC":
+    def tune(self, state: PopulationState, n_updates: int, report: Report = silent) -> "SMC":
         """This sampler with kernel and protocol tuned by particles that are never resampled."""
         return self._as(self.annealed.tune(self.annealed.init(state.x, state.streams), n_updates, report))
 
@@ -152,21 +140,3 @@ class SMC(Sampler):
 
     def _as(self, annealed: Annealed) -> "SMC":
         return replace(self, protocol=annealed.protocol, tuned_kernel=annealed.tuned_kernel)
-
-
-def n_effective(log_w: Array) -> float:
-    """(sum w)^2 / sum w^2 of log weights (n,)."""
-    w = np.exp(log_w - log_w.max())
-    return float(w.sum() ** 2 / (w @ w))
-
-
-def resampled(log_w: Array, u: float) -> tuple[NDArray[np.intp], Array]:
-    """The ancestors (n,) of n particles drawn by their log weights (n,), and the new log weights: all the log mean.
-
-    Systematic: each particle is drawn n w / sum w times, rounded up or down, by one u, uniform in (0, 1). No particle
-    of weight zero is drawn.
-    """
-    n, largest = len(log_w), log_w.max()
-    sums = np.cumsum(np.exp(log_w - largest))
-    ancestors = np.searchsorted(sums / sums[-1], (u + np.arange(n)) / n)
-    return ancestors, np.full(n, largest + np.log(sums[-1] / n))

@@ -30,6 +30,8 @@ class StochasticFlow(Proposer):
     the space of paths (arXiv:2002.06707, section 3).
     """
 
+    prior: DirectPrior
+
     def __init__(self, first: Action, event: tuple[int, ...], layers: list[PathLayer]) -> None:
         super().__init__()
         self.first, self.prior = first, DirectPrior(first, event)
@@ -240,8 +242,9 @@ class StochasticFlowPlan(FlowPlan):
 
     @property
     def offers(self) -> frozenset[Ability]:  # type: ignore[override]
-        """What all layers offer, but an inverse."""
-        return frozenset[Ability].intersection(*(plan.offers(self.action) for plan in self.layers)) - {"inverse"}
+        """What all layers offer, but an inverse; and the layers themselves."""
+        common = frozenset[Ability].intersection(*(plan.offers(self.action) for plan in self.layers))
+        return common - {"inverse"} | {"layers"}
 
     def assemble(self) -> StochasticFlow:
         """The layers of every step."""

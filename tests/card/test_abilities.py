@@ -57,6 +57,16 @@ def test_what_a_sampler_asks_of_it_is_refused_in_one_line(sampler):
     assert parse_card(card.replace("one_way", "multiscale"))
 
 
+@pytest.mark.parametrize("flow", ["one_way", "multiscale"])
+def test_populations_go_through_layers_of_a_stochastic_flow_alone(flow):
+    more = '[[ensemble]]\nname = "e"\nn_chains = 64\nsampler = "flow_smc"'
+    card = CARD.format(objective="reverse_kl", more=more).replace("one_way", flow)
+    with pytest.raises(InputError, match=f"FlowSMC needs the layers of the flow, which {flow} does not have$"):
+        parse_card(card)
+    layers = 'stochastic_flow"\ninitial = {beta = 0.5}\nlayers = [{sampler = "heatbath"}]'
+    assert parse_card(card.replace(f'{flow}"', layers))
+
+
 def test_an_inverse_is_a_way_back_for_chains_and_for_training(monkeypatch):
     """Also where a flow of another package names no paths."""
     monkeypatch.setattr(OneWay, "offers", frozenset({"inverse"}))

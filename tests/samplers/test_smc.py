@@ -8,9 +8,9 @@ import pytest
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
 from lattice_flows.kernels.random import make_streams
-from lattice_flows.samplers import HMC, SMC, HeatBath, Tempering, smc
+from lattice_flows.samplers import HMC, SMC, HeatBath, Tempering, populations
 from lattice_flows.samplers.annealing_path import AnnealingPath
-from lattice_flows.samplers.smc import n_effective, resampled
+from lattice_flows.samplers.populations import n_effective, resampled
 from lattice_flows.statistics import effective_sample_size, log_partition, population_log_w, reweighted
 from lattice_flows.theories import XY, Phi4, WilsonU1
 
@@ -27,7 +27,7 @@ CASES = {
 N_POPULATIONS = 400
 
 
-def populations(sampler, shape, n, seed, name="test"):
+def particles(sampler, shape, n, seed, name="test"):
     """The particles of n populations, and their log w."""
     streams = make_streams(seed, name, range(n * sampler.n_particles))
     return sampler.samples(streams, sampler.action.event_shape(shape))
@@ -35,7 +35,7 @@ def populations(sampler, shape, n, seed, name="test"):
 
 def pull_of_z(sampler, shape, seed, n=N_POPULATIONS):
     """How far the mean over populations of their mean weight is from Z, in errors, by the spread of populations."""
-    _, log_w = populations(sampler, shape, n, seed)
+    _, log_w = particles(sampler, shape, n, seed)
     value, error = log_partition(population_log_w(log_w[None], sampler.n_particles)[0])
     return (value - sampler.action.closed_forms(shape).log_z) / error
 
@@ -43,9 +43,9 @@ def pull_of_z(sampler, shape, seed, n=N_POPULATIONS):
 @pytest.mark.parametrize(("sampler", "shape"), CASES.values(), ids=CASES)
 def test_the_mean_weight_of_populations_is_z(sampler, shape, seed, monkeypatch):
     times = []
-    monkeypatch.setattr(smc, "resampled", lambda *given: times.append(1) or resampled(*given))
+    monkeypatch.setattr(populations, "resampled", lambda *given: times.append(1) or resampled(*given))
     assert abs(pull_of_z(sampler, shape, seed)) < 4.5
-    log_z = population_log_w(populations(sampler, shape, N_POPULATIONS, seed)[1][None], N)[0]
+    log_z = population_log_w(particles(sampler, shape, N_POPULATIONS, seed)[1][None], N)[0]
     assert effective_sample_size(log_z).value > 0.2, "or the test tells nothing"
     share = 0.5 * len(times) / (N_POPULATIONS * sampler.n_steps)
     assert share == sampler.resample_below if sampler.resample_below in (0, 1) else 0.05 < share < 0.95
@@ -59,7 +59,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_weights_that_are_wrong_after_resampling_are_caught(fault, seed, monkeypatch):
-    monkeypatch.setattr(smc, "resampled", fault)
+    monkeypatch.setattr(populations, "resampled", fault)
     assert abs(pull_of_z(SMALL, (4, 4), seed)) > 4.5
 
 
@@ -105,7 +105,7 @@ def test_errors_are_those_of_populations(n_particles, caught, seed):
     of independent particles: those with an ancestor in common are almost the same, as the updates hardly move them."""
     sampler = SMC(WilsonU1(1.4), lambda a: HMC(a, 0.05, 1), {"beta": 1.0}, 32, 4, (0.0, 1.0), 1.0)
     n_runs, n_configs, n_sets = 150, 20, 2
-    x, log_w = populations(sampler, (4, 4), n_runs * n_configs * n_sets, seed)
+    x, log_w = particles(sampler, (4, 4), n_runs * n_configs * n_sets, seed)
     values = np.cos(x[:, 0] + np.roll(x[:, 1], -1, 1) - np.roll(x[:, 0], -1, 2) - x[:, 1]).mean((1, 2))
     truth = sampler.action.closed_forms((4, 4)).plaquette
     pulls = []

@@ -70,6 +70,7 @@ _FLOWS = {
     "stochastic_flow": ("u1", "initial = {beta = 0.5}\nlayers = [{sampler = 'heatbath'}]", None),
 }
 _FLOW_OF = {"u1": "plaquette_coupling", "phi4": "checkerboard_coupling", "double_well": "vector_coupling", "ising": ""}
+_FLOW_FOR = {"localised_flow": "multiscale", "flow_smc": "stochastic_flow"}  # which refuse other flows of u1
 _NEEDED = {
     "mixture": "parts = [{sampler = 'hmc'}]",
     "tempering": "last = 0.5\nreplica = {sampler = 'hmc'}",
@@ -78,6 +79,7 @@ _NEEDED = {
     "metadynamics": "q_max = 1.0",
     "annealed": "initial = {beta = 0.5}\nkernel = {sampler = 'heatbath'}",
     "smc": "initial = {beta = 0.5}\nkernel = {sampler = 'heatbath'}\nn_particles = 2",
+    "flow_smc": "n_particles = 2",
 }
 _GIVEN = {"action", "flow", "rungs", "device", "shape"}  # arguments that no card gives
 _COMMON = ["n_chains", "n_configs", "n_updates", "n_thermalisation", "start", "store_fields", "compression", "name"]
@@ -139,7 +141,8 @@ def _keys() -> Iterator[tuple[str, str, str]]:
     for sampler in SAMPLERS:
         keys = [key for key in inspect.signature(SAMPLERS[sampler]).parameters if key not in _GIVEN]
         for theory, flow in _FLOW_OF.items():
-            card = card_of(theory, flow, sampler=sampler)
+            own = _FLOW_FOR.get(sampler, flow) if theory == "u1" else flow
+            card = card_of(theory, own, sampler=sampler)
             for key in [*keys, *(_COMMON if theory == "u1" else [])]:
                 yield f"sampler {sampler} of {theory}", card, f"ensemble.e.{key}"
     for flow, (theory, _, maps) in _FLOWS.items():

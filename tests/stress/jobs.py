@@ -63,6 +63,29 @@ n_chains = 2
 n_configs = 60
 """
 
+PATHS = """
+seed = 5
+[theory]
+name = "u1"
+shape = [4, 6]
+beta = 2.0
+[flow]
+name = "stochastic_flow"
+initial = {beta = 1.0}
+n_steps = 2
+layers = [{flow = "plaquette_map", n_bins = 4}, {sampler = "heatbath"}]
+[training]
+max_steps = 30
+monitor_every = 10
+checkpoint_seconds = 0.05
+[[ensemble]]
+name = "populations"
+sampler = "flow_smc"
+n_particles = 4
+n_chains = 8
+n_configs = 60
+"""
+
 CARDS = {
     "flow": WITH_FLOW.replace("checkpoint_seconds = 0.5", "checkpoint_seconds = 0.05") + LATENT,
     "classical": CLASSICAL,
@@ -71,8 +94,9 @@ CARDS = {
     "scalar": with_ensembles(SCALAR, SCALAR_SAMPLERS, 60),
     "spins": SPINS,
     "tree": TREE,
+    "paths": PATHS,
 }
-WITHOUT_FIGURES = {"flow", "quick"}  # they take longer than the rest of it, and nothing is made from them
+WITHOUT_FIGURES = {"flow", "quick", "paths"}  # they take longer than the rest of it, and nothing is made from them
 WHOLE = ("run",)
 STEPS = {  # of runs that are more than one command: a shorter one is extended, or each stage comes alone
     "classical": (("run", "--set=ensemble.hmc.n_configs=150"), WHOLE),
