@@ -31,9 +31,9 @@ class PlaquetteMap(Transform):
     map commutes with gauge transformations, charge conjugation and the symmetries of the lattice. Its parameters do not
     know the volume; all of them zero is the identity.
 
-    Under the Wilson action plaquettes are independent but for their sum, so that the F that maps exp(beta cos P) to
-    exp(beta' cos P) leaves little to be corrected, in any volume: the change of a, and that the charge stays where it
-    is unless a plaquette passes pi.
+    Under the Wilson action plaquettes are independent but for their sum. So the F that maps the density exp(beta cos P)
+    of one angle to exp(beta' cos P) leaves little to be corrected, in any volume: a, and the charge, which stays where
+    it is unless a plaquette passes pi.
     """
 
     domain = codomain = CIRCLE

@@ -3,9 +3,9 @@
 ESS and log Z with its error, beside the closed form where there is one, and CPU milliseconds a sample on one thread:
 phi^4 at m^2 = -4 on 12 x 12 and 20 x 20 (xi about L / 4) from free fields, U(1) at beta = 6 on 16 x 16 from beta = 1,
 heat-bath sweeps as kernel. "smc": the same U(1) by populations of 64, with and without resampling. "flows":
-stochastic flows of the phi^4 theory at 20 x 20 with 200 sweeps, trained there for 300 steps, and of the same U(1) with
-50, 100 and 200 sweeps, trained on 8 x 8 for 200 steps. "flow_smc": populations of 64 through the second of these, and
-through its sweeps alone, with and without resampling. A quarter of an hour.
+stochastic flows of the phi^4 theory at 20 x 20 with 200 sweeps and 100 Wolff clusters, trained on 16 x 16 for 300
+steps, and of the same U(1) with 50, 100 and 200 sweeps, trained on 8 x 8 for 200 steps. "flow_smc": populations of 64
+through the second of these, and through its sweeps alone, with and without resampling. A quarter of an hour.
 """
 
 import os
@@ -27,6 +27,7 @@ from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import (
     SMC,
     Annealed,
+    Cluster,
     FlowSMC,
     HeatBath,
     MarkovLayer,
@@ -130,11 +131,12 @@ def flows() -> None:
         layers = (
             TransformLayer(lambda action: FourierScalingFlow((side, side), action)),
             TransformLayer(coupling),
-            MarkovLayer(HeatBath, 4),
+            MarkovLayer(HeatBath, 2),
+            MarkovLayer(Cluster),
         )
-        return StochasticFlowPlan((side, side), LARGE, layers=layers, initial={"m2": 0.15, "lam": 0.0}, n_steps=50)
+        return StochasticFlowPlan((side, side), LARGE, layers=layers, initial={"m2": 0.15, "lam": 0.0}, n_steps=100)
 
-    flow_of("phi4 20x20, flow of 50 x 4 sweeps", LARGE, couplings, 20, 0.006, 300)
+    flow_of("phi4 20x20, flow of 100 x (2 sweeps and a cluster)", LARGE, couplings, 16, 0.006, 300)
     for n_steps, n_updates in ((25, 2), (25, 4), (50, 4)):
         what = f"u1 16x16, flow of {n_steps} x {n_updates} sweeps"
         flow_of(what, U1, partial(plaquettes, n_steps=n_steps, n_updates=n_updates), 8, 0.05, 200)
