@@ -34,8 +34,6 @@ SYSTEMS = {  # by the campaign's folder
     "u1_improved_16x16": "u1_improved, 16x16",
 }
 
-PER_STEP = 4  # random updates of a step of the campaign's stochastic flows
-
 
 class Row(NamedTuple):
     """A method at a system."""
@@ -185,7 +183,7 @@ def volumes(runs: Path) -> str:
         line = [path.parts[-4], path.parts[-3]]
         for name, updates in (
             ("annealed", ensembles["annealed"]["settings"]["n_steps"]),
-            ("flow", PER_STEP * flow.options["n_steps"]),
+            ("flow", flow.options["n_steps"] * sum(layer.get("n_updates", 0) for layer in flow.options["layers"])),
         ):
             weights = ensembles[name]["proposals"]
             line += [str(updates), ess_of(weights["ess"], weights["ess_error"], weights["ess_reliable"])]
@@ -207,10 +205,10 @@ def draw(rows: Sequence[Row]) -> Figure:
     """A column for each system."""
     by_system = split_rows(rows, lambda row: row.system)
     figure = Figure(figsize=(3.0 * len(by_system), 6), layout="constrained")
-    panels = figure.subplots(2, len(by_system), sharey="row", squeeze=False)
+    panels = figure.subplots(2, len(by_system), sharex=True, sharey="row", squeeze=False)
     for (upper, lower), (system, own) in zip(panels.T, by_system.items()):
         upper.set_title(SYSTEMS[system])
-        upper.set(xscale="log", ylim=(0, 1.02), xlabel="ms a sample")
+        upper.set(xscale="log", ylim=(0, 1.02))
         lower.set(xscale="log", yscale="log", xlabel="ms a sample")
         for method, rows_of_method in split_rows(own, lambda row: row.method).items():
             draw_method(upper, lower, method, rows_of_method)

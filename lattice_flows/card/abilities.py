@@ -1,11 +1,14 @@
 """Trainings and samplers ask of a flow no more than it offers."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lattice_flows.errors import InputError
-from lattice_flows.flows import FlowPlan, abilities
+from lattice_flows.flows import Ability, FlowPlan, abilities
 from lattice_flows.samplers import Sampler
 from lattice_flows.training import OBJECTIVES, TrainingSettings, needs_of
+
+_ABLE: Mapping[Ability, str] = {"layers": "stochastic_flow", "regions": "multiscale"}  # the one flow that offers it
 
 
 def check_training(settings: TrainingSettings, name: str, plan: FlowPlan) -> None:
@@ -29,5 +32,11 @@ def check_sampler(sampler: Sampler, name: str, plan: FlowPlan, where: str) -> No
         if missing := sorted(one.needs - abilities(plan)):
             raise InputError(
                 f"{where}: {type(one).__name__} needs the {' and the '.join(missing)} of the flow, which {name} does "
-                "not have"
+                f"not have{_instead(missing)}"
             )
+
+
+def _instead(missing: list[Ability]) -> str:
+    """What to take, where there is one flow that has what is missing."""
+    able = [_ABLE[ability] for ability in missing if ability in _ABLE]
+    return f"; use {able[0]}" if able else ""

@@ -47,7 +47,11 @@ PATHS = Unit(
     "take more n_steps, or an initial that is nearer to the target",
 )
 POPULATIONS = Unit(
-    "population", "errors are not known", FEWEST_POPULATIONS, "make more configurations", "take more particles or steps"
+    "population",
+    "errors are not known",
+    FEWEST_POPULATIONS,
+    "make more configurations",
+    "take more particles or steps (of a flow: or train it better)",
 )
 
 

@@ -20,7 +20,7 @@ Ability = Literal["inverse", "gradient", "score", "paths", "regions", "layers"]
 """Of a flow: it has an inverse, and so a density at given fields; its samples can be differentiated with respect to its
 parameters; d log q / dx of a sample can be carried along (`forward_with_score`); there are paths back from given fields
 (`Proposer.path_log_q`), by an inverse or at random; the law of what is inside a square region is known from the
-region's flux alone, whatever the lattice (`block_tree`); it is made of layers along a path of actions, some of them
+region's flux alone, whatever the lattice (`block_tree`); it is made of layers along a path of actions, which may be
 random (`samplers.StochasticFlow`)."""
 
 

@@ -1,4 +1,8 @@
-"""Roots of increasing functions of one variable, many at once."""
+"""Roots of increasing functions of one variable, many at once.
+
+The inverse of a `ProjectionMixture` has the same search with a rule of its own for when it ends: the last digits of
+chains and trainings of before depend on it.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,8 +13,8 @@ from torch import Tensor
 _TOLERANCE = 1e-12  # of the root, float64
 _ITERATIONS = 64  # far more than Newton needs; bisection alone would need 45
 _CHECK_EVERY = 4  # iterations between two looks at the error
-_UNSEEN = 32  # iterations where nobody looks, for a look would wait for the device: a million random maps took 28
-_ROUNDING = 100.0  # tolerances that a root may be off by: the function itself is rounded, and may be as flat as 1/199
+_UNSEEN = 48  # iterations where nobody looks, for a look would wait for the device: bisection alone needs 45
+_ROUNDING = 100.0  # tolerances that a root may be off by: the function itself is rounded, and may be flat
 
 Function = Callable[[Tensor], tuple[Tensor, Tensor]]
 """f(x) and its derivative, which is above 0, both shaped like x."""
@@ -45,8 +49,8 @@ def _require_solved(f: Function, x: Tensor, tolerance: float, what: str) -> None
     unsolved = off > _ROUNDING * tolerance  # False for what is not a number, which spoils the loss and is told there
     if bool(unsolved.any()):
         raise RuntimeError(
-            f"{what}: {int(unsolved.sum())} of {unsolved.numel()} angles are not solved after {_ITERATIONS} "
-            f"iterations; the worst is off by {float(off[unsolved].max()):.3g} rad"
+            f"{what}: {int(unsolved.sum())} of {unsolved.numel()} equations are not solved after "
+            f"{_ITERATIONS} iterations; the worst root is off by {float(off[unsolved].max()):.3g}"
         )
 
 

@@ -41,7 +41,7 @@ class FlowSMC(Sampler):
 
     action: the target.
     flow: a `StochasticFlow`, in which all is fixed: nothing is tuned here.
-    n_particles: of a population. Where chains are no whole number of populations, the last one has fewer.
+    n_particles: of a population. Cards ask for whole numbers of populations; in Python the last one may have fewer.
     resample_below: from 0, which never resamples, to 1, which does so before every random layer.
 
     The particles of a population go through a network together, and no others with them: the bits do not depend on how
@@ -64,7 +64,7 @@ class FlowSMC(Sampler):
 
     @property
     def path(self) -> StochasticFlow:
-        """The flow. Raises ValueError for one without random layers."""
+        """The flow. Raises ValueError for one of another kind."""
         if not isinstance(self.flow, StochasticFlow):
             raise ValueError("flow_smc is for stochastic flows, before whose random layers it resamples")
         return self.flow

@@ -51,8 +51,14 @@ def each_population(n_chains: int, n_particles: int) -> Iterator[slice]:
 
 
 def uneven(log_w: Array, below: float) -> bool:
-    """Whether the effective number of the particles is below this share of them."""
-    return n_effective(log_w) < below * len(log_w)
+    """Whether the effective number of particles is below this share of them, where any of them has a weight at all."""
+    weighted = without_nan(log_w)
+    return bool(weighted.max() > -np.inf) and n_effective(weighted) < below * len(log_w)
+
+
+def without_nan(log_w: Array) -> Array:
+    """The log weights, with -inf in the place of nan: a particle whose S or log q is no number has the weight zero."""
+    return np.where(np.isnan(log_w), -np.inf, log_w)
 
 
 def n_effective(log_w: Array) -> float:
@@ -64,7 +70,7 @@ def n_effective(log_w: Array) -> float:
 def redrawn(log_w: Array, chance: Streams) -> tuple[NDArray[np.intp], Array]:
     """`resampled` with what is random in it from the first of the particles' streams (n, 2)."""
     u, _ = uniforms(chance[:1], 1)
-    return resampled(log_w, float(u[0, 0]))
+    return resampled(without_nan(log_w), float(u[0, 0]))
 
 
 def resampled(log_w: Array, u: float) -> tuple[NDArray[np.intp], Array]:

@@ -51,7 +51,7 @@ def test_what_the_flow_does_not_offer_is_refused_in_one_line(objective):
 )
 def test_what_a_sampler_asks_of_it_is_refused_in_one_line(sampler):
     card = CARD.format(objective="reverse_kl", more=f'[[ensemble]]\nname = "e"\nsampler = {sampler}')
-    told = "LocalisedFlow needs the regions of the flow, which one_way does not have$"
+    told = "LocalisedFlow needs the regions of the flow, which one_way does not have; use multiscale$"
     with pytest.raises(InputError, match=told):
         parse_card(card)
     assert parse_card(card.replace("one_way", "multiscale"))
@@ -61,7 +61,9 @@ def test_what_a_sampler_asks_of_it_is_refused_in_one_line(sampler):
 def test_populations_go_through_layers_of_a_stochastic_flow_alone(flow):
     more = '[[ensemble]]\nname = "e"\nn_chains = 64\nsampler = "flow_smc"'
     card = CARD.format(objective="reverse_kl", more=more).replace("one_way", flow)
-    with pytest.raises(InputError, match=f"FlowSMC needs the layers of the flow, which {flow} does not have$"):
+    with pytest.raises(
+        InputError, match=f"FlowSMC needs the layers of the flow, which {flow} does not have; use stochastic_flow$"
+    ):
         parse_card(card)
     layers = 'stochastic_flow"\ninitial = {beta = 0.5}\nlayers = [{sampler = "heatbath"}]'
     assert parse_card(card.replace(f'{flow}"', layers))

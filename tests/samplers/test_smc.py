@@ -10,7 +10,7 @@ from lattice_flows.errors import InputError
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC, SMC, HeatBath, Tempering, populations
 from lattice_flows.samplers.annealing_path import AnnealingPath
-from lattice_flows.samplers.populations import n_effective, resampled
+from lattice_flows.samplers.populations import n_effective, redrawn, resampled, uneven
 from lattice_flows.statistics import effective_sample_size, log_partition, population_log_w, reweighted
 from lattice_flows.theories import XY, Phi4, WilsonU1
 
@@ -173,3 +173,15 @@ def test_what_makes_no_population_is_refused_in_one_line(keys, message):
 def test_a_ladder_is_no_kernel():
     with pytest.raises(ValueError, match="kernel: Tempering keeps no target in a single update"):
         SMC(XY(1.0), lambda a: Tempering(a, HeatBath, values=(a.beta, 0.5)), {"beta": 0.0})
+
+
+@pytest.mark.quick
+def test_a_particle_without_a_number_for_its_weight_is_one_of_weight_zero():
+    """It neither keeps its population from being drawn anew nor is drawn; without any weight nothing can be drawn."""
+    for nothing in (np.nan, -np.inf):
+        log_w = np.array([0.0, -50.0, -60.0, nothing])
+        assert uneven(log_w, 1.0)
+        ancestors, new = redrawn(log_w, make_streams(1, "chance", range(4)))
+        assert set(ancestors) == {0}
+        np.testing.assert_allclose(new, -np.log(4.0))
+        assert not uneven(np.full(4, nothing), 1.0)

@@ -97,7 +97,7 @@ def _solve_all(quad: float, quart: float) -> tuple[float, Array]:
     return scale, table
 
 
-@lru_cache(maxsize=1024)  # of the actions of an annealing: a table takes as long as a sweep of many chains
+@lru_cache(maxsize=1024)  # 41 kB each; beyond so many steps an annealing makes one for each sweep, as dear as that
 def solutions(quad: float, quart: float) -> tuple[float, Array]:
     """The scale and the table that `envelope` and `reflection_centre` ask for.
 
