@@ -79,7 +79,7 @@ def test_the_parent_is_needed_only_once(parent: Path, tmp_path: Path) -> None:
 
 def test_another_theory_or_flow_is_refused(parent: Path, tmp_path: Path) -> None:
     other = {"theory": {"name": "u1_improved"}, "flow": _header()["flow"]}
-    for header, message in [(other, "of the theory u1, this is u1_improved"), (_header(n_layers=3), "of the flow")]:
+    for header, message in [(other, "of the theory u1, this is u1_improved"), (_header(n_layers=3), "of another flow")]:
         with pytest.raises(CheckpointError, match=message) as caught:
             train(_flow(4), WilsonU1(1.0), _settings(parent), tmp_path, seed=1, header=header)
         assert "\n" not in str(caught.value)
