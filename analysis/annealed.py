@@ -5,7 +5,6 @@ sample, and the error that each of them has of log Z after a second of one core.
 holds the first one.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import EnsembleSummary, Summary, Weights
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.production.run_folder import find_run
-from lattice_flows.report.drawing import Axes, Figure, Line2D, rc_context
-from lattice_flows.report.figure_script import Standing, draw_figure, or_nan, split_rows, write_figure
-from lattice_flows.report.style import GREY, STYLE, FigureData, Plot
+from lattice_flows.report.drawing import Axes, Figure, Line2D
+from lattice_flows.report.figure_script import Standing, draw_figure, or_nan, run_campaign_script, split_rows
+from lattice_flows.report.style import GREY
 from lattice_flows.terminal.numbers import number, with_error
 
 LOOKS = {  # by the method: text, colour, marker
@@ -234,19 +233,18 @@ def draw_method(upper: Axes, lower: Axes, method: str, rows: Sequence[Row]) -> N
     lower.plot([row.milliseconds for row in known], [row.in_a_second for row in known], marker + "-", color=colour)
 
 
+def told(runs: Path, rows: Sequence[Row]) -> str:
+    """All that is printed."""
+    classical = [
+        f"{SYSTEMS[one.system]}: {number(one.milliseconds)} ms an independent {one.observable} of the yardstick"
+        for one in yardsticks(runs)
+    ]
+    return "\n".join([table(rows), *agreement(rows), "", volumes(runs), "", *classical])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="the folder of the campaign")
-    parser.add_argument("figure", type=Path, metavar="FIGURE.svg")
-    given = parser.parse_args()
-    rows = read_rows(given.runs)
-    print(table(rows), *agreement(rows), "", volumes(given.runs), "", sep="\n")
-    for one in yardsticks(given.runs):
-        print(f"{SYSTEMS[one.system]}: {number(one.milliseconds)} ms an independent {one.observable} of the yardstick")
     headline = "log Z by paths and by maps: ESS and error against the time of a sample."
-    with rc_context(STYLE):
-        data = FigureData(Row._fields, rows)
-        write_figure(Plot(given.figure.stem, draw(rows), headline, headline, data), given.figure)
+    run_campaign_script(__doc__ or "", read_rows, told, draw, headline)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ the continuum with a map of its own at each point, and with the weights of 8x8 o
 and 16 hops the one that is cheapest in Q^2 is drawn. Prints all of them as a table; FIGURE.csv holds it.
 """
 
-import argparse
 import json
 import math
 import re
@@ -17,9 +16,15 @@ from lattice_flows.errors import InputError
 from lattice_flows.estimates.summary_types import EnsembleSummary, Summary
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.report.costs import Cost, costs
-from lattice_flows.report.drawing import Axes, Figure, Line2D, rc_context
-from lattice_flows.report.figure_script import Standing, draw_figure, or_nan, split_rows, standing_handles, write_figure
-from lattice_flows.report.style import STYLE, FigureData, Plot
+from lattice_flows.report.drawing import Axes, Figure, Line2D
+from lattice_flows.report.figure_script import (
+    Standing,
+    draw_figure,
+    or_nan,
+    run_campaign_script,
+    split_rows,
+    standing_handles,
+)
 from lattice_flows.terminal.numbers import number, with_error
 
 CHARGE, PLAQUETTE = "topological_charge_squared", "plaquette"
@@ -199,16 +204,8 @@ def draw_sampler(axes: Axes, rows: Sequence[Row], shift: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="the folder of the campaign")
-    parser.add_argument("figure", type=Path, metavar="FIGURE.svg")
-    given = parser.parse_args()
-    rows = read_rows(given.runs)
-    print(table(rows))
     headline = "Core time per independent configuration of Q^2."
-    with rc_context(STYLE):
-        data = FigureData(Row._fields, rows)
-        write_figure(Plot(given.figure.stem, draw(rows), headline, headline, data), given.figure)
+    run_campaign_script(__doc__ or "", read_rows, lambda _, rows: table(rows), draw, headline)
 
 
 if __name__ == "__main__":

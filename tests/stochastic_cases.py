@@ -1,10 +1,13 @@
-"""Stochastic flows of every kind of layer, on small lattices."""
+"""Stochastic flows of every kind of layer, on small lattices, and faults of resampling."""
 
+import numpy as np
+import pytest
 import torch
 
 from lattice_flows.flows import CheckerboardFlow, PlaquetteCouplingFlow
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC, HeatBath, LangevinLayer, MarkovLayer, StochasticFlowPlan, TransformLayer
+from lattice_flows.samplers.populations import resampled
 from lattice_flows.theories import Phi4, WilsonU1
 
 SHAPE = (4, 4)
@@ -21,6 +24,12 @@ FLOWS = {
     "langevin on links": (LINKS, {"beta": 1.0}, (LangevinLayer(0.02, 3),), 4),
     "phi4 with everything": (SCALARS, {"m2": 0.5}, (SITES, LangevinLayer(0.01, 2), HEAT), 3),
 }
+
+_FAULTS = {  # in the place of `resampled`
+    "the log mean weight is forgotten": lambda log_w, u: (resampled(log_w, u)[0], np.zeros(len(log_w))),
+    "the old weights are kept": lambda log_w, u: (resampled(log_w, u)[0], log_w[resampled(log_w, u)[0]]),
+}
+resampling_faults = pytest.mark.parametrize("fault", _FAULTS.values(), ids=_FAULTS)
 
 
 def built(action, initial, layers, n_steps):

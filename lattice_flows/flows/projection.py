@@ -7,13 +7,9 @@ import torch
 from torch import Tensor
 
 from lattice_flows.flows.circle_transform import CircleTransform
+from lattice_flows.flows.root import root_of
 
 _MAX_RADIUS = 0.99  # of omega: slopes stay between 1/199 and 199
-_TOLERANCE = 1e-12  # of the root in radians, float64
-_ITERATIONS = 64  # far more than Newton needs; bisection alone would need 45
-_ROUNDING = 100.0  # tolerances that a solved angle may be off by: y itself is rounded, and slopes go down to 1/199
-_CHECK_EVERY = 8  # iterations between two looks at the error
-_UNSEEN = 32  # iterations where nobody looks, for a look would wait for the device: a million random maps took 28
 
 
 class ProjectionMixture(CircleTransform):
@@ -75,45 +71,11 @@ def _mixture(x: Tensor, weights: Tensor, u: Tensor, v: Tensor, rim: Tensor) -> t
 
 
 def _solve(y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """The x of x + displacement(x) = y, by Newton steps that fall back to bisection: |y - x| < pi is the bracket."""
-    tolerance = max(_TOLERANCE, 8.0 * torch.finfo(y.dtype).eps)
-    state = y, torch.full_like(y, math.inf), y - math.pi, y + math.pi
-    if y.device.type != "cpu" or torch.compiler.is_compiling():
-        for _ in range(_UNSEEN):
-            x, error, low, high = _iteration(y, components, *state)
-            settled = state[1] <= tolerance  # its next step is all rounding, which would be taken for a bad one
-            state = torch.where(settled, state[0], x), torch.where(settled, state[1], error), low, high
-        return torch.where(state[1] <= tolerance, state[0], math.nan)  # seen as a weight that is no number
-    for iteration in range(1, _ITERATIONS + 1):
-        state = _iteration(y, components, *state)
-        if iteration % _CHECK_EVERY == 0 and bool((state[1] <= tolerance).all()):
-            return state[0]
-    _require_solved(state[0], y, components, tolerance)
-    return state[0]
+    """The x of x + displacement(x) = y, which is within pi of y."""
 
+    def excess(x: Tensor) -> tuple[Tensor, Tensor]:
+        displacement, slope = _mixture(x, *components)
+        return x + displacement - y, slope
 
-def _require_solved(x: Tensor, y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor], tolerance: float) -> None:
-    """Raise RuntimeError if x + displacement(x) is not y: by more than rounding, at the steepest slope."""
-    displacement, slope = _mixture(x, *components)
-    off = (x + displacement - y).abs() / slope
-    unsolved = off > _ROUNDING * tolerance  # False for what is not a number, which spoils the loss and is told there
-    if bool(unsolved.any()):
-        raise RuntimeError(
-            f"the inverse of a projection: {int(unsolved.sum())} of {unsolved.numel()} angles are not solved after "
-            f"{_ITERATIONS} iterations; the worst is off by {float(off[unsolved].max()):.3g} rad"
-        )
-
-
-def _iteration(
-    y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, last: Tensor, low: Tensor, high: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The next x, the size of the step to it, and the bracket."""
-    displacement, slope = _mixture(x, *components)
-    excess = x + displacement - y
-    low, high = torch.where(excess < 0, x, low), torch.where(excess > 0, x, high)
-    step = excess / slope
-    newton = x - step
-    # Newton must stay inside and halve its step, or the bracket is halved instead.
-    trusted = (newton >= low) & (newton <= high) & (step.abs() < 0.5 * last)
-    error = torch.where(trusted, step.abs(), 0.5 * (high - low))
-    return torch.where(trusted | (excess == 0), newton, 0.5 * (low + high)), error, low, high
+    # Chains and trainings of before depend on the last digits.
+    return root_of(excess, y, math.pi, "the inverse of a projection", settle=False)

@@ -66,6 +66,29 @@ def run_script(
     print(f"{target} and {target.with_suffix('.csv').name}: {len(rows)} rows")
 
 
+def run_campaign_script(
+    description: str,
+    read_rows: Callable[[Path], Sequence[Any]],
+    told: Callable[[Path, Sequence[Any]], str],
+    draw: Callable[[Sequence[Any]], Figure],
+    headline: str,
+) -> None:
+    """Run a script on the run folders of a campaign: print what is told of the rows, write the figure and its numbers.
+
+    description: the script's docstring, shown by --help. read_rows: gives NamedTuples of one kind from the campaign's
+    folder. told: what is printed, from the folder and the rows. headline: of the figure.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="the folder of the campaign")
+    parser.add_argument("figure", type=Path, metavar="FIGURE.svg")
+    given = parser.parse_args()
+    rows = read_rows(given.runs)
+    print(told(given.runs, rows))
+    with rc_context(STYLE):
+        data = FigureData(rows[0]._fields, rows)
+        write_figure(Plot(given.figure.stem, draw(rows), headline, headline, data), given.figure)
+
+
 def tell(message: str) -> None:
     """Tell the user one line about what was given."""
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)

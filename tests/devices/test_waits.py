@@ -12,7 +12,7 @@ from devices.registry import PAIR_NAMES, Pair, pair_named
 from devices.watch import Watch
 from torch import Tensor
 
-from lattice_flows.flows import Pullback, Transform, forward_with_score, projection, reduced
+from lattice_flows.flows import Pullback, Transform, forward_with_score, reduced, root
 from lattice_flows.samplers.integrators import INTEGRATORS, integrate
 from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import (
@@ -34,7 +34,7 @@ NO_DATA = Drawn(lambda n, generator: torch.empty(n))
 @pytest.fixture(autouse=True)
 def _few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     """The root of the projection's inverse is sought in steps that are all alike."""
-    monkeypatch.setattr(projection, "_UNSEEN", 2)
+    monkeypatch.setattr(root, "_UNSEEN", 2)
 
 
 def watched(function: Callable[[], object]) -> list[str]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lattice_flows.flows import CircleTransform, CircularSpline, ProjectionMixture, projection
+from lattice_flows.flows import CircleTransform, CircularSpline, ProjectionMixture, root
 
 EVERY = pytest.mark.parametrize("case", CIRCLES, ids=lambda case: case.name)
 SIZES = st.sampled_from([0.0, 0.1, 1.0, 5.0, 30.0, 1000.0])
@@ -146,7 +146,7 @@ def test_an_inverse_that_is_not_found_is_told_with_its_numbers(
     monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
 ) -> None:
     """With so few iterations that Newton cannot be done."""
-    monkeypatch.setattr(projection, "_ITERATIONS", 3)
+    monkeypatch.setattr(root, "_ITERATIONS", 3)
     y = 3.0 * (2.0 * torch.rand(50, generator=generator, dtype=torch.float64) - 1.0)
     parameters = 3.0 * torch.randn(50, 9, generator=generator, dtype=torch.float64)
     told = r"of 50 angles are not solved after 3 iterations; the worst is off by [\d.e-]+ rad"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from stochastic_cases import FLOWS, LINKS, SHAPE, built
+from stochastic_cases import FLOWS, LINKS, SHAPE, built, resampling_faults
 
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
@@ -91,13 +91,7 @@ def test_the_mean_weight_of_populations_is_z(sampler, shares, seed, monkeypatch)
     assert shares[0] <= len(times) / (N_POPULATIONS * n_random) <= shares[1]
 
 
-FAULTS = {
-    "the log mean weight is forgotten": lambda log_w, u: (resampled(log_w, u)[0], np.zeros(len(log_w))),
-    "the old weights are kept": lambda log_w, u: (resampled(log_w, u)[0], log_w[resampled(log_w, u)[0]]),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@resampling_faults
 def test_weights_that_are_wrong_after_resampling_are_caught(fault, seed, monkeypatch):
     monkeypatch.setattr(populations, "resampled", fault)
     log_w = estimates(FlowSMC(LINKS, of_maps(0.0), N, 0.8), seed)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from stochastic_cases import resampling_faults
 
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
@@ -51,13 +52,7 @@ def test_the_mean_weight_of_populations_is_z(sampler, shape, seed, monkeypatch):
     assert share == sampler.resample_below if sampler.resample_below in (0, 1) else 0.05 < share < 0.95
 
 
-FAULTS = {
-    "the log mean weight is forgotten": lambda log_w, u: (resampled(log_w, u)[0], np.zeros(len(log_w))),
-    "the old weights are kept": lambda log_w, u: (resampled(log_w, u)[0], log_w[resampled(log_w, u)[0]]),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@resampling_faults
 def test_weights_that_are_wrong_after_resampling_are_caught(fault, seed, monkeypatch):
     monkeypatch.setattr(populations, "resampled", fault)
     assert abs(pull_of_z(SMALL, (4, 4), seed)) > 4.5
