@@ -92,6 +92,7 @@ _NAMES = {
         "gradient_flow",
         "fourier_scaling",
         "plaquette_map",
+        "composed",
     ),
     "training": ("TrainingSettings", "train", "evaluate", "path_gradient", "reinforce", "reverse_kl"),
     "statistics": (

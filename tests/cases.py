@@ -283,6 +283,7 @@ FLOW_CASES = [
 
 ELSEWHERE = {  # what is not of couplings has tests of its own
     "direct_draws": "flows/test_direct_draws.py",
+    "composed": "flows/test_catalogue.py",
     "fourier_scaling": "flows/test_fourier_scaling.py",
     "stochastic_flow": "samplers/test_stochastic_flow.py",
 }

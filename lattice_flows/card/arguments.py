@@ -126,14 +126,22 @@ def _with_checked_options(value: Any, metadata: list[Any], where: str) -> Any:
     """The value; if a catalogue of maps is among the metadata, the same with its options checked, without defaults."""
     for catalogue in metadata:
         if isinstance(catalogue, MapCatalogue):
-            if not isinstance(value, (str, dict)):
-                raise InputError(f"{where} = {shown(value)}: should be a name, or a table such as {{name = 'spline'}}")
-            options = {"name": value} if isinstance(value, str) else dict(value)
-            name = options.pop("name", None)
-            constructor = lookup(catalogue.maps, name, where)
-            values = checked(arguments(constructor, given=catalogue.given), options, where, ["name"])
-            return value if isinstance(value, str) else {"name": name, **{key: values[key] for key in options}}
+            if isinstance(value, tuple):
+                return tuple(_with_known_options(one, catalogue, f"{where}[{k}]") for k, one in enumerate(value))
+            return None if value is None else _with_known_options(value, catalogue, where)
     return value
+
+
+def _with_known_options(value: Any, catalogue: MapCatalogue[Any], where: str) -> Any:
+    """The name or table of a map, its options checked."""
+    if not isinstance(value, (str, dict)):
+        example = "spline" if "spline" in catalogue.maps else next(iter(catalogue.maps))
+        raise InputError(f"{where} = {shown(value)}: should be a name, or a table such as {{name = {example!r}}}")
+    options = {"name": value} if isinstance(value, str) else dict(value)
+    name = options.pop("name", None)
+    constructor = lookup(catalogue.maps, name, where)
+    values = checked(arguments(constructor, given=catalogue.given), options, where, ["name"])
+    return value if isinstance(value, str) else {"name": name, **{key: values[key] for key in options}}
 
 
 def built(constructor: Any, where: str, *parts: Any, **values: Any) -> Any:

@@ -5,6 +5,7 @@ from lattice_flows.flows.checkerboard import CheckerboardFlow, checkerboard_coup
 from lattice_flows.flows.circle_maps import CIRCLE_MAPS
 from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.compiled import compile_flow
+from lattice_flows.flows.composed import PRIORS, ComposedFlow, composed
 from lattice_flows.flows.context import LoopContext
 from lattice_flows.flows.direct_draws import DirectDraws, DirectPrior, direct_draws, drawn_streams
 from lattice_flows.flows.flow import Flow, FlowSample, Proposer
@@ -38,6 +39,7 @@ from lattice_flows.flows.refine import (
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Inverse, Transform
+from lattice_flows.flows.transforms import TRANSFORMS, Fields, TransformPlan
 from lattice_flows.flows.trivializing import TrivializingFlow
 from lattice_flows.flows.vector_coupling import VectorCouplingFlow, vector_coupling
 
@@ -53,6 +55,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "fourier_scaling": FourierScalingFlow,
         "plaquette_map": PlaquetteMapFlow,
         "direct_draws": DirectDraws,
+        "composed": ComposedFlow,
     },
     base=FlowPlan,
 )
@@ -64,16 +67,20 @@ __all__ = [
     "LINE_MAPS",
     "MAX_STEP_ERROR",
     "PATTERNS",
+    "PRIORS",
     "REFINED",
     "TRAINING_STEP_ERROR",
+    "TRANSFORMS",
     "Ability",
     "ActionOfPlaquettes",
     "Chain",
     "CheckerboardFlow",
     "CircleTransform",
     "CircularSpline",
+    "ComposedFlow",
     "DirectDraws",
     "DirectPrior",
+    "Fields",
     "Flow",
     "FlowPlan",
     "FlowSample",
@@ -107,11 +114,13 @@ __all__ = [
     "Reduced",
     "ScoredField",
     "Transform",
+    "TransformPlan",
     "TrivializingFlow",
     "VectorCouplingFlow",
     "abilities",
     "checkerboard_coupling",
     "compile_flow",
+    "composed",
     "direct_draws",
     "drawn_streams",
     "forward_with_score",

@@ -12,10 +12,15 @@ with the catalogue, by which a card checks the table."""
 
 
 class MapCatalogue(Generic[Map]):
-    """Maps by name. A table gives arguments of their constructors, all but those that are `given` by the flow."""
+    """Maps by name. A table gives arguments of their constructors, all but those that are `given` by the flow.
 
-    def __init__(self, maps: Mapping[str, Callable[..., Map]], given: tuple[str, ...] = ()) -> None:
-        self.maps, self.given = dict(maps), given
+    `what` an entry is stands in messages.
+    """
+
+    def __init__(
+        self, maps: Mapping[str, Callable[..., Map]], given: tuple[str, ...] = (), what: str = "transform"
+    ) -> None:
+        self.maps, self.given, self.what = dict(maps), given, what
 
     def build(self, table: MapTable, **values: Any) -> Map:
         """The map of this table. `values` are arguments that it does not give, of whichever map takes them.
@@ -33,10 +38,10 @@ class MapCatalogue(Generic[Map]):
         name = options.pop("name", None)
         if name not in self.maps:
             names = ", ".join(f'"{known}"' for known in self.maps)
-            raise ValueError(f"transform must be one of {names}, got {name!r}")
+            raise ValueError(f"{self.what} must be one of {names}, got {name!r}")
         known = [key for key in inspect.signature(self.maps[name]).parameters if key not in self.given]
         if unknown := [key for key in options if key not in known]:
-            raise ValueError(f"transform: {name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+            raise ValueError(f"{self.what}: {name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
         return name, options
 
 
