@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lattice_flows.flows import TRANSFORMS, ComposedFlow, Flow, initialise
-from lattice_flows.lattice import REAL
-from lattice_flows.theories import Action, DoubleWell, Phi4
+from lattice_flows.theories import XY, Action, DoubleWell, Phi4
 
 Shape = tuple[int, ...]
 PHI4 = Phi4(-4.0, 8.0)
@@ -24,10 +23,11 @@ class CatalogueCase:
     shapes: tuple[Shape, ...]
     action: Action = PHI4
     refused: tuple[Shape, ...] = ()
-    size: float = 0.3
+    size: float = 0.1
     odd: bool = False  # commutes with phi -> -phi
     period: int = 0  # sites, along every axis, by which it commutes with translations; 0: none
     rotations: bool = False  # commutes with reflections and, of equal sides, exchanges of axes
+    turns: bool = False  # commutes with a rotation of all angles
     identity: bool = True  # to begin with
     any_volume: bool = False  # the weights do on a periodic copy what they do at home
     extreme: float = 1e3  # a field of this size stays finite
@@ -48,15 +48,108 @@ class CatalogueCase:
         return flow
 
 
+_OF_CHANNELS = {"name": "coupling", "mask": "channels", "context": "mlp"}
 SHAPES = ((4, 4), (6, 4), (6,), (2, 4, 2))
 
 CATALOGUE = [
     CatalogueCase(
         "elementwise", ("elementwise",), (*SHAPES, (5, 3)), odd=True, period=1, rotations=True, any_volume=True
     ),
+    CatalogueCase("coupling", ("coupling",), SHAPES, odd=True, period=2, any_volume=True, identity=True),
+    CatalogueCase(
+        "coupling with rotations",
+        ({"name": "coupling", "map": "affine", "context": {"name": "stencil", "rotations": True, "hidden": (6,)}},),
+        SHAPES,
+        odd=True,
+        period=2,
+        rotations=True,
+        any_volume=True,
+    ),
+    CatalogueCase("coupling of three colours", ("coupling",), ((3, 3), (9, 3)), odd=True, period=3),
+    CatalogueCase("coupling of coprime sides", ("coupling",), ((3, 4), (5, 6)), odd=True),
+    CatalogueCase(
+        "stripes and a network",
+        ({"name": "coupling", "mask": "stripes", "map": "affine", "context": {"name": "cnn", "hidden": (5,)}},),
+        ((4, 4), (6,), (3, 4), (2, 4, 2)),
+        odd=True,
+    ),
+    CatalogueCase(
+        "checkerboard and a residual network",
+        ({"name": "coupling", "context": {"name": "resnet", "width": 4}},),
+        ((4, 4), (6,), (2, 4, 2)),
+        odd=True,
+        period=2,
+        any_volume=True,
+    ),
+    CatalogueCase(
+        "random masks and a dense network",
+        ({"name": "coupling", "mask": {"name": "random", "n_halves": 2}, "map": "affine", "context": "mlp"},),
+        ((4, 4), (5,), (3, 3)),
+    ),
+    CatalogueCase(
+        "hierarchical masks",
+        ({"name": "coupling", "mask": "hierarchical", "context": {"name": "mlp", "odd": True}},),
+        ((4, 4), (8,), (6, 4), (3, 3), (2, 4, 2)),
+        odd=True,
+        size=0.03,
+    ),
+    CatalogueCase("coupling of vectors", ("coupling",), ((),), DoubleWell()),
+    CatalogueCase(
+        "coarse couplings",
+        ({"name": "coarse", "transforms": ({"name": "coarse", "transforms": ("coupling",)}, "coupling")},),
+        ((8, 8), (12, 12), (12, 8), (8,)),
+        odd=True,
+        refused=((6, 6), (4, 9), (10, 10)),
+        size=0.05,
+    ),
+    CatalogueCase(
+        "block sums that see the details",
+        ({"name": "blocks", "basis": "sums", "transforms": ({"name": "coupling", "mask": "first_channel"},)},),
+        ((4, 4), (6, 4), (6, 6), (8,)),
+        odd=True,
+        refused=((5, 4),),
+    ),
+    CatalogueCase(
+        "channels of blocks",
+        ({"name": "blocks", "transforms": ({**_OF_CHANNELS, "context": "cnn"},)},),
+        ((4, 4), (6, 4), (8,)),
+        odd=True,
+        period=2,
+        any_volume=True,
+    ),
+    CatalogueCase(
+        "a part of the channels",
+        (
+            {
+                "name": "blocks",
+                "channels": 2,
+                "transforms": ({"name": "coupling", "mask": "channels", "context": "mlp"},),
+            },
+        ),
+        ((4, 4),),
+    ),
+    CatalogueCase(
+        "angle coupling",
+        ("angle_coupling",),
+        ((4, 4), (6, 4), (3, 3)),
+        XY(1.0),
+        prior="uniform",
+        odd=True,
+        identity=False,
+        turns=True,
+    ),
+    CatalogueCase(
+        "angle coupling by splines",
+        ({"name": "angle_coupling", "map": "spline", "mask": "stripes"},),
+        ((4, 4), (6, 4)),
+        XY(1.0),
+        prior=None,
+        odd=True,
+        identity=False,
+        any_volume=True,
+    ),
     CatalogueCase("elementwise of vectors", ({"name": "elementwise", "map": "sinh_arcsinh"},), ((),), DoubleWell()),
 ]
 
 NAMED = {table if isinstance(table, str) else table["name"] for case in CATALOGUE for table in case.tables}
 assert set(TRANSFORMS.maps) == NAMED, "every catalogued transform needs a case"
-assert all(case.action.space == REAL for case in CATALOGUE if case.odd)

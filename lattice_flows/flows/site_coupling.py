@@ -1,4 +1,4 @@
-"""Couplings of scalar fields: some sites move, given the sites around them that do not."""
+"""Couplings of fields with a number at each site: some sites move, given the sites around them that do not."""
 
 import itertools
 from collections.abc import Callable
@@ -9,20 +9,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lattice_flows.flows.circle_transform import CircleTransform
 from lattice_flows.flows.line_transform import LineTransform
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform
-from lattice_flows.lattice import REAL
+from lattice_flows.lattice import REAL, Space
 
 Mask = NDArray[np.bool_]
-Move = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Move = Callable[..., tuple[Tensor, Tensor]]
+"""A map of active variables (n_active, B), given its parameters."""
 
 
 class Context(Protocol):
     """A network that sees frozen sites."""
 
-    def forward(self, near: Tensor) -> tuple[Tensor, Tensor]:
-        """near (n_neighbours, n_active or 1, B) -> even (n_even, n_active, B) and odd (n_odd, n_active, B)."""
+    def forward(self, near: Tensor) -> tuple[Tensor, ...]:
+        """near (n_neighbours, n_active or 1, B) -> the map's parameters: of a line even (n_even, n_active, B) and odd
+        (n_odd, n_active, B), of a circle (n_active, B, n_parameters) alone."""
 
 
 def move_active(move: Move, context: Context, active: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,15 +38,22 @@ class SiteCoupling(Transform):
 
     `active` (n_active,) are sites, counted in C order, and `neighbours` (n_neighbours, n_active) the frozen sites that
     the context, a module, sees from each of them: see `stencil`; (n_neighbours, 1) if all see the same. Lattices of any
-    dimension, also a vector without one.
+    dimension, also a vector without one. `line` is the map of one variable, which lives in `space`.
     """
 
-    domain = codomain = REAL
     active: Tensor
     neighbours: Tensor
 
-    def __init__(self, active: Tensor, neighbours: Tensor, line: LineTransform, context: Context) -> None:
+    def __init__(
+        self,
+        active: Tensor,
+        neighbours: Tensor,
+        line: LineTransform | CircleTransform,
+        context: Context,
+        space: Space = REAL,
+    ) -> None:
         super().__init__()
+        self.domain = self.codomain = space
         self.register_buffer("active", active, persistent=False)
         self.register_buffer("neighbours", neighbours, persistent=False)
         self.line, self.context = line, context

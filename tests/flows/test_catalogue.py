@@ -100,6 +100,12 @@ def test_commutes_with_the_sign_of_the_field(case: CatalogueCase, shape: Shape, 
     _assert_commutes(flow, _fields(flow, generator), lambda field: -field)
 
 
+@pairs(lambda case: case.turns)
+def test_commutes_with_a_rotation_of_all_angles(case: CatalogueCase, shape: Shape, generator: torch.Generator) -> None:
+    flow = case.build(shape)
+    _assert_commutes(flow, _fields(flow, generator), lambda field: field + 0.7)
+
+
 @pairs(lambda case: case.period > 0)
 def test_commutes_with_translations(case: CatalogueCase, shape: Shape, generator: torch.Generator) -> None:
     """By the period along each axis; a diagonal step is one of two colours."""

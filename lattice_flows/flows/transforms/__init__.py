@@ -1,8 +1,19 @@
 """The catalogue of transforms: constructions that compose with each other, of scalar fields, vectors and angles."""
 
+from lattice_flows.flows.transforms.angle_coupling import AngleCouplingPlan
+from lattice_flows.flows.transforms.blocks import BlocksPlan, coarse
+from lattice_flows.flows.transforms.coupling import CouplingPlan
 from lattice_flows.flows.transforms.elementwise import ElementwisePlan
 from lattice_flows.flows.transforms.plan import TRANSFORMS, Fields, TransformPlan, TransformTables
 
-TRANSFORMS.maps.update({"elementwise": ElementwisePlan})
+TRANSFORMS.maps.update(
+    {
+        "elementwise": ElementwisePlan,
+        "coupling": CouplingPlan,
+        "angle_coupling": AngleCouplingPlan,
+        "blocks": BlocksPlan,
+        "coarse": coarse,
+    }
+)
 
 __all__ = ["TRANSFORMS", "Fields", "TransformPlan", "TransformTables"]
