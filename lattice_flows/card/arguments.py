@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from lattice_flows.catalogue import PluginError, is_foreign, one_line
 from lattice_flows.errors import InputError
@@ -98,9 +99,12 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _field(hint: Any) -> Any:
-    """The type of a model's field; that of a map is checked by its catalogue, see `checked`."""
+    """The type of a model's field; that of a map, or of a list of maps, is checked by its catalogue, see `checked`."""
     catalogues = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, MapCatalogue)]
-    return Annotated[Any, catalogues[0]] if catalogues else hint
+    if not catalogues:
+        return hint
+    several = get_origin(hint.__origin__) is tuple
+    return Annotated[tuple[Any, ...], catalogues[0]] if several else Annotated[Any, catalogues[0]]
 
 
 def checked(
@@ -117,16 +121,16 @@ def checked(
         keys = [*known, *model.model_fields]
         raise InputError(describe(error, where, keys)) from None
     return {
-        name: _with_checked_options(getattr(parsed, name), field.metadata, f"{where}: {name}")
+        name: _with_checked_options(getattr(parsed, name), field, f"{where}: {name}")
         for name, field in type(parsed).model_fields.items()
     }
 
 
-def _with_checked_options(value: Any, metadata: list[Any], where: str) -> Any:
+def _with_checked_options(value: Any, field: FieldInfo, where: str) -> Any:
     """The value; if a catalogue of maps is among the metadata, the same with its options checked, without defaults."""
-    for catalogue in metadata:
+    for catalogue in field.metadata:
         if isinstance(catalogue, MapCatalogue):
-            if isinstance(value, tuple):
+            if get_origin(field.annotation) is tuple:
                 return tuple(_with_known_options(one, catalogue, f"{where}[{k}]") for k, one in enumerate(value))
             return None if value is None else _with_known_options(value, catalogue, where)
     return value

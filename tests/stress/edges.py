@@ -19,7 +19,7 @@ from lattice_flows.card.card import Card, parse_card
 from lattice_flows.card.memory import require_memory_for_chains, require_memory_for_training
 from lattice_flows.errors import InputError
 from lattice_flows.exit_status import exit_status
-from lattice_flows.flows import CIRCLE_MAPS, FLOWS, LINE_MAPS
+from lattice_flows.flows import CIRCLE_MAPS, FLOWS, LINE_MAPS, TRANSFORMS
 from lattice_flows.samplers import SAMPLERS
 from lattice_flows.theories import THEORIES
 from lattice_flows.theories.measurement import observables_of
@@ -66,6 +66,7 @@ _FLOWS = {
     "vector_coupling": ("double_well", "n_layers = 2", LINE_MAPS),
     "gradient_flow": ("u1", "area = 1", None),
     "fourier_scaling": ("phi4", "n_knots = 2", None),
+    "composed": ("phi4", "transforms = ['coupling']", None),
     "plaquette_map": ("u1", "n_bins = 4", None),
     "stochastic_flow": ("u1", "initial = {beta = 0.5}\nlayers = [{sampler = 'heatbath'}]", None),
 }
@@ -153,6 +154,13 @@ def _keys() -> Iterator[tuple[str, str, str]]:
                 if option not in maps.given:
                     override = f"flow.transform={{name = '{name}', {option} = EDGE}}"
                     yield f"flow {flow}", card_of(theory, flow), override
+    for name in TRANSFORMS.maps:
+        options = inspect.signature(TRANSFORMS.maps[name]).parameters
+        for option in options:
+            inner = "transforms = ['coupling'], " if "transforms" in options and option != "transforms" else ""
+            override = f"flow.transforms=[{{name = '{name}', {inner}{option} = EDGE}}]"
+            for theory in ("phi4", "double_well", "xy"):
+                yield f"transform {name} of {theory}", card_of(theory, "composed"), override
     for objective in OBJECTIVES:
         data = "\ndata = 'direct'" if objective in ("forward_kl", "mixture", "log_variance") else ""
         card = card_of("u1", "plaquette_coupling", f"max_steps = 2\nobjective = '{objective}'{data}")

@@ -213,4 +213,5 @@ CONTEXTS = MapCatalogue[ContextPlan](
     {"stencil": Stencil, "mlp": Dense, "cnn": Convolutional, "resnet": Residual}, what="context"
 )
 
-ContextTable = Annotated[MapTable, CONTEXTS]
+ContextTable = Annotated[MapTable | None, CONTEXTS]
+"""A network by name, or a table of it with its options; None: the usual one."""

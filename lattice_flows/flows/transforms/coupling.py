@@ -25,7 +25,7 @@ class CouplingPlan(TransformPlan):
 
     mask: MaskTable = "checkerboard"
     map: LineMap = "spline"
-    context: ContextTable | None = None
+    context: ContextTable = None
 
     def __post_init__(self) -> None:
         MASKS.split(self.mask)  # which checks the name and the options

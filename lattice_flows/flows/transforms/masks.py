@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.flows.map_catalogue import MapCatalogue, MapTable
+from lattice_flows.flows.plan import check_between
 from lattice_flows.flows.transforms.plan import Fields
 
 Mask = NDArray[np.bool_]
@@ -54,8 +55,8 @@ def channels(fields: Fields) -> list[Mask]:
 
 def random(fields: Fields, seed: int = 0, n_halves: int = 1) -> list[Mask]:
     """A random half of the variables, then the other one, `n_halves` times with other halves."""
-    if not 1 <= n_halves <= _MOST_HALVES:
-        raise ValueError(f"n_halves must be between 1 and {_MOST_HALVES}, got {n_halves}")
+    check_between("n_halves", n_halves, 1, _MOST_HALVES)
+    check_between("seed", seed, 0, 2**63 - 1)
     generator = np.random.default_rng(seed)
     ranks = [generator.permutation(fields.n).reshape(fields.shape) for _ in range(n_halves)]
     return [mask for rank in ranks for mask in (rank < fields.n // 2, rank >= fields.n // 2)]

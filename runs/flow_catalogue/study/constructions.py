@@ -1,0 +1,96 @@
+"""The constructions of the catalogue, as a card would list them."""
+
+from typing import Any, NamedTuple
+
+
+class Construction(NamedTuple):
+    """Transforms, the first one next to the prior, and how often they are repeated."""
+
+    transforms: tuple[str | dict[str, Any], ...]
+    n_repeats: int = 1
+
+
+def _coupling(line: str | dict[str, Any], n_repeats: int = 4) -> Construction:
+    """Couplings of both coordinates by this map."""
+    return Construction(({"name": "coupling", "map": line, "context": {"name": "mlp", "hidden": (32, 32)}},), n_repeats)
+
+
+PLANE = {
+    "shift": _coupling("shift"),
+    "affine": _coupling("affine"),
+    "sinh_arcsinh": _coupling("sinh_arcsinh"),
+    "spline": _coupling({"name": "spline", "n_bins": 12}, 2),
+    "logistics": _coupling({"name": "logistics", "n_components": 8}, 2),
+    "monotone": _coupling("monotone", 2),
+    "planar": Construction(({"name": "planar", "n_terms": 24},)),
+    "sylvester": Construction(({"name": "sylvester", "rank": 2},), 16),
+    "glow": Construction(("actnorm", "convolution_1x1", *_coupling("affine").transforms), 4),
+    "maf": Construction(({"name": "maf", "hidden": (32, 32)}, "convolution_1x1"), 4),
+    "iaf": Construction(({"name": "iaf", "hidden": (32, 32)}, "convolution_1x1"), 4),
+    "naf": Construction(({"name": "maf", "map": "monotone", "hidden": (32, 32)},), 2),
+    "umnn": Construction(({"name": "maf", "map": "integral", "hidden": (32, 32)},), 2),
+    "residual": Construction(({"name": "residual", "hidden": (64, 64)},), 6),
+    "continuous": Construction(("continuous",)),
+}
+"""By name, for densities of the plane."""
+
+
+def _sites(line: str = "affine", n_repeats: int = 3, **context: Any) -> Construction:
+    """Checkerboard couplings of all sites, and a learnt map of every site after the last."""
+    coupling = {"name": "coupling", "map": line, "context": {"name": "stencil", **context}}
+    return Construction((coupling,), n_repeats)
+
+
+def _v_cycle(levels: int, line: str = "spline") -> tuple[str | dict[str, Any], ...]:
+    """Couplings of block sums inside couplings of the sites, `levels` blockings deep."""
+    coupling = {"name": "coupling", "map": line}
+    if levels == 0:
+        return (coupling,)
+    return (coupling, {"name": "coarse", "transforms": _v_cycle(levels - 1, line)}, coupling)
+
+
+_DETAILS = {"name": "coupling", "mask": "first_channel", "context": {"name": "stencil", "reach": 1}}
+
+LATTICE = {
+    "checkerboard, shift": _sites("shift"),
+    "checkerboard, affine": _sites("affine"),
+    "checkerboard, sinh-arcsinh": _sites("sinh_arcsinh"),
+    "checkerboard, spline": _sites("spline"),
+    "checkerboard, logistics": _sites("logistics"),
+    "checkerboard, monotone": _sites("monotone"),
+    "checkerboard, rotations": _sites("spline", rotations=True),
+    "checkerboard, cnn": Construction(({"name": "coupling", "context": "cnn"},), 3),
+    "checkerboard, resnet": Construction(({"name": "coupling", "context": "resnet"},), 3),
+    "checkerboard, mlp": Construction(({"name": "coupling", "context": {"name": "mlp", "odd": True}},), 3),
+    "stripes": Construction(({"name": "coupling", "mask": "stripes"},), 2),
+    "hierarchical": Construction(({"name": "coupling", "mask": "hierarchical"},), 2),
+    "random masks": Construction(
+        ({"name": "coupling", "mask": {"name": "random", "n_halves": 2}, "context": {"name": "mlp", "odd": True}},), 2
+    ),
+    "V-cycle": Construction(_v_cycle(1)),
+    "V-cycle with details": Construction(
+        ("coupling", {"name": "blocks", "basis": "sums", "transforms": (_DETAILS, _DETAILS)}, "coupling")
+    ),
+    "glow": Construction(
+        (
+            {
+                "name": "blocks",
+                "transforms": (
+                    "actnorm",
+                    "convolution_1x1",
+                    {"name": "coupling", "mask": "channels", "context": "cnn"},
+                ),
+            },
+        ),
+        4,
+    ),
+    "spectrum": Construction(("spectrum",)),
+    "spectrum and sites": Construction(("elementwise", "spectrum"), 3),
+    "planar": Construction(({"name": "planar", "n_terms": 32},)),
+    "sylvester": Construction(({"name": "sylvester", "rank": 16},), 2),
+    "maf": Construction(({"name": "maf", "hidden": (64, 64)},), 2),
+    "iaf": Construction(({"name": "iaf", "hidden": (64, 64)},), 2),
+    "residual": Construction(("residual",), 4),
+    "continuous": Construction(("continuous_lattice",)),
+}
+"""By name, for phi^4."""
