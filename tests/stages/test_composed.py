@@ -29,7 +29,8 @@ name = "latent"
 sampler = "flow_hmc"
 trajectory_length = 1.0
 n_md_steps = 3
-n_configs = 100
+n_configs = 60
+n_thermalisation = 20
 n_chains = 20
 """
 
