@@ -20,6 +20,7 @@ from lattice_flows.flows import (
     Flow,
     FourierScalingFlow,
     Inverse,
+    Moebius,
     PlaquetteMapFlow,
     ProjectionMixture,
     Transform,
@@ -137,6 +138,10 @@ def spline_flow(shape: Shape) -> Flow:
     return _coupling(shape, "spline", n_bins=5)
 
 
+def moebius_flow(shape: Shape) -> Flow:
+    return _coupling(shape, "moebius")
+
+
 def rows_flow(shape: Shape) -> Flow:
     return _coupling(shape, "projection", pattern="rows", hidden=(6, 6))
 
@@ -200,6 +205,9 @@ TRANSFORMS = [
         "spline", lambda shape: spline_flow(shape).transform, COUPLING_SHAPES, translation=4, conjugation=True
     ),
     TransformCase(
+        "moebius", lambda shape: moebius_flow(shape).transform, COUPLING_SHAPES[:1], translation=4, conjugation=True
+    ),
+    TransformCase(
         "inverse of a chain of both",
         lambda shape: Inverse(Chain(projection_flow(shape).transform, spline_flow(shape).transform)),
         ((4, 4),),
@@ -229,6 +237,7 @@ TRANSFORMS = [
 CIRCLES = [
     CircleCase("projection of 1", ProjectionMixture(1)),
     CircleCase("projection of 3", ProjectionMixture(3)),
+    CircleCase("moebius", Moebius()),
     CircleCase("spline of 2", CircularSpline(2)),
     CircleCase("spline of 8", CircularSpline(8)),
 ]

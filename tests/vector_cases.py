@@ -70,6 +70,9 @@ VECTOR_FLOWS = [
     _case("affine in a box", MuellerBrown(), transform="affine"),
     _case("spline in a box", MuellerBrown(), transform={"name": "spline", "n_bins": 5}),
     _case("five coordinates", Chain5(), transform={"name": "spline", "n_bins": 4}, hidden=(6, 5)),
+    _case("logistics", DoubleWell(), transform={"name": "logistics", "n_components": 3}),
+    _case("logistic density", DoubleWell(), transform={"name": "logistic_density", "n_components": 2}),
+    _case("monotone", DoubleWell(), transform={"name": "monotone", "n_units": 5}),
 ]
 
 

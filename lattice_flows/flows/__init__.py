@@ -17,6 +17,7 @@ from lattice_flows.flows.latent_action import LatentAction
 from lattice_flows.flows.line_maps import LINE_MAPS
 from lattice_flows.flows.map_catalogue import MapCatalogue
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
+from lattice_flows.flows.moebius import Moebius
 from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow, multiscale
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.flows.plan import Ability, FlowPlan, abilities
@@ -98,6 +99,7 @@ __all__ = [
     "LoopContext",
     "MapCatalogue",
     "MaskPattern",
+    "Moebius",
     "Multiscale",
     "MultiscaleFlow",
     "PlaquetteAction",

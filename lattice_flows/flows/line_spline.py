@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lattice_flows.flows.line_transform import LineTransform, bounded
+from lattice_flows.flows.line_transform import LineTransform, bounded, mirrored
 from lattice_flows.flows.spline import log_slope_in_bin
 
 _MAX_LOG_SCALE = 3.0  # of one map: a network's wild output far from its data does not overflow
@@ -42,14 +42,7 @@ class LineSpline(LineTransform):
     def forward(self, x: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
         (x_knots, y_knots), slopes = self._knots(even, odd)
         inner = x.clamp(-self.bound, self.bound)
-        (x0, x1), (y0, y1), (d0, d1) = _bin(inner, x_knots, x_knots, y_knots, slopes)
-        width, height = x1 - x0, y1 - y0
-        s = height / width
-        xi = (inner - x0) / width
-        mixed = xi * (1.0 - xi)
-        denominator = s + (d0 + d1 - 2.0 * s) * mixed
-        log_slope = log_slope_in_bin(s, xi, mixed, denominator, d0, d1)
-        image = y0 + height * (s * xi * xi + d0 * mixed) / denominator
+        image, log_slope = image_in_bin(inner, *_bin(inner, x_knots, x_knots, y_knots, slopes))
         image = image + (x - inner) * torch.where(x > 0, slopes[-1], slopes[0])
         log_scale = bounded(even[0], _MAX_LOG_SCALE)
         return torch.exp(log_scale) * image + odd[0], log_scale + log_slope
@@ -59,23 +52,15 @@ class LineSpline(LineTransform):
         log_scale = bounded(even[0], _MAX_LOG_SCALE)
         y = (y - odd[0]) * torch.exp(-log_scale)
         inner = y.clamp(-self.bound, self.bound)
-        (x0, x1), (y0, y1), (d0, d1) = _bin(inner, y_knots, x_knots, y_knots, slopes)
-        width, height = x1 - x0, y1 - y0
-        s = height / width
-        eta = (inner - y0) / height
-        curvature = eta * (d0 + d1 - 2.0 * s)
-        a, b, c = s - d0 + curvature, d0 - curvature, -s * eta
-        xi = -2.0 * c / (b + torch.sqrt((b * b - 4.0 * a * c).clamp_min(0.0)))
-        mixed = xi * (1.0 - xi)
-        log_slope = log_slope_in_bin(s, xi, mixed, s + (d0 + d1 - 2.0 * s) * mixed, d0, d1)
-        x = x0 + xi * width + (y - inner) / torch.where(y > 0, slopes[-1], slopes[0])
+        origin, log_slope = origin_in_bin(inner, *_bin(inner, y_knots, x_knots, y_knots, slopes))
+        x = origin + (y - inner) / torch.where(y > 0, slopes[-1], slopes[0])
         return x, -log_slope - log_scale
 
     def _knots(self, even: Tensor, odd: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """x and y of the knots and the slopes there, (n_bins + 1, ...) each."""
         evens = even[1:].split([(n + 1) // 2 for n in self.sizes])
         odds = odd[1:].split([n // 2 for n in self.sizes])
-        widths, heights, slopes = (_mirrored(e, o) for e, o in zip(evens, odds))
+        widths, heights, slopes = (mirrored(e, o) for e, o in zip(evens, odds))
         slopes = _MIN_SLOPE + functional.softplus(bounded(slopes, _MAX_SLOPE_LOGIT) + _UNIT_SLOPE)
         return (self._positions(widths), self._positions(heights)), slopes
 
@@ -87,13 +72,33 @@ class LineSpline(LineTransform):
         return torch.cat([-edge, ends, edge])
 
 
-Pair = tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Tensor]  # what a bin has at both ends
 
 
-def _mirrored(even: Tensor, odd: Tensor) -> Tensor:
-    """The sequence whose symmetric part has the first half `even` and whose antisymmetric part has `odd`."""
-    n = len(odd)
-    return torch.cat([even[:n] + odd, even[n:], (even[:n] - odd).flip(0)])
+def image_in_bin(at: Tensor, x: Pair, y: Pair, slopes: Pair) -> Pair:
+    """y(at) and log dy/dx there, inside the bin with these ends."""
+    (x0, x1), (y0, y1), (d0, d1) = x, y, slopes
+    width, height = x1 - x0, y1 - y0
+    s = height / width
+    xi = (at - x0) / width
+    mixed = xi * (1.0 - xi)
+    denominator = s + (d0 + d1 - 2.0 * s) * mixed
+    log_slope = log_slope_in_bin(s, xi, mixed, denominator, d0, d1)
+    return y0 + height * (s * xi * xi + d0 * mixed) / denominator, log_slope
+
+
+def origin_in_bin(at: Tensor, x: Pair, y: Pair, slopes: Pair) -> Pair:
+    """x of y(x) = at and log dy/dx there, inside the bin with these ends."""
+    (x0, x1), (y0, y1), (d0, d1) = x, y, slopes
+    width, height = x1 - x0, y1 - y0
+    s = height / width
+    eta = (at - y0) / height
+    curvature = eta * (d0 + d1 - 2.0 * s)
+    a, b, c = s - d0 + curvature, d0 - curvature, -s * eta
+    xi = -2.0 * c / (b + torch.sqrt((b * b - 4.0 * a * c).clamp_min(0.0)))
+    mixed = xi * (1.0 - xi)
+    log_slope = log_slope_in_bin(s, xi, mixed, s + (d0 + d1 - 2.0 * s) * mixed, d0, d1)
+    return x0 + xi * width, log_slope
 
 
 def _bin(at: Tensor, knots: Tensor, *tables: Tensor) -> tuple[Pair, ...]:

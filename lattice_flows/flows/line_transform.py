@@ -49,6 +49,20 @@ class Affine(LineTransform):
         return (y - odd[0]) * torch.exp(-log_scale), -log_scale
 
 
+class Shift(LineTransform):
+    """y = x + t, the additive coupling of arXiv:1410.8516, which keeps the volume. Odd: t. No even parameters."""
+
+    smooth: ClassVar[bool] = True
+    n_even = 0
+    n_odd = 1
+
+    def forward(self, x: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
+        return x + odd[0], 0.0 * x  # a function of x, whose derivative a score asks for
+
+    def inverse(self, y: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
+        return y - odd[0], 0.0 * y
+
+
 class SinhArcsinh(LineTransform):
     """y = w e^s sinh(e^d asinh(x / w)), |s| < 3, |d| < 1.5: the odd map of Jones and Pewsey, Biometrika 96 (2009) 761.
 
@@ -79,6 +93,12 @@ class SinhArcsinh(LineTransform):
 def bounded(x: Tensor, limit: float) -> Tensor:
     """x where it is small, and always between -limit and limit: smooth and odd."""
     return limit * torch.tanh(x / limit)
+
+
+def mirrored(even: Tensor, odd: Tensor) -> Tensor:
+    """The sequence whose symmetric part has the first half `even` and whose antisymmetric part has `odd`."""
+    n = len(odd)
+    return torch.cat([even[:n] + odd, even[n:], (even[:n] - odd).flip(0)])
 
 
 def _log_slope(d: Tensor, angle: Tensor, scaled: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lattice_flows.flows.flow import Flow
 from lattice_flows.flows.plan import FlowPlan, building, check_torus
 from lattice_flows.flows.prior import HaarU1
-from lattice_flows.flows.root import root_of
+from lattice_flows.flows.root import Bracket, solved
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
 from lattice_flows.flows.transform import Chain, Transform
@@ -60,11 +60,8 @@ class PlaquetteMap(Transform):
             back, log_slope = self.spline.inverse(angles + shift[:, None, None], parameters)
             return (back - angles).mean((1, 2)), torch.exp(log_slope).mean((1, 2))
 
-        with torch.no_grad():
-            root = root_of(before, angles.new_zeros(len(x)), math.pi, "the inverse of plaquette_map")
-            slope = before(root)[1]
-        # One Newton step at the root, with a constant slope, has the derivatives of the implicit function.
-        shift = root - before(root)[0] / slope
+        bracket = Bracket(angles.new_zeros(len(x)), math.pi)
+        shift = solved(before, bracket, "the inverse of plaquette_map", n_steps=1)
         back, log_slope = self.spline.inverse(angles + shift[:, None, None], parameters)
         return x + transverse(back - angles), -log_det_of(-log_slope)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lattice_flows.flows.circle_transform import CircleTransform
-from lattice_flows.flows.root import root_of
+from lattice_flows.flows.root import Bracket, solved
 
 _MAX_RADIUS = 0.99  # of omega: slopes stay between 1/199 and 199
 
@@ -39,28 +39,35 @@ class ProjectionMixture(CircleTransform):
         return scalars
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        displacement, slope = _mixture(x, *self._components(parameters))
+        displacement, slope = mixture(x, *self._components(parameters))
         return x + displacement, torch.log(slope)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         components = self._components(parameters)
-        with torch.no_grad():
-            root = _solve(y, components)
-            displacement, slope = _mixture(root, *components)
-        # One Newton step at the root, with a constant slope, has the derivatives of the implicit function.
-        displacement, _ = _mixture(root, *components)
-        x = root - (root + displacement - y) / slope
-        return x, -torch.log(_mixture(x, *components)[1])
+
+        def excess(x: Tensor) -> tuple[Tensor, Tensor]:
+            displacement, slope = mixture(x, *components)
+            return x + displacement - y, slope
+
+        # Chains and trainings of before depend on the last digits.
+        bracket = Bracket(y, math.pi)
+        x = solved(excess, bracket, "the inverse of a projection", n_steps=1, settle=False)
+        return x, -torch.log(mixture(x, *components)[1])
 
     def _components(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights, omega's two coordinates and 1 - |omega|^2, each (n_components, ...)."""
         logits, u, v = parameters.movedim(-1, 0).chunk(3)
-        squared = u * u + v * v
-        scale = _MAX_RADIUS * torch.rsqrt(1.0 + squared)
-        return torch.softmax(logits, 0), scale * u, scale * v, 1.0 - scale * scale * squared
+        return torch.softmax(logits, 0), *point_of_disc(u, v)
 
 
-def _mixture(x: Tensor, weights: Tensor, u: Tensor, v: Tensor, rim: Tensor) -> tuple[Tensor, Tensor]:
+def point_of_disc(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The two coordinates of the omega that belongs to h = (u, v), and 1 - |omega|^2."""
+    squared = u * u + v * v
+    scale = _MAX_RADIUS * torch.rsqrt(1.0 + squared)
+    return scale * u, scale * v, 1.0 - scale * scale * squared
+
+
+def mixture(x: Tensor, weights: Tensor, u: Tensor, v: Tensor, rim: Tensor) -> tuple[Tensor, Tensor]:
     """y - x and dy/dx, shaped like x. With 1 - conj(omega) e^{ix} = d - i n the angle is atan(n/d), and d > 0."""
     sin, cos = torch.sin(x), torch.cos(x)
     n = u * sin - v * cos
@@ -68,14 +75,3 @@ def _mixture(x: Tensor, weights: Tensor, u: Tensor, v: Tensor, rim: Tensor) -> t
     displacement = 2.0 * (weights * torch.atan(n / d)).sum(0)
     slope = (weights * (rim / (n * n + d * d))).sum(0)
     return displacement, slope
-
-
-def _solve(y: Tensor, components: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """The x of x + displacement(x) = y, which is within pi of y."""
-
-    def excess(x: Tensor) -> tuple[Tensor, Tensor]:
-        displacement, slope = _mixture(x, *components)
-        return x + displacement - y, slope
-
-    # Chains and trainings of before depend on the last digits.
-    return root_of(excess, y, math.pi, "the inverse of a projection", settle=False)

@@ -123,9 +123,14 @@ def _(transform: SiteCoupling, z: Tensor, score: Tensor) -> ScoredField:
 
 @forward_with_score.register
 def _(transform: SiteMap, z: Tensor, score: Tensor) -> ScoredField:
+    return score_of_sites(lambda node: transform.line.forward(node, *transform.parameters_at(node)), z, score)
+
+
+def score_of_sites(move: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor, score: Tensor) -> ScoredField:
+    """The score after a map of every site by itself: `move` gives the images and the log of their derivatives."""
     z = z if z.requires_grad else z.detach().requires_grad_(True)
     node = z.view_as(z)
-    x, log_slope = transform.line.forward(node, *transform.parameters_at(z))
+    x, log_slope = move(node)
     (d_log,) = torch.autograd.grad(log_slope.sum(), node, retain_graph=True, materialize_grads=True)
     return ScoredField(x, log_slope.flatten(1).sum(1), (score - d_log) * torch.exp(-log_slope.detach()))
 

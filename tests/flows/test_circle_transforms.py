@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lattice_flows.flows import CircleTransform, CircularSpline, ProjectionMixture, root
+from lattice_flows.flows import CircleTransform, CircularSpline, Moebius, ProjectionMixture, root
 
 EVERY = pytest.mark.parametrize("case", CIRCLES, ids=lambda case: case.name)
 SIZES = st.sampled_from([0.0, 0.1, 1.0, 5.0, 30.0, 1000.0])
@@ -123,10 +123,25 @@ def test_one_component_is_the_papers_projection(s: float) -> None:
     torch.testing.assert_close(y, 2.0 * torch.atan(math.exp(s) * torch.tan(x / 2)), atol=1e-12, rtol=0)
 
 
+def test_moebius_maps_are_those_of_the_disc(generator: torch.Generator) -> None:
+    """By complex numbers; without a turn one component of the mixture, and h_omega of arXiv:2002.02428."""
+    x, turn, u, v = torch.randn(4, 50, generator=generator, dtype=torch.float64)
+    parameters = torch.stack([turn, u, v], -1)
+    y, log_slope = Moebius().forward(x, parameters)
+    omega = 0.99 * torch.complex(u, v) / torch.sqrt(1.0 + u * u + v * v)
+    z, phase = torch.exp(1j * x), torch.exp(1j * turn)
+    torch.testing.assert_close(torch.exp(1j * y), phase * (z - omega) / (1.0 - omega.conj() * z))
+    papers = (1.0 - omega.abs() ** 2) / (z - omega).abs() ** 2 * (z - omega) - omega
+    torch.testing.assert_close(torch.exp(1j * (y - turn)), papers)
+    one, log_one = ProjectionMixture(1).forward(x, torch.stack([torch.zeros_like(u), u, v], -1))
+    torch.testing.assert_close(y - turn, one, atol=1e-14, rtol=1e-14)
+    torch.testing.assert_close(log_slope, log_one, atol=1e-14, rtol=1e-14)
+
+
 def test_smoothness_is_declared_as_it_is() -> None:
     """Across a knot the mixture's second derivative is continuous, the spline's jumps."""
     jumps = []
-    for circle in (ProjectionMixture(3), CircularSpline(8)):
+    for circle in (ProjectionMixture(3), Moebius(), CircularSpline(8)):
         generator = torch.Generator().manual_seed(5)
         parameters = torch.randn(circle.n_parameters, generator=generator, dtype=torch.float64)
         x = torch.linspace(-math.pi, math.pi, 200_001, dtype=torch.float64).requires_grad_(True)
@@ -149,6 +164,6 @@ def test_an_inverse_that_is_not_found_is_told_with_its_numbers(
     monkeypatch.setattr(root, "_ITERATIONS", 3)
     y = 3.0 * (2.0 * torch.rand(50, generator=generator, dtype=torch.float64) - 1.0)
     parameters = 3.0 * torch.randn(50, 9, generator=generator, dtype=torch.float64)
-    told = r"of 50 angles are not solved after 3 iterations; the worst is off by [\d.e-]+ rad"
+    told = r"of 50 roots are not found after 3 iterations; the worst is off by [\d.e-]+"
     with pytest.raises(RuntimeError, match=told):
         ProjectionMixture(3).inverse(y, parameters)

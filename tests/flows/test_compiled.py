@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from cases import exact_tree, hybrid_flow, mlp_tree, projection_flow, spline_flow
-from scalar_cases import affine_flow
+from scalar_cases import affine_flow, density_flow
 from scalar_cases import spline_flow as scalar_spline_flow
 from torch import Tensor
 from vector_cases import VECTOR_FLOWS
@@ -25,6 +25,7 @@ CASES = [
     pytest.param(lambda shape: VECTOR_FLOWS[1].build(), VECTOR_FLOWS[1].action, id="vectors"),
     pytest.param(affine_flow, Phi4(-4.0, 8.0), id="scalar affine"),
     pytest.param(scalar_spline_flow, Phi4(-4.0, 8.0), id="scalar spline"),
+    pytest.param(density_flow, Phi4(-4.0, 8.0), id="scalar logistic density"),
 ]
 Build = Callable[[tuple[int, ...]], Flow]
 

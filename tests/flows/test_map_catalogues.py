@@ -6,10 +6,10 @@ import torch
 from lattice_flows.card.card import parse_card
 from lattice_flows.errors import InputError
 from lattice_flows.flows import CIRCLE_MAPS, LINE_MAPS, checkerboard_coupling, hybrid, plaquette_coupling
-from lattice_flows.flows.line_transform import SinhArcsinh
+from lattice_flows.flows.line_transform import Shift, SinhArcsinh
 from lattice_flows.flows.plaquette_coupling import PlaquetteCouplingFlow
 from lattice_flows.theories import ImprovedU1, Phi4
-from lattice_flows.training import reverse_kl
+from lattice_flows.training import path_gradient, reverse_kl
 
 pytestmark = pytest.mark.quick
 
@@ -58,18 +58,28 @@ def test_both_ways_build_the_same_flow():
     assert hybrid((4, 4), ImprovedU1(2.0, 0.1), n_layers=4, transform={"name": "spline"})
 
 
-def test_a_coupling_of_even_parameters_alone(generator):
-    """The sinh-arcsinh map has no odd ones."""
-    flow = checkerboard_coupling((4, 4), Phi4(-4.0, 8.0), n_layers=2, transform="sinh_arcsinh", hidden=(4,))
-    assert isinstance(flow.transform.sequence()[0].line, SinhArcsinh)
-    reverse_kl(flow, Phi4(-4.0, 8.0), 8, generator).loss.backward()
+@pytest.mark.parametrize(("name", "kind"), [("sinh_arcsinh", SinhArcsinh), ("shift", Shift)])
+def test_a_coupling_of_parameters_of_one_kind(name, kind, generator):
+    """The sinh-arcsinh map has even ones alone, and shifts odd ones."""
+    flow = checkerboard_coupling((4, 4), Phi4(-4.0, 8.0), n_layers=2, transform=name, hidden=(4,))
+    assert isinstance(flow.transform.sequence()[0].line, kind)
+    for objective in (reverse_kl, path_gradient):
+        objective(flow, Phi4(-4.0, 8.0), 8, generator).loss.backward()
+    gradients = [weight.grad for weight in flow.parameters() if weight.grad is not None]
+    assert max(float(gradient.abs().max()) for gradient in gradients if gradient.numel()) > 1e-3
     x, log_q = flow.sample(4, generator)
     torch.testing.assert_close(flow.log_prob(x), log_q, atol=1e-8, rtol=0)
 
 
 BAD = [
-    (LINKS + 'transform = "affine"', "[flow]: transform: unknown name 'affine'; available: projection, spline"),
-    (LINKS + "transform = {n_bins = 4}", "[flow]: transform: unknown name None; available: projection, spline"),
+    (
+        LINKS + 'transform = "affine"',
+        "[flow]: transform: unknown name 'affine'; available: moebius, projection, spline",
+    ),
+    (
+        LINKS + "transform = {n_bins = 4}",
+        "[flow]: transform: unknown name None; available: moebius, projection, spline",
+    ),
     (LINKS + 'transform = {name = "spline", n_bin = 4}', "transform: unknown key 'n_bin'; did you mean 'n_bins'?"),
     (LINKS + 'transform = {name = "spline", n_bins = 4.5}', "transform: n_bins = 4.5: input should be a valid integer"),
     (
@@ -79,7 +89,10 @@ BAD = [
     (LINKS + 'transform = {name = "spline", n_bins = 1}', "[flow]: a spline has 2 to 100 bins, got n_bins = 1"),
     (LINKS + 'transform = {name = "spline", n_bins = 4}\nn_bins = 4', "n_bins is given twice, in transform and beside"),
     (LINKS + "transform = 3", "[flow]: transform = 3: should be a name, or a table such as {name = 'spline'}"),
-    (SCALARS + 'transform = "projection"', "transform: unknown name 'projection'; available: affine, sinh_arcsinh, sp"),
+    (
+        SCALARS + 'transform = "projection"',
+        "transform: unknown name 'projection'; available: affine, logistic_density, logis",
+    ),
     (SCALARS + 'transform = {name = "spline", bound = 3.0}', "transform: unknown key 'bound'; available: n_bins, name"),
 ]
 
@@ -93,7 +106,7 @@ def test_wrong_tables_are_refused_in_one_line(text, message):
 
 
 def test_wrong_tables_in_python():
-    with pytest.raises(ValueError, match=r'^transform must be one of "projection", "spline", got .none.$'):
+    with pytest.raises(ValueError, match=r'^transform must be one of "projection", "spline", "moebius", got .none.$'):
         PlaquetteCouplingFlow((4, 4), transform={"name": "none"})
     with pytest.raises(ValueError, match=r"^transform: spline has no option .n_bin.; it has n_bins$"):
         PlaquetteCouplingFlow((4, 4), transform={"name": "spline", "n_bin": 3})
