@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lattice_flows.flows import TRANSFORMS, ComposedFlow, Flow, initialise
+from lattice_flows.flows import TRANSFORMS, ComposedFlow, Flow, initialise, integrated_parts, refine
 from lattice_flows.theories import XY, Action, DoubleWell, Phi4
 
 Shape = tuple[int, ...]
@@ -37,7 +37,7 @@ class CatalogueCase:
         return ComposedFlow(shape, self.action, transforms=self.tables, prior=self.prior)
 
     def build(self, shape: Shape) -> Flow:
-        """The flow, float64, far from where it begins."""
+        """The flow, float64, far from where it begins, in as many steps as it needs where it is integrated."""
         flow = self.plan(shape).build().double()
         generator = torch.Generator().manual_seed(1)
         initialise(flow, generator)
@@ -45,6 +45,8 @@ class CatalogueCase:
             for weight in flow.parameters():
                 weight.add_(self.size * torch.randn(weight.shape, generator=generator, dtype=weight.dtype))
         assert isinstance(flow, Flow)
+        if integrated_parts(flow):
+            refine(flow, self.action, flow.prior.sample(8, generator))
         return flow
 
 
@@ -147,6 +149,18 @@ CATALOGUE = [
         odd=True,
         identity=False,
         any_volume=True,
+    ),
+    CatalogueCase(
+        "continuous on a lattice",
+        ({"name": "continuous_lattice", "n_steps": 30, "n_knots": 4},),
+        ((4, 4), (5, 3), (6,), (2, 3, 4)),
+        odd=True,
+        period=1,
+        rotations=True,
+        prior="free",
+    ),
+    CatalogueCase(
+        "continuous along a network", ({"name": "continuous", "hidden": (5,), "n_steps": 30},), ((),), DoubleWell()
     ),
     CatalogueCase("elementwise of vectors", ({"name": "elementwise", "map": "sinh_arcsinh"},), ((),), DoubleWell()),
 ]

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lattice_flows.flows.flow import Flow
@@ -22,6 +23,20 @@ _MOST_KNOTS = 100
 _START_MASS_SQUARED = 1.0
 
 
+def phat_squared(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """phat^2 = sum_mu 4 sin^2(k_mu / 2) of every momentum of a periodic lattice, (*shape)."""
+    of_axes = [np.square(2.0 * np.sin(np.pi * np.arange(extent) / extent)) for extent in shape]
+    return np.asarray(sum(np.ix_(*of_axes), np.zeros(shape)), dtype=np.float64)
+
+
+def momentum_basis(shape: tuple[int, ...], n_knots: int) -> Tensor:
+    """The functions of the momentum, (n_knots, *shape), that are linear between `n_knots` points equally spaced in
+    log(1 + phat^2 / 0.1), from 0 to the largest phat^2, and 1 at one of them and 0 at the others."""
+    place = np.log1p(phat_squared(shape) / _SOFTEST) / np.log1p(4.0 * len(shape) / _SOFTEST)
+    hats = [np.interp(place, np.linspace(0.0, 1.0, n_knots), row) for row in np.eye(n_knots)]
+    return torch.from_numpy(np.stack(hats))
+
+
 class FourierScaling(Transform):
     """phi(k) -> exp(c(phat^2)) phi(k) on a periodic lattice, with phat_mu = 2 sin(k_mu / 2).
 
@@ -36,11 +51,7 @@ class FourierScaling(Transform):
     def __init__(self, shape: tuple[int, ...], n_knots: int) -> None:
         super().__init__()
         self.shape = shape
-        of_axes = [np.square(2.0 * np.sin(np.pi * np.arange(extent) / extent)) for extent in shape]
-        phat2 = sum(np.ix_(*of_axes), np.zeros(shape))
-        place = np.log1p(phat2 / _SOFTEST) / np.log1p(4.0 * len(shape) / _SOFTEST)
-        hats = [np.interp(place, np.linspace(0.0, 1.0, n_knots), row) for row in np.eye(n_knots)]
-        self.register_buffer("basis", torch.from_numpy(np.stack(hats)), persistent=False)  # (n_knots, *shape)
+        self.register_buffer("basis", momentum_basis(shape, n_knots), persistent=False)  # (n_knots, *shape)
         self.values = nn.Parameter(torch.zeros(n_knots))
 
     def initialise(self, generator: torch.Generator) -> None:

@@ -25,6 +25,10 @@ class Integrated(Protocol):
     n_steps: int
     error: float
 
+    @property
+    def order(self) -> int:
+        """The error falls as n_steps to the power -order."""
+
 
 def integrated_parts(flow: Proposer) -> list[Integrated]:
     """The transforms of the flow that are integrated."""
@@ -35,12 +39,13 @@ def refine(flow: Flow, action: Action, z: Tensor, aim: float = REFINED) -> float
     """Let every integrated transform of the flow take as many steps as log w asks for, and estimate its `error`.
 
     Returns the step error: the largest change of log w = -S - log q of the images of z (n, *event) with twice as many
-    steps. Steps of third order are added until it is at most `aim`, or not finite, or there are a thousand of them.
+    steps. Steps are added until it is at most `aim`, or not finite, or there are a thousand of them.
     """
     parts = integrated_parts(flow)
     error = _change(parts, lambda: _log_w(flow, action, z))
     while aim < error < math.inf and max(part.n_steps for part in parts) < _MOST_STEPS:
-        factor = min(max(1.1, 1.05 * (error / aim) ** (1 / 3)), 8.0)
+        slowest = min(part.order for part in parts)
+        factor = min(max(1.1, 1.05 * (error / aim) ** (1 / slowest)), 8.0)
         for part in parts:
             part.n_steps = math.ceil(factor * part.n_steps)
         error = _change(parts, lambda: _log_w(flow, action, z))

@@ -52,7 +52,11 @@ class Chain(Transform):
                 raise ValueError(f"{one} maps to {first.codomain}, but {other} after it maps {second.domain}")
         if named:
             self.domain, self.codomain = named[0].domain, named[-1].codomain
-        self.error = sum(transform.error for transform in transforms)
+
+    @property
+    def error(self) -> float:  # type: ignore[override]
+        """That of all transforms, which `refine` may change."""
+        return sum(transform.error for transform in self.sequence())
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         total = z.new_zeros(z.shape[0])
@@ -77,8 +81,13 @@ class Inverse(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
-        self.transform, self.error = transform, transform.error
+        self.transform = transform
         self.domain, self.codomain = transform.codomain, transform.domain
+
+    @property
+    def error(self) -> float:  # type: ignore[override]
+        """That of the transform, which `refine` may change."""
+        return self.transform.error
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self.transform.inverse(z)

@@ -35,6 +35,7 @@ class TrivializingFlow(Transform):
     """
 
     domain = codomain = CIRCLE
+    order = 3
     coefficients: Tensor
     eigenvalues: Tensor
     orbit_of_loop: Tensor
