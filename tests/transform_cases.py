@@ -163,6 +163,62 @@ CATALOGUE = [
         "continuous along a network", ({"name": "continuous", "hidden": (5,), "n_steps": 30},), ((),), DoubleWell()
     ),
     CatalogueCase("elementwise of vectors", ({"name": "elementwise", "map": "sinh_arcsinh"},), ((),), DoubleWell()),
+    CatalogueCase("planar", ("planar",), SHAPES, size=1.0),
+    CatalogueCase("planar of vectors", ({"name": "planar", "n_terms": 2},), ((),), DoubleWell(), size=1.0),
+    CatalogueCase("sylvester", ({"name": "sylvester", "rank": 3},), ((4, 4), (6,), (3,)), size=1.0, refused=((2,),)),
+    CatalogueCase("sylvester of all directions", ({"name": "sylvester", "rank": 2},), ((),), DoubleWell(), size=1.0),
+    CatalogueCase("actnorm", ("actnorm",), SHAPES, period=1, rotations=True, any_volume=True),
+    CatalogueCase(
+        "actnorm without shift",
+        ({"name": "actnorm", "shift": False},),
+        SHAPES,
+        odd=True,
+        period=1,
+        rotations=True,
+        any_volume=True,
+    ),
+    CatalogueCase("actnorm of vectors", ("actnorm",), ((),), DoubleWell()),
+    CatalogueCase("mixed coordinates", ("convolution_1x1",), ((),), DoubleWell()),
+    CatalogueCase("spectrum", ("spectrum",), (*SHAPES, (5, 3)), odd=True, period=1, rotations=True),
+    CatalogueCase("smooth spectrum", ({"name": "spectrum", "n_knots": 5},), SHAPES, odd=True, period=1, rotations=True),
+    CatalogueCase(
+        "free field",
+        ({"name": "free_field", "mass_squared": 0.5},),
+        (*SHAPES, (5, 3)),
+        odd=True,
+        period=1,
+        rotations=True,
+        identity=False,
+    ),
+    CatalogueCase("maf", ({"name": "maf", "hidden": [8]},), ((4, 2), (3,))),
+    CatalogueCase(
+        "maf of splines", ({"name": "maf", "map": "spline", "hidden": [8], "reverse": True},), ((2, 3), (5,))
+    ),
+    CatalogueCase(
+        "maf of two groups",
+        ({"name": "maf", "map": "sinh_arcsinh", "hidden": [8], "passes": 2},),
+        ((3, 3), (4, 4)),
+    ),
+    CatalogueCase(
+        "maf of monotone networks", ({"name": "maf", "map": "naf", "hidden": [8]},), ((3, 2),), identity=False
+    ),
+    CatalogueCase("maf of integrals", ({"name": "maf", "map": "umnn", "hidden": [8]},), ((),), DoubleWell()),
+    CatalogueCase("iaf", ({"name": "iaf", "hidden": [8]},), ((4, 2), (3,))),
+    CatalogueCase(
+        "iaf of monotone networks",
+        ({"name": "iaf", "map": "naf", "hidden": [8]},),
+        ((),),
+        DoubleWell(),
+        identity=False,
+    ),
+    CatalogueCase("iaf of integrals of networks", ({"name": "iaf", "map": "umnn", "hidden": [8]},), ((2, 3),)),
+    CatalogueCase("residual", ({"name": "residual", "hidden": [4]},), (*SHAPES, (5, 3)), period=1),
+    CatalogueCase(
+        "odd residual", ({"name": "residual", "hidden": [4, 4], "odd": True, "kernel": 5},), SHAPES, odd=True, period=1
+    ),
+    CatalogueCase(
+        "residual of vectors", ({"name": "residual", "hidden": [8, 8], "contraction": 0.7},), ((),), DoubleWell()
+    ),
 ]
 
 NAMED = {table if isinstance(table, str) else table["name"] for case in CATALOGUE for table in case.tables}

@@ -15,6 +15,7 @@ from lattice_flows.flows.hybrid import HybridFlow, hybrid
 from lattice_flows.flows.initialise import initialise
 from lattice_flows.flows.latent_action import LatentAction
 from lattice_flows.flows.line_maps import LINE_MAPS
+from lattice_flows.flows.log_det_estimates import Estimating, estimated_log_dets
 from lattice_flows.flows.map_catalogue import MapCatalogue
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
 from lattice_flows.flows.moebius import Moebius
@@ -39,6 +40,8 @@ from lattice_flows.flows.refine import (
 )
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.spline import CircularSpline
+from lattice_flows.flows.symmetrised import AveragedFlow, JointFlow, SymmetrisedFlow
+from lattice_flows.flows.tabulated import Tabulated, quartic_sites
 from lattice_flows.flows.transform import Chain, Inverse, Transform
 from lattice_flows.flows.transforms import TRANSFORMS, Fields, TransformPlan
 from lattice_flows.flows.trivializing import TrivializingFlow
@@ -57,6 +60,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "plaquette_map": PlaquetteMapFlow,
         "direct_draws": DirectDraws,
         "composed": ComposedFlow,
+        "symmetrised": SymmetrisedFlow,
     },
     base=FlowPlan,
 )
@@ -74,6 +78,7 @@ __all__ = [
     "TRANSFORMS",
     "Ability",
     "ActionOfPlaquettes",
+    "AveragedFlow",
     "Chain",
     "CheckerboardFlow",
     "CircleTransform",
@@ -81,6 +86,7 @@ __all__ = [
     "ComposedFlow",
     "DirectDraws",
     "DirectPrior",
+    "Estimating",
     "Fields",
     "Flow",
     "FlowPlan",
@@ -95,6 +101,7 @@ __all__ = [
     "IndependentPlaquettes",
     "Integrated",
     "Inverse",
+    "JointFlow",
     "LatentAction",
     "LoopContext",
     "MapCatalogue",
@@ -115,6 +122,8 @@ __all__ = [
     "Pullback",
     "Reduced",
     "ScoredField",
+    "SymmetrisedFlow",
+    "Tabulated",
     "Transform",
     "TransformPlan",
     "TrivializingFlow",
@@ -125,6 +134,7 @@ __all__ = [
     "composed",
     "direct_draws",
     "drawn_streams",
+    "estimated_log_dets",
     "forward_with_score",
     "fourier_scaling",
     "gradient_flow",
@@ -135,6 +145,7 @@ __all__ = [
     "plaquette_coupling",
     "plaquette_map",
     "prior_action",
+    "quartic_sites",
     "reduced",
     "refine",
     "vector_coupling",

@@ -1,5 +1,6 @@
 """Linear maps of scalar fields that scale every Fourier mode: from one correlation length to another."""
 
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -19,7 +20,7 @@ from lattice_flows.theories.action import Action
 from lattice_flows.theories.phi4.action import LocalScalar
 
 _SOFTEST = 0.1  # phat^2 below which modes are no longer told apart well: a correlation length of about three sites
-_MOST_KNOTS = 100
+MOST_KNOTS = 100
 _START_MASS_SQUARED = 1.0
 
 
@@ -37,22 +38,64 @@ def momentum_basis(shape: tuple[int, ...], n_knots: int) -> Tensor:
     return torch.from_numpy(np.stack(hats))
 
 
-class FourierScaling(Transform):
-    """phi(k) -> exp(c(phat^2)) phi(k) on a periodic lattice, with phat_mu = 2 sin(k_mu / 2).
+class Spectrum(nn.Module, ABC):
+    """A number for every momentum of a lattice, linear in `n_values` parameters."""
 
-    c is linear between its values at `n_knots` points that are equally spaced in log(1 + phat^2 / 0.1), from 0 to the
-    largest phat^2: one set of parameters for any lattice. All of them zero is the identity. It commutes with all
-    symmetries of the lattice and with the sign of the field.
+    n_values: int
+
+    @abstractmethod
+    def forward(self, values: Tensor) -> Tensor:
+        """values (..., n_values) -> the number of every momentum, (..., *sites)."""
+
+
+class SmoothSpectrum(Spectrum):
+    """A function of phat^2 that is linear between its values at `n_knots` points, see `momentum_basis`: one set of
+    parameters for any lattice."""
+
+    basis: Tensor
+
+    def __init__(self, sites: tuple[int, ...], n_knots: int) -> None:
+        super().__init__()
+        self.n_values = n_knots
+        self.register_buffer("basis", momentum_basis(sites, n_knots), persistent=False)  # (n_knots, *sites)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.tensordot(values, self.basis.to(values.dtype), 1)
+
+
+class OrbitSpectrum(Spectrum):
+    """A value for every orbit of momenta under reflections, and exchanges of axes of equal length."""
+
+    orbits: Tensor
+
+    def __init__(self, sites: tuple[int, ...]) -> None:
+        super().__init__()
+        momenta = np.indices(sites).reshape(len(sites), -1).T
+        folded = np.minimum(momenta, np.array(sites) - momenta)
+        for extent in set(sites):
+            alike = np.flatnonzero(np.array(sites) == extent)
+            folded[:, alike] = np.sort(folded[:, alike], axis=1)
+        representatives, orbits = np.unique(folded, axis=0, return_inverse=True)
+        self.n_values = len(representatives)
+        self.register_buffer("orbits", torch.from_numpy(orbits.reshape(sites)), persistent=False)  # (*sites)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values[..., self.orbits]
+
+
+class FourierScaling(Transform):
+    """phi(k) -> e^c(k) phi(k) on a periodic lattice: a convolution (arXiv:1901.11137 section 3.2) of positive spectrum.
+
+    c comes from its `spectrum`, for each of the `channels` from values of its own: fields are (B, *channels, *sites).
+    All of them zero is the identity. It commutes with all symmetries of the lattice and with the sign of the field.
     """
 
     domain = codomain = REAL
-    basis: Tensor
 
-    def __init__(self, shape: tuple[int, ...], n_knots: int) -> None:
+    def __init__(self, sites: tuple[int, ...], spectrum: Spectrum, channels: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.shape = shape
-        self.register_buffer("basis", momentum_basis(shape, n_knots), persistent=False)  # (n_knots, *shape)
-        self.values = nn.Parameter(torch.zeros(n_knots))
+        self.sites, self.spectrum = sites, spectrum
+        self.values = nn.Parameter(torch.zeros(*channels, spectrum.n_values))
 
     def initialise(self, generator: torch.Generator) -> None:
         """Reset the map to the identity."""
@@ -67,15 +110,15 @@ class FourierScaling(Transform):
         return self.scaled(x, -c), -c.sum().expand(len(x))
 
     def exponents(self, field: Tensor) -> Tensor:
-        """c of every mode, (*shape), in the dtype of the field."""
-        return torch.tensordot(self.values.to(field.dtype), self.basis.to(field.dtype), 1)
+        """c of every mode, (*channels, *sites), in the dtype of the field."""
+        return self.spectrum.forward(self.values.to(field.dtype))
 
     def scaled(self, field: Tensor, c: Tensor) -> Tensor:
-        """The field (B, *shape) with every mode times e^c."""
-        axes = tuple(range(1, field.ndim))
-        half = self.shape[-1] // 2 + 1  # what rfftn keeps of the last axis
+        """The field (B, *channels, *sites) with every mode times e^c."""
+        axes = tuple(range(-len(self.sites), 0))
+        half = self.sites[-1] // 2 + 1  # what rfftn keeps of the last axis
         modes = torch.fft.rfftn(field, dim=axes) * torch.exp(c[..., :half])
-        return torch.fft.irfftn(modes, s=self.shape, dim=axes)
+        return torch.fft.irfftn(modes, s=self.sites, dim=axes)
 
 
 @forward_with_score.register
@@ -90,7 +133,7 @@ class FourierScalingFlow(FlowPlan):
     """A free field with a learnt factor for every momentum, for phi^4 theories: a layer of stochastic flows.
 
     It begins at the free field with the action's hopping term and mass 1, and is Gaussian: by itself a flow to free
-    fields only. n_knots: values of the exponent, see `FourierScaling`.
+    fields only. n_knots: values of the exponent, see `SmoothSpectrum`.
 
     Raises ValueError for a theory that is not phi^4, a lattice with a side of one site, and values out of range.
     """
@@ -103,7 +146,7 @@ class FourierScalingFlow(FlowPlan):
     space: ClassVar[Space] = REAL
 
     def __post_init__(self) -> None:
-        check_between("n_knots", self.n_knots, 2, _MOST_KNOTS)
+        check_between("n_knots", self.n_knots, 2, MOST_KNOTS)
         self._hop  # noqa: B018  (checks the theory and the shape)
 
     @cached_property
@@ -116,8 +159,9 @@ class FourierScalingFlow(FlowPlan):
 
     def assemble(self) -> Flow:
         """The free field and its factors."""
-        prior = FreeFieldPrior(tuple(self.shape), _START_MASS_SQUARED, self._hop)
-        return Flow(prior, Chain(FourierScaling(tuple(self.shape), self.n_knots)))
+        shape = tuple(self.shape)
+        prior = FreeFieldPrior(shape, _START_MASS_SQUARED, self._hop)
+        return Flow(prior, Chain(FourierScaling(shape, SmoothSpectrum(shape, self.n_knots))))
 
 
 fourier_scaling = building(FourierScalingFlow)

@@ -77,10 +77,10 @@ class FreeFieldPrior(Prior):
         return self.coloured(_noise(n, self.shape, generator, dtype))
 
     def coloured(self, noise: Tensor) -> Tensor:
-        return self._filtered(noise, torch.sqrt(0.5 / self._eigenvalues()))
+        return self._filtered(noise, torch.sqrt(0.5 / self.eigenvalues()))
 
     def whitened(self, z: Tensor) -> Tensor:
-        return self._filtered(z, torch.sqrt(2.0 * self._eigenvalues()))
+        return self._filtered(z, torch.sqrt(2.0 * self.eigenvalues()))
 
     def _filtered(self, x: Tensor, factors: Tensor) -> Tensor:
         """Every Fourier mode times its factor."""
@@ -90,12 +90,12 @@ class FreeFieldPrior(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """-S_0 - log Z_0; the normalisation of exact.FreeField.log_z."""
-        eigenvalues = self._eigenvalues()
+        eigenvalues = self.eigenvalues()
         log_z = 0.5 * torch.log(math.pi / eigenvalues).sum()
         image = torch.fft.ifftn(torch.fft.fftn(z, dim=self._axes()) * eigenvalues.to(z.dtype), dim=self._axes()).real
         return -(z * image).flatten(1).sum(1) - log_z.to(z.dtype)
 
-    def _eigenvalues(self) -> Tensor:
+    def eigenvalues(self) -> Tensor:
         """hop (phat^2 + mass_squared) of all momenta: S_0 = sum_k eigenvalue |phi(k)|^2 / V."""
         return self.hop * (self.phat2.double() + self.mass_squared)
 

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lattice_flows.flows import Ability, DirectPrior, FlowPlan, FlowSample, Proposer, abilities, drawn_streams
+from lattice_flows.flows import (
+    Ability,
+    DirectPrior,
+    FlowPlan,
+    FlowSample,
+    Proposer,
+    SymmetrisedFlow,
+    abilities,
+    drawn_streams,
+)
 from lattice_flows.flows.plan import MOST_LAYERS, check_between
 from lattice_flows.kernels.random import split_streams
 from lattice_flows.lattice import CIRCLE, REAL, Space
@@ -108,6 +117,8 @@ class TransformLayer(LayerPlan):
         plan = self.plan(action)
         if plan.space != action.space:
             raise ValueError(f"{where}: is a flow of {plan.space}, but the variables are {action.space}")
+        if isinstance(plan, SymmetrisedFlow):
+            raise ValueError(f"{where}: a flow moved by random symmetries is no transform; name its transforms alone")
         if plan.integrated:
             raise ValueError(
                 f"{where}: {type(plan).__name__} is integrated, and its steps are not refined inside a flow"

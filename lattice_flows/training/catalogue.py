@@ -4,7 +4,8 @@ from typing import get_args
 
 import torch
 
-import lattice_flows.training.stochastic_paths  # noqa: F401  (the paths of stochastic flows)
+import lattice_flows.training.stochastic_paths
+import lattice_flows.training.symmetrised_paths  # noqa: F401  (and of symmetrised ones)
 from lattice_flows.flows import Ability, Proposer
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.importance_weighted import ImportanceWeighted

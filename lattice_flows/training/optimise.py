@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lattice_flows.flows import Proposer, prior_action
+from lattice_flows.flows import Estimating, Proposer, estimated_log_dets, prior_action
 from lattice_flows.theories.action import Action
 from lattice_flows.training.clipping import BlockClip, Clip, NormClip
 from lattice_flows.training.gradient_noise import GradientNoise
@@ -18,6 +18,7 @@ from lattice_flows.training.ranks import Ranks
 from lattice_flows.training.settings import TrainingSettings
 
 _NUMBERS_AT_ONCE = 2**26  # 512 MiB in double precision; a larger batch has other samples where this is changed
+_LINEAR = ("path_gradient", "reverse_kl", "forward_kl")  # objectives whose gradient is linear in log_det
 
 
 class StepInfo(NamedTuple):
@@ -51,6 +52,8 @@ class Optimiser:
         self._averages: list[Tensor] = list(self.average.parameters())
         self._weights = [weight.detach() for weight in self.parameters]
         betas = (0.9, settings.adam_beta2)
+        asked = any(isinstance(part, Estimating) and part.estimates for part in flow.modules())
+        self.estimating = asked and settings.objective in _LINEAR
         self.adam = torch.optim.Adam(self.parameters, lr=settings.learning_rate, betas=betas, fused=True)
         self.noise = GradientNoise(self.parameters)
         self.clip: Clip = (
@@ -98,7 +101,8 @@ class Optimiser:
     def _gradient(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
         """Leave the gradient of the loss of a batch of n in the parameters; returns the loss."""
         parts = list(self._parts(action, n, generator, dtype))
-        losses = [self._backward(action, *part, last=part is parts[-1]) for part in parts]
+        with estimated_log_dets(self._estimates(generator) if self.estimating else None):
+            losses = [self._backward(action, *part, last=part is parts[-1]) for part in parts]
         return self.ranks.sum_gradients(self.parameters, torch.stack(losses).sum())
 
     def _backward(self, action: Action, share: float, part: Batch, last: bool) -> Tensor:
@@ -107,6 +111,13 @@ class Optimiser:
             loss = share * self.objective.loss(self.flow, action, part).loss
             loss.backward(retain_graph=not last)
         return loss.detach()
+
+    def _estimates(self, generator: torch.Generator) -> torch.Generator:
+        """A generator for this step and process; the one of the samples stays as it is, and alike in all processes."""
+        same = torch.Generator(generator.device)
+        same.set_state(generator.get_state())
+        seed = int(torch.randint(2**62, (), generator=same, device=generator.device))
+        return torch.Generator(generator.device).manual_seed(seed + self.ranks.rank)
 
     def first_loss(self, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype) -> tuple[float, float]:
         """The loss of a batch of n, and the standard deviation of its log weights."""

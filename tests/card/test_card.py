@@ -86,7 +86,7 @@ BAD = [
     (MINIMAL + "[flow]\nname = 'plaquette_coupling'\nn_layer = 3", "[flow]: unknown key 'n_layer'; did you mean"),
     (
         MINIMAL + "[flow]\nname = 'plaquette_coupling'\ntransform = 'x'",
-        "[flow]: transform: unknown name 'x'; available: projection",
+        "[flow]: transform: unknown name 'x'; available: moebius",
     ),
     (MINIMAL + "[flow]\nname = 'none'", "[flow]: name: unknown name 'none'; available: checkerboard_coupling, "),
     (MINIMAL.replace("[8, 8]", "[6, 8]") + "[flow]\nname = 'plaquette_coupling'", "got 6 x 8"),

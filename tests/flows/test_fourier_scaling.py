@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lattice_flows.flows import FourierScalingFlow, forward_with_score
-from lattice_flows.flows.fourier_scaling import FourierScaling, fourier_scaling
+from lattice_flows.flows.fourier_scaling import FourierScaling, SmoothSpectrum, fourier_scaling
 from lattice_flows.samplers import StochasticFlowPlan, TransformLayer
 from lattice_flows.statistics import effective_sample_size
 from lattice_flows.theories import Phi4, WilsonU1
@@ -16,7 +16,7 @@ SHAPES = [(4, 4), (5, 3), (7,), (2, 3, 4)]
 
 
 def built(shape, generator):
-    transform = FourierScaling(shape, 5).double()
+    transform = FourierScaling(shape, SmoothSpectrum(shape, 5)).double()
     with torch.no_grad():
         transform.values.add_(0.3 * torch.randn(5, generator=generator, dtype=torch.float64))
     return transform

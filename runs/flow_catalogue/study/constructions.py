@@ -27,8 +27,8 @@ PLANE = {
     "glow": Construction(("actnorm", "convolution_1x1", *_coupling("affine").transforms), 4),
     "maf": Construction(({"name": "maf", "hidden": (32, 32)}, "convolution_1x1"), 4),
     "iaf": Construction(({"name": "iaf", "hidden": (32, 32)}, "convolution_1x1"), 4),
-    "naf": Construction(({"name": "maf", "map": "monotone", "hidden": (32, 32)},), 2),
-    "umnn": Construction(({"name": "maf", "map": "integral", "hidden": (32, 32)},), 2),
+    "naf": Construction(({"name": "maf", "map": "naf", "hidden": (32, 32)},), 2),
+    "umnn": Construction(({"name": "maf", "map": "umnn", "hidden": (32, 32)},), 2),
     "residual": Construction(({"name": "residual", "hidden": (64, 64)},), 6),
     "continuous": Construction(("continuous",)),
 }
