@@ -179,6 +179,12 @@ CATALOGUE = [
     ),
     CatalogueCase("actnorm of vectors", ("actnorm",), ((),), DoubleWell()),
     CatalogueCase("mixed coordinates", ("convolution_1x1",), ((),), DoubleWell()),
+    CatalogueCase(
+        "mixed channels of blocks",
+        ({"name": "blocks", "transforms": ("actnorm", "convolution_1x1", "spectrum", {"name": "residual"})},),
+        ((4, 4), (6,)),
+        period=2,
+    ),
     CatalogueCase("spectrum", ("spectrum",), (*SHAPES, (5, 3)), odd=True, period=1, rotations=True),
     CatalogueCase("smooth spectrum", ({"name": "spectrum", "n_knots": 5},), SHAPES, odd=True, period=1, rotations=True),
     CatalogueCase(

@@ -124,11 +124,11 @@ def test_estimates_have_no_bias_but_their_exponentials_do(generator):
     weight = transform.network.layers[0].weight
     exact = transform.forward(z)[1]
     (slope,) = torch.autograd.grad(exact.sum(), weight)
-    n = 20_000
+    n = 10_000
     with estimated_log_dets(generator):
         copies = torch.cat([transform.forward(z.expand(200, 4, 4))[1].detach() for _ in range(n // 200)])
         slopes = torch.stack(
-            [torch.autograd.grad(transform.forward(z.expand(50, 4, 4))[1].mean(), weight)[0] for _ in range(200)]
+            [torch.autograd.grad(transform.forward(z.expand(50, 4, 4))[1].mean(), weight)[0] for _ in range(100)]
         )
     exact = exact.detach()
     blocks = copies.unflatten(0, (-1, 200)).mean(1)  # of one random length each
@@ -141,7 +141,24 @@ def test_estimates_have_no_bias_but_their_exponentials_do(generator):
     along = (slopes * direction).flatten(1).sum(1)
     error = float(along.std()) / math.sqrt(len(along))
     assert abs(float(along.mean() - slope.norm())) < 4.5 * error
-    assert error < 0.05 * float(slope.norm())
+    assert error < 0.1 * float(slope.norm())
+
+
+@pytest.mark.quick
+def test_terms_that_are_seldom_kept_weigh_more(generator, monkeypatch):
+    """Of g(z) = -0.6 z the vector leaves no noise, and 35 % of log_det = n log 0.4 are in the terms after the first."""
+    monkeypatch.setattr(residual, "_CERTAIN_TERMS", 1)
+    transform = built((5,), (), generator, hidden=(5,), odd=True, log_det="roulette")
+    with torch.no_grad():
+        for layer, sign in zip(transform.network.layers, (1.0, -1.0)):
+            layer.weight.copy_(sign * 0.6**0.5 * torch.eye(5)[:, :, None])
+        z = torch.zeros(1, 5, dtype=torch.float64)
+        torch.testing.assert_close(transform.forward(z)[1], torch.tensor([5.0 * math.log(0.4)]).double())
+        with estimated_log_dets(generator):
+            estimates = torch.cat([transform.forward(z)[1] for _ in range(800)])
+    error = float(estimates.std()) / math.sqrt(len(estimates))
+    assert abs(float(estimates.mean()) - 5.0 * math.log(0.4)) < 4.5 * error
+    assert 4.5 * error < 0.1 * 5.0 * abs(math.log(0.4))
 
 
 def flow_of(log_det):

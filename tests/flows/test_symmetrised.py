@@ -198,6 +198,12 @@ def test_what_it_does_not_offer_is_refused_where_the_card_is_read(density, name,
         ((4, 4), FREE, {"symmetries": ("conjugation",)}, "conjugation is no symmetry"),
         ((), DoubleWell(), {"symmetries": ("translations",)}, "translations is no symmetry of .* without a lattice"),
         ((), MuellerBrown(), {"symmetries": ("sign",)}, "sign is no symmetry"),
+        (
+            (),
+            DoubleWell(),
+            {"transforms": ("continuous",), "symmetries": ("sign",)},
+            "takes no transforms that are integ",
+        ),
         ((4, 4), FREE, {"density": "mean"}, 'density must be "average" or "joint"'),
     ],
 )

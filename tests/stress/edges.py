@@ -67,6 +67,7 @@ _FLOWS = {
     "gradient_flow": ("u1", "area = 1", None),
     "fourier_scaling": ("phi4", "n_knots = 2", None),
     "composed": ("phi4", "transforms = ['coupling']", None),
+    "symmetrised": ("phi4", "transforms = ['coupling']\nsymmetries = ['sign']", None),
     "plaquette_map": ("u1", "n_bins = 4", None),
     "stochastic_flow": ("u1", "initial = {beta = 0.5}\nlayers = [{sampler = 'heatbath'}]", None),
 }

@@ -60,8 +60,10 @@ class ContractingConvolution(nn.Module):
 
     def convolved(self, weight: Tensor, x: Tensor) -> Tensor:
         """The convolution with these weights of x (n_in, V, N), without the bias: (n_out, V, N)."""
-        near = x[:, self.neighbours] if weight.shape[2] > 1 else x  # (n_in, K, V, N)
-        return (weight.flatten(1) @ near.reshape(weight[0].numel(), -1)).unflatten(1, x.shape[1:])
+        total = x.new_zeros(len(weight), x[0].numel())
+        for tap, sites in zip(weight.unbind(2), self.neighbours):  # one at a time: all together leave the cache
+            total.addmm_(tap, x.index_select(1, sites).flatten(1))
+        return total.unflatten(1, x.shape[1:])
 
 
 class Local(NamedTuple):

@@ -61,7 +61,7 @@ class Planar(Transform):
 
 
 class Sylvester(Transform):
-    """x = z + Q R tanh(R~ Q^T z + b) of all n variables z, arXiv:1803.05649 eq. (10) with the Q of its section 3.2.
+    """x = z + Q R tanh(R~ Q^T z + b) of all n variables z, arXiv:1803.05649 section 3.
 
     Q (n, rank) has orthonormal columns, a product of `rank` Householder reflections. R and R~ are upper triangular with
     diagonals r, r~ in (-1, 1), so that 1 + r r~ tanh' > 0. The inverse goes through the rows of Q^T x, the last one
@@ -126,7 +126,7 @@ def _log_slopes(outer: Tensor, inner: Tensor, h: Tensor) -> Tensor:
 
 
 def _moved_back(target: Tensor, r: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
-    """The d = y - target of y + r tanh(slope y + offset) = target, r slope > -1; its first derivatives are right."""
+    """The d = y - target of y + r tanh(slope y + offset) = target, r slope > -1."""
     numbers = (target, *(number.expand_as(target) for number in (r, slope, offset)))
     bracket = Bracket(torch.zeros_like(target), 1.01 * r.detach().abs().expand_as(target) + 1e-9)  # |tanh| < 1
     return solved(partial(_excess, *numbers), bracket, "the inverse of a planar map", n_steps=1)

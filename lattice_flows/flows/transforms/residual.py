@@ -20,7 +20,7 @@ from lattice_flows.lattice import REAL
 _TOLERANCE = 1e-12  # of fields found by iteration, relative to their length, float64
 _LENGTH = 10.0  # of usual fields
 _CERTAIN_TERMS = 4  # of the series of an estimate, before its length is random
-_NUMBERS_AT_ONCE = 2**24  # of a derivative, 128 MiB
+_NUMBERS_AT_ONCE = 2**20  # of a layer's derivative, 8 MiB: larger ones leave the cache
 _LARGEST_KERNEL = 99
 
 
@@ -113,7 +113,7 @@ def _exact_log_det(network: ContractingNetwork, local: Local) -> Tensor:
     channels, n_sites, n_batch = local.value.shape
     n = channels * n_sites
     identity = torch.eye(n, dtype=local.value.dtype, device=local.value.device)
-    widest = max(weight[0].numel() for weight in local.weights)  # what a layer gathers at a site
+    widest = max(len(weight) for weight in local.weights)
     at_once = max(1, _NUMBERS_AT_ONCE // (widest * n_sites * n_batch))
 
     def columns(chosen: Tensor, weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
