@@ -36,7 +36,7 @@ PLANE = {
 
 
 def _sites(line: str = "affine", n_repeats: int = 3, **context: Any) -> Construction:
-    """Checkerboard couplings of all sites, and a learnt map of every site after the last."""
+    """Checkerboard couplings of all sites."""
     coupling = {"name": "coupling", "map": line, "context": {"name": "stencil", **context}}
     return Construction((coupling,), n_repeats)
 
@@ -67,7 +67,7 @@ LATTICE = {
     "random masks": Construction(
         ({"name": "coupling", "mask": {"name": "random", "n_halves": 2}, "context": {"name": "mlp", "odd": True}},), 2
     ),
-    "V-cycle": Construction(_v_cycle(1)),
+    "V-cycle": Construction(_v_cycle(2)),
     "V-cycle with details": Construction(
         ("coupling", {"name": "blocks", "basis": "sums", "transforms": (_DETAILS, _DETAILS)}, "coupling")
     ),
@@ -84,13 +84,13 @@ LATTICE = {
         ),
         4,
     ),
-    "spectrum": Construction(("spectrum",)),
-    "spectrum and sites": Construction(("elementwise", "spectrum"), 3),
-    "planar": Construction(({"name": "planar", "n_terms": 32},)),
-    "sylvester": Construction(({"name": "sylvester", "rank": 16},), 2),
-    "maf": Construction(({"name": "maf", "hidden": (64, 64)},), 2),
-    "iaf": Construction(({"name": "iaf", "hidden": (64, 64)},), 2),
-    "residual": Construction(("residual",), 4),
+    "spectrum and sites": Construction(("spectrum", "elementwise"), 3),
+    "planar and sites": Construction(({"name": "planar", "n_terms": 32}, "elementwise")),
+    "sylvester and sites": Construction(({"name": "sylvester", "rank": 16}, "elementwise"), 2),
+    "maf": Construction(({"name": "maf", "map": "spline", "passes": 4},), 2),
+    "iaf": Construction(({"name": "iaf", "map": "spline"}, {"name": "iaf", "map": "spline", "reverse": True})),
+    "residual and sites": Construction(({"name": "residual", "odd": True, "log_det": "roulette"}, "elementwise"), 2),
     "continuous": Construction(("continuous_lattice",)),
+    "elementwise": Construction(("elementwise",)),
 }
 """By name, for phi^4."""

@@ -56,7 +56,7 @@ def _draw_density(axes: Axes, log_p: Tensor) -> None:
 
 def _draw_samples(axes: Axes, flow: Flow) -> None:
     x, _ = flow.sample(_N_POINTS, torch.Generator().manual_seed(3))
-    axes.plot(*x.T, ",", color=_BLUE, alpha=0.7, rasterized=True)
+    axes.plot(*x.detach().T, ",", color=_BLUE, alpha=0.7, rasterized=True)
 
 
 def _draw_image_of_grid(axes: Axes, flow: Flow) -> None:
@@ -65,4 +65,4 @@ def _draw_image_of_grid(axes: Axes, flow: Flow) -> None:
     for place in lines.double():
         constant = torch.full_like(along, float(place))
         for points in (torch.stack([along, constant], 1), torch.stack([constant, along], 1)):
-            axes.plot(*flow.transform.forward(points)[0].T, color=_GREY, linewidth=0.5)
+            axes.plot(*flow.transform.forward(points)[0].detach().T, color=_GREY, linewidth=0.5)
