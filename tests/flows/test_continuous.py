@@ -12,6 +12,7 @@ from lattice_flows.flows import (
     REFINED,
     TRAINING_STEP_ERROR,
     Chain,
+    ComposedFlow,
     Flow,
     FreeFieldPrior,
     composed,
@@ -20,6 +21,7 @@ from lattice_flows.flows import (
     integrated_parts,
     refine,
 )
+from lattice_flows.flows.size import size_of
 from lattice_flows.flows.transforms import continuous
 from lattice_flows.flows.transforms.continuous import ORDERS, ContinuousTransform, Velocity
 from lattice_flows.flows.transforms.dense_velocity import DenseVelocity
@@ -123,26 +125,51 @@ def _ends(solver, n_steps: int, z: Tensor) -> Tensor:
     return torch.cat([x.flatten(1), log_det[:, None]], 1)
 
 
+def test_one_set_of_weights_does_for_a_family_of_theories(generator: torch.Generator) -> None:
+    """They are polynomials in lam: of first order, the velocity in the middle is the mean of those at both ends."""
+
+    def velocity_at(lam: float) -> LatticeVelocity:
+        table = {"name": "continuous_lattice", "lam_range": (4.0, 6.0), "n_couplings": 2}
+        (part,) = integrated_parts(composed((4, 4), Phi4(-4.0, lam), transforms=(table,)))
+        assert isinstance(part, ContinuousTransform)
+        assert isinstance(part.velocity, LatticeVelocity)
+        return part.velocity
+
+    middle = far(velocity_at(5.0))
+    with torch.no_grad():
+        for weight in (middle.amplitudes, middle.kernels):
+            weight.view(3, 2, -1)[:, 1] = 0.0  # their product would be of second order
+    x, found = _fields((4, 4), generator), []
+    for lam in (4.0, 5.0, 6.0):
+        velocity = velocity_at(lam).double()
+        velocity.load_state_dict(middle.state_dict())
+        found.append(velocity.velocity(HALF, x)[0])
+    torch.testing.assert_close(found[1], 0.5 * (found[0] + found[2]))
+    assert (found[2] - found[0]).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
 def test_errors_fall_as_the_order_of_the_solver_says(solver: str, generator: torch.Generator) -> None:
     z, factor = _fields((4, 4), generator), 2.0 ** ORDERS[solver]
-    exact = _ends("rk4", 300, z)
+    exact = _ends("rk4", 100, z)
     coarse, fine = ((_ends(solver, n, z) - exact).norm() for n in (20, 40))
     assert 0.75 * factor < coarse / fine < 1.4 * factor
 
 
 def test_errors_of_chosen_steps_fall_with_the_tolerance(generator: torch.Generator) -> None:
     z = _fields((4, 4), generator)
-    exact = _ends("rk4", 300, z)
+    exact = _ends("rk4", 100, z)
     errors = [float((_ends("dopri5", n, z) - exact).abs().max()) for n in (10, 40)]
     assert all(error < 100.0 * n**-5.0 for n, error in zip((10, 40), errors))
     assert errors[1] < 0.02 * errors[0]
 
 
-@pytest.mark.parametrize(("velocity", "shape"), VELOCITIES)
-@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
-def test_log_det_inverse_and_score(velocity: Velocity, shape: Shape, solver, generator: torch.Generator) -> None:
-    transform, z = ContinuousTransform(velocity, solver, 50), _fields(shape, generator, 1)
+@pytest.mark.parametrize(("velocity", "shape"), [VELOCITIES[1], VELOCITIES[-1]])
+def test_log_det_inverse_and_score_in_chosen_steps(
+    velocity: Velocity, shape: Shape, generator: torch.Generator
+) -> None:
+    """Those of equal steps are in the contract of the catalogue."""
+    transform, z = ContinuousTransform(velocity, "dopri5", 50), _fields(shape, generator, 1)
     x, log_det = transform.forward(z)
     back, inverse_log_det = transform.inverse(x)
     torch.testing.assert_close(back, z, atol=1e-6, rtol=0)
@@ -162,9 +189,10 @@ def test_log_det_inverse_and_score(velocity: Velocity, shape: Shape, solver, gen
 def test_adjoint_gradients_are_those_of_the_steps_where_these_are_many(generator: torch.Generator) -> None:
     z, found = _fields((4, 4), generator), []
     for gradients in ("steps", "adjoint"):
-        transform = ContinuousTransform(on_lattice((4, 4)), "rk4", 30, gradients)  # type: ignore[arg-type]
+        transform = ContinuousTransform(on_lattice((4, 4)), "rk4", 15, gradients)  # type: ignore[arg-type]
         x, log_det = transform.forward(z)
-        (x.square().sum() + log_det.sum()).backward()
+        scored = forward_with_score(transform, z, -z)
+        (x.square().sum() + log_det.sum() + (scored.x * scored.score).sum()).backward()
         found.append(torch.cat([weight.grad.flatten() for weight in transform.parameters()]))
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3 * float(found[0].abs().max()))
     assert not torch.equal(*found)
@@ -209,25 +237,25 @@ def test_steps_that_miss_the_integral_gain_nothing(generator: torch.Generator) -
     growth = (1.0 + 3.0 + 4.5 + 4.5 + 81.0 / 24.0) ** 4
     transform = ContinuousTransform(Growth(12.0), n_steps=4)
     flow = Flow(FreeFieldPrior((4, 4), 0.25, growth**2), transform)
-    claimed = torch.from_numpy(evaluate(flow, target, 2000, generator))
+    claimed = torch.from_numpy(evaluate(flow, target, 500, generator))
     assert -claimed.mean() < -log_z - 13.0
     assert claimed.std() < 1e-8
     z = flow.prior.sample(32, generator)
     assert refine(flow, target, z, aim=math.inf) > 100.0 * TRAINING_STEP_ERROR
     assert refine(flow, target, z) <= REFINED
-    honest = torch.from_numpy(evaluate(flow, target, 2000, generator))
+    honest = torch.from_numpy(evaluate(flow, target, 500, generator))
     assert -honest.mean() > -log_z + 10.0
-    assert effective_sample_size(honest.numpy()).value < 0.01
+    assert effective_sample_size(honest.numpy()).value < 0.1
 
 
 def _train(flow: Flow, action: Action, folder: Path, **options: object) -> None:
-    given = {"max_steps": 40, "learning_rate": 0.05, "batch_size": 16, "monitor_every": 20, "monitor_samples": 64}
+    given = {"max_steps": 40, "learning_rate": 0.05, "batch_size": 16, "monitor_every": 40, "monitor_samples": 64}
     train(flow, action, TrainingSettings(**{**given, **options}), folder, seed=1, header={})
 
 
 def test_a_training_improves_it_and_hands_on_its_steps(tmp_path: Path, generator: torch.Generator) -> None:
     flow = composed((4, 4), PHI4, transforms=({"name": "continuous_lattice", "n_steps": 3},))
-    before = effective_sample_size(evaluate(flow, PHI4, 1000, generator)).value
+    before = effective_sample_size(evaluate(flow, PHI4, 500, generator)).value
     _train(flow, PHI4, tmp_path)
     held = read_checkpoint(tmp_path / "checkpoint.pt")
     (part,) = integrated_parts(flow)
@@ -235,7 +263,7 @@ def test_a_training_improves_it_and_hands_on_its_steps(tmp_path: Path, generator
     assert held.integration["step_error"] <= REFINED
     assert isinstance(flow.transform, Chain)
     assert 0.0 < flow.transform.error < 1e-2
-    assert effective_sample_size(evaluate(flow, PHI4, 1000, generator)).value > max(0.8, before + 0.2)
+    assert effective_sample_size(evaluate(flow, PHI4, 500, generator)).value > max(0.8, before + 0.2)
 
 
 def test_estimates_train_vectors_too(tmp_path: Path, generator: torch.Generator) -> None:
@@ -257,6 +285,12 @@ def test_a_solver_out_of_steps_says_so_in_one_line(monkeypatch: pytest.MonkeyPat
         transform.forward(_fields((3,), generator))
 
 
+@pytest.mark.parametrize("table", ["continuous_lattice", "continuous"])
+def test_weights_are_counted_without_building_it(table: str) -> None:
+    plan = ComposedFlow((4, 4), PHI4, transforms=(table,))
+    assert size_of(plan, 2**40).n_parameters == sum(weight.numel() for weight in plan.build().parameters())
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -267,6 +301,9 @@ def test_a_solver_out_of_steps_says_so_in_one_line(monkeypatch: pytest.MonkeyPat
         ({"n_scales": 11}, "n_scales must be between 1 and 10, got 11"),
         ({"n_times": 0}, "n_times must be between 1 and 20, got 0"),
         ({"n_knots": 1}, "n_knots must be between 2 and 100, got 1"),
+        ({"n_couplings": 2}, "n_couplings goes with lam_range"),
+        ({"lam_range": (4.0, 6.0)}, r"lam_range = \[4.0, 6.0\] does not hold the theory's lam, 6.975"),
+        ({"lam_range": (8.0, 6.0)}, r"lam_range must be two increasing numbers, got \[8.0, 6.0\]"),
     ],
     ids=str,
 )

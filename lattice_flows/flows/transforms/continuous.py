@@ -126,8 +126,11 @@ def _(transform: ContinuousTransform, z: Tensor, score: Tensor) -> ScoredField:
 
     def rates(t: Tensor, state: State) -> State:
         x, _, s = state
-        v, divergence = velocity(t, x)
-        (change,) = torch.autograd.grad((v * s.detach()).sum() + divergence.sum(), x, retain_graph=True)
+        traced = torch.is_grad_enabled() and x.requires_grad  # not on the way there, of the adjoint
+        with torch.enable_grad():
+            x = x if traced else x.detach().requires_grad_(True)
+            v, divergence = velocity(t, x)
+            (change,) = torch.autograd.grad((v * s.detach()).sum() + divergence.sum(), x, retain_graph=True)
         return v, divergence, -change
 
     z = z if z.requires_grad else z.detach().requires_grad_(True)

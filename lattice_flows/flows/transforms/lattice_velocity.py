@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -16,19 +17,21 @@ from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_lat
 
 _DENSE = 1024  # sites up to which a matrix is faster than a fast Fourier transform
 _FIRST_FREQUENCY = 0.25  # of the sines, per width of the field
-_MOST = {"n_times": 20, "n_scales": 10, "n_sines": 50, "n_knots": 100}
+_MOST = {"n_times": 20, "n_couplings": 20, "n_scales": 10, "n_sines": 50, "n_knots": 100}
 
 
 class LatticeVelocity(Velocity):
-    """v = W_0(t) phi + sum_c W_c(t) h_c(u_c, t), with u_c = phi smoothed over c sites: arXiv:2207.00283.
+    """v = W(t) phi + sum_c W_c(t) h_c(u_c, t), where u_c is phi, smoothed: the velocity of arXiv:2207.00283, and more.
 
-    Every h_c is a sum of n_sines sines of u_c with learnt frequencies, and c counts n_scales from 0, where u_0 = phi;
-    that paper has no others. Modes of u_c are those of phi divided by 1 + c phat^2 / 2. W are sums over all pairs of
+    Every h_c is a sum of n_sines sines of u_c with learnt frequencies. The modes of u_c are those of phi divided by
+    1 + c phat^2 / 2, for n_scales numbers c from 0, which alone that paper has. W and W_c are sums over all pairs of
     sites, multiplications of modes: functions of phat^2 as in `FourierScaling`, through n_knots values. They and the
-    amplitudes are polynomials in t with n_times coefficients. The velocity is odd in phi and commutes with all
-    symmetries of the lattice, its divergence is exact, and the weights do not know the volume. W = 0 to begin with.
+    amplitudes are polynomials in t with n_times coefficients, each of them one in the coupling with n_couplings. The
+    velocity is odd in phi and commutes with all symmetries of the lattice, its divergence is exact, and the weights do
+    not know the volume. W = 0 to begin with.
 
-    shape: the lattice's, of any dimension. width: the standard deviation of the field, roughly.
+    shape: the lattice's, of any dimension. width: the standard deviation of the field, roughly. `coupling`, from -1 to
+    1, is the place of the theory within the family that the weights are for.
     """
 
     hartley: Tensor | None
@@ -36,20 +39,30 @@ class LatticeVelocity(Velocity):
     smoothing: Tensor
 
     def __init__(
-        self, shape: tuple[int, ...], width: float, n_times: int, n_scales: int, n_sines: int, n_knots: int
+        self,
+        shape: tuple[int, ...],
+        width: float,
+        *,
+        n_times: int,
+        n_scales: int,
+        n_sines: int,
+        n_knots: int,
+        n_couplings: int = 1,
+        coupling: float = 0.0,
     ) -> None:
         super().__init__()
         self.shape, self.width = shape, width
-        phat2 = torch.from_numpy(phat_squared(shape)).flatten()
-        scales = torch.arange(n_scales, dtype=torch.float64)[:, None]
-        self.register_buffer("smoothing", 1.0 / (1.0 + 0.5 * scales * phat2), persistent=False)  # (n_scales, V)
+        self.n_times, self.n_couplings, self.coupling = n_times, n_couplings, coupling
+        smoothing = 1.0 / (1.0 + 0.5 * np.multiply.outer(np.arange(n_scales), phat_squared(shape).ravel()))
+        self.register_buffer("smoothing", torch.from_numpy(smoothing), persistent=False)  # (n_scales, V)
         self.register_buffer("basis", momentum_basis(shape, n_knots).flatten(1), persistent=False)  # (n_knots, V)
         n_sites = math.prod(shape)
         dense = _hartley(torch.eye(n_sites, dtype=torch.float64), shape) if n_sites <= _DENSE else None
         self.register_buffer("hartley", dense, persistent=False)
-        self.linear = nn.Parameter(torch.zeros(n_times, n_knots))
-        self.kernels = nn.Parameter(torch.zeros(n_times, n_scales, n_knots))
-        self.amplitudes = nn.Parameter(torch.zeros(n_times, n_scales, n_sines))
+        n_terms = n_times * n_couplings
+        self.linear = nn.Parameter(torch.zeros(n_terms, n_knots))
+        self.kernels = nn.Parameter(torch.zeros(n_terms, n_scales, n_knots))
+        self.amplitudes = nn.Parameter(torch.zeros(n_terms, n_scales, n_sines))
         self.frequencies = nn.Parameter(torch.zeros(n_scales, n_sines))
         self.initialise(torch.Generator())
 
@@ -82,10 +95,14 @@ class LatticeVelocity(Velocity):
 
     def _at(self, t: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         """W_0 (V,), W (n_scales, V), the sines' amplitudes and their frequencies (n_scales, n_sines) at the time t."""
-        of_time = _chebyshev(2.0 * t - 1.0, len(self.linear)).to(x.dtype)
+        of_time = _chebyshev(2.0 * t - 1.0, self.n_times)
+        of_coupling = _chebyshev(torch.full_like(t, self.coupling), self.n_couplings)
+        terms = torch.outer(of_time, of_coupling).flatten().to(x.dtype)
+        linear, kernels, amplitudes = (
+            torch.tensordot(terms, weight.to(x.dtype), 1) for weight in (self.linear, self.kernels, self.amplitudes)
+        )
         basis = self.basis.to(x.dtype)
-        linear, kernels = (torch.tensordot(of_time, w.to(x.dtype), 1) @ basis for w in (self.linear, self.kernels))
-        return linear, kernels, torch.tensordot(of_time, self.amplitudes.to(x.dtype), 1), self.frequencies.to(x.dtype)
+        return linear @ basis, kernels @ basis, amplitudes, self.frequencies.to(x.dtype)
 
 
 class SineSeries(torch.autograd.Function):
@@ -143,12 +160,17 @@ class ContinuousLatticePlan(TransformPlan):
 
     It commutes with all symmetries of the lattice and with phi -> -phi, has some hundred weights, and begins as the
     identity. n_steps: of a training that begins; a flow that is used takes as many as log w asks for, see `refine`.
+
+    lam_range: the weights are those of a family of theories whose lam is in this range, by default polynomials of
+    second order in it, and the flow is the one for the lam of its action.
     """
 
-    n_sines: int = 4
+    n_sines: int = 6
     n_scales: int = 2
     n_times: int = 3
     n_knots: int = 8
+    lam_range: tuple[float, float] | None = None
+    n_couplings: int | None = None  # coefficients of polynomials in lam: 3
     solver: Solver = "rk4"
     n_steps: int = 6
     gradients: Gradients = "steps"
@@ -157,14 +179,39 @@ class ContinuousLatticePlan(TransformPlan):
 
     def __post_init__(self) -> None:
         for key, most in _MOST.items():
-            check_between(key, getattr(self, key), 2 if key == "n_knots" else 1, most)
+            if (value := getattr(self, key)) is not None:
+                check_between(key, value, 2 if key == "n_knots" else 1, most)
+        if self.lam_range is None and self.n_couplings is not None:
+            raise ValueError("n_couplings goes with lam_range; leave it out, or give both")
+        if self.lam_range is not None and not self.lam_range[0] < self.lam_range[1]:
+            raise ValueError(f"lam_range must be two increasing numbers, got {list(self.lam_range)}")
         check_solver(self.solver, self.n_steps, self.gradients)
 
     def check(self, fields: Fields) -> None:
-        """Raise ValueError for fields without a lattice, or with more than a number at each site."""
+        """Raise ValueError for fields without a lattice, with more than a number at each site, and for another lam."""
         check_lattice(fields)
+        self._coupling(fields)
 
     def assemble(self, fields: Fields) -> Transform:
         """The flow, which begins as the identity."""
-        velocity = LatticeVelocity(fields.sites, fields.width, self.n_times, self.n_scales, self.n_sines, self.n_knots)
+        velocity = LatticeVelocity(
+            fields.sites,
+            fields.width,
+            n_times=self.n_times,
+            n_scales=self.n_scales,
+            n_sines=self.n_sines,
+            n_knots=self.n_knots,
+            n_couplings=1 if self.lam_range is None else self.n_couplings or 3,
+            coupling=self._coupling(fields),
+        )
         return ContinuousTransform(velocity, self.solver, self.n_steps, self.gradients)
+
+    def _coupling(self, fields: Fields) -> float:
+        """Where in the range the theory's lam is, from -1 to 1. Raises ValueError where it is outside."""
+        if self.lam_range is None:
+            return 0.0
+        low, high = self.lam_range
+        lam = getattr(fields.action, "lam", math.nan)
+        if not low <= lam <= high:
+            raise ValueError(f"lam_range = {[low, high]} does not hold the theory's lam, {lam}")
+        return float(2.0 * (lam - low) / (high - low) - 1.0)
