@@ -162,6 +162,23 @@ CATALOGUE = [
     CatalogueCase(
         "continuous along a network", ({"name": "continuous", "hidden": (5,), "n_steps": 30},), ((),), DoubleWell()
     ),
+    CatalogueCase(
+        "single sites",
+        ("single_sites",),
+        (*SHAPES, (5, 3)),
+        odd=True,
+        period=1,
+        rotations=True,
+        identity=False,
+        any_volume=True,
+    ),
+    CatalogueCase(
+        "single sites of vectors",
+        ({"name": "single_sites", "quadratic": -2.0, "quartic": 0.5},),
+        ((),),
+        DoubleWell(),
+        identity=False,
+    ),
     CatalogueCase("elementwise of vectors", ({"name": "elementwise", "map": "sinh_arcsinh"},), ((),), DoubleWell()),
     CatalogueCase("planar", ("planar",), SHAPES, size=1.0),
     CatalogueCase("planar of vectors", ({"name": "planar", "n_terms": 2},), ((),), DoubleWell(), size=1.0),

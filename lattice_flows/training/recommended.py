@@ -39,6 +39,10 @@ _GRADIENT_FLOW: dict[str, Any] = {
     "learning_rate": 0.002,
     "monitor_samples": 512,
 }
+
+# Few weights, and path gradients of little noise.
+_CONTINUOUS: dict[str, Any] = {"learning_rate": 0.03, "warmup": 0.05, "adam_beta2": 0.99}
+_NO_PATHS: dict[str, Any] = {"objective": "reverse_kl"}  # of transforms whose inverse takes long: no score
 FORMERLY: dict[str, dict[str, Any]] = {
     "hybrid": {"final_batch_size": None, "learning_rate": 0.008, "adam_beta2": 0.999, "clip": None, "ema_decay": 0.99}
 }
@@ -63,6 +67,9 @@ def recommended(flow: str, options: Mapping[str, Any], given: Mapping[str, Any] 
     settings = dict(_BY_FLOW.get(flow, {}))
     if flow == "multiscale" and options.get("conditioner") == "structured":
         settings |= {"final_batch_size": 256, "learning_rate": 0.01, "clip": 3.0}
+    if flow in ("composed", "symmetrised"):
+        names = {name_of(table) for table in options.get("transforms", ())}
+        settings |= (_CONTINUOUS if "continuous_lattice" in names else {}) | (_NO_PATHS if "iaf" in names else {})
     if "batch_size" in given:
         settings.pop("final_batch_size", None)
     if "clip_norm" in given:
@@ -70,6 +77,11 @@ def recommended(flow: str, options: Mapping[str, Any], given: Mapping[str, Any] 
     if given.get("objective") in _FROM_DATA:
         settings.pop("anneal", None)
     return settings
+
+
+def name_of(table: str | Mapping[str, Any]) -> str:
+    """The name of a transform, which stands alone or in a table."""
+    return table if isinstance(table, str) else str(table.get("name"))
 
 
 def recommended_then(flow: str, given: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:

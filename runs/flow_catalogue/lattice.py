@@ -26,7 +26,7 @@ from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import Cluster, HeatBath, Mixture, Part
 from lattice_flows.statistics import effective_sample_size, gamma_method, pareto_k
 from lattice_flows.theories import Phi4
-from lattice_flows.training import TrainingSettings, evaluate, train
+from lattice_flows.training import TrainingSettings, evaluate, recommended, train
 
 N_SAMPLES = 8192
 SYSTEMS = {"8x8": (8, 8.0), "6": (6, 6.975), "12": (12, 5.276), "20": (20, 4.807), "32": (32, 4.572)}
@@ -87,12 +87,9 @@ def trained(construction: Construction, system: System, folder: Path, seconds: f
     )
     flow = plan.build()
     assert isinstance(flow, Flow)
+    suitable = recommended("composed", {"transforms": construction.transforms})
     settings = TrainingSettings(
-        objective="path_gradient" if "score" in plan.offers else "reverse_kl",
-        batch_size=64,
-        final_batch_size=256,
-        monitor_every=50,
-        max_seconds=seconds,
+        **{"batch_size": 64, "final_batch_size": 256, "monitor_every": 50, "max_seconds": seconds, **suitable}
     )
     result = train(flow, system.action, settings, folder, seed=seed, header={})
     row = {

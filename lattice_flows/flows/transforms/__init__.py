@@ -12,11 +12,13 @@ from lattice_flows.flows.transforms.lattice_velocity import ContinuousLatticePla
 from lattice_flows.flows.transforms.plan import TRANSFORMS, Fields, TransformPlan, TransformTables
 from lattice_flows.flows.transforms.planar import PlanarPlan, SylvesterPlan
 from lattice_flows.flows.transforms.residual import ResidualPlan
+from lattice_flows.flows.transforms.single_sites import SingleSitesPlan
 from lattice_flows.flows.transforms.spectrum import FreeFieldPlan, SpectrumPlan
 
 TRANSFORMS.maps.update(
     {
         "elementwise": ElementwisePlan,
+        "single_sites": SingleSitesPlan,
         "coupling": CouplingPlan,
         "angle_coupling": AngleCouplingPlan,
         "blocks": BlocksPlan,
