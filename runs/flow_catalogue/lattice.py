@@ -29,6 +29,7 @@ from lattice_flows.theories import Phi4
 from lattice_flows.training import TrainingSettings, evaluate, recommended, train
 
 N_SAMPLES = 8192
+N_UPDATES = 4000  # of the cluster mixture
 SYSTEMS = {"8x8": (8, 8.0), "6": (6, 6.975), "12": (12, 5.276), "20": (20, 4.807), "32": (32, 4.572)}
 """Sides and lam; all but the first have xi = L/4."""
 COLUMNS = (
@@ -127,16 +128,16 @@ def seconds_to(history: Path, aim: float) -> float | None:
     return found[0] if found else None
 
 
-def clusters(system: System, n_chains: int = 8, n_updates: int = 4000) -> float:
+def clusters(system: System, n_chains: int = 8) -> float:
     """Milliseconds for an independent configuration of M^2 by five Wolff clusters and a heat-bath sweep in turn."""
     mixture = Mixture(system.action, (Part(Cluster(system.action), 5), Part(HeatBath(system.action), 1)))
     state = mixture.init(np.zeros((n_chains, *system.shape)), make_streams(1, "clusters", range(n_chains)))
     state, _ = mixture.step(state, 200)
     series, begin = [], time.perf_counter()
-    for _ in range(n_updates):
+    for _ in range(N_UPDATES):
         state, _ = mixture.step(state)
         series.append(state.x.mean((1, 2)) ** 2)
-    cost = (time.perf_counter() - begin) / (n_updates * n_chains)
+    cost = (time.perf_counter() - begin) / (N_UPDATES * n_chains)
     return 1e3 * cost * 2.0 * gamma_method(np.stack(series)).tau_int
 
 

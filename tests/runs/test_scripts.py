@@ -156,3 +156,23 @@ def test_signal_ends_a_campaign_with_one_line(tmp_path):
     said = process.communicate(timeout=60)[1]
     assert process.returncode == EXIT_STOPPED, said
     assert said == "scan.py: stopped by SIGTERM; everything is saved, run again to go on\n"
+
+
+def test_study_of_the_catalogue(script, tmp_path, capsys):
+    """A construction with an inverse and one without; the table keeps what it held of others."""
+    folder, out, figures = ROOT / "runs/flow_catalogue", tmp_path / "out", tmp_path / "figures"
+    for name in ("planar", "iaf"):
+        plane = ("--seconds", "0.1", "--densities", "ring", "--constructions", name)
+        assert script(folder / "plane.py", out, figures, *plane, N_SAMPLES=100) == 0
+        assert (figures / f"{name}.png").stat().st_size > 10_000
+    rows = (figures / "plane.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["construction", "planar", "iaf"]
+    assert rows[1].split(",")[6] != ""
+    assert rows[2].split(",")[6] == ""
+    lattice = ("--seconds", "0.1", "--system", "6", "--constructions", "elementwise")
+    assert script(folder / "lattice.py", out, *lattice, N_SAMPLES=300, N_UPDATES=50) == 0
+    assert "clusters and heat bath" in capsys.readouterr().out
+    lines = (out / "6.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["construction", "elementwise", "clusters and heat bath"]
+    assert script(folder / "diagrams.py", figures) == 0
+    assert (figures / "masks.png").exists()

@@ -70,7 +70,7 @@ class ChannelMixingPlan(TransformPlan):
         """Raise ValueError for other variables than real numbers, and fewer than two channels."""
         check_real(fields)
         if len(fields.channels) != 1 or fields.channels[0] < 2:
-            raise ValueError(f"needs 2 channels or more, as inside squeeze, or vectors; got {fields}")
+            raise ValueError(f"needs 2 channels or more, as inside 'blocks', or vectors; got {fields}")
 
     def assemble(self, fields: Fields) -> Transform:
         """The matrix of these channels."""
