@@ -41,7 +41,13 @@ _GRADIENT_FLOW: dict[str, Any] = {
 }
 
 # Few weights, and path gradients of little noise.
-_CONTINUOUS: dict[str, Any] = {"learning_rate": 0.03, "warmup": 0.05, "adam_beta2": 0.99}
+_CONTINUOUS: dict[str, Any] = {
+    "batch_size": 32,
+    "final_batch_size": 64,
+    "learning_rate": 0.03,
+    "warmup": 0.05,
+    "adam_beta2": 0.99,
+}
 _NO_PATHS: dict[str, Any] = {"objective": "reverse_kl"}  # of transforms whose inverse takes long: no score
 FORMERLY: dict[str, dict[str, Any]] = {
     "hybrid": {"final_batch_size": None, "learning_rate": 0.008, "adam_beta2": 0.999, "clip": None, "ema_decay": 0.99}

@@ -103,7 +103,8 @@ class ContinuousTransform(Transform):
         return tuple(path[-1] for path in ends)
 
     def _grid(self, rates: Rates, state: Tensor, times: Tensor) -> Tensor:
-        return torch.linspace(float(times[0]), float(times[-1]), self.n_steps + 1, dtype=times.dtype)
+        ends = float(times[0]), float(times[-1])
+        return torch.linspace(*ends, self.n_steps + 1, dtype=times.dtype, device=times.device)
 
     def get_extra_state(self) -> Tensor:
         """n_steps and, once it is known, the error: `refine` sets both, and all who use the weights take them over."""
