@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
+from lattice_flows.flows.log_det_estimates import estimates_from
 from lattice_flows.flows.plan import check_between
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform
@@ -18,6 +19,8 @@ Solver = Literal["euler", "midpoint", "rk4", "dopri5"]
 Gradients = Literal["steps", "adjoint"]
 State = tuple[Tensor, ...]
 Rates = Callable[[Tensor, State], State]
+Motion = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""v and div v at t and x, as `Velocity.velocity`."""
 
 ORDERS = {"euler": 1, "midpoint": 2, "rk4": 4, "dopri5": 5}
 _ADAPTIVE = ("dopri5",)
@@ -29,12 +32,15 @@ _ROUNDING = 10.0  # units in the last place: no tolerance can be smaller
 class Velocity(nn.Module, ABC):
     """A velocity v(x, t) of fields x (B, *event), for t from 0 to 1, whose divergence is known."""
 
+    estimates: bool = False
+    """Whether steps of a training take `estimated`, see `estimated_log_dets`."""
+
     @abstractmethod
     def velocity(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """v, shaped like x, and div v (B,) at the time t, a number; in the dtype of x."""
 
-    def estimated(self, x: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """`velocity` for one path that begins at x, its divergence replaced by an estimate where that is wanted."""
+    def estimated(self, x: Tensor, generator: torch.Generator) -> Motion:
+        """`velocity` for one path that begins at x, its divergence replaced by an estimate without bias."""
         return self.velocity
 
 
@@ -74,11 +80,22 @@ class ContinuousTransform(Transform):
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._moved(x, backwards=True)
 
+    @property
+    def estimates(self) -> bool:
+        """Whether log_det is an estimate in steps of a training."""
+        return self.velocity.estimates
+
     def _moved(self, field: Tensor, backwards: bool) -> tuple[Tensor, Tensor]:
+        motion = self.motion_from(field)
         moved, log_det = self.integrated(
-            lambda t, state: self.velocity.velocity(t, state[0]), (field, field.new_zeros(len(field))), backwards
+            lambda t, state: motion(t, state[0]), (field, field.new_zeros(len(field))), backwards
         )
         return moved, log_det
+
+    def motion_from(self, field: Tensor) -> Motion:
+        """The velocity and its divergence, or an estimate of that in a step of a training, on a path from `field`."""
+        generator = estimates_from() if self.estimates else None
+        return self.velocity.velocity if generator is None else self.velocity.estimated(field, generator)
 
     def integrated(self, rates: Rates, state: State, backwards: bool = False) -> State:
         """The state at t = 1 of d state / dt = rates(t, state) with this one at 0; backwards the other way round."""
@@ -119,11 +136,8 @@ class ContinuousTransform(Transform):
 
 @forward_with_score.register
 def _(transform: ContinuousTransform, z: Tensor, score: Tensor) -> ScoredField:
-    """The score s follows ds/dt = -(dv/dx)^T s - d div v / dx along the path (arXiv:2206.09016).
-
-    This serves trainings alone, and so the divergence may be an estimate here, in log_det, too.
-    """
-    velocity = transform.velocity.estimated(z)
+    """The score s follows ds/dt = -(dv/dx)^T s - d div v / dx along the path (arXiv:2206.09016)."""
+    velocity = transform.motion_from(z)
 
     def rates(t: Tensor, state: State) -> State:
         x, _, s = state

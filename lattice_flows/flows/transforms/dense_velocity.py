@@ -1,7 +1,6 @@
 """A network as the velocity of a continuous flow, for vectors of a few variables."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -11,7 +10,14 @@ from torch import Tensor, nn
 
 from lattice_flows.flows.plan import check_between, check_widths
 from lattice_flows.flows.transform import Transform
-from lattice_flows.flows.transforms.continuous import ContinuousTransform, Gradients, Solver, Velocity, check_solver
+from lattice_flows.flows.transforms.continuous import (
+    ContinuousTransform,
+    Gradients,
+    Motion,
+    Solver,
+    Velocity,
+    check_solver,
+)
 from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_vectors
 
 _MOST_PROBES = 1000
@@ -21,13 +27,13 @@ class DenseVelocity(Velocity):
     """v(x, t) is a network of tanh layers of widths `hidden`, in units of `width`, of the n variables and t.
 
     It is bounded, so that no field runs away, and 0 to begin with. Its divergence is exact: derivatives along all n
-    variables are carried through the layers, which costs n times the network. With n_probes, trainings by path
-    gradients carry those along so many random signs e, and estimate it by the mean of e dv/dx e (arXiv:1810.01367).
+    variables are carried through the layers, which costs n times the network. With n_probes, steps of a training carry
+    those along so many random signs e, and estimate it by the mean of e dv/dx e (arXiv:1810.01367).
     """
 
     def __init__(self, n: int, width: float, hidden: tuple[int, ...], n_probes: int | None = None) -> None:
         super().__init__()
-        self.width, self.n_probes = width, n_probes
+        self.width, self.n_probes, self.estimates = width, n_probes, n_probes is not None
         widths = [n, *hidden, n]
         self.weights = nn.ParameterList([torch.zeros(n_out, n_in) for n_in, n_out in pairwise(widths)])
         self.biases = nn.ParameterList([torch.zeros(n_out) for n_out in widths[1:]])
@@ -48,13 +54,9 @@ class DenseVelocity(Velocity):
         v, changes = self._along(t, x, every)
         return v, changes.diagonal(dim1=1, dim2=2).sum(1)
 
-    def estimated(self, x: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """`velocity` with an unbiased estimate of the divergence; the random signs follow from x."""
-        if self.n_probes is None:
-            return self.velocity
-        seed = int(x.detach().double().sum().view(torch.int64))
-        generator = torch.Generator(x.device).manual_seed(seed)
-        size = (len(x), self.n_probes, x[0].numel())
+    def estimated(self, x: Tensor, generator: torch.Generator) -> Motion:
+        """`velocity` with an estimate of the divergence, by random signs that stay the same along the path."""
+        size = (len(x), self.n_probes or 1, x[0].numel())
         signs = 2.0 * torch.randint(2, size, generator=generator, device=x.device).to(x.dtype) - 1.0
 
         def velocity(t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,8 +83,8 @@ class DenseVelocity(Velocity):
 class ContinuousPlan(TransformPlan):
     """A `ContinuousTransform` along a `DenseVelocity`: a continuous flow of vectors of a few variables.
 
-    It knows no symmetry, and begins as the identity. n_probes: of an estimate of the divergence in trainings by path
-    gradients; weights are always exact. n_steps: of a training that begins, see `refine`.
+    It knows no symmetry, and begins as the identity. n_probes: of an estimate of the divergence in steps of the
+    training; weights are always exact. n_steps: of a training that begins, see `refine`.
     """
 
     hidden: tuple[int, ...] = (32, 32)
