@@ -30,6 +30,19 @@ class Integrated(Protocol):
         """The error falls as n_steps to the power -order."""
 
 
+def state_of_steps(part: Integrated) -> Tensor:
+    """n_steps and, once it is known, the error, as torch's extra state: `refine` sets both, and all who use the weights
+    take them over."""
+    known = [part.error] if math.isfinite(part.error) else []
+    return torch.tensor([part.n_steps, *known], dtype=torch.float64)
+
+
+def restore_steps(part: Integrated, state: Tensor) -> None:
+    """Take over what `state_of_steps` has given."""
+    n_steps, *known = state.tolist()
+    part.n_steps, part.error = int(n_steps), known[0] if known else math.inf
+
+
 def integrated_parts(flow: Proposer) -> list[Integrated]:
     """The transforms of the flow that are integrated."""
     return [part for part in flow.modules() if isinstance(part, Integrated)]

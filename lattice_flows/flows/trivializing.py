@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lattice_flows.flows.loop_tables import Velocity, loop_tables
+from lattice_flows.flows.refine import restore_steps, state_of_steps
 from lattice_flows.flows.transform import Transform
 from lattice_flows.flows.wilson_loops import Loop, eigenvalue
 from lattice_flows.lattice import CIRCLE, plaquette, plaquette_transpose
@@ -91,14 +92,12 @@ class TrivializingFlow(Transform):
         return (weights @ self.coefficients.double() / self.eigenvalues)[..., self.orbit_of_loop]
 
     def get_extra_state(self) -> Tensor:
-        """n_steps and, once it is known, the error: `refine` sets both, and all who use the weights take them over."""
-        known = [self.error] if math.isfinite(self.error) else []
-        return torch.tensor([self.n_steps, *known], dtype=torch.float64)
+        """n_steps and the error."""
+        return state_of_steps(self)
 
     def set_extra_state(self, state: Tensor) -> None:
         """What `get_extra_state` has given."""
-        n_steps, *known = state.tolist()
-        self.n_steps, self.error = int(n_steps), known[0] if known else math.inf
+        restore_steps(self, state)
 
 
 def _moved(total: Tensor, step: float, factors: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:

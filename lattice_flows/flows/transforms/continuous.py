@@ -11,6 +11,7 @@ from torchdiffeq import odeint, odeint_adjoint
 
 from lattice_flows.flows.log_det_estimates import estimates_from
 from lattice_flows.flows.plan import check_between
+from lattice_flows.flows.refine import restore_steps, state_of_steps
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Transform
 from lattice_flows.lattice import REAL
@@ -124,14 +125,12 @@ class ContinuousTransform(Transform):
         return torch.linspace(*ends, self.n_steps + 1, dtype=times.dtype, device=times.device)
 
     def get_extra_state(self) -> Tensor:
-        """n_steps and, once it is known, the error: `refine` sets both, and all who use the weights take them over."""
-        known = [self.error] if math.isfinite(self.error) else []
-        return torch.tensor([self.n_steps, *known], dtype=torch.float64)
+        """n_steps and the error."""
+        return state_of_steps(self)
 
     def set_extra_state(self, state: Tensor) -> None:
         """What `get_extra_state` has given."""
-        n_steps, *known = state.tolist()
-        self.n_steps, self.error = int(n_steps), known[0] if known else math.inf
+        restore_steps(self, state)
 
 
 @forward_with_score.register

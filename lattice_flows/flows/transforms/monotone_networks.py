@@ -50,9 +50,7 @@ class NafMap(nn.Module):
 
     def forward(self, x: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
         """y and log dy/dx, both shaped like x (...), of parameters even (n_even, ...); odd (0, ...)."""
-        log_scale = bounded(even[0], _MAX_LOG_SCALE)
-        y, slope = self._function(even[2:])(x)
-        return torch.exp(log_scale) * y + even[1], log_scale + torch.log(slope)
+        return _scaled(self._function(even[2:]), x, even)
 
     def inverse(self, y: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
         """x and log dx/dy, both shaped like y (...); their first derivatives are right."""
@@ -107,9 +105,7 @@ class UmnnMap(nn.Module):
 
     def forward(self, x: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
         """y and log dy/dx, both shaped like x (...), of parameters even (n_even, ...); odd (0, ...)."""
-        log_scale = bounded(even[0], _MAX_LOG_SCALE)
-        y, slope = self._function(even[2:])(x)
-        return torch.exp(log_scale) * y + even[1], log_scale + torch.log(slope)
+        return _scaled(self._function(even[2:]), x, even)
 
     def inverse(self, y: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
         """x and log dx/dy, both shaped like y (...); their first derivatives are right."""
@@ -166,6 +162,13 @@ def _with_slope(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor
         y = function(node)
         (slope,) = torch.autograd.grad(y.sum(), node, create_graph=wanted, retain_graph=wanted)
     return (y, slope) if wanted else (y.detach(), slope)
+
+
+def _scaled(f: Increasing, x: Tensor, even: Tensor) -> tuple[Tensor, Tensor]:
+    """y = e^a f(x) + b and log dy/dx, a and b the first two even parameters."""
+    log_scale = bounded(even[0], _MAX_LOG_SCALE)
+    y, slope = f(x)
+    return torch.exp(log_scale) * y + even[1], log_scale + torch.log(slope)
 
 
 def _solved(f: Increasing, target: Tensor, low: Tensor, high: Tensor, what: str) -> tuple[Tensor, Tensor]:
