@@ -8,6 +8,7 @@ import torch
 from cases import FLOW_CASES, exact_tree
 from scalar_cases import SCALAR_FLOWS
 from torch import Tensor
+from transform_cases import CATALOGUE
 from vector_cases import VECTOR_FLOWS
 
 from lattice_flows.flows import Chain, Flow, PlaquetteCoupling
@@ -45,6 +46,17 @@ class Pair:
 
 # Its tables go to the device at every call, and map and inverse agree to the error of its steps only.
 INTEGRATED = {"gradient flow"}
+# One of each kind; what is iterated or integrated looks at numbers to know when it has arrived.
+COMPOSED = {
+    "coupling with rotations",
+    "checkerboard and a residual network",
+    "block sums that see the details",
+    "angle coupling",
+    "spectrum",
+    "planar",
+    "sylvester",
+    "iaf",
+}
 _BUILDERS: dict[str, tuple[Callable[[], Flow], Action]] = {
     **{
         case.name: (partial(case.build, case.shapes[0]), WilsonU1(2.0))
@@ -54,6 +66,11 @@ _BUILDERS: dict[str, tuple[Callable[[], Flow], Action]] = {
     "tree exact": (partial(exact_tree, (6, 4)), WilsonU1(2.0)),
     **{f"scalar {case.name}": (partial(case.build, (4, 4)), Phi4(-4.0, 8.0)) for case in SCALAR_FLOWS},
     **{f"vector {case.name}": (case.build, case.action) for case in VECTOR_FLOWS[1:5:3]},
+    **{
+        f"composed {case.name}": (partial(case.build, case.shapes[0]), case.action)
+        for case in CATALOGUE
+        if case.name in COMPOSED
+    },
 }
 _BUILDERS["hybrid"] = _BUILDERS["hybrid"][0], ImprovedU1(1.5, 1.0 / 12.0)
 
