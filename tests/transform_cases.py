@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from lattice_flows.flows import TRANSFORMS, ComposedFlow, Flow, initialise, integrated_parts, refine
+from lattice_flows.flows import LINE_MAPS, TRANSFORMS, ComposedFlow, Flow, initialise, integrated_parts, refine
 from lattice_flows.theories import XY, Action, DoubleWell, Phi4
 
 Shape = tuple[int, ...]
@@ -62,6 +62,7 @@ CATALOGUE = [
         "coupling with rotations",
         ({"name": "coupling", "map": "affine", "context": {"name": "stencil", "rotations": True, "hidden": (6,)}},),
         SHAPES,
+        refused=((3, 3), (9, 3), (3, 4)),
         odd=True,
         period=2,
         rotations=True,
@@ -178,6 +179,10 @@ CATALOGUE = [
         ((),),
         DoubleWell(),
         identity=False,
+    ),
+    *(
+        CatalogueCase(f"elementwise {name}", ({"name": "elementwise", "map": name},), ((4, 4),), odd=True, period=1)
+        for name in sorted(set(LINE_MAPS.maps) - {"spline", "shift"})
     ),
     CatalogueCase("elementwise of vectors", ({"name": "elementwise", "map": "sinh_arcsinh"},), ((),), DoubleWell()),
     CatalogueCase("planar", ("planar",), SHAPES, size=1.0),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lattice_flows.errors import InputError
-from lattice_flows.flows import Ability, FlowPlan, abilities
+from lattice_flows.flows import Ability, ComposedFlow, FlowPlan, SymmetrisedFlow, abilities
 from lattice_flows.samplers import Sampler
 from lattice_flows.training import OBJECTIVES, TrainingSettings, needs_of
 
@@ -18,7 +18,7 @@ def check_training(settings: TrainingSettings, name: str, plan: FlowPlan) -> Non
         able = [one for one in OBJECTIVES if needs_of(replace(settings, objective=one, data="direct")) <= offers]
         raise InputError(
             f"[training]: objective = {settings.objective!r} needs the {' and the '.join(missing)} of the flow, which "
-            f"{name} does not have; use one of {', '.join(able)}"
+            f"{name} does not have{_because(plan, missing)}; use one of {', '.join(able)}"
         )
     if settings.precision is not None and settings.precision not in plan.precisions:
         raise InputError(
@@ -32,8 +32,15 @@ def check_sampler(sampler: Sampler, name: str, plan: FlowPlan, where: str) -> No
         if missing := sorted(one.needs - abilities(plan)):
             raise InputError(
                 f"{where}: {type(one).__name__} needs the {' and the '.join(missing)} of the flow, which {name} does "
-                f"not have{_instead(missing)}"
+                f"not have{_because(plan, missing)}{_instead(missing)}"
             )
+
+
+def _because(plan: FlowPlan, missing: list[Ability]) -> str:
+    """Which of the transforms of a composed flow are to blame."""
+    composed = plan.flow if isinstance(plan, SymmetrisedFlow) else plan
+    places = composed.lacking(missing) if isinstance(composed, ComposedFlow) else []
+    return f", because of {', '.join(places)}" if places else ""
 
 
 def _instead(missing: list[Ability]) -> str:

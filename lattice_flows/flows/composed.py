@@ -1,6 +1,6 @@
 """Flows composed of transforms of the catalogue, in any order."""
 
-import math
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Annotated
@@ -18,12 +18,15 @@ from lattice_flows.flows.transforms.plan import (
     TransformTables,
     check_plans,
     offered_by,
+    place,
     plans_of,
 )
 from lattice_flows.lattice import CIRCLE, REAL, Space
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.phi4.action import LocalScalar
 from lattice_flows.theories.phi4.free_field import FreeField
+
+_LARGEST = 1e6  # width or squared mass of a prior
 
 
 def gaussian(shape: tuple[int, ...], width: float = 1.0) -> Prior:
@@ -98,6 +101,15 @@ class ComposedFlow(FlowPlan):
         """The plans of the transforms."""
         return plans_of(self.transforms, "transforms")
 
+    def lacking(self, wanted: Collection[Ability]) -> list[str]:
+        """The places of the transforms that do not offer all of these."""
+        needed = {"inverse" if ability == "paths" else ability for ability in wanted}
+        return [
+            place("transforms", k, table)
+            for k, (plan, table) in enumerate(zip(self.plans, self.transforms, strict=True))
+            if not needed <= plan.offers
+        ]
+
     def assemble(self) -> Flow:
         """The transforms after each other."""
         layers: list[Transform] = [plan.assemble(self._fields) for _ in range(self.n_repeats) for plan in self.plans]
@@ -130,8 +142,8 @@ class ComposedFlow(FlowPlan):
         if name == "free" and not isinstance(self.action, LocalScalar):
             raise ValueError(f"prior = 'free' is one of phi4 and phi4_hopping, not of {type(self.action).__name__}")
         for key, value in options.items():
-            if not 0 < value < math.inf:
-                raise ValueError(f"{key} must be positive and finite, got {value}")
+            if not 1.0 / _LARGEST <= value <= _LARGEST:
+                raise ValueError(f"{key} must be between {1.0 / _LARGEST:g} and {_LARGEST:g}, got {value}")
 
     def _prior(self) -> Prior:
         return PRIORS.build(self._prior_table, shape=self._fields.shape, hop=self._hop)

@@ -115,6 +115,8 @@ class FourierScaling(Transform):
 
     def scaled(self, field: Tensor, c: Tensor) -> Tensor:
         """The field (B, *channels, *sites) with every mode times e^c."""
+        if not len(field):  # which Fourier transforms refuse
+            return field
         axes = tuple(range(-len(self.sites), 0))
         half = self.sites[-1] // 2 + 1  # what rfftn keeps of the last axis
         modes = torch.fft.rfftn(field, dim=axes) * torch.exp(c[..., :half])

@@ -42,11 +42,11 @@ class Affine(LineTransform):
 
     def forward(self, x: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = bounded(even[0], _MAX_LOG_SCALE)
-        return x * torch.exp(log_scale) + odd[0], log_scale
+        return x * torch.exp(log_scale) + odd[0], log_scale.expand_as(x)
 
     def inverse(self, y: Tensor, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = bounded(even[0], _MAX_LOG_SCALE)
-        return (y - odd[0]) * torch.exp(-log_scale), -log_scale
+        return (y - odd[0]) * torch.exp(-log_scale), -log_scale.expand_as(y)
 
 
 class Shift(LineTransform):

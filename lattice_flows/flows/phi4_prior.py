@@ -84,6 +84,8 @@ class FreeFieldPrior(Prior):
 
     def _filtered(self, x: Tensor, factors: Tensor) -> Tensor:
         """Every Fourier mode times its factor."""
+        if not len(x):  # which Fourier transforms refuse
+            return x
         half = self.shape[-1] // 2 + 1  # what rfftn keeps of the last axis
         modes = torch.fft.rfftn(x, dim=self._axes())
         return torch.fft.irfftn(modes * factors[..., :half].to(x.dtype), s=self.shape, dim=self._axes())

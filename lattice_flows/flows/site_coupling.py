@@ -138,6 +138,8 @@ def score_of_sites(move: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor, s
 def stencil(active: Mask, frozen: Mask, reach: int) -> tuple[Tensor, Tensor]:
     """The active sites (n_active,), and the frozen sites within `reach` of each along every axis
     (n_neighbours, n_active); both masks have the lattice's shape. A place counts if it is frozen for all active sites.
+
+    Raises ValueError where there is none.
     """
     shape = active.shape
     here = np.argwhere(active)  # (n_active, D)
@@ -146,6 +148,8 @@ def stencil(active: Mask, frozen: Mask, reach: int) -> tuple[Tensor, Tensor]:
         there = tuple(((here + offset) % shape).T)
         if frozen[there].all():
             columns.append(np.ravel_multi_index(there, shape))
+    if not columns:
+        raise ValueError(f"no place within reach = {reach} is frozen for all active sites; take another mask")
     return torch.from_numpy(np.flatnonzero(active)), torch.from_numpy(np.stack(columns))
 
 

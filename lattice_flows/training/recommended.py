@@ -75,7 +75,7 @@ def recommended(flow: str, options: Mapping[str, Any], given: Mapping[str, Any] 
         settings |= {"final_batch_size": 256, "learning_rate": 0.01, "clip": 3.0}
     if flow in ("composed", "symmetrised"):
         names = {name_of(table) for table in options.get("transforms", ())}
-        settings |= (_CONTINUOUS if "continuous_lattice" in names else {}) | (_NO_PATHS if "iaf" in names else {})
+        settings |= (_CONTINUOUS if names == {"continuous_lattice"} else {}) | (_NO_PATHS if "iaf" in names else {})
     if "batch_size" in given:
         settings.pop("final_batch_size", None)
     if "clip_norm" in given:

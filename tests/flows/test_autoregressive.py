@@ -161,7 +161,11 @@ sampler = "{sampler}"
     [
         ("path_gradient", "flow_samples", "objective = 'path_gradient' needs the score of the flow"),
         ("reinforce", "flow_samples", "objective = 'reinforce' needs the inverse of the flow"),
-        ("reverse_kl", "flow_hmc", "FlowHMC needs the inverse of the flow, which composed does not have"),
+        (
+            "reverse_kl",
+            "flow_hmc",
+            r"FlowHMC needs the inverse.*, because of transforms\[0\] \(iaf\)",
+        ),
         ("reverse_kl", "flow_metropolis", "FlowMetropolis needs the paths of the flow, which composed does not have"),
     ],
 )

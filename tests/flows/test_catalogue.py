@@ -173,6 +173,24 @@ def test_float32_networks_carry_float64_maps(case: CatalogueCase, generator: tor
 
 
 @EVERY
+def test_weights_are_real_numbers_and_no_random_stream_of_others_is_used(case: CatalogueCase) -> None:
+    """A checkpoint holds nothing else."""
+    before = torch.random.get_rng_state()
+    flow = case.plan(case.shapes[0]).build()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(weight.is_floating_point() for weight in flow.state_dict().values())
+
+
+@EVERY
+def test_an_empty_batch_stays_empty(case: CatalogueCase) -> None:
+    flow = case.build(case.shapes[0])
+    nothing = torch.zeros(0, *flow.prior.shape, dtype=torch.float64)
+    x, log_det = flow.transform.forward(nothing)
+    assert x.shape == nothing.shape
+    assert log_det.shape == (0,)
+
+
+@EVERY
 def test_refuses_shapes_in_one_line(case: CatalogueCase) -> None:
     for shape in case.refused:
         with pytest.raises(ValueError, match=r"^transforms\[\d+\] \(\w+\): ") as caught:

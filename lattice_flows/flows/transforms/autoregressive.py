@@ -61,6 +61,9 @@ class MaskedAutoregressive(Transform):
         given = given.repeat_interleave(line.n_even + line.n_odd, 0)  # (n * n_parameters, n)
         with torch.random.fork_rng(devices=[]):
             self.network = zuko.nn.MaskedMLP(given, tuple(hidden), activation=nn.SiLU)
+        for layer in self.network.modules():
+            if isinstance(layer, zuko.nn.MaskedLinear):  # masks follow from the options: they are no weights
+                layer.register_buffer("mask", layer.mask, persistent=False)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Redraw the network, whose last layer is 0, and the maps' own."""

@@ -77,7 +77,11 @@ class InBlocks(Transform):
     def __init__(self, blocks: Blocks, inner: Transform, n_channels: int) -> None:
         super().__init__()
         self.blocks, self.inner, self.n_channels = blocks, inner, n_channels
-        self.error = inner.error
+
+    @property
+    def error(self) -> float:  # type: ignore[override]
+        """That of the inner transform."""
+        return self.inner.error
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return self._moved(z, self.inner.forward)

@@ -32,12 +32,12 @@ class ChannelMixing(Transform):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.factors(z.dtype)
-        columns = z.reshape(*z.shape[:2], -1)  # (B, C, V)
+        columns = z.reshape(*z.shape[:2], self.n_sites)  # (B, C, V)
         return (lower @ upper @ columns).view_as(z), self._log_det(z)
 
     def inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self.factors(x.dtype)
-        columns = x.reshape(*x.shape[:2], -1)  # (B, C, V)
+        columns = x.reshape(*x.shape[:2], self.n_sites)  # (B, C, V)
         half = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, half, upper=True).view_as(x), -self._log_det(x)
 
@@ -56,7 +56,7 @@ class ChannelMixing(Transform):
 def _(transform: ChannelMixing, z: Tensor, score: Tensor) -> ScoredField:
     """A Jacobian that is the same everywhere: the score goes through the transpose of its inverse."""
     lower, upper = (factor.detach() for factor in transform.factors(z.dtype))
-    columns = score.reshape(*score.shape[:2], -1)  # (B, C, V)
+    columns = score.reshape(*score.shape[:2], transform.n_sites)  # (B, C, V)
     half = torch.linalg.solve_triangular(upper.T, columns, upper=False)
     after = torch.linalg.solve_triangular(lower.T, half, upper=True, unitriangular=True)
     return ScoredField(*transform.forward(z), after.view_as(score))

@@ -1,5 +1,6 @@
 """The networks of couplings: what they see of the frozen variables, and what they make of it."""
 
+import itertools
 import math
 from typing import Annotated, NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from lattice_flows.flows.vector_context import VectorContext
 
 _MOST_REACH = 49
 _MOST_NETWORKS = 100  # blocks of a network
+_WIDEST = 10_000
 
 
 class Seen(NamedTuple):
@@ -59,6 +61,11 @@ class Stencil:
         places = torch.from_numpy(np.stack(columns))
         if not self.rotations:
             return Seen(places, NeighbourContext(len(columns), self.hidden, line.n_even, line.n_odd))
+        if any(orbits.count(key) != _orbit_size(key, len(fields.channels)) for key in set(orbits)):
+            raise ValueError(
+                "rotations = true needs a mask that reflections and exchanges of axes take to itself, such as "
+                '"checkerboard" on even sides'
+            )
         kinds = {key: k for k, key in enumerate(dict.fromkeys(orbits))}
         network = NeighbourContext(len(kinds), self.hidden, line.n_even, line.n_odd)
         return Seen(places, Summed(torch.tensor([kinds[key] for key in orbits]), len(kinds), network))
@@ -76,6 +83,12 @@ def _columns(active: Mask, fields: Fields, reach: int) -> tuple[list[np.ndarray]
                 columns.append(np.ravel_multi_index(np.broadcast_arrays(*there), fields.shape))
                 orbits.append((*channel, *sorted(map(abs, offset))))
     return columns, orbits
+
+
+def _orbit_size(key: tuple[int, ...], n_channel_axes: int) -> int:
+    """The number of different offsets that reflections and exchanges of axes make of one."""
+    offset = key[n_channel_axes:]
+    return len(set(itertools.permutations(offset))) * 2 ** sum(step > 0 for step in offset)
 
 
 class Summed(nn.Module):
@@ -132,7 +145,7 @@ class Residual:
     """As "cnn", with `n_blocks` residual blocks of two convolutions of `width` channels each."""
 
     def __init__(self, width: int = 16, n_blocks: int = 2, kernel: int = 3, odd: bool = True) -> None:
-        check_widths([width])
+        check_between("width", width, 1, _WIDEST)
         check_between("n_blocks", n_blocks, 1, _MOST_NETWORKS)
         _check_kernel(kernel)
         self.width, self.n_blocks, self.kernel, self.odd = width, n_blocks, kernel, odd

@@ -50,13 +50,13 @@ class DenseVelocity(Velocity):
             self.biases[-1].zero_()
 
     def velocity(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        every = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)
+        every = torch.eye(math.prod(x.shape[1:]), dtype=x.dtype, device=x.device)
         v, changes = self._along(t, x, every)
         return v, changes.diagonal(dim1=1, dim2=2).sum(1)
 
     def estimated(self, x: Tensor, generator: torch.Generator) -> Motion:
         """`velocity` with an estimate of the divergence, by random signs that stay the same along the path."""
-        size = (len(x), self.n_probes or 1, x[0].numel())
+        size = (len(x), self.n_probes or 1, math.prod(x.shape[1:]))
         signs = 2.0 * torch.randint(2, size, generator=generator, device=x.device).to(x.dtype) - 1.0
 
         def velocity(t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from lattice_flows.flows.transform import Transform
 from lattice_flows.flows.transforms.continuous import ContinuousTransform, Gradients, Solver, Velocity, check_solver
 from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_lattice
 
+_LARGEST_LAM = 1e6
 _DENSE = 1024  # sites up to which a matrix is faster than a fast Fourier transform
 _FIRST_FREQUENCY = 0.25  # of the sines, per width of the field
 _MOST = {"n_times": 20, "n_couplings": 20, "n_scales": 10, "n_sines": 50, "n_knots": 100}
@@ -183,8 +184,10 @@ class ContinuousLatticePlan(TransformPlan):
                 check_between(key, value, 2 if key == "n_knots" else 1, most)
         if self.lam_range is None and self.n_couplings is not None:
             raise ValueError("n_couplings goes with lam_range; leave it out, or give both")
-        if self.lam_range is not None and not self.lam_range[0] < self.lam_range[1]:
-            raise ValueError(f"lam_range must be two increasing numbers, got {list(self.lam_range)}")
+        if self.lam_range is not None and not -_LARGEST_LAM <= self.lam_range[0] < self.lam_range[1] <= _LARGEST_LAM:
+            raise ValueError(
+                f"lam_range must be two increasing numbers up to {_LARGEST_LAM:g}, got {list(self.lam_range)}"
+            )
         check_solver(self.solver, self.n_steps, self.gradients)
 
     def check(self, fields: Fields) -> None:

@@ -22,6 +22,7 @@ _LENGTH = 10.0  # of usual fields
 _CERTAIN_TERMS = 4  # of the series of an estimate, before its length is random
 _NUMBERS_AT_ONCE = 2**20  # of a layer's derivative, 8 MiB: larger ones leave the cache
 _LARGEST_KERNEL = 99
+_LARGEST_CONTRACTION = 0.999  # the inverse takes thousands of iterations there
 
 
 class Residual(Transform):
@@ -114,7 +115,7 @@ def _exact_log_det(network: ContractingNetwork, local: Local) -> Tensor:
     n = channels * n_sites
     identity = torch.eye(n, dtype=local.value.dtype, device=local.value.device)
     widest = max(len(weight) for weight in local.weights)
-    at_once = max(1, _NUMBERS_AT_ONCE // (widest * n_sites * n_batch))
+    at_once = max(1, _NUMBERS_AT_ONCE // (widest * n_sites * max(n_batch, 1)))
 
     def columns(chosen: Tensor, weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
         tangents = chosen.T.reshape(channels, n_sites, -1, 1)  # (C, V, T, 1)
@@ -178,14 +179,16 @@ class ResidualPlan(TransformPlan):
         check_widths(self.hidden, fewest=1)
         if not 1 <= self.kernel <= _LARGEST_KERNEL or self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd and between 1 and {_LARGEST_KERNEL}, got {self.kernel}")
-        if not 0 < self.contraction < 1:
-            raise ValueError(f"contraction must be between 0 and 1, got {self.contraction}")
+        if not 0 < self.contraction <= _LARGEST_CONTRACTION:
+            raise ValueError(f"contraction must be above 0 and at most {_LARGEST_CONTRACTION}, got {self.contraction}")
         if self.log_det not in ("exact", "roulette"):
             raise ValueError(f'log_det must be "exact" or "roulette", got {self.log_det!r}')
 
     def check(self, fields: Fields) -> None:
-        """Raise ValueError for other variables than real numbers."""
+        """Raise ValueError for other variables than real numbers, and a kernel that goes round the lattice."""
         check_real(fields)
+        if fields.sites and self.kernel > 2 * max(fields.sites) - 1:
+            raise ValueError(f"kernel = {self.kernel} is more than once round {fields}")
 
     def assemble(self, fields: Fields) -> Transform:
         """The map of these channels and sites."""

@@ -7,6 +7,8 @@ from lattice_flows.flows.transform import Transform
 from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_real
 from lattice_flows.theories.phi4.action import LocalScalar
 
+_LARGEST = 1e6  # coefficient
+
 
 @dataclass(frozen=True)
 class SingleSitesPlan(TransformPlan):
@@ -23,6 +25,9 @@ class SingleSitesPlan(TransformPlan):
     n_points: int = 401
 
     def __post_init__(self) -> None:
+        for key, least in (("quadratic", -_LARGEST), ("quartic", 1.0 / _LARGEST)):
+            if (value := getattr(self, key)) is not None and not least <= value <= _LARGEST:
+                raise ValueError(f"{key} must be between {least:g} and {_LARGEST:g}, got {value}")
         quartic_sites(
             1.0 if self.quadratic is None else self.quadratic,
             1.0 if self.quartic is None else self.quartic,
