@@ -184,6 +184,12 @@ CATALOGUE = [
         CatalogueCase(f"elementwise {name}", ({"name": "elementwise", "map": name},), ((4, 4),), odd=True, period=1)
         for name in sorted(set(LINE_MAPS.maps) - {"spline", "shift"})
     ),
+    CatalogueCase(
+        "inverse",
+        ({"name": "inverse", "transforms": ({"name": "planar", "n_terms": 2}, "elementwise")},),
+        ((4, 4), (3, 5)),
+        size=0.3,
+    ),
     CatalogueCase("elementwise of vectors", ({"name": "elementwise", "map": "sinh_arcsinh"},), ((),), DoubleWell()),
     CatalogueCase("planar", ("planar",), SHAPES, size=1.0),
     CatalogueCase("planar of vectors", ({"name": "planar", "n_terms": 2},), ((),), DoubleWell(), size=1.0),

@@ -3,6 +3,7 @@
 from lattice_flows.flows.transforms.actnorm import ActNormPlan
 from lattice_flows.flows.transforms.angle_coupling import AngleCouplingPlan
 from lattice_flows.flows.transforms.autoregressive import IAFPlan, MAFPlan
+from lattice_flows.flows.transforms.backwards import InversePlan
 from lattice_flows.flows.transforms.blocks import BlocksPlan, coarse
 from lattice_flows.flows.transforms.channel_mixing import ChannelMixingPlan
 from lattice_flows.flows.transforms.coupling import CouplingPlan
@@ -23,6 +24,7 @@ TRANSFORMS.maps.update(
         "angle_coupling": AngleCouplingPlan,
         "blocks": BlocksPlan,
         "coarse": coarse,
+        "inverse": InversePlan,
         "planar": PlanarPlan,
         "sylvester": SylvesterPlan,
         "actnorm": ActNormPlan,

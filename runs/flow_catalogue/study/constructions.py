@@ -15,6 +15,12 @@ def _coupling(line: str | dict[str, Any], n_repeats: int = 4) -> Construction:
     return Construction(({"name": "coupling", "map": line, "context": {"name": "mlp", "hidden": (32, 32)}},), n_repeats)
 
 
+def _both_orders(name: str, line: str, n_repeats: int) -> Construction:
+    """Autoregressive transforms from the first variable on and from the last one on."""
+    one = {"name": name, "map": line, "hidden": (32, 32)}
+    return Construction((one, {**one, "reverse": True}), n_repeats)
+
+
 PLANE = {
     "shift": _coupling("shift"),
     "affine": _coupling("affine"),
@@ -25,11 +31,11 @@ PLANE = {
     "planar": Construction(({"name": "planar", "n_terms": 24},)),
     "sylvester": Construction(({"name": "sylvester", "rank": 2},), 16),
     "glow": Construction(("actnorm", "convolution_1x1", *_coupling("affine").transforms), 4),
-    "maf": Construction(({"name": "maf", "hidden": (32, 32)}, "convolution_1x1"), 4),
-    "iaf": Construction(({"name": "iaf", "hidden": (32, 32)}, "convolution_1x1"), 4),
-    "naf": Construction(({"name": "maf", "map": "naf", "hidden": (32, 32)},), 2),
-    "umnn": Construction(({"name": "maf", "map": "umnn", "hidden": (32, 32)},), 2),
-    "residual": Construction(({"name": "residual", "hidden": (64, 64)},), 6),
+    "maf": _both_orders("maf", "affine", 4),
+    "iaf": _both_orders("iaf", "affine", 4),
+    "naf": _both_orders("maf", "naf", 1),
+    "umnn": _both_orders("maf", "umnn", 1),
+    "residual": Construction(({"name": "residual", "hidden": (32, 32)},), 4),
     "continuous": Construction(("continuous",)),
 }
 """By name, for densities of the plane."""
