@@ -174,5 +174,9 @@ def test_study_of_the_catalogue(script, tmp_path, capsys):
     assert "clusters and heat bath" in capsys.readouterr().out
     lines = (out / "6.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["construction", "elementwise", "clusters and heat bath"]
+    family = (folder / "family.py", out, "--side", "4", "--seconds")
+    assert script(*family, "0.2", N_SAMPLES=64) == 0
+    assert script(*family, "0.3", N_SAMPLES=64) == 0  # goes on
+    assert len((out / "family.csv").read_text().splitlines()) == 8
     assert script(folder / "diagrams.py", figures) == 0
     assert (figures / "masks.png").exists()
