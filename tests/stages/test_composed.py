@@ -83,6 +83,7 @@ def test_what_is_trained_can_be_read_and_sampled(lattice_flows, tmp_path, transf
             "mass_squared must be between 1e-06 and 1e+06, got 0.0",
         ),
         ('{name = "free", mass_squared = 2.0}', '"uniform"', "prior = 'uniform' is none of real numbers"),
+        ('["coupling", {', '[{name = "elementwise", map = "shift"}, {', "map = 'shift' has no parameter that keeps"),
         ("prior =", "n_repeats = 0\nprior =", "n_repeats must be between 1 and 1000, got 0"),
     ],
 )

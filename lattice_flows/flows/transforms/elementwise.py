@@ -13,12 +13,16 @@ SPLINE_BOUND = 4.0  # of splines, in units of the fields' width: a normal deviat
 
 @dataclass(frozen=True)
 class ElementwisePlan(TransformPlan):
-    """The same map of LINE_MAPS at every site, odd under phi -> -phi, with learnt parameters; the identity at first."""
+    """The same map of LINE_MAPS at every site, odd under phi -> -phi, with learnt parameters; the identity at first.
+
+    Raises ValueError for a map without even parameters.
+    """
 
     map: LineMap = "spline"
 
     def __post_init__(self) -> None:
-        LINE_MAPS.build(self.map)  # which checks it
+        if LINE_MAPS.build(self.map).n_even == 0:  # which checks it, too
+            raise ValueError(f"map = {self.map!r} has no parameter that keeps phi -> -phi")
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for other variables than real numbers."""
