@@ -76,6 +76,8 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx: Any, by_x: Tensor, by_log_det: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         z = ctx.saved_tensors[0].detach().requires_grad_(True)
         with torch.enable_grad():
-            x, log_det = ctx.transform.forward(z)
-        (gradient,) = torch.autograd.grad((x, log_det), z, (by_x, by_log_det))
+            ends = ctx.transform.forward(z)
+        # The log_det of a linear map depends on nothing.
+        kept = [(end, by) for end, by in zip(ends, (by_x, by_log_det), strict=True) if end.requires_grad]
+        (gradient,) = torch.autograd.grad([end for end, _ in kept], z, [by for _, by in kept])
         return gradient, None

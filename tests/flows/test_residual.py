@@ -222,7 +222,7 @@ def test_a_training_with_estimates_is_resumed_to_the_bit(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"contraction": 1.0}, "contraction must be between 0 and 1, got 1.0"),
+        ({"contraction": 1.0}, "contraction must be above 0 and at most 0.999, got 1.0"),
         ({"kernel": 4}, "kernel must be odd and between 1 and 99, got 4"),
         ({"hidden": ()}, "hidden must be a list"),
         ({"log_det": "random"}, "log_det must be"),
