@@ -11,15 +11,12 @@ from lattice_flows.flows.onto_box import OntoBox, parts_of
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.flows.plan import MOST_LAYERS, Ability, FlowPlan, building, check_between
 from lattice_flows.flows.prior import HaarU1, Prior
-from lattice_flows.flows.transform import Chain, Transform
+from lattice_flows.flows.transform import Chain
 from lattice_flows.flows.transforms.plan import (
     Fields,
+    Sequel,
     TransformPlan,
     TransformTables,
-    check_plans,
-    offered_by,
-    place,
-    plans_of,
 )
 from lattice_flows.lattice import CIRCLE, REAL, Space
 from lattice_flows.theories.action import Action
@@ -79,7 +76,7 @@ class ComposedFlow(FlowPlan):
         if self._boxed:
             parts_of(self.action.space)  # which checks them
         self._check_prior()
-        check_plans(self.plans, self.transforms, "transforms", self._fields)
+        self._sequel.check(self._fields)
 
     @property
     def space(self) -> Space:  # type: ignore[override]
@@ -89,30 +86,29 @@ class ComposedFlow(FlowPlan):
     @property
     def offers(self) -> frozenset[Ability]:  # type: ignore[override]
         """What all transforms offer."""
-        return offered_by(self.plans)
+        return self._sequel.offers
 
     @property
     def integrated(self) -> bool:  # type: ignore[override]
         """Whether a transform is."""
-        return any(plan.integrated for plan in self.plans)
+        return self._sequel.integrated
 
-    @cached_property
+    @property
     def plans(self) -> list[TransformPlan]:
         """The plans of the transforms."""
-        return plans_of(self.transforms, "transforms")
+        return self._sequel.plans
+
+    @cached_property
+    def _sequel(self) -> Sequel:
+        return Sequel(self.transforms)
 
     def lacking(self, wanted: Collection[Ability]) -> list[str]:
         """The places of the transforms that do not offer all of these."""
-        needed = {"inverse" if ability == "paths" else ability for ability in wanted}
-        return [
-            place("transforms", k, table)
-            for k, (plan, table) in enumerate(zip(self.plans, self.transforms, strict=True))
-            if not needed <= plan.offers
-        ]
+        return self._sequel.lacking({"inverse" if ability == "paths" else ability for ability in wanted})
 
     def assemble(self) -> Flow:
         """The transforms after each other."""
-        layers: list[Transform] = [plan.assemble(self._fields) for _ in range(self.n_repeats) for plan in self.plans]
+        layers = [part for _ in range(self.n_repeats) for part in self._sequel.assemble(self._fields)]
         if self._boxed:
             layers.append(OntoBox(self.space, self._fields.width))
         return Flow(self._prior(), Chain(*layers))

@@ -45,6 +45,11 @@ class MapCatalogue(Generic[Map]):
         return name, options
 
 
+def name_of(table: MapTable) -> Any:
+    """The name of a map, which stands alone or in a table; None where it has none."""
+    return table if isinstance(table, str) else table.get("name")
+
+
 def settle_options(plan: Any, catalogue: MapCatalogue[Any], **usual: Any) -> None:
     """Move those options of a frozen plan's `transform` into its own fields that stand there, too.
 

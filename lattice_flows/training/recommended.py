@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lattice_flows.flows.map_catalogue import name_of
+
 _TREE: dict[str, Any] = {
     "objective": "reinforce",
     "batch_size": 64,
@@ -83,11 +85,6 @@ def recommended(flow: str, options: Mapping[str, Any], given: Mapping[str, Any] 
     if given.get("objective") in _FROM_DATA:
         settings.pop("anneal", None)
     return settings
-
-
-def name_of(table: str | Mapping[str, Any]) -> str:
-    """The name of a transform, which stands alone or in a table."""
-    return table if isinstance(table, str) else str(table.get("name"))
 
 
 def recommended_then(flow: str, given: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lattice_flows.flows.plan import Ability, check_widths
 from lattice_flows.flows.transform import Inverse, Transform
 from lattice_flows.flows.transforms.elementwise import SPLINE_BOUND
 from lattice_flows.flows.transforms.monotone_networks import NafMap, UmnnMap, redraw
-from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_vectors
+from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_real
 from lattice_flows.lattice import REAL
 
 
@@ -115,7 +115,7 @@ class AutoregressivePlan(TransformPlan):
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for other variables than real numbers, fewer than two, and other groups of them."""
-        check_vectors(fields, least=2)
+        check_real(fields, least=2)
         if self.passes is not None and not 2 <= self.passes <= fields.n:
             raise ValueError(f"passes must be between 2 and the {fields.n} variables, got {self.passes}")
 

@@ -7,11 +7,9 @@ from lattice_flows.flows.plan import Ability
 from lattice_flows.flows.transform import Chain, Inverse, Transform
 from lattice_flows.flows.transforms.plan import (
     Fields,
+    Sequel,
     TransformPlan,
     TransformTables,
-    check_plans,
-    offered_by,
-    plans_of,
 )
 
 
@@ -30,24 +28,24 @@ class InversePlan(TransformPlan):
             raise ValueError("the inverse of transforms that offer none: of iaf, take maf")
 
     @cached_property
-    def inner(self) -> list[TransformPlan]:
+    def inner(self) -> Sequel:
         """The plans of the transforms."""
-        return plans_of(self.transforms, "transforms")
+        return Sequel(self.transforms)
 
     @property
     def offers(self) -> frozenset[Ability]:  # type: ignore[override]
         """What all inner transforms offer."""
-        return offered_by(self.inner)
+        return self.inner.offers
 
     @property
     def integrated(self) -> bool:  # type: ignore[override]
         """Whether an inner transform is."""
-        return any(plan.integrated for plan in self.inner)
+        return self.inner.integrated
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for fields that an inner transform cannot map."""
-        check_plans(self.inner, self.transforms, "transforms", fields)
+        self.inner.check(fields)
 
     def assemble(self, fields: Fields) -> Transform:
         """The inner transforms, the last one undone first."""
-        return Inverse(Chain(*(plan.assemble(fields) for plan in self.inner)))
+        return Inverse(Chain(*self.inner.assemble(fields)))

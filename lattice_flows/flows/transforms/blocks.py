@@ -16,12 +16,10 @@ from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Chain, Transform
 from lattice_flows.flows.transforms.plan import (
     Fields,
+    Sequel,
     TransformPlan,
     TransformTables,
     check_lattice,
-    check_plans,
-    offered_by,
-    plans_of,
 )
 from lattice_flows.lattice import REAL
 
@@ -135,19 +133,19 @@ class BlocksPlan(TransformPlan):
         self.inner  # noqa: B018  (checks the tables)
 
     @cached_property
-    def inner(self) -> list[TransformPlan]:
+    def inner(self) -> Sequel:
         """The plans of the transforms."""
-        return plans_of(self.transforms, "transforms")
+        return Sequel(self.transforms)
 
     @property
     def offers(self) -> frozenset[Ability]:  # type: ignore[override]
         """What all inner transforms offer."""
-        return offered_by(self.inner)
+        return self.inner.offers
 
     @property
     def integrated(self) -> bool:  # type: ignore[override]
         """Whether an inner transform is."""
-        return any(plan.integrated for plan in self.inner)
+        return self.inner.integrated
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for a lattice that does not divide into blocks, and for too many channels."""
@@ -157,12 +155,12 @@ class BlocksPlan(TransformPlan):
             raise ValueError(f"needs sides that are multiples of block = {self.block}, got {text}")
         if self.channels is not None:
             check_between("channels", self.channels, 1, self.block ** len(fields.sites))
-        check_plans(self.inner, self.transforms, "transforms", self._of_blocks(fields))
+        self.inner.check(self._of_blocks(fields))
 
     def assemble(self, fields: Fields) -> Transform:
         """The inner transforms of the channels."""
         own = self._of_blocks(fields)
-        inner = Chain(*(plan.assemble(own) for plan in self.inner))
+        inner = Chain(*self.inner.assemble(own))
         return InBlocks(Blocks(len(fields.sites), self.block, self.basis), inner, math.prod(own.channels))
 
     def _of_blocks(self, fields: Fields) -> Fields:

@@ -11,7 +11,7 @@ from lattice_flows.flows.transform import Chain, Transform
 from lattice_flows.flows.transforms.contexts import CONTEXTS, ContextTable, Seen
 from lattice_flows.flows.transforms.elementwise import line_of
 from lattice_flows.flows.transforms.masks import MASKS, Mask, MaskTable, masks_of
-from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_vectors
+from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_real
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CouplingPlan(TransformPlan):
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for masks and networks that do not fit the fields."""
-        check_vectors(fields, least=2)
+        check_real(fields, least=2)
         for active in masks_of(self.mask, fields):
             with torch.device("meta"):
                 self._seen(active, fields)

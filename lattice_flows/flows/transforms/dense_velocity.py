@@ -18,7 +18,7 @@ from lattice_flows.flows.transforms.continuous import (
     Velocity,
     check_solver,
 )
-from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_vectors
+from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_real
 
 _MOST_PROBES = 1000
 
@@ -103,7 +103,7 @@ class ContinuousPlan(TransformPlan):
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for other variables than real numbers."""
-        check_vectors(fields)
+        check_real(fields)
 
     def assemble(self, fields: Fields) -> Transform:
         """The flow, its weights in any state."""

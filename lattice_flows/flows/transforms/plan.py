@@ -2,10 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, ClassVar, NamedTuple
 
-from lattice_flows.flows.map_catalogue import MapCatalogue, MapTable
+from lattice_flows.flows.map_catalogue import MapCatalogue, MapTable, name_of
 from lattice_flows.flows.plan import Ability
 from lattice_flows.flows.transform import Transform
 from lattice_flows.lattice import REAL, Space
@@ -15,7 +16,7 @@ from lattice_flows.theories.action import Action
 class Fields(NamedTuple):
     """The configurations that a transform maps, and what is known of them.
 
-    `shape` is that of one: `sites`, the lattice's; or channels and sites, (C, *sites), inside "squeeze"; or (d,) of
+    `shape` is that of one: `sites`, the lattice's; or channels and sites, (C, *sites), inside "blocks"; or (d,) of
     vectors, whose `sites` are (). `width` is the standard deviation of a variable, roughly: the scale of maps. `action`
     is the target's.
     """
@@ -69,43 +70,60 @@ TransformTables = Annotated[tuple[MapTable, ...], TRANSFORMS]
 """Transforms one after another, by name or as tables of a name and options; the first one is applied first."""
 
 
-def plans_of(tables: Sequence[MapTable], where: str) -> list[TransformPlan]:
-    """The plans of these tables, at least one. Raises ValueError, which begins with the table's place."""
-    if isinstance(tables, (str, dict)) or not tables:
-        raise ValueError(f"{where} must be a list of transforms, such as ['elementwise'], got {tables!r}")
-    plans = []
-    for k, table in enumerate(tables):
-        try:
-            plans.append(TRANSFORMS.build(table))
-        except ValueError as error:
-            raise ValueError(f"{place(where, k, table)}: {error}") from None
-    return plans
+class Sequel:
+    """The plans of these tables, one after another, at least one.
+
+    Raises ValueError, which begins with the place of the table, for options out of range.
+    """
+
+    def __init__(self, tables: Sequence[MapTable]) -> None:
+        if isinstance(tables, (str, dict)) or not tables:
+            raise ValueError(f"transforms must be a list of transforms, such as ['elementwise'], got {tables!r}")
+        self.places = [f"transforms[{k}] ({name_of(table)})" for k, table in enumerate(tables)]
+        self.plans: list[TransformPlan] = []
+        for place, table in zip(self.places, tables, strict=True):
+            with _told_with(place):
+                self.plans.append(TRANSFORMS.build(table))
+
+    @property
+    def offers(self) -> frozenset[Ability]:
+        """What all of them offer."""
+        return frozenset.intersection(*(plan.offers for plan in self.plans))
+
+    @property
+    def integrated(self) -> bool:
+        """Whether one of them is."""
+        return any(plan.integrated for plan in self.plans)
+
+    def lacking(self, wanted: Collection[Ability]) -> list[str]:
+        """The places of those that do not offer all of these."""
+        return [place for place, plan in zip(self.places, self.plans, strict=True) if not set(wanted) <= plan.offers]
+
+    def check(self, fields: Fields) -> None:
+        """Raise ValueError, which begins with the place of a plan, for fields that it cannot map."""
+        for place, plan in zip(self.places, self.plans, strict=True):
+            with _told_with(place):
+                plan.check(fields)
+
+    def assemble(self, fields: Fields) -> list[Transform]:
+        """Their transforms."""
+        return [plan.assemble(fields) for plan in self.plans]
 
 
-def check_plans(plans: Sequence[TransformPlan], tables: Sequence[MapTable], where: str, fields: Fields) -> None:
-    """Raise ValueError, which begins with the place of a plan, for fields that it cannot map."""
-    for k, (plan, table) in enumerate(zip(plans, tables, strict=True)):
-        try:
-            plan.check(fields)
-        except ValueError as error:
-            raise ValueError(f"{place(where, k, table)}: {error}") from None
+@contextmanager
+def _told_with(place: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
 
 
-def place(where: str, k: int, table: MapTable) -> str:
-    """A table's place and name, in messages."""
-    name = table if isinstance(table, str) else table.get("name")
-    return f"{where}[{k}] ({name})"
-
-
-def offered_by(plans: Sequence[TransformPlan]) -> frozenset[Ability]:
-    """What all of them offer."""
-    return frozenset.intersection(*(plan.offers for plan in plans))
-
-
-def check_real(fields: Fields) -> None:
-    """Raise ValueError for fields that are no real numbers."""
+def check_real(fields: Fields, least: int = 1) -> None:
+    """Raise ValueError for fields that are no real numbers, `least` or more of them."""
     if fields.space != REAL:
         raise ValueError(f"maps real numbers, not {fields.space}")
+    if fields.n < least:
+        raise ValueError(f"needs {least} variables or more, got {fields}")
 
 
 def check_lattice(fields: Fields) -> None:
@@ -113,10 +131,3 @@ def check_lattice(fields: Fields) -> None:
     check_real(fields)
     if not fields.sites or fields.channels:
         raise ValueError(f"needs one number at each site of a lattice, got {fields}")
-
-
-def check_vectors(fields: Fields, least: int = 1) -> None:
-    """Raise ValueError for fields that are no real numbers, `least` or more of them."""
-    check_real(fields)
-    if fields.n < least:
-        raise ValueError(f"needs {least} variables or more, got {fields}")

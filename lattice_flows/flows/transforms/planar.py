@@ -12,7 +12,7 @@ from lattice_flows.flows.plan import MOST_LAYERS, check_between
 from lattice_flows.flows.root import Bracket, solved
 from lattice_flows.flows.score import ScoredField, forward_with_score
 from lattice_flows.flows.transform import Chain, Transform
-from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_vectors
+from lattice_flows.flows.transforms.plan import Fields, TransformPlan, check_real
 from lattice_flows.lattice import REAL
 
 _UNIT = math.log(math.e - 1.0)  # softplus of this is 1
@@ -178,7 +178,7 @@ class PlanarPlan(TransformPlan):
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for other variables than real numbers."""
-        check_vectors(fields)
+        check_real(fields)
 
     def assemble(self, fields: Fields) -> Transform:
         """The maps of all variables."""
@@ -196,7 +196,7 @@ class SylvesterPlan(TransformPlan):
 
     def check(self, fields: Fields) -> None:
         """Raise ValueError for other variables than real numbers, and fewer than `rank` of them."""
-        check_vectors(fields)
+        check_real(fields)
         if self.rank > fields.n:
             raise ValueError(f"rank = {self.rank} is more than the {fields.n} variables")
 
