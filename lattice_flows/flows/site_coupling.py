@@ -1,7 +1,7 @@
 """Couplings of fields with a number at each site: some sites move, given the sites around them that do not."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -141,16 +141,24 @@ def stencil(active: Mask, frozen: Mask, reach: int) -> tuple[Tensor, Tensor]:
 
     Raises ValueError where there is none.
     """
-    shape = active.shape
-    here = np.argwhere(active)  # (n_active, D)
-    columns = []
-    for offset in itertools.product(range(-reach, reach + 1), repeat=active.ndim):
-        there = tuple(((here + offset) % shape).T)
-        if frozen[there].all():
-            columns.append(np.ravel_multi_index(there, shape))
+    columns = [column for _, column in frozen_places(active, frozen, reach)]
     if not columns:
         raise ValueError(f"no place within reach = {reach} is frozen for all active sites; take another mask")
     return torch.from_numpy(np.flatnonzero(active)), torch.from_numpy(np.stack(columns))
+
+
+def frozen_places(
+    active: Mask, frozen: Mask, reach: int, n_channel_axes: int = 0
+) -> Iterator[tuple[tuple[int, ...], NDArray[np.int64]]]:
+    """The places that are frozen beside all active variables: a channel and the steps along the lattice's axes, and the
+    variable at each active one's, (n_active,), in C order. The first axes of the masks are channels."""
+    shape, channels = active.shape, active.shape[:n_channel_axes]
+    here = np.argwhere(active)[:, n_channel_axes:]  # (n_active, D)
+    for channel in np.ndindex(channels):
+        for offset in itertools.product(range(-reach, reach + 1), repeat=active.ndim - n_channel_axes):
+            there = (*channel, *((here + offset) % shape[n_channel_axes:]).T)
+            if frozen[there].all():
+                yield (*channel, *offset), np.ravel_multi_index(np.broadcast_arrays(*there), shape)
 
 
 def by_site(field: Tensor) -> Tensor:

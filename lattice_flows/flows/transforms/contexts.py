@@ -12,13 +12,14 @@ from lattice_flows.flows.line_transform import LineTransform
 from lattice_flows.flows.map_catalogue import MapCatalogue, MapTable
 from lattice_flows.flows.neighbour_context import NeighbourContext
 from lattice_flows.flows.plan import check_between, check_widths
+from lattice_flows.flows.site_coupling import frozen_places
 from lattice_flows.flows.transforms.convolutions import PeriodicNetwork
-from lattice_flows.flows.transforms.masks import Mask, offsets_within
+from lattice_flows.flows.transforms.masks import Mask
 from lattice_flows.flows.transforms.plan import Fields
 from lattice_flows.flows.vector_context import VectorContext
 
 _MOST_REACH = 49
-_MOST_NETWORKS = 100  # blocks of a network
+_MOST_BLOCKS = 100  # blocks of a network
 _WIDEST = 10_000
 
 
@@ -55,13 +56,14 @@ class Stencil:
             raise ValueError(f"the context 'stencil' needs a lattice, got {fields}; take 'mlp'")
         if fields.channels and len(set(np.nonzero(active)[0])) > 1:
             raise ValueError("the context 'stencil' is for active variables of one channel; take 'cnn' or 'resnet'")
-        columns, orbits = _columns(active, fields, self.reach)
-        if not columns:
+        places_beside = list(frozen_places(active, ~active, self.reach, n_channel_axes := len(fields.channels)))
+        if not places_beside:
             raise ValueError(f"no place within reach = {self.reach} is frozen for all active variables of {fields}")
-        places = torch.from_numpy(np.stack(columns))
+        places = torch.from_numpy(np.stack([column for _, column in places_beside]))
         if not self.rotations:
-            return Seen(places, NeighbourContext(len(columns), self.hidden, line.n_even, line.n_odd))
-        if any(orbits.count(key) != _orbit_size(key, len(fields.channels)) for key in set(orbits)):
+            return Seen(places, NeighbourContext(len(places), self.hidden, line.n_even, line.n_odd))
+        orbits = [(*at[:n_channel_axes], *sorted(map(abs, at[n_channel_axes:]))) for at, _ in places_beside]
+        if any(orbits.count(key) != _orbit_size(key, n_channel_axes) for key in set(orbits)):
             raise ValueError(
                 "rotations = true needs a mask that reflections and exchanges of axes take to itself, such as "
                 '"checkerboard" on even sides'
@@ -69,20 +71,6 @@ class Stencil:
         kinds = {key: k for k, key in enumerate(dict.fromkeys(orbits))}
         network = NeighbourContext(len(kinds), self.hidden, line.n_even, line.n_odd)
         return Seen(places, Summed(torch.tensor([kinds[key] for key in orbits]), len(kinds), network))
-
-
-def _columns(active: Mask, fields: Fields, reach: int) -> tuple[list[np.ndarray], list[tuple[int, ...]]]:
-    """For every place that is frozen beside all active variables, its variable (n_active,) and its orbit."""
-    n_channel_axes = len(fields.channels)
-    sites = np.argwhere(active)[:, n_channel_axes:]  # (n_active, D)
-    columns, orbits = [], []
-    for channel in np.ndindex(fields.channels):
-        for offset in offsets_within(reach, len(fields.sites)):
-            there = (*channel, *((sites + offset) % fields.sites).T)
-            if not active[there].any():
-                columns.append(np.ravel_multi_index(np.broadcast_arrays(*there), fields.shape))
-                orbits.append((*channel, *sorted(map(abs, offset))))
-    return columns, orbits
 
 
 def _orbit_size(key: tuple[int, ...], n_channel_axes: int) -> int:
@@ -146,7 +134,7 @@ class Residual:
 
     def __init__(self, width: int = 16, n_blocks: int = 2, kernel: int = 3, odd: bool = True) -> None:
         check_between("width", width, 1, _WIDEST)
-        check_between("n_blocks", n_blocks, 1, _MOST_NETWORKS)
+        check_between("n_blocks", n_blocks, 1, _MOST_BLOCKS)
         _check_kernel(kernel)
         self.width, self.n_blocks, self.kernel, self.odd = width, n_blocks, kernel, odd
 

@@ -1,6 +1,5 @@
 """Masks of couplings: which variables move in each of a coupling's steps, given all others."""
 
-import itertools
 import math
 from typing import Annotated
 
@@ -114,11 +113,6 @@ def masks_of(table: MaskTable, fields: Fields) -> list[Mask]:
     if not steps or any(not step.any() or step.all() for step in steps):
         raise ValueError(f"the mask {MASKS.split(table)[0]!r} does not divide the variables of {fields}")
     return steps
-
-
-def offsets_within(reach: int, n_axes: int) -> list[tuple[int, ...]]:
-    """All steps of up to `reach` sites along every axis."""
-    return list(itertools.product(range(-reach, reach + 1), repeat=n_axes))
 
 
 def _prime(n: int) -> int:
