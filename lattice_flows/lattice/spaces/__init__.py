@@ -4,6 +4,7 @@ from lattice_flows.lattice.spaces.circle import CIRCLE, TWO_PI, Circle
 from lattice_flows.lattice.spaces.discrete import Discrete
 from lattice_flows.lattice.spaces.harmonic import HARMONIC, Harmonic
 from lattice_flows.lattice.spaces.interval import Interval
+from lattice_flows.lattice.spaces.mixed import Mixed
 from lattice_flows.lattice.spaces.product import Product
 from lattice_flows.lattice.spaces.real import REAL, Real
 from lattice_flows.lattice.spaces.space import Space
@@ -20,6 +21,7 @@ __all__ = [
     "Discrete",
     "Harmonic",
     "Interval",
+    "Mixed",
     "Product",
     "Real",
     "Space",
