@@ -19,6 +19,7 @@ _NAMES = {
     "phi4.free_field": ("FreeField", "sample_free_field"),
     "phi4.observables": ("LinkEnergy", "LowestMode", "Magnetisation", "TwoPoint"),
     "potentials.action": ("DoubleWell", "MuellerBrown"),
+    "regularised": ("Regularised",),
     "u1.action": ("WilsonU1",),
     "u1.closed_forms": ("ExactU1",),
     "u1.direct": ("sample_u1",),

@@ -16,14 +16,19 @@ from torch.autograd.function import once_differentiable
 from lattice_flows.ensembles import FieldSpec
 from lattice_flows.kernels.random import normals
 from lattice_flows.lattice import REAL, Space
-from lattice_flows.theories.action import Action, Array, Field, Shape, Streams
+from lattice_flows.theories.action import Action, Array, Field, NamedObservable, Shape, Streams
 from lattice_flows.theories.molecules.engine import Molecule, molecule
+from lattice_flows.theories.molecules.observables import NAMED, standard
 from lattice_flows.theories.molecules.sources import SOLVENTS, AmberFiles, PDBWithForceField, Source
+from lattice_flows.theories.observable import Observable
 
 GAS_CONSTANT = 0.00831446261815324  # kJ/mol/K, of the SI
 SPRING = 250.0
 """On the centroid of a molecule, kJ/mol/nm^2: at 300 K each of its coordinates has a width of 0.1 nm."""
-_DATA = Path(__file__).parent / "data"
+_ALANINE_DIPEPTIDE = AmberFiles(
+    *(str(Path(__file__).parent / "data" / f"alanine-dipeptide.{kind}") for kind in ("prmtop", "crd")),
+    implicit_solvent="OBC2",
+)
 _DISPLACEMENT = 0.002  # nm, in a hot start: about that of a bond at 300 K
 
 
@@ -41,6 +46,7 @@ class MolecularAction(Action):
     space: ClassVar[Space] = REAL
     dimensions: ClassVar[range] = range(1)
     symbols: ClassVar[Mapping[str, str]] = {"temperature": "T"}
+    named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
     @property
     @abstractmethod
@@ -105,6 +111,10 @@ class MolecularAction(Action):
             raise ValueError(f"{type(self).__name__} has no lattice, got the shape {list(lattice_shape)}")
         return FieldSpec("x", ("atom", "coordinate"), (self.n_atoms, 3))
 
+    def observables(self, lattice_shape: Shape) -> tuple[Observable, ...]:
+        """U, and phi and psi of every residue that has them."""
+        return standard(self)
+
     def potential_energy(self, x: Array) -> Array:
         """U in kJ/mol of each configuration (N, n_atoms, 3) -> (N,)."""
         return self.molecule.engine(x)[0]
@@ -118,20 +128,24 @@ class MolecularAction(Action):
 
     def force(self, x: Tensor) -> Tensor:
         """By OpenMM."""
-        return torch.from_numpy(self._with_force(_numbers(x))[1]).to(x)
+        return torch.from_numpy(self._either_hand(_numbers(x))[1]).to(x)
 
     def _with_force(self, x: Array) -> tuple[Array, Array]:
         """S (B,) and -dS/dx of x (B, n_atoms, 3)."""
-        own = self.molecule
-        u, force = own.engine(x)
-        sane = np.isfinite(u)
-        x = np.where(sane[:, None, None], x, own.reference)
-        centroid = x.mean(1)  # (B, 3)
-        s = (u + 0.5 * SPRING * (centroid * centroid).sum(1)) / self.kt
-        s[~own.as_reference(x)] = np.inf
-        force -= (SPRING / own.n_atoms) * centroid[:, None]
-        force[~sane] = 0.0
-        return s, force / self.kt
+        s, force = self._either_hand(x)
+        s[~self.molecule.as_reference(x)] = np.inf
+        return s, force
+
+    def _either_hand(self, x: Array) -> tuple[Array, Array]:
+        """As `_with_force`, but finite for mirror images, too."""
+        u, force = self.molecule.engine(x)
+        with np.errstate(invalid="ignore", over="ignore"):  # in configurations that are refused
+            centroid = x.mean(1)  # (B, 3)
+            s = (u + 0.5 * SPRING * (centroid * centroid).sum(1)) / self.kt
+            force = (force - (SPRING / self.n_atoms) * centroid[:, None]) / self.kt
+        refused = ~np.isfinite(s)
+        s[refused], force[refused] = np.inf, 0.0
+        return s, force
 
     def hot(self, streams: Streams, event: Shape) -> tuple[Field, Streams]:
         """The reference turned at random, each atom displaced a little."""
@@ -239,7 +253,7 @@ class AlanineDipeptide(MolecularAction):
 
     @property
     def source(self) -> Source:
-        return AmberFiles(str(_DATA / "alanine-dipeptide.prmtop"), str(_DATA / "alanine-dipeptide.crd"), "OBC2")
+        return _ALANINE_DIPEPTIDE
 
 
 def _of_same_molecule(other: Action, one: MolecularAction) -> TypeGuard[MolecularAction]:

@@ -124,7 +124,10 @@ class Molecule:
         return np.sign(_triple(self.reference[None], self.centres))
 
     def as_reference(self, x: Array) -> NDArray[np.bool_]:
-        """Whether the chiral centres of x (B, n_atoms, 3) have the handedness of the reference, (B,)."""
+        """Whether the chiral centres of x (B, n_atoms, 3) have the handedness of the reference, (B,).
+
+        Not where x is not finite.
+        """
         right: NDArray[np.bool_] = np.all(_triple(x, self.centres) * self._handedness > 0, axis=1)
         return right
 
@@ -135,8 +138,8 @@ _BETA = {"ILE": (("CB", "CA", "CG1", "CG2"),), "THR": (("CB", "CA", "OG1", "CG2"
 
 def _triple(x: Array, centres: NDArray[np.int64]) -> Array:
     """The triple product of the bonds from each centre to its neighbours, (B, n)."""
-    a, b, c = (x[:, centres[:, k]] - x[:, centres[:, 0]] for k in (1, 2, 3))  # (B, n, 3)
-    return (a * np.cross(b, c)).sum(2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.linalg.det(x[:, centres[:, 1:]] - x[:, centres[:, :1]])  # of (B, n, 3, 3)
 
 
 @cache
