@@ -25,10 +25,8 @@ from lattice_flows.theories.observable import Observable
 GAS_CONSTANT = 0.00831446261815324  # kJ/mol/K, of the SI
 SPRING = 250.0
 """On the centroid of a molecule, kJ/mol/nm^2: at 300 K each of its coordinates has a width of 0.1 nm."""
-_ALANINE_DIPEPTIDE = AmberFiles(
-    *(str(Path(__file__).parent / "data" / f"alanine-dipeptide.{kind}") for kind in ("prmtop", "crd")),
-    implicit_solvent="OBC2",
-)
+_FILES = Path(__file__).parent / "data" / "alanine-dipeptide"
+_ALANINE_DIPEPTIDE = AmberFiles(str(_FILES.with_suffix(".prmtop")), str(_FILES.with_suffix(".crd")), "OBC2")
 _DISPLACEMENT = 0.002  # nm, in a hot start: about that of a bond at 300 K
 
 
