@@ -32,6 +32,7 @@ _NAMES = {
         "MuellerBrown",
         "OpenMMSystem",
         "AlanineDipeptide",
+        "Peptide",
         "Regularised",
         "ExactU1",
         "FreeField",

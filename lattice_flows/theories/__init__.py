@@ -13,7 +13,7 @@ _NAMES = {
     "combined": ("Combined",),
     "ising.action": ("Ising",),
     "ising.closed_forms": ("ExactIsing",),
-    "molecules.action": ("AlanineDipeptide", "MolecularAction", "OpenMMSystem"),
+    "molecules.action": ("AlanineDipeptide", "MolecularAction", "OpenMMSystem", "Peptide"),
     "observable": ("Label", "Observable", "Quantity", "Term"),
     "phi4.action": ("Phi4", "Phi4Hopping"),
     "phi4.free_field": ("FreeField", "sample_free_field"),

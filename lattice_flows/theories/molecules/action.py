@@ -19,6 +19,7 @@ from lattice_flows.lattice import REAL, Space
 from lattice_flows.theories.action import Action, Array, Field, NamedObservable, Shape, Streams
 from lattice_flows.theories.molecules.engine import Molecule, molecule
 from lattice_flows.theories.molecules.observables import NAMED, standard
+from lattice_flows.theories.molecules.peptides import Sequence
 from lattice_flows.theories.molecules.sources import SOLVENTS, AmberFiles, PDBWithForceField, Source
 from lattice_flows.theories.observable import Observable
 
@@ -214,13 +215,11 @@ class OpenMMSystem(MolecularAction):
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        if self.implicit_solvent not in SOLVENTS:
-            raise ValueError(f"implicit_solvent must be one of {', '.join(SOLVENTS)}, got {self.implicit_solvent!r}")
+        check_solvent(self.implicit_solvent)
         if Path(self.topology).suffix == ".pdb":
             if self.positions is not None:
                 raise ValueError("positions: a PDB file holds them; leave the key out")
-            if not self.force_field:
-                raise ValueError("force_field must name one file or more for a PDB file, such as amber14-all.xml")
+            check_force_field(self.force_field)
         elif Path(self.topology).suffix in (".prmtop", ".parm7"):
             if self.positions is None:
                 raise ValueError("positions is missing: an AMBER topology needs a file .crd, .inpcrd or .rst7")
@@ -256,6 +255,47 @@ class AlanineDipeptide(MolecularAction):
 
 def _of_same_molecule(other: Action, one: MolecularAction) -> TypeGuard[MolecularAction]:
     return isinstance(other, MolecularAction) and other.source == one.source
+
+
+@dataclass(frozen=True)
+class Peptide(MolecularAction):
+    """A peptide from its sequence, between the caps ACE and NME, without constraints and without a cutoff.
+
+    sequence: one-letter codes, such as "AAAAA".
+    force_field, implicit_solvent, temperature: as those of `OpenMMSystem`.
+
+    Raises ValueError for a sequence that is none, and for a temperature that is not positive.
+    """
+
+    sequence: str
+    force_field: tuple[str, ...] = ("amber14-all.xml",)
+    implicit_solvent: str = "OBC2"
+    temperature: float = 300.0
+    title: ClassVar[str] = "peptide"
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+        check_solvent(self.implicit_solvent)
+        check_force_field(self.force_field)
+        self.source  # noqa: B018  (checks the sequence)
+
+    @property
+    def source(self) -> Source:
+        return Sequence(self.sequence, tuple(self.force_field), self.implicit_solvent)
+
+
+def check_solvent(name: str) -> None:
+    """Raise ValueError for a name that is none."""
+    if name not in SOLVENTS:
+        raise ValueError(f"implicit_solvent must be one of {', '.join(SOLVENTS)}, got {name!r}")
+
+
+def check_force_field(files: tuple[str, ...]) -> None:
+    """Raise ValueError for no files, and for one of a solvent, which has a key of its own."""
+    if not files:
+        raise ValueError("force_field must name one file or more, such as amber14-all.xml")
+    if own := [one for one in files if one.startswith("implicit/")]:
+        raise ValueError(f"force_field: leave {own[0]!r} out, and name the solvent by implicit_solvent")
 
 
 def check_temperature(temperature: float) -> None:
