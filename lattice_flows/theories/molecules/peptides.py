@@ -1,4 +1,4 @@
-"""Peptides from their sequence: heavy atoms at standard bond lengths and angles, extended; OpenMM adds the hydrogens."""
+"""Peptides from their sequence: extended, with standard bond lengths and angles; OpenMM adds the hydrogens."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,9 @@ from lattice_flows.theories.molecules.sources import Built, openmm, openmm_app, 
 Array = NDArray[np.float64]
 
 _NAMES = {
-    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU", "G": "GLY", "H": "HIS", "I": "ILE",
-    "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER", "T": "THR", "W": "TRP", "Y": "TYR", "V": "VAL",
+    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU", "G": "GLY", "H": "HIS",
+    "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE", "P": "PRO", "S": "SER", "T": "THR", "W": "TRP",
+    "Y": "TYR", "V": "VAL",
 }  # fmt: skip
 _LONGEST = 100
 
@@ -99,7 +100,8 @@ def _heavy_atoms(sequence: str) -> list[tuple[str, dict[str, Array]]]:
         here["O"] = _placed(here["N"], here["CA"], here["C"], 0.123, 121.0, _PSI + 180.0)
         for line in filter(None, _SIDE_CHAINS[letter].split("; ")):
             name, *others, bond, angle, torsion = line.split()
-            here[name] = _placed(*(here[other] for other in others), float(bond), float(angle), float(torsion))
+            a, b, c = (here[other] for other in others)
+            here[name] = _placed(a, b, c, float(bond), float(angle), float(torsion))
         found.append((_NAMES[letter], here))
         before, carbon = here["CA"], here["C"]
     return [*found, ("NME", {"N": n, "C": _placed(before, carbon, n, 0.145, 122.0, 180.0)})]

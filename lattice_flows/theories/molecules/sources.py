@@ -1,5 +1,6 @@
 """Where a molecule comes from: AMBER files, or a PDB file with a force field. OpenMM is imported when one is built."""
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,15 +82,26 @@ def parametrised(
     app, unit = openmm_app(), openmm().unit
     solvent = [] if implicit_solvent == "none" else [f"implicit/{implicit_solvent.lower()}.xml"]
     with told(" ".join(force_field)):
-        forces = app.ForceField(*force_field, *solvent)
-    with told(name):
+        vacuum, forces = app.ForceField(*force_field), app.ForceField(*force_field, *solvent)
+    with told(name), _same_numbers():
         model = app.Modeller(topology, positions)
-        model.addHydrogens(forces)
+        model.addHydrogens(vacuum, platform=openmm().Platform.getPlatformByName("Reference"))
         system = forces.createSystem(model.topology, nonbondedMethod=app.NoCutoff, constraints=None, rigidWater=False)
     if implicit_solvent == "OBC2":
         _replace_obc2(system)
     found = np.array(model.positions.value_in_unit(unit.nanometer), dtype=np.float64)
     return Built(model.topology, system, found)
+
+
+@contextmanager
+def _same_numbers() -> Iterator[None]:
+    """OpenMM puts hydrogens at random places before it minimises: let them be the same ones in every process."""
+    before = random.getstate()
+    random.seed(1)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def _replace_obc2(system: Any) -> None:
