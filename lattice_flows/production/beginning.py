@@ -83,7 +83,7 @@ def _start(card: Card, table: EnsembleTable, sampler: Sampler) -> tuple[Array, S
     event = action.event_shape(card.theory.shape)
     if _kind_of_start(table) == "hot":
         return action.hot(streams, event)
-    return np.repeat(action.space.cold(event)[None], len(streams), axis=0), streams
+    return np.repeat(action.cold(event)[None], len(streams), axis=0), streams
 
 
 def check_theory(action: Action, event: tuple[int, ...], start: str, streams: Streams) -> None:
@@ -115,7 +115,7 @@ def _hot(action: Action, event: tuple[int, ...], streams: Streams) -> Array:
 
 
 def _cold(action: Action, event: tuple[int, ...], n: int) -> Array:
-    return np.repeat(_fitting(action, "cold()", action.space.cold(event), event)[None], n, axis=0)
+    return np.repeat(_fitting(action, "cold()", action.cold(event), event)[None], n, axis=0)
 
 
 def _fitting(action: Action, what: str, x: Any, shape: tuple[int, ...]) -> Array:

@@ -114,9 +114,7 @@ def _check_beginning(card: Card, table: EnsembleTable, sampler: Sampler) -> None
     """
     check_parts(card, table, sampler)
     event = card.theory.action.event_shape(card.theory.shape)
-    sampler.init(
-        card.theory.action.space.cold(event)[None], make_streams(card.seed, f"check of {table.name}", range(1))
-    )
+    sampler.init(card.theory.action.cold(event)[None], make_streams(card.seed, f"check of {table.name}", range(1)))
 
 
 @contextmanager

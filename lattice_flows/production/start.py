@@ -50,7 +50,7 @@ def start_configurations(
         return theory.action.hot(streams, event)
     if start == "cold":
         _, streams = uniforms(streams, int(np.prod(event)))  # as older versions did: their chains begin here
-        return np.broadcast_to(theory.action.space.cold(event), (len(streams), *event)), streams
+        return np.broadcast_to(theory.action.cold(event), (len(streams), *event)), streams
     if Path(start).suffix == ONE_CONFIGURATION:
         return np.broadcast_to(_lone_configuration(theory, start), (len(streams), *event)), streams
     chains = range(first_chain, first_chain + len(streams))

@@ -144,6 +144,10 @@ class Action(ABC):
         """A random start for each stream, (B, *event)."""
         return self.space.hot(streams, event)
 
+    def cold(self, event: Shape) -> Field:
+        """The ordered start, (*event)."""
+        return self.space.cold(event)
+
     def refresh(self, x: Field, streams: Streams) -> tuple["Action", Streams]:
         """The action for the next trajectory from x (B, *event), row b for chain b, and the advanced streams.
 

@@ -7,6 +7,7 @@ from lattice_flows.catalogue import Catalogue, PluginError
 from lattice_flows.later_keys import as_before, completed
 from lattice_flows.theories.action import Action, NamedObservable
 from lattice_flows.theories.ising.action import Ising
+from lattice_flows.theories.molecules.action import AlanineDipeptide, OpenMMSystem, Peptide
 from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
 from lattice_flows.theories.potentials.action import DoubleWell, MuellerBrown
 from lattice_flows.theories.u1.action import WilsonU1
@@ -25,6 +26,9 @@ THEORIES: Catalogue[type[Action]] = Catalogue(
         "xy_villain": Villain,
         "double_well": DoubleWell,
         "mueller_brown": MuellerBrown,
+        "openmm_system": OpenMMSystem,
+        "alanine_dipeptide": AlanineDipeptide,
+        "peptide": Peptide,
     },
     base=Action,
 )

@@ -58,6 +58,9 @@ class Combined(Action):
     def hot(self, streams: Streams, event: Shape) -> tuple[Field, Streams]:
         return self._first.hot(streams, event)
 
+    def cold(self, event: Shape) -> Field:
+        return self._first.cold(event)
+
     def refresh(self, x: Field, streams: Streams) -> tuple[Action, Streams]:
         """Every term refreshed."""
         terms = []

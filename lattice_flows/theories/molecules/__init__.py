@@ -1,0 +1,1 @@
+"""Molecules at a temperature, with the energies and forces of OpenMM."""
