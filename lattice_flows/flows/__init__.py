@@ -19,6 +19,10 @@ from lattice_flows.flows.log_det_estimates import Estimating, estimated_log_dets
 from lattice_flows.flows.map_catalogue import MapCatalogue
 from lattice_flows.flows.mask_pattern import PATTERNS, MaskPattern
 from lattice_flows.flows.moebius import Moebius
+from lattice_flows.flows.molecules.harmonic import HarmonicCoordinates, harmonic_coordinates
+from lattice_flows.flows.molecules.internal_coordinates import InternalCoordinates
+from lattice_flows.flows.molecules.internal_coupling import InternalCouplingFlow, internal_coupling
+from lattice_flows.flows.molecules.mixed_prior import MixedPrior
 from lattice_flows.flows.multiscale import Multiscale, MultiscaleFlow, multiscale
 from lattice_flows.flows.phi4_prior import FreeFieldPrior, GaussianPrior
 from lattice_flows.flows.plan import Ability, FlowPlan, abilities
@@ -56,6 +60,7 @@ FLOWS: Catalogue[type[FlowPlan]] = Catalogue(
         "gradient_flow": GradientFlow,
         "checkerboard_coupling": CheckerboardFlow,
         "vector_coupling": VectorCouplingFlow,
+        "internal_coupling": InternalCouplingFlow,
         "fourier_scaling": FourierScalingFlow,
         "plaquette_map": PlaquetteMapFlow,
         "direct_draws": DirectDraws,
@@ -97,15 +102,19 @@ __all__ = [
     "GaussianPrior",
     "GradientFlow",
     "HaarU1",
+    "HarmonicCoordinates",
     "HybridFlow",
     "IndependentPlaquettes",
     "Integrated",
+    "InternalCoordinates",
+    "InternalCouplingFlow",
     "Inverse",
     "JointFlow",
     "LatentAction",
     "LoopContext",
     "MapCatalogue",
     "MaskPattern",
+    "MixedPrior",
     "Moebius",
     "Multiscale",
     "MultiscaleFlow",
@@ -138,9 +147,11 @@ __all__ = [
     "forward_with_score",
     "fourier_scaling",
     "gradient_flow",
+    "harmonic_coordinates",
     "hybrid",
     "initialise",
     "integrated_parts",
+    "internal_coupling",
     "multiscale",
     "plaquette_coupling",
     "plaquette_map",

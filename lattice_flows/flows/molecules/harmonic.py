@@ -125,9 +125,7 @@ class HarmonicCoordinates(Transform):
         return torch.cat(deviations, 1)
 
 
-def harmonic_coordinates(
-    action: Action, matrix: ZMatrix, reference: Tensor, width: float
-) -> HarmonicCoordinates:
+def harmonic_coordinates(action: Action, matrix: ZMatrix, reference: Tensor, width: float) -> HarmonicCoordinates:
     """Those of the harmonic approximation of exp(-S) about the reference (n_atoms, 3), torsions about bonds held fixed.
 
     Raises ValueError where the reference is no minimum of the stiff coordinates.

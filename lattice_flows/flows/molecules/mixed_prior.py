@@ -19,9 +19,9 @@ class MixedPrior(Prior):
     def __init__(self, space: Mixed) -> None:
         super().__init__()
         self.shape, self.space = space.event, space
-        angles = torch.zeros(math.prod(space.event), dtype=torch.bool)
-        angles[list(space.angles)] = True
-        self.register_buffer("angles", angles.reshape(space.event), persistent=False)
+        n_angles = len(space.angles)
+        self.log_volume = (n_angles + 0.5 * (math.prod(space.event) - n_angles)) * _LOG_TWO_PI
+        self.register_buffer("angles", space.mask(), persistent=False)
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
         size = (n, *self.shape)
@@ -31,6 +31,4 @@ class MixedPrior(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         squares = torch.where(self.angles, 0.0, z.square())
-        n_angles = len(self.space.angles)
-        n_lines = self.angles.numel() - n_angles
-        return -0.5 * squares.flatten(1).sum(1) - (n_angles + 0.5 * n_lines) * _LOG_TWO_PI
+        return -0.5 * squares.flatten(1).sum(1) - self.log_volume

@@ -38,23 +38,23 @@ class Mixed(Space):
         return self.event
 
     def wrap(self, x: Tensor) -> Tensor:
-        return torch.where(self._mask(x.device), CIRCLE.wrap(x), x)
+        return torch.where(self.mask(x.device), CIRCLE.wrap(x), x)
 
     def hot(self, streams: Streams, event: Shape) -> tuple[Array, Streams]:
         lines, streams = REAL.hot(streams, event)
         circles, streams = CIRCLE.hot(streams, event)
-        return np.where(self._mask().numpy(), circles, lines), streams
+        return np.where(self.mask().numpy(), circles, lines), streams
 
     def cold(self, event: Shape) -> Array:
         return np.zeros(event)
 
     def stored(self, x: Array, dtype: str) -> Array:
-        return np.where(self._mask().numpy(), CIRCLE.stored(x, dtype), REAL.stored(x, dtype))
+        return np.where(self.mask().numpy(), CIRCLE.stored(x, dtype), REAL.stored(x, dtype))
 
     def fault(self, x: Tensor) -> str | None:
-        return CIRCLE.fault(x[..., self._mask(x.device)])
+        return CIRCLE.fault(x[..., self.mask(x.device)])
 
-    def _mask(self, device: torch.device | str = "cpu") -> Tensor:
+    def mask(self, device: torch.device | str = "cpu") -> Tensor:
         """Whether a number is an angle, (*event)."""
         return self._on_host.to(device)
 

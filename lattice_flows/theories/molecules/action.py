@@ -104,6 +104,11 @@ class MolecularAction(Action):
         """k_B T in kJ/mol."""
         return GAS_CONSTANT * self.temperature
 
+    @property
+    def centroid_width(self) -> float:
+        """The standard deviation of each coordinate of the centroid, in nm."""
+        return math.sqrt(self.kt / SPRING)
+
     def field(self, lattice_shape: Shape) -> FieldSpec:
         """The positions of the atoms. Raises ValueError where the molecule's files cannot be read."""
         if lattice_shape:

@@ -62,12 +62,14 @@ def z_matrix(heavy: Sequence[bool], bonds: Sequence[tuple[int, int]]) -> ZMatrix
         depths[atom] = 1 + max(depths[bonded], depths[angled], depths[turned])
     rows.sort(key=lambda row: depths[row[0]])
     row_of = {row[0]: k for k, row in enumerate(rows)} | {FIRST_POINT: FIRST_POINT, SECOND_POINT: SECOND_POINT}
-    atoms, *before, proper_rows = zip(*rows, strict=True)
-    ends = np.cumsum(np.bincount([depths[atom] for atom in atoms])).tolist()
+    ends = np.cumsum(np.bincount([depths[row[0]] for row in rows])).tolist()
+    bonded, angled, turned = (np.array([row_of[row[column]] for row in rows]) for column in (1, 2, 3))
     return ZMatrix(
-        np.array(atoms),
-        *(np.array([row_of[atom] for atom in column]) for column in before),
-        np.array(proper_rows),
+        np.array([row[0] for row in rows]),
+        bonded,
+        angled,
+        turned,
+        np.array([row[4] for row in rows]),
         tuple(slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)),
     )
 
