@@ -47,7 +47,8 @@ def z_matrix(heavy: Sequence[bool], bonds: Sequence[tuple[int, int]]) -> ZMatrix
     root = _middle(neighbours, heavy)
     parents, children = _tree(neighbours, heavy, root)
     first, second = children[root][:2]
-    rows, depths = [(root, -1, -1, -1, False)], {root: 0, FIRST_POINT: 0, SECOND_POINT: 0}
+    rows: list[tuple[int, int, int, int, bool]] = [(root, -1, -1, -1, False)]
+    depths = {root: 0, FIRST_POINT: 0, SECOND_POINT: 0}
     for atom in _order(root, children)[1:]:
         bonded = parents[atom]
         proper = bonded != root and atom == children[bonded][0]
@@ -63,12 +64,11 @@ def z_matrix(heavy: Sequence[bool], bonds: Sequence[tuple[int, int]]) -> ZMatrix
     rows.sort(key=lambda row: depths[row[0]])
     row_of = {row[0]: k for k, row in enumerate(rows)} | {FIRST_POINT: FIRST_POINT, SECOND_POINT: SECOND_POINT}
     ends = np.cumsum(np.bincount([depths[row[0]] for row in rows])).tolist()
-    bonded, angled, turned = (np.array([row_of[row[column]] for row in rows]) for column in (1, 2, 3))
     return ZMatrix(
         np.array([row[0] for row in rows]),
-        bonded,
-        angled,
-        turned,
+        np.array([row_of[row[1]] for row in rows]),
+        np.array([row_of[row[2]] for row in rows]),
+        np.array([row_of[row[3]] for row in rows]),
         np.array([row[4] for row in rows]),
         tuple(slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)),
     )
