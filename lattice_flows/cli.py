@@ -221,6 +221,37 @@ app.command("analyze", hidden=True)(analyse)
 
 
 @app.command()
+def profile(
+    files: Annotated[list[Path], typer.Argument(metavar="ENSEMBLE.h5...", help="Files of one theory.")],
+    series: Annotated[str, typer.Option(metavar="NAME", help="A stored series, the variable s.")],
+    bins: Annotated[int, typer.Option(metavar="N", help="Bins of equal width.")] = 40,
+    limits: Annotated[
+        tuple[float, float] | None, typer.Option("--range", metavar="A B", help="Of s; default: all that was visited.")
+    ] = None,
+    thermalisation: Annotated[
+        str, typer.Option(metavar="N|auto", help="Drop the first N configurations of every chain; auto: determine N.")
+    ] = "0",
+    every: Annotated[int, typer.Option(metavar="N", help="Only configurations whose number is a multiple of N.")] = 1,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers here.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Also draw them here.")] = None,
+) -> None:
+    """Print free energy profiles, F(s) = -log p(s), with errors."""
+    from lattice_flows.estimates.selection import Selection, parse_thermalisation
+    from lattice_flows.report.profiles import check_targets, profiles_table, write_profiles
+    from lattice_flows.stages import profile_stage
+
+    console = _console()
+    check_targets(json_file, svg)
+    found = profile_stage(files, series, bins, limits, Selection(parse_thermalisation(thermalisation), every))
+    write_profiles(found, json_file, svg)
+    console.print(profiles_table(found))
+    for text in found.warnings:
+        console.print(f"warning: {printable(text)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def measure(
     file: Annotated[Path, typer.Argument(metavar="ENSEMBLE.h5", help="A finished ensemble with stored fields.")],
     observables: Annotated[

@@ -44,6 +44,7 @@ def _json_with(*keys: str) -> Callable[[bytes], bool]:
 
 
 SUMMARY = Kind("the JSON of an analysis", _json_with("theory", "flow", "ensembles"))
+PROFILES = Kind("the JSON of free energy profiles", _json_with("theory", "series", "profiles"))
 OUTCOME = Kind("a note of how a command ended", _json_with("status", "message"))
 FIGURE = Kind("a figure that matplotlib has drawn", lambda content: b"atplotlib" in content)
 PAGE = Kind("the page of a report", lambda content: any(mark in content for mark in _PAGE_MARKS))

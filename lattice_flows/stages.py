@@ -1,6 +1,7 @@
 """The stages of a card's run. Finished stages are left alone, unfinished ones are continued."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +10,8 @@ from rich.markup import escape
 from lattice_flows.card.card import Card
 from lattice_flows.card.plugins import are_allowed, plugins
 from lattice_flows.errors import InputError
-from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_summary
+from lattice_flows.estimates.analysis import analyse_files, analyse_run, flow_summary, selected
+from lattice_flows.estimates.profiles import Profiles, profiles_of
 from lattice_flows.estimates.selection import EVERYTHING, Selection
 from lattice_flows.estimates.summary import write_summary
 from lattice_flows.estimates.summary_types import Summary
@@ -152,6 +154,14 @@ def analyse_files_stage(paths: Sequence[Path], report: Path | None, selection: S
             write_files_report(report, analysis)
             _tell_report(report, console)
     return analysis.summary
+
+
+def profile_stage(
+    paths: Sequence[Path], series: str, n_bins: int, limits: tuple[float, float] | None, selection: Selection
+) -> Profiles:
+    """The free energy profiles along a stored series of the selected part of ensemble files."""
+    with ExitStack() as stack:
+        return profiles_of(selected(paths, selection, stack), series, n_bins, limits)
 
 
 def _report(folder: RunFolder, card: Card, selection: Selection, console: Console, target: Path | None) -> Summary:

@@ -15,11 +15,20 @@ def check_training(settings: TrainingSettings, name: str, plan: FlowPlan) -> Non
     """Raise InputError if the training asks for what the flow of this card name does not offer."""
     offers = abilities(plan)
     if missing := sorted(needs_of(settings) - offers):
-        able = [one for one in OBJECTIVES if needs_of(replace(settings, objective=one, data="direct")) <= offers]
+        plain = replace(settings, data="direct", anneal=0.0, latent_moves=0)
+        able = [one for one in OBJECTIVES if needs_of(replace(plain, objective=one)) <= offers]
         raise InputError(
             f"[training]: objective = {settings.objective!r} needs the {' and the '.join(missing)} of the flow, which "
             f"{name} does not have{_because(plan, missing)}; use one of {', '.join(able)}"
         )
+    asked: dict[str, Ability | None] = {
+        "latent_moves": "inverse" if settings.latent_moves > 0 else None,
+        "reaction_coordinate": None if settings.reaction_coordinate is None else "gradient",
+    }
+    for key, ability in asked.items():
+        if ability is not None and ability not in offers:
+            because = _because(plan, [ability])
+            raise InputError(f"[training]: {key} needs the {ability} of the flow, which {name} does not have{because}")
     if settings.precision is not None and settings.precision not in plan.precisions:
         raise InputError(
             f"[training]: precision = {settings.precision!r}: {name} is trained in {' or '.join(plan.precisions)}"

@@ -314,6 +314,11 @@ def _training(table: dict[str, Any], theory: TheoryTable, flow: FlowTable | None
     if flow is not None:
         check_training(settings, flow.name, flow.plan)
     check_data(settings.data, theory.action, f"[training]: data = {shown(settings.data)}")
+    if settings.reaction_coordinate is not None:
+        try:
+            theory.action.collective_variable(settings.reaction_coordinate)
+        except ValueError as error:
+            raise InputError(f"[training]: reaction_coordinate = {settings.reaction_coordinate!r}: {error}") from None
     return settings
 
 

@@ -45,7 +45,7 @@ def require_memory_for_training(card: Card, device: torch.device, n_processes: i
     of_each = f", group_size = {settings.group_size}" if settings.samples_per_row > 1 else ""
     told = f"[training]: {key} = {n_rows}{of_each}{_on(card.theory)}: the gradient of so many samples at once"
     _require(graph + copies * size.n_bytes, on_device, told, _instead(key))
-    if settings.objective == "self_normalised":
+    if settings.objective == "self_normalised" or settings.latent_moves > 0:
         told = f"[training]: buffer_size = {settings.buffer_size}{_on(card.theory)}: so many configurations"
         _require(8 * settings.buffer_size * event, on_device, told, "it")
     _require(

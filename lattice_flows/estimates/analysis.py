@@ -98,11 +98,15 @@ def analyse_files(paths: Sequence[Path], selection: Selection = EVERYTHING) -> A
     Raises InputError and EnsembleError as `open_replicas` does.
     """
     with ExitStack() as stack:
-        files = [_begun(path, stack) for path in paths]
-        groups = tuple(selection.of(group) for group in grouped(files))
+        groups = selected(paths, selection, stack)
         ensembles = _ensembles(groups)
         summary = plain({"theory": groups[0].theory, "flow": None, "ensembles": ensembles})
         return Analysis(summary, groups, None, stack.pop_all())
+
+
+def selected(paths: Sequence[Path], selection: Selection, stack: ExitStack) -> tuple[Replicas, ...]:
+    """The selected part of the ensembles in these files, which `stack` closes; raises as `analyse_files`."""
+    return tuple(selection.of(group) for group in grouped([_begun(path, stack) for path in paths]))
 
 
 def flow_summary(folder: RunFolder, card: Card) -> FlowSummary:

@@ -54,7 +54,7 @@ def observables_summary(
     """
     exact = closed_forms_of(group.theory)
     joined = joined_estimator(group)
-    estimate = joined or _estimator(group)
+    estimate = joined or plain_estimator(group)
     observables: Observables = {}
     warnings: list[str] = []
     suspicious: dict[str, list[str]] = {}
@@ -181,7 +181,7 @@ def _tau_int(quantity: Quantity, terms: list[Chains], reweighted: Estimate) -> f
     return float(np.fmax(plain.tau_int, reweighted.tau_int))
 
 
-def _estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
+def plain_estimator(group: Replicas) -> Callable[[Quantity, list[Chains]], Estimate]:
     """The estimator for the ensemble's averages: plain or weighted."""
     if group.weighted:
         return lambda quantity, terms: derived_reweighted(

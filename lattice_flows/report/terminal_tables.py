@@ -54,7 +54,7 @@ def cheapest_first(ensembles: Ensembles) -> list[tuple[str, EnsembleSummary]]:
 def observables_table(ensembles: Ensembles) -> Table:
     """The table of estimates, one row per ensemble and observable."""
     headings = ("observable", "value", "exact", "pull", "tau_int", "n_eff", "R-hat")
-    table = _table("Observables", ("ensemble", *headings), n_names=2)
+    table = titled("Observables", ("ensemble", *headings), n_names=2)
     for name, ensemble in ensembles.items():
         for row in observable_rows(ensemble["observables"]):
             table.add_row(name, *row)
@@ -84,7 +84,7 @@ def samplers_table(ensembles: Ensembles) -> Table:
     tau_int = f"tau_int({cost_label(ensembles).plain})"
     pays = any("break_even" in ensemble for ensemble in ensembles.values())
     headings = ("sampler", "chains x\nconfigs", "accep-\ntance", tau_int, "seconds", "ms / indep.\nconfig")
-    table = _table("Samplers", ("ensemble", *headings, *(("training\npays after",) if pays else ())), n_names=2)
+    table = titled("Samplers", ("ensemble", *headings, *(("training\npays after",) if pays else ())), n_names=2)
     for name, ensemble in cheapest_first(ensembles):
         table.add_row(name, *sampler_row(ensemble), *((break_even(ensemble),) if pays else ()))
     if not all(_has_trusted_cost(ensemble) for ensemble in ensembles.values()):
@@ -99,7 +99,7 @@ def winners_table(ensembles: Ensembles) -> Table | None:
     if not found:
         return None
     headings = ("cheapest", "ms / indep.\nconfig", "next", "ms / indep.\nconfig", "times\nas much")
-    table = _table("Cheapest by observable", ("observable", *headings), n_names=1)
+    table = titled("Cheapest by observable", ("observable", *headings), n_names=1)
     for winner in found:
         table.add_row(winner.label.plain, *winner_row(winner))
     if any(winner.next_cost and winner.ratio is None for winner in found):
@@ -294,7 +294,7 @@ def warnings(summary: Summary) -> list[str]:
     return found + [f"{name}: {text}" for name, ens in summary["ensembles"].items() for text in ens["warnings"]]
 
 
-def _table(title: str, headings: tuple[str, ...], n_names: int) -> Table:
+def titled(title: str, headings: tuple[str, ...], n_names: int) -> Table:
     """An empty table with columns of names, which fold if room is short, then of numbers, which never do."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for column, heading in enumerate(headings):

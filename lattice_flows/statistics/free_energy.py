@@ -35,11 +35,13 @@ def log_z_differences(energies: Sequence[Series], couplings: ArrayLike) -> list[
 
 
 def bennett(forward: Series, backward: Series) -> ValueWithError:
-    """log Z from nonequilibrium paths in both directions (C. H. Bennett, J. Comput. Phys. 22 (1976) 245).
+    """log Z from samples of both sides (C. H. Bennett, J. Comput. Phys. 22 (1976) 245): of a flow and of chains of the
+    target, or from nonequilibrium paths in both directions.
 
-    forward: log w of paths to the target, of which mean w is Z; one array, or one for each chain.
-    backward: log w of paths that were drawn from configurations of the target back to the start, of which mean 1/w is
-        1/Z; in the order of their chains, one array or one for each.
+    forward: log w = -S - log q of samples of the flow, or of paths to the target, of which mean w is Z; one array, or
+        one for each chain.
+    backward: log w of configurations of the target, or of paths that were drawn from these back to the start, of which
+        mean 1/w is 1/Z; in the order of their chains, one array or one for each.
 
     By Crooks' relation (cond-mat/9901352) the densities of log w obey p_back = p_forward w / Z, and cross at log Z.
     This is MBAR of the two ensembles of paths, with the errors of `JoinedWindows`: blocks of a twentieth of a chain

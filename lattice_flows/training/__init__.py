@@ -17,6 +17,7 @@ from lattice_flows.training.evaluate import evaluate, evaluate_on
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.history import HISTORY_NAME, Record, history_of, read_history
 from lattice_flows.training.importance_weighted import ImportanceWeighted
+from lattice_flows.training.latent_buffer import LatentBuffer
 from lattice_flows.training.log_variance import LogVariance
 from lattice_flows.training.loop import (
     STOPPED,
@@ -65,6 +66,7 @@ __all__ = [
     "FlowWeights",
     "ForwardKL",
     "ImportanceWeighted",
+    "LatentBuffer",
     "LaunchError",
     "LogVariance",
     "LossEstimate",

@@ -7,11 +7,14 @@ import torch
 import lattice_flows.training.stochastic_paths
 import lattice_flows.training.symmetrised_paths  # noqa: F401  (and of symmetrised ones)
 from lattice_flows.flows import Ability, Proposer
+from lattice_flows.theories.collective import CollectiveVariable
 from lattice_flows.training.forward_objectives import ForwardKL, Mixture, SelfNormalised
 from lattice_flows.training.importance_weighted import ImportanceWeighted
+from lattice_flows.training.latent_buffer import LatentBuffer
 from lattice_flows.training.log_variance import LogVariance
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES, Objective
 from lattice_flows.training.ranks import ALONE, Ranks
+from lattice_flows.training.reaction_coordinate import WithReactionCoordinate
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import ObjectiveName, TrainingSettings
 from lattice_flows.training.source import Source
@@ -37,8 +40,26 @@ def build_objective(
     dtype: torch.dtype,
     device: torch.device,
     ranks: Ranks = ALONE,
+    variable: CollectiveVariable | None = None,
 ) -> Objective:
-    """The objective that the settings ask for. `data` is given if the settings name some."""
+    """The objective that the settings ask for. `data` and the `variable` are given if the settings name them."""
+    if data is not None and settings.latent_moves > 0:
+        data = LatentBuffer(data, settings.buffer_size, settings.latent_moves, settings.latent_time, ranks)
+    objective = _divergence(settings, flow, data, dtype, device, ranks)
+    if settings.reaction_range is None:
+        return objective
+    assert variable is not None
+    return WithReactionCoordinate(objective, variable, *settings.reaction_range, settings.reaction_weight)
+
+
+def _divergence(
+    settings: TrainingSettings,
+    flow: Proposer,
+    data: Source | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    ranks: Ranks,
+) -> Objective:
     name = settings.objective
     if name in REVERSE_OBJECTIVES:
         return REVERSE_OBJECTIVES[name]

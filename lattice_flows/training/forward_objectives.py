@@ -30,6 +30,7 @@ class ForwardKL(Objective):
         self, flow: Proposer, action: Action, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Batch:
         """(x, *noise): configurations of the target, and what is random on the way back from them."""
+        self.data.advance(flow, action, n, generator, dtype)
         x = self.data.draw(n, generator).to(device=generator.device, dtype=dtype)
         return x, *flow.noise(n, generator)
 

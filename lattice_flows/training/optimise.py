@@ -90,11 +90,14 @@ class Optimiser:
     def annealed(self, action: Action, progress: float) -> Action:
         """The target at this progress: (1 - t) S_prior + t S, a density for every t, also where exp(-t S) is none.
 
-        Of a flat prior S_prior = 0, and t S stays of the class of S: the special forms of objectives know it.
+        Of a flat prior S_prior = 0, and t S stays of the class of S: the special forms of objectives know it. From hot
+        it is S / T, the temperature T falling to 1 as a geometric series.
         """
         t = self.settings.action_scale_at(progress)
         if t == 1.0:
             return action
+        if self.settings.anneal_from == "hot":
+            return action.scaled(self.settings.hot_temperature ** (t - 1.0))
         start = prior_action(self.flow) if self.settings.anneal_from == "prior" else None
         return action.scaled(t) if start is None else action.toward(start, 1.0 - t)
 

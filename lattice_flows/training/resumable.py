@@ -4,7 +4,7 @@ A training may become longer. Everything else that its numbers depend on stays a
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,15 @@ _FREE = ("checkpoint_seconds", "tensorboard")  # no number depends on them
 
 
 def settings_as_begun(folder: Path, settings: TrainingSettings) -> TrainingSettings:
-    """The settings with the former values of the later keys that the folder's checkpoint lacks, where there is one."""
+    """The settings with the former values of the later keys that the folder's checkpoint lacks, where there is one.
+
+    A key whose default is the former value stays as it is: another value was asked for, and `check_same` refuses it.
+    """
     path = folder / CHECKPOINT_NAME
     held = read_checkpoint(path).settings if path.exists() else settings.added
-    return replace(settings, **{key: value for key, value in settings.added.items() if key not in held})
+    silent = {one.name: one.default for one in fields(settings)}
+    changed = {key: value for key, value in settings.added.items() if value != silent[key]}
+    return replace(settings, **{key: value for key, value in changed.items() if key not in held})
 
 
 def check_same(

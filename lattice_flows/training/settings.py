@@ -19,8 +19,12 @@ _MOST = {
     "group_size": 10**7,
     "buffer_size": 10**9,
     "patience": 10**12,
+    "latent_moves": 10**6,
 }
-_LEAST = {"max_steps": 0, "monitor_samples": 2, "group_size": 2}  # 1 of the others
+_POSITIVE = (
+    "max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds", "latent_time", "reaction_weight",
+)  # fmt: skip
+_LEAST = {"max_steps": 0, "monitor_samples": 2, "group_size": 2, "latent_moves": 0}  # 1 of the others
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class TrainingSettings:
     mixture_weights: tuple[float, float] = (1.0, 1.0)  # a, b of J = a J_KL + b J_ML
     mixture_reverse: ReverseObjectiveName = "path_gradient"  # its J_KL
     group_size: int = 4  # samples in each row of a batch of dreg, over which weights are normalised
-    buffer_size: int = 4096  # configurations that self_normalised keeps at first; more where truncation asks for it
+    buffer_size: int = 4096  # of self_normalised at first, more where truncation asks for it; and of latent_moves
+    latent_moves: int = 0  # Metropolis moves in latent space of as many configurations of `data` as a batch has
+    latent_time: float = math.pi / 2.0  # of free motion in the longest of them; pi / 2 under a Gaussian is independent
     init_from: str | None = None  # a checkpoint whose weights are the first ones; of another shape or coupling
     max_steps: int | None = None  # 0: the weights of init_from as they are
     max_seconds: float | None = None
@@ -53,7 +59,11 @@ class TrainingSettings:
     clip_norm: float = 10.0  # largest norm of the gradient, where `clip` is not given
     clip: float | None = None  # largest gradient of each block of parameters (a layer), in units of its usual norm
     anneal: float = 0.0  # fraction of the run over which the target goes from the prior (S_prior = -log r) to S
-    anneal_from: Literal["prior", "flat"] = "prior"  # "flat": from 0 S, as it was before; no density on the line
+    anneal_from: Literal["prior", "flat", "hot"] = "prior"  # "flat": from 0 S, as it was before; no density on the line
+    hot_temperature: float = 10.0  # where anneal_from = "hot" begins, in units of the target's: S / 10
+    reaction_coordinate: str | None = None  # a collective variable whose distribution is spread over reaction_range
+    reaction_range: tuple[float, float] | None = None
+    reaction_weight: float = 1.0  # c of J + c J_RC
     ema_decay: float = 0.99  # of the averaged weights, which are the ones the flow is used with
     precision: Literal["float32", "float64"] | None = None  # of the maps in training; None: that of the first weight
     network_precision: Literal["float32", "tf32", "bfloat16"] | None = None  # of the networks' matrix products
@@ -63,7 +73,16 @@ class TrainingSettings:
     checkpoint_seconds: float = 60.0
     tensorboard: bool = False  # events beside history.csv; needs the package tensorboard
 
-    added: ClassVar[Mapping[str, Any]] = {"anneal_from": "flat", "group_size": 4}
+    added: ClassVar[Mapping[str, Any]] = {
+        "anneal_from": "flat",
+        "group_size": 4,
+        "latent_moves": 0,
+        "latent_time": math.pi / 2.0,
+        "hot_temperature": 10.0,
+        "reaction_coordinate": None,
+        "reaction_range": None,
+        "reaction_weight": 1.0,
+    }
     """Keys that came later, each with the value that a checkpoint means which does not have it."""
 
     def __post_init__(self) -> None:
@@ -71,15 +90,24 @@ class TrainingSettings:
             object.__setattr__(self, "max_seconds", _DEFAULT_SECONDS)
         self._require_one_of("objective", get_args(ObjectiveName))
         self._require_one_of("mixture_reverse", get_args(ReverseObjectiveName))
-        self._require_one_of("anneal_from", ("prior", "flat"))
+        self._require_one_of("anneal_from", ("prior", "flat", "hot"))
         self._require_one_of("precision", ("float32", "float64", None))
         self._require_one_of("network_precision", ("float32", "tf32", "bfloat16", None))
         for name, most in _MOST.items():
             self._require_between(name, getattr(self, name), _LEAST.get(name, 1), most)
-        for name in ("max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds"):
+        for name in (
+            "max_seconds",
+            "learning_rate",
+            "clip_norm",
+            "clip",
+            "checkpoint_seconds",
+            "latent_time",
+            "reaction_weight",
+        ):
             self._require(name, getattr(self, name), "positive and finite", lambda value: 0 < value < math.inf)
         for name in ("warmup", "anneal", "ema_decay", "adam_beta2"):
             self._require(name, getattr(self, name), "in [0, 1)", lambda value: 0 <= value < 1)
+        self._require("hot_temperature", self.hot_temperature, "above 1 and finite", lambda value: 1 < value < math.inf)
         self._require("target_ess", self.target_ess, "in (0, 1]", lambda value: 0 < value <= 1)
         for weight in self.mixture_weights:
             self._require("mixture_weights", weight, "positive and finite", lambda value: 0 < value < math.inf)
@@ -104,8 +132,15 @@ class TrainingSettings:
             raise ValueError("training.max_steps = 0 uses the weights of training.init_from as they are; give it")
         if objective in ("forward_kl", "mixture") and self.data is None:
             raise ValueError(f"training.objective = {objective!r} needs training.data: 'direct' or an ensemble file")
-        if objective in ("self_normalised", "forward_kl", "mixture") and self.anneal > 0:
-            raise ValueError(f"training.anneal must be 0 with {objective}: it learns from configurations of one action")
+        from_data = objective in ("forward_kl", "mixture")
+        if self.latent_moves > 0 and not from_data:
+            raise ValueError(f"training.latent_moves needs the objective forward_kl or mixture, got {objective!r}")
+        if self.anneal > 0 and (objective == "self_normalised" or (from_data and self.latent_moves == 0)):
+            raise ValueError(
+                f"training.anneal must be 0 with {objective}: it learns from configurations of one action"
+                + (", unless latent_moves moves them" if from_data else "")
+            )
+        self._check_reaction_coordinate()
         if objective == "self_normalised" and self.buffer_size < self.batch_size:
             raise ValueError(f"training.buffer_size must be at least batch_size = {self.batch_size}")
         if self.batch_size < self.fewest_rows:
@@ -116,6 +151,14 @@ class TrainingSettings:
             raise ValueError(
                 "training.tensorboard = true needs the package tensorboard: pip install -e '.[tensorboard]'"
             )
+
+    def _check_reaction_coordinate(self) -> None:
+        if (self.reaction_coordinate is None) != (self.reaction_range is None):
+            raise ValueError("training.reaction_coordinate and training.reaction_range go together: give both or none")
+        if self.reaction_range is not None:
+            low, high = self.reaction_range
+            if not -math.inf < low < high < math.inf:
+                raise ValueError(f"training.reaction_range must be two finite ascending numbers, got {low}, {high}")
 
     @property
     def _compares(self) -> str | None:
@@ -145,7 +188,7 @@ class TrainingSettings:
         return self.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def action_scale_at(self, progress: float) -> float:
-        """The share t of S in the target (1 - t) S_prior + t S, 1 when annealing is over."""
+        """How far annealing is, from 0 to 1: the share t of S in the target (1 - t) S_prior + t S."""
         return 1.0 if progress >= self.anneal else progress / self.anneal
 
     def batch_size_at(self, progress: float) -> int:

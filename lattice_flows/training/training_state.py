@@ -63,7 +63,9 @@ class Run:
         self.dtype = first.dtype if settings.precision is None else getattr(torch, settings.precision)
         for source in filter(None, (data, held_out)):
             check_source(source, flow.space, flow.prior.shape, first.device)
-        self.objective = build_objective(settings, flow, data, self.dtype, first.device, ranks)
+        named = settings.reaction_coordinate
+        variable = None if named is None else action.collective_variable(named)
+        self.objective = build_objective(settings, flow, data, self.dtype, first.device, ranks, variable)
         self.optimiser = Optimiser(flow, settings, self.objective, ranks)
         self.average = self.optimiser.average
         self.generator, self.monitor_generator = (

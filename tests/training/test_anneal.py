@@ -84,6 +84,14 @@ def test_angles_begin_flat_in_the_class_of_their_theory() -> None:
     assert _annealed(flow, WilsonU1(2.0), 0.2) == WilsonU1(2.0).scaled(0.4)
 
 
+def test_from_hot_the_temperature_falls_as_a_geometric_series() -> None:
+    settings = TrainingSettings(max_steps=100, anneal=0.5, anneal_from="hot", hot_temperature=4.0)
+    flow = vector_coupling((), DoubleWell(), n_layers=1, hidden=(4,))
+    x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    scales = [float(_annealed(flow, DoubleWell(), t, settings)(x) / DoubleWell()(x)) for t in (0.0, 0.25, 0.5)]
+    assert scales == pytest.approx([0.25, 0.5, 1.0], abs=1e-12)
+
+
 def test_former_trainings_go_on_as_they_began(tmp_path: Path) -> None:
     """A checkpoint without the key means a flat start, whatever the settings say by their silence."""
     torch.set_num_threads(1)

@@ -114,6 +114,7 @@ VARIANTS = {
     "log_variance of data": {"objective": "log_variance", "data": "direct"},
     "forward_kl": {"objective": "forward_kl", "data": "direct", "anneal": 0.0},
     "mixture": {"objective": "mixture", "data": "direct", "mixture_weights": (0.5, 2.0), "anneal": 0.0},
+    "latent moves": {"objective": "forward_kl", "data": "direct", "buffer_size": 40, "latent_moves": 2},
     "self_normalised": {"objective": "self_normalised", "buffer_size": 100, "anneal": 0.0},
     "data to judge by": {"data": "direct"},
 }
