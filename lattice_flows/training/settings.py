@@ -61,6 +61,7 @@ class TrainingSettings:
     anneal: float = 0.0  # fraction of the run over which the target goes from the prior (S_prior = -log r) to S
     anneal_from: Literal["prior", "flat", "hot"] = "prior"  # "flat": from 0 S, as it was before; no density on the line
     hot_temperature: float = 10.0  # where anneal_from = "hot" begins, in units of the target's: S / 10
+    highest_action: float | None = None  # above that of the cold start; S beyond is damped to a logarithm in training
     reaction_coordinate: str | None = None  # a collective variable whose distribution is spread over reaction_range
     reaction_range: tuple[float, float] | None = None
     reaction_weight: float = 1.0  # c of J + c J_RC
@@ -79,6 +80,7 @@ class TrainingSettings:
         "latent_moves": 0,
         "latent_time": math.pi / 2.0,
         "hot_temperature": 10.0,
+        "highest_action": None,
         "reaction_coordinate": None,
         "reaction_range": None,
         "reaction_weight": 1.0,
@@ -102,6 +104,7 @@ class TrainingSettings:
             "clip",
             "checkpoint_seconds",
             "latent_time",
+            "highest_action",
             "reaction_weight",
         ):
             self._require(name, getattr(self, name), "positive and finite", lambda value: 0 < value < math.inf)

@@ -12,7 +12,7 @@ import torch
 from lattice_flows.flows import REFINED, TRAINING_STEP_ERROR, Flow, Proposer, integrated_parts, refine
 from lattice_flows.later_keys import as_before
 from lattice_flows.regular_files import at_home
-from lattice_flows.theories.action import Action
+from lattice_flows.theories import Action, Regularised
 from lattice_flows.training.catalogue import build_objective
 from lattice_flows.training.checkpoint import (
     CHECKPOINT_NAME,
@@ -63,6 +63,7 @@ class Run:
         self.dtype = first.dtype if settings.precision is None else getattr(torch, settings.precision)
         for source in filter(None, (data, held_out)):
             check_source(source, flow.space, flow.prior.shape, first.device)
+        self.target = learnt_target(action, flow.prior.shape, settings.highest_action)
         named = settings.reaction_coordinate
         variable = None if named is None else action.collective_variable(named)
         self.objective = build_objective(settings, flow, data, self.dtype, first.device, ranks, variable)
@@ -86,7 +87,7 @@ class Run:
         self.average.load_state_dict(self.flow.state_dict())
         # Training should improve on the flow it starts from; 10 deviations above that loss it diverges.
         n = max(_FIRST_SAMPLES, self.ranks.size * self.settings.fewest_rows)
-        loss, deviation = self.optimiser.first_loss(self.action, n, self.monitor_generator, self.dtype)
+        loss, deviation = self.optimiser.first_loss(self.target, n, self.monitor_generator, self.dtype)
         # Annealing leads away from a start near the target on purpose: then only what is not finite tells.
         if self.settings.anneal == 0.0:
             self.worst_loss = loss + 10.0 * deviation + 10.0
@@ -173,7 +174,7 @@ class Run:
     def advance(self) -> StepInfo:
         """One step of the optimiser."""
         progress, decay = self.progress(), self.decay()
-        info = self.optimiser.step(self.action, progress, self.step, self.generator, self.dtype, decay)
+        info = self.optimiser.step(self.target, progress, self.step, self.generator, self.dtype, decay)
         self.step += 1
         return info
 
@@ -192,7 +193,8 @@ class Run:
         found, reason = self._validated()
         if not found.finite:
             raise self._diverged("the averaged weights give samples without a finite weight")
-        if settings.objective in REVERSE_OBJECTIVES and -found.lower.value > self.worst_loss:
+        judged = settings.objective in REVERSE_OBJECTIVES and self.target is self.action
+        if judged and -found.lower.value > self.worst_loss:
             raise self._diverged(f"the loss of the averaged weights is {-found.lower.value:.6g}")
         record = Record(
             step=self.step,
@@ -268,6 +270,13 @@ class Run:
             f"or training.{clip} (now {getattr(settings, clip):g}), or raise training.warmup "
             f"(now {settings.warmup:g}), with another --out"
         )
+
+
+def learnt_target(action: Action, event: tuple[int, ...], highest: float | None) -> Action:
+    """The action that a training sees: damped where S is more than `highest` above that of the cold start."""
+    if highest is None:
+        return action
+    return Regularised(action, float(action.evaluate(action.cold(event)[None])[0]) + highest)
 
 
 def save_untrained(

@@ -28,7 +28,7 @@ class Validation:
     `upper` = <log w>_p = log Z + KL(p|q) enclose log Z; `upper` is None without data. For `round_trip` see there.
     """
 
-    finite: bool  # all log weights of the samples; the other figures are nan where they are not
+    finite: bool  # no log weight is nan, and some weight is above 0; the other figures are nan otherwise
     n_samples: int
     ess: ValueWithError
     largest_share: float  # of a single weight
@@ -53,7 +53,7 @@ def validate(
     upper = None
     if data is not None:
         upper = _mean(evaluate_on(flow, action, data.draw(n, generator), generator, dtype=dtype, ranks=ranks))
-    if not np.isfinite(log_w).all():
+    if not np.isfinite(log_w.max()):  # which is nan where one is
         return Validation(False, n, _UNKNOWN, math.nan, _UNKNOWN, _UNKNOWN, upper, error)
     return Validation(
         finite=True,
@@ -99,4 +99,7 @@ def _differences(flow: Flow, z: Tensor) -> Tensor:
 
 
 def _mean(log_w: NDArray[np.float64]) -> ValueWithError:
+    """-inf where a configuration has no weight."""
+    if not np.isfinite(log_w).all():
+        return ValueWithError(float(log_w.mean()), math.nan)
     return ValueWithError(float(log_w.mean()), float(log_w.std(ddof=1)) / math.sqrt(log_w.size))
