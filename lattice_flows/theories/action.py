@@ -226,6 +226,10 @@ class Action(ABC):
             (gradient,) = torch.autograd.grad(self(x).sum(), x)
         return -self.space.tangent(x.detach(), gradient)
 
+    def with_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """S (B,) and the force at x, in one call where one brings both."""
+        return self(x), self.force(x)
+
 
 @cache
 def _tell_slow(name: str, event: Shape) -> None:

@@ -47,6 +47,15 @@ class Regularised(Action):
     def __call__(self, x: Tensor) -> Tensor:
         return self._damped(self.action(x))
 
+    def force(self, x: Tensor) -> Tensor:
+        return self.with_force(x)[1]
+
+    def with_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s, force = self.action.with_force(x)
+        above = (s - self.high).clamp(min=0.0)
+        slope = (1.0 / (1.0 + above)).to(force)  # of what is damped; 0 where S is infinite
+        return self._damped(s), slope.reshape(-1, *[1] * (x.ndim - 1)) * force
+
     def evaluate(self, x: Field) -> Array:
         return self._damped(torch.from_numpy(self.action.evaluate(x))).numpy()
 

@@ -112,7 +112,8 @@ def _(flow: Flow, action: Action, z: Tensor, *noise: Tensor) -> Paths:
     score = torch.autograd.grad(log_r.sum(), z)[0] if log_r.requires_grad else torch.zeros_like(z)
     x, log_det, score = forward_with_score(flow.transform, z, score)
     end = flow.space.wrap(x.detach())
-    return Paths(x * (score - action.force(end)), (log_det - log_r).detach() - action(end))
+    target, force = action.with_force(end)
+    return Paths(x * (score - force), (log_det - log_r).detach() - target)
 
 
 def _path_gradient(flow: Proposer, action: Action, z: Tensor, *noise: Tensor) -> LossEstimate:

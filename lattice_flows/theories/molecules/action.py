@@ -134,6 +134,11 @@ class MolecularAction(Action):
         """By OpenMM."""
         return torch.from_numpy(self._either_hand(_numbers(x))[1]).to(x)
 
+    def with_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """By OpenMM."""
+        s, force = self._with_force(_numbers(x))
+        return torch.from_numpy(s).to(x.device), torch.from_numpy(force).to(x)
+
     def _with_force(self, x: Array) -> tuple[Array, Array]:
         """S (B,) and -dS/dx of x (B, n_atoms, 3)."""
         s, force = self._either_hand(x)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lattice_flows.theories.molecules.sources import Built, Source, openmm
@@ -33,10 +33,10 @@ class Engine:
 
         Where atoms lie upon each other, or x is not finite, U is infinite and the force zero.
         """
-        n_threads = min(numba.get_num_threads(), len(x) // _FEWEST)
+        n_threads = min(torch.get_num_threads(), len(x) // _FEWEST)
         if n_threads < 2:
             return self._block(x)
-        self._pool = self._pool or ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS)
+        self._pool = self._pool or ThreadPoolExecutor()
         blocks = list(self._pool.map(self._block, np.array_split(x, n_threads)))
         return np.concatenate([u for u, _ in blocks]), np.concatenate([force for _, force in blocks])
 
