@@ -294,6 +294,7 @@ ELSEWHERE = {  # what is not of couplings has tests of its own
     "direct_draws": "flows/test_direct_draws.py",
     "composed": "flows/test_catalogue.py",
     "fourier_scaling": "flows/test_fourier_scaling.py",
+    "internal_coupling": "flows/molecules/test_internal_coupling.py",
     "symmetrised": "flows/test_symmetrised.py",
     "stochastic_flow": "samplers/test_stochastic_flow.py",
 }

@@ -10,7 +10,7 @@ import torch
 from random_fields import random_field
 
 from lattice_flows.kernels.random import make_streams, normals
-from lattice_flows.lattice import CIRCLE, REAL, SU2, Discrete, Interval, Product, Space, Sphere
+from lattice_flows.lattice import CIRCLE, REAL, SU2, Discrete, Interval, Mixed, Product, Space, Sphere
 
 pytestmark = pytest.mark.quick
 
@@ -36,6 +36,7 @@ MANIFOLDS = [
     SpaceCase(Sphere(2), (2, 2)),
     SpaceCase(Sphere(3), (2, 3)),
     SpaceCase(SU2(), (2, 4)),
+    SpaceCase(Mixed((2, 3), (2, 5)), (2, 3)),
     SpaceCase(Product((CIRCLE, Interval(-1.0, 1.0), Sphere(3))), (2, 5)),
 ]
 DISCRETE = [SpaceCase(Discrete((-1, 1)), (3, 4)), SpaceCase(Discrete(tuple(range(5))), (6,))]
@@ -321,6 +322,7 @@ def test_faults_are_told():
         (SU2(), torch.tensor([[[1.0, 0.1, 0.0, 0.0]]]), "off by"),
         (Discrete((-1, 1)), torch.tensor([[1, 0]], dtype=torch.int8), "0 is none of -1, 1"),
         (Product((REAL, Interval(0.0, 1.0))), torch.tensor([[9.0, 2.0]]), "2 is outside"),
+        (Mixed((2,), (1,)), torch.tensor([[9.0, 4.0]]), "4, beyond pi"),
     ]
     for space, x, text in wrong:
         told = space.fault(x)
@@ -331,6 +333,7 @@ def test_faults_are_told():
 def test_spaces_of_nonsense_are_refused():
     for make in (
         lambda: Interval(1.0, 1.0),
+        lambda: Mixed((2, 3), (6,)),
         lambda: Interval(0.0, math.inf),
         lambda: Sphere(1),
         lambda: Discrete((1,)),

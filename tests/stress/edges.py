@@ -64,6 +64,7 @@ _FLOWS = {
     "direct_draws": ("u1", "couplings = {beta = 1.0}", None),
     "checkerboard_coupling": ("phi4", "n_layers = 2", LINE_MAPS),
     "vector_coupling": ("double_well", "n_layers = 2", LINE_MAPS),
+    "internal_coupling": ("alanine_dipeptide", "n_layers = 2", LINE_MAPS),
     "gradient_flow": ("u1", "area = 1", None),
     "fourier_scaling": ("phi4", "n_knots = 2", None),
     "composed": ("phi4", "transforms = ['coupling']", None),

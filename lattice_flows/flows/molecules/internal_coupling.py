@@ -31,7 +31,7 @@ _BOUND = 5.0  # of splines of normal deviates
 class InternalCouplingFlow(FlowPlan):
     """The flow of a molecule in internal coordinates: torsions first, then what is stiff given the torsions.
 
-    `n_torsion_layers` couplings move the torsions about bonds, every other one at a time, from uniform angles; then
+    `n_sweeps` times a coupling for each torsion about a bond moves it given all others, from uniform angles; then
     `n_layers` couplings move distances, angles and the torsions of atoms beside, half of them at a time, which begin
     as the harmonic approximation about the reference (`HarmonicCoordinates`). Position and orientation of the molecule
     are exact. Internal coordinates are those of `z_matrix`.
@@ -45,7 +45,7 @@ class InternalCouplingFlow(FlowPlan):
     shape: tuple[int, ...]
     action: Action
     _: KW_ONLY
-    n_torsion_layers: int = 8
+    n_sweeps: int = 1
     n_layers: int = 4
     torsion_transform: CircleMap = "spline"
     transform: LineMap = "affine"
@@ -54,7 +54,7 @@ class InternalCouplingFlow(FlowPlan):
     def __post_init__(self) -> None:
         if not isinstance(self.action, MolecularAction):
             raise ValueError(f"internal_coupling is a flow of molecules, got {type(self.action).__name__}")
-        check_between("n_torsion_layers", self.n_torsion_layers, 0, MOST_LAYERS)
+        check_between("n_sweeps", self.n_sweeps, 0, MOST_LAYERS)
         check_between("n_layers", self.n_layers, 0, MOST_LAYERS)
         check_widths(self.hidden, fewest=1)
         CIRCLE_MAPS.build(self.torsion_transform)  # which checks its own
@@ -80,16 +80,13 @@ class InternalCouplingFlow(FlowPlan):
         return Flow(MixedPrior(space), Chain(*couplings, harmonic, InternalCoordinates(matrix)))
 
     def _of_torsions(self, space: Mixed) -> Iterator[Transform]:
-        """Every second torsion in turn, given the others."""
+        """Every torsion in turn, given the others."""
         circle, torsions = CIRCLE_MAPS.build(self.torsion_transform), self._torsions
-        every_second = torch.arange(len(torsions)) % 2
-        for layer in range(self.n_torsion_layers):
-            moves = every_second == layer % 2
-            active, frozen = torsions[moves], torsions[~moves]
-            context = CircleContext(
-                space.mask().flatten()[frozen], len(active), tuple(self.hidden), circle.n_parameters
-            )
-            yield SiteCoupling(active, frozen[:, None], circle, context, space)
+        for moved in self.n_sweeps * list(range(len(torsions))):
+            frozen = torch.cat([torsions[:moved], torsions[moved + 1 :]])
+            seen = space.mask().flatten()[frozen]
+            context = CircleContext(seen, 1, tuple(self.hidden), circle.n_parameters)
+            yield SiteCoupling(torsions[moved : moved + 1], frozen[:, None], circle, context, space)
 
     def _of_stiff(self, space: Mixed) -> Iterator[Transform]:
         """A random half of the stiff coordinates and then the other one, given those that rest and all torsions."""

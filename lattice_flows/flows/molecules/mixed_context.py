@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from lattice_flows.flows.line_transform import bounded
 from lattice_flows.flows.vector_context import VectorContext
+
+_FARTHEST = 5.0  # a number is seen to be from 0: what one coupling throws far away does not throw others
 
 
 class MixedContext(nn.Module):
@@ -26,7 +29,8 @@ class MixedContext(nn.Module):
     def forward(self, near: Tensor) -> tuple[Tensor, Tensor]:
         """near (n_frozen, 1, B) -> even (n_even, n_active, B) and odd (n_odd, n_active, B)."""
         angles = near[self.angles]
-        return self.network.forward(torch.cat([near[self.lines], torch.cos(angles), torch.sin(angles)]))
+        lines = bounded(near[self.lines], _FARTHEST)
+        return self.network.forward(torch.cat([lines, torch.cos(angles), torch.sin(angles)]))
 
 
 class CircleContext(nn.Module):
