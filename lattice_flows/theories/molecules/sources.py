@@ -17,6 +17,9 @@ SOLVENTS = ("HCT", "OBC1", "OBC2", "GBn", "GBn2", "none")
 """The implicit solvents of OpenMM; "none" is a molecule in vacuum."""
 _OBC_OFFSET = 0.009  # nm, between the radius of an atom and that of OpenMM's own OBC2
 
+_WATER = 78.5
+"""The dielectric constant of OpenMM's implicit solvents, where its own OBC2 alone would take 78.3."""
+
 
 class Built(NamedTuple):
     """What OpenMM knows of a molecule: its `Topology`, its `System`, and positions (n_atoms, 3) in nm."""
@@ -70,8 +73,8 @@ class PDBWithForceField:
     def build(self) -> Built:
         """Without constraints and without a cutoff."""
         path = existing(self.topology)
-        with told(self.topology):
-            found = openmm_app().PDBFile(path)
+        with told(self.topology), open(path) as file:
+            found = openmm_app().PDBFile(file)
         return parametrised(self.topology, found.topology, found.positions, self.force_field, self.implicit_solvent)
 
 
@@ -113,6 +116,7 @@ def _replace_obc2(system: Any) -> None:
         charge, radius, scaled = formula.getParticleParameters(atom)
         own.addParticle(charge, radius + _OBC_OFFSET, scaled / radius)
     own.setNonbondedMethod(mm.GBSAOBCForce.NoCutoff)
+    own.setSolventDielectric(_WATER)
     system.removeForce(index)
     system.addForce(own)
 

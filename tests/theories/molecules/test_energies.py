@@ -71,7 +71,7 @@ def test_numbers_depend_on_no_thread_and_on_no_configuration_beside_them(seed):
 def test_mirror_images_are_refused_though_their_energy_is_the_same(seed):
     x = hot(DIPEPTIDE, seed)
     mirrored = x * np.array([1.0, 1.0, -1.0])
-    np.testing.assert_allclose(DIPEPTIDE.potential_energy(mirrored), DIPEPTIDE.potential_energy(x), rtol=1e-12)
+    np.testing.assert_allclose(DIPEPTIDE.potential_energy(mirrored), DIPEPTIDE.potential_energy(x), atol=1e-3)
     assert (DIPEPTIDE.evaluate(mirrored) == np.inf).all()
     assert np.isfinite(DIPEPTIDE.evaluate(x)).all()
 
@@ -81,7 +81,7 @@ def test_two_carbons_of_threonine_and_isoleucine_have_a_hand(sequence, n):
     molecule = Peptide(sequence, implicit_solvent="none").molecule
     assert len(molecule.centres) == n
     start = molecule._start[None]
-    for centre, a, b, c in molecule.centres:
+    for centre, _, b, c in molecule.centres:
         swapped = start.copy()
         swapped[0, [b, c]] = swapped[0, [c, b]]
         assert molecule.as_reference(start).all()
@@ -139,8 +139,8 @@ def test_openmms_fast_obc2_is_that_of_its_force_field_file(seed):
     context.setPositions(pdb.reference)
     state = context.getState(getEnergy=True, getForces=True)
     u, force = pdb.engine(pdb.reference[None])
-    assert u[0] == pytest.approx(state.getPotentialEnergy()._value, abs=1e-3)
-    np.testing.assert_allclose(force[0], state.getForces(asNumpy=True)._value, atol=0.05)
+    assert u[0] == pytest.approx(state.getPotentialEnergy()._value, abs=2e-4)
+    np.testing.assert_allclose(force[0], state.getForces(asNumpy=True)._value, atol=0.01)
 
 
 @pytest.mark.parametrize("action", [DoubleWell(), DIPEPTIDE], ids=["double_well", "molecule"])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from lattice_flows.errors import InputError
 from lattice_flows.kernels.random import make_streams
@@ -47,13 +48,13 @@ def test_phi_and_psi_are_those_of_the_backbone():
 
 @pytest.fixture(scope="module")
 def chains():
-    """48 chains in the basin where they began: their configurations (N, 22, 3), and delta_h of each trajectory."""
-    sampler = HMC(DIPEPTIDE, 0.06, 32)
-    state = sampler.init(*DIPEPTIDE.hot(make_streams(11, "chains", range(48)), (22, 3)))
+    """32 chains in the basin where they began: their configurations (N, 22, 3), and delta_h of each trajectory."""
+    sampler = HMC(DIPEPTIDE, 0.04, 32)
+    state = sampler.init(*DIPEPTIDE.hot(make_streams(11, "chains", range(32)), (22, 3)))
     kept, delta_h = [], []
     for k in range(40):
         state, info = sampler.step(state)
-        if k >= 16:
+        if k >= 20:
             kept.append(state.x)
             delta_h.append(info.delta_h)
     return np.array(kept), np.array(delta_h)
@@ -72,13 +73,21 @@ def test_the_mean_of_exp_minus_delta_h_is_one(chains):
     assert abs(pull_of(np.exp(-delta_h - 0.1), 1.0)) > 4.5
 
 
-def test_the_virial_of_the_atoms_about_their_centroid_is_its_number_of_degrees_of_freedom(chains):
-    """<(x - c) dS/dx> = 63 at the temperature of the chain, and not at one that is three per cent off."""
-    import torch
+def test_bonds_of_hydrogen_fluctuate_as_their_stiffness_tells(chains):
+    """<(r - r0) dS/dr> = 1 + 2 <(r - r0) / r>, the integral by parts along each bond, here summed over all of them.
 
-    x, _ = chains
-    flat = x.reshape(-1, 22, 3)
-    gradient = -DIPEPTIDE.force(torch.from_numpy(flat)).numpy()
-    virial = ((flat - flat.mean(1, keepdims=True)) * gradient).sum((1, 2)).reshape(x.shape[:2])
-    assert abs(pull_of(virial, 63.0)) < 4.5
-    assert abs(pull_of(virial * (1 / 1.03), 63.0)) > 4.5
+    It is the temperature of the chains: one that is a quarter off is seen.
+    """
+    x = chains[0].reshape(-1, 22, 3)
+    ends = {k: pair for pair in DIPEPTIDE.bonds for k in pair if DIPEPTIDE.elements[k] == "H"}
+    hydrogens = np.array(list(ends))
+    partners = np.array([sum(ends[k]) - k for k in hydrogens])
+    bonds = x[:, hydrogens] - x[:, partners]
+    r = np.linalg.norm(bonds, axis=2)  # (N, 12)
+    stretched = r - np.linalg.norm(DIPEPTIDE.reference[hydrogens] - DIPEPTIDE.reference[partners], axis=1)
+    slope = -(DIPEPTIDE.force(torch.from_numpy(x)).numpy()[:, hydrogens] * bonds).sum(2) / r
+    shape = chains[0].shape[:2]
+    found = (stretched * slope).sum(1).reshape(shape)
+    wanted = (1.0 + 2.0 * stretched / r).sum(1).reshape(shape)
+    assert abs(pull_of(found - wanted, 0.0)) < 4.5
+    assert abs(pull_of(1.25 * found - wanted, 0.0)) > 4.5
