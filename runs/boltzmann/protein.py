@@ -12,6 +12,8 @@ import time
 import numpy as np
 import torch
 
+from lattice_flows.errors import InputError
+from lattice_flows.exit_status import run_as_command
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import OpenMMSystem
 
@@ -31,7 +33,7 @@ def main() -> None:
         action = OpenMMSystem(given.pdb, None, force_field, given.implicit_solvent, given.temperature)
         _tell(action)
     except ValueError as error:
-        parser.error(str(error))
+        raise InputError(str(error)) from None
 
 
 def _tell(action: OpenMMSystem) -> None:
@@ -72,4 +74,4 @@ def _force_error(action: OpenMMSystem) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

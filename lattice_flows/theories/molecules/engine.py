@@ -14,7 +14,7 @@ from lattice_flows.theories.molecules.sources import Built, Source, openmm
 
 Array = NDArray[np.float64]
 
-_TOLERANCE = 0.1  # kJ/mol/nm, the root mean square force at which the reference is a minimum
+_TOLERANCE = 1.0  # kJ/mol/nm, the root mean square force at which the reference is a minimum
 _FEWEST = 16  # configurations for which a thread more is worth its start
 
 
