@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.regular_files import at_home, require_regular
+from lattice_flows.theories.action import Unavailable
 
 Array = NDArray[np.float64]
 
@@ -122,11 +123,11 @@ def _replace_obc2(system: Any) -> None:
 
 
 def openmm() -> Any:
-    """The package. Raises ValueError where it is not installed."""
+    """The package. Raises Unavailable where it is not installed."""
     try:
         import openmm.app  # its parts, too
     except ImportError:
-        raise ValueError("a molecule needs the package openmm: pip install -e '.[molecules]'") from None
+        raise Unavailable("a molecule needs the package openmm: pip install -e '.[molecules]'") from None
     return openmm
 
 
@@ -136,11 +137,11 @@ def openmm_app() -> Any:
 
 
 def existing(path: str) -> str:
-    """The path of a file that somebody names, for OpenMM. Raises ValueError if there is none."""
+    """The path of a file that somebody names, for OpenMM. Raises Unavailable if there is none."""
     try:
         require_regular(at_home(path))
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+        raise Unavailable(f"{path}: {error.strerror}") from None
     return str(at_home(path))
 
 
@@ -149,6 +150,8 @@ def told(name: str) -> Iterator[None]:
     """Raise ValueError, in one line that begins with `name`, for whatever OpenMM raises for what it cannot read."""
     try:
         yield
+    except Unavailable:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{name}: {reason}") from None

@@ -1,6 +1,7 @@
 """Molecules on cards: what is refused, ladders of temperatures, and an OpenMM that stays away if nobody asks."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from cases import MOLECULE
 from lattice_flows.card.card import parse_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
+from lattice_flows.theories.molecules.engine import molecule
 
 pytestmark = pytest.mark.quick
 
@@ -100,3 +102,20 @@ def test_a_ladder_of_temperatures_runs_from_its_card(start, tmp_path, without_fi
         assert ensemble.field.shape == (22, 3)
     found = json.loads((tmp_path / "run" / "report" / "summary.json").read_text())["ensembles"]["ladder"]
     assert {"phi_positive", "phi_cos", "psi_sin", "potential_energy"} <= found["observables"].keys()
+
+
+def test_files_of_a_molecule_that_is_not_here_are_analysed(tmp_path, lattice_flows, without_figures):
+    for kind, path in (("prmtop", PRMTOP), ("crd", CRD)):
+        shutil.copy(path, tmp_path / f"a.{kind}")
+    (tmp_path / "card.toml").write_text(
+        '[theory]\nname = "openmm_system"\ntopology = "a.prmtop"\npositions = "a.crd"\n'
+        '[[ensemble]]\nname = "hmc"\nsampler = "hmc"\ntrajectory_length = 0.02\nn_md_steps = 16\n'
+        "n_chains = 2\nn_configs = 5\nn_thermalisation = 2\n"
+    )
+    assert lattice_flows("run", "card.toml", "--out", "run")[0] == 0
+    (tmp_path / "a.crd").unlink()
+    molecule.cache_clear()
+    status, told, _ = lattice_flows("analyse", "run/ensembles/hmc.h5")
+    assert status == 0
+    assert "which needs what is not here: a.crd: No such file or directory" in " ".join(told.split())
+    assert "phi_cos" in told

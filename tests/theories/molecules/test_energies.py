@@ -80,7 +80,7 @@ def test_mirror_images_are_refused_though_their_energy_is_the_same(seed):
 def test_two_carbons_of_threonine_and_isoleucine_have_a_hand(sequence, n):
     molecule = Peptide(sequence, implicit_solvent="none").molecule
     assert len(molecule.centres) == n
-    start = molecule._start[None]
+    start = molecule.start[None]
     for centre, _, b, c in molecule.centres:
         swapped = start.copy()
         swapped[0, [b, c]] = swapped[0, [c, b]]
@@ -173,7 +173,7 @@ def test_five_residues_are_built_from_their_sequence():
 
 def test_all_twenty_amino_acids_are_built():
     action = Peptide("ACDEFGHIKLMNPQRSTVWY", implicit_solvent="none")
-    start = action.molecule._start
+    start = action.molecule.start
     pairs = np.array(action.bonds)
     lengths = np.linalg.norm(start[pairs[:, 0]] - start[pairs[:, 1]], axis=1)
     assert lengths.max() < 0.21  # rings are closed
