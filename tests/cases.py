@@ -73,14 +73,18 @@ from lattice_flows.theories import (
     THEORIES,
     XY,
     Action,
+    AlanineDipeptide,
     DoubleWell,
     ImprovedU1,
     Ising,
     MuellerBrown,
+    OpenMMSystem,
+    Peptide,
     Phi4,
     Phi4Hopping,
     Villain,
     WilsonU1,
+    molecules,
 )
 from lattice_flows.training import TrainingSettings, recommended, train
 
@@ -312,6 +316,8 @@ class ActionCase:
     action: Action
     lattice_shape: Shape
     images: Callable[[Tensor, torch.Generator], list[Tensor]]
+    size: float = 1.0
+    """Of a change of x that S follows."""
 
     @property
     def event(self) -> Shape:
@@ -336,6 +342,12 @@ def plane_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return [x * torch.tensor([1.0, -1.0], dtype=x.dtype)]
 
 
+def turned_molecules(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Atoms (B, n_atoms, 3) turned about the origin."""
+    turns, _ = torch.linalg.qr(torch.randn(len(x), 3, 3, generator=generator, dtype=torch.float64))
+    return [x @ (turns * torch.linalg.det(turns)[:, None, None]).to(x)]
+
+
 def no_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return []
 
@@ -345,6 +357,10 @@ def spin_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     turned = x + TWO_PI * torch.rand(len(x), 1, 1, generator=generator, dtype=torch.float64)
     return [turned, *site_images(x, generator), *site_images(turned, generator)]
 
+
+MOLECULE = tuple(
+    str(Path(molecules.__file__).parent / "data" / f"alanine-dipeptide.{kind}") for kind in ("prmtop", "crd")
+)
 
 ACTION_CASES = [
     ActionCase("u1 8x8", WilsonU1(2.0), (8, 8), link_images),
@@ -358,6 +374,9 @@ ACTION_CASES = [
     ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4), site_images),
     ActionCase("double_well", DoubleWell(0.7), (), plane_images),
     ActionCase("mueller_brown", MuellerBrown(0.1), (), no_images),
+    ActionCase("alanine dipeptide", AlanineDipeptide(350.0), (), turned_molecules, size=0.01),
+    ActionCase("amber files", OpenMMSystem(*MOLECULE, implicit_solvent="none"), (), turned_molecules, size=0.01),
+    ActionCase("peptide", Peptide("S"), (), turned_molecules, size=0.01),
     ActionCase("ising 6x4", Ising(0.4), (6, 4), site_images),
     ActionCase("ising 2x3", Ising(0.7), (2, 3), site_images),
     ActionCase("xy 6x4", XY(1.1), (6, 4), spin_images),

@@ -17,6 +17,7 @@ COMMANDS = {
     "analyse": ("ODD.h5",),
     "analyse a run": ("ODD.toml",),
     "run --from": ("ODD.h5",),
+    "profile": ("ODD.h5", "--series", "plaquette"),
     "measure": ("ODD.h5", "plaquette"),
     "export": ("ODD.h5", "--to", "npy"),
     "import": ("ODD.npy", "--out", "o.h5", "--coupling", "beta=2"),

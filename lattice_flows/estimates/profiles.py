@@ -42,13 +42,14 @@ def profiles_of(
     """
     if not 1 <= n_bins <= _MOST_BINS:
         raise InputError(f"--bins {n_bins}: must be between 1 and {_MOST_BINS}")
-    if limits is not None and not -math.inf < limits[0] < limits[1] < math.inf:
+    if limits is not None and not (limits[0] < limits[1] and math.isfinite(limits[1] - limits[0])):
         raise InputError(f"--range {limits[0]:g} {limits[1]:g}: must be two finite ascending numbers")
     for group in groups:
         _require(group, series)
-    edges = np.linspace(*(limits or _visited(groups, series)), n_bins + 1)
+    low, high = limits or _visited(groups, series)
+    edges = np.linspace(low, high, n_bins + 1)
     if not (np.diff(edges) > 0).all():
-        raise InputError(f"--series {series}: does not move, so it has no profile; give --range")
+        raise InputError(f"--series {series}: {n_bins} bins do not fit between {low:g} and {high:g}; give --range")
     found, warnings = {}, []
     for group in groups:
         try:

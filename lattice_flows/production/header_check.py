@@ -9,7 +9,7 @@ from lattice_flows.catalogue import PluginError, one_line
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.samplers import SAMPLERS
-from lattice_flows.theories.action import Action
+from lattice_flows.theories.action import Action, Unavailable
 from lattice_flows.theories.catalogue import THEORIES, completed_theory
 from lattice_flows.theories.measurement import Measurement
 from lattice_flows.theories.observable import Stored
@@ -49,7 +49,10 @@ def _checked(file: Ensemble) -> list[str]:
     unknown = []
     if theory is not None:
         action = _action(theory)
-        _check_field(file, theory, action)
+        try:
+            _check_field(file, theory, action)
+        except Unavailable as error:
+            unknown.append(f"made with theory {theory['name']!r}, which needs what is not here: {error}")
         if _is_newer(THEORIES, theory["name"]):
             unknown.append(f"made with theory {theory['name']!r}, which this version does not know")
     sampler = tables.get("sampler")
@@ -106,7 +109,8 @@ def _action(theory: Mapping[str, Any]) -> Action | None:
 
 
 def _check_field(file: Ensemble, theory: Mapping[str, Any], action: Action | None) -> None:
-    """Raise _Wrong unless the configurations are those of this theory on this lattice."""
+    """Raise _Wrong unless the configurations are those of this theory on this lattice, Unavailable where it cannot be
+    told."""
     held = file.field
     told = theory.get("shape", list(held.lattice_shape))
     if not isinstance(told, list) or not all(isinstance(side, int) and side > 0 for side in told):
@@ -118,6 +122,8 @@ def _check_field(file: Ensemble, theory: Mapping[str, Any], action: Action | Non
         return
     try:
         field = action.field(tuple(told))
+    except Unavailable:
+        raise
     except ValueError as error:
         raise _Wrong(f"its attribute 'theory': {error}") from None
     if (field.name, field.shape) != (held.name, held.shape):

@@ -10,6 +10,7 @@ from rich.table import Table
 from lattice_flows.errors import InputError
 from lattice_flows.estimates.profiles import Profiles
 from lattice_flows.outputs import FIGURE, PROFILES, check_target, write_output
+from lattice_flows.production.run_folder import require_outside_of_runs
 from lattice_flows.report.drawing import rc_context
 from lattice_flows.report.style import STYLE, FigureData, Plot, colour, legend_above, marker, single
 from lattice_flows.report.terminal_tables import titled
@@ -24,6 +25,7 @@ def check_targets(json_file: Path | None, svg: Path | None) -> None:
     for path, kind in ((json_file, PROFILES), (svg, FIGURE)):
         if path is not None:
             check_target(path, kind)
+            require_outside_of_runs(path)
 
 
 def profiles_table(found: Profiles) -> Table:

@@ -80,6 +80,10 @@ NamedObservable = Callable[..., Observable | tuple[Observable, ...]]
 """What makes an observable, or several at once, from the keys of a card; an argument `action` is the theory's."""
 
 
+class Unavailable(ValueError):
+    """Files or packages that a theory needs are not here; what was stored of it can be analysed all the same."""
+
+
 class Action(ABC):
     """A target density p(x) = exp(-S(x)) / Z relative to the reference measure of its space.
 

@@ -15,6 +15,7 @@ from lattice_flows.training.log_variance import LogVariance
 from lattice_flows.training.objectives import REVERSE_OBJECTIVES, Objective
 from lattice_flows.training.ranks import ALONE, Ranks
 from lattice_flows.training.reaction_coordinate import WithReactionCoordinate
+from lattice_flows.training.reweighted_buffer import ReweightedBuffer
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.settings import ObjectiveName, TrainingSettings
 from lattice_flows.training.source import Source
@@ -68,7 +69,8 @@ def _divergence(
     if name == "log_variance":
         return LogVariance(data)
     if name == "self_normalised":
-        return SelfNormalised(SampleBuffer(settings.buffer_size, flow.prior.shape, dtype, device, ranks))
+        kind = SampleBuffer if settings.anneal == 0.0 else ReweightedBuffer
+        return SelfNormalised(kind(settings.buffer_size, flow.prior.shape, dtype, device, ranks))
     assert data is not None
     forward = ForwardKL(data)
     if name == "forward_kl":

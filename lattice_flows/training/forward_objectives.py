@@ -8,6 +8,7 @@ import torch
 from lattice_flows.flows import Ability, Proposer
 from lattice_flows.theories.action import Action
 from lattice_flows.training.objectives import Batch, LossEstimate, Objective
+from lattice_flows.training.reweighted_buffer import ReweightedBuffer
 from lattice_flows.training.sample_buffer import SampleBuffer
 from lattice_flows.training.source import Source
 
@@ -88,13 +89,13 @@ class SelfNormalised(Objective):
     So the buffer grows where N_eff is small, and tells where that is not enough (see `SampleBuffer`).
 
     Where the flow never goes, neither does the buffer: it cures no mode collapse. The action must be the same in all
-    steps.
+    steps, unless the buffer is one that weights its samples anew, `ReweightedBuffer`.
 
     With several processes each makes its share of the fresh samples, and all hold the same buffer. log_w is that of the
     fresh samples.
     """
 
-    buffer: SampleBuffer
+    buffer: SampleBuffer | ReweightedBuffer
     needs: ClassVar[frozenset[Ability]] = frozenset({"inverse"})
 
     @property

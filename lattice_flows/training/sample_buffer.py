@@ -61,16 +61,12 @@ class SampleBuffer(Source):
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n samples (n, *event) by systematic resampling of the truncated weights: one uniform number for all."""
-        _, w = self._weights()
-        cumulative = w.cumsum(0)
-        u = torch.rand(1, generator=generator, dtype=torch.float64, device=w.device)
-        at = (torch.arange(n, device=w.device) + u) / n * cumulative[-1]
-        return self.x[torch.searchsorted(cumulative, at).clamp(max=len(w) - 1)]
+        return self.x[resampled(truncated(self.log_w)[1], n, generator)]
 
     def look(self, last: bool) -> None:
         """Grow, or say that the ring is too small."""
-        w, truncated = self._weights()
-        share, n_effective = float(1.0 - truncated.sum() / w.sum()), float(w.sum() ** 2 / w.square().sum())
+        w, kept = truncated(self.log_w)
+        share, n_effective = float(1.0 - kept.sum() / w.sum()), float(w.sum() ** 2 / w.square().sum())
         size = len(self.x)
         if share > _TOLD and (last or size == self.most) and not self._told and self.ranks.is_first:
             self._told = True
@@ -83,12 +79,6 @@ class SampleBuffer(Source):
             )
         if n_effective < _FEWEST_EFFECTIVE and self.n_added >= size:
             self._grow(min(2 * size, self.most))
-
-    def _weights(self) -> tuple[Tensor, Tensor]:
-        """The weights over the largest one, (size,), and the same truncated at sqrt(N) times their mean."""
-        w = torch.exp(self.log_w - self.log_w.max())
-        n_held = torch.isfinite(self.log_w).sum()
-        return w, torch.minimum(w, w.sum() / torch.sqrt(n_held))
 
     def _grow(self, size: int) -> None:
         """Make a full ring one of `size` places."""
@@ -111,3 +101,18 @@ class SampleBuffer(Source):
         self.place = int(state["place"])
         size = torch.tensor(len(self.x))
         self.n_added, self.most = (int(state.get(name, size)) for name in ("n_added", "most"))
+
+
+def truncated(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights over the largest one, (size,), and the same truncated at sqrt(N) times their mean; N have any."""
+    w = torch.exp(log_w - log_w.max())
+    n_held = torch.isfinite(log_w).sum()
+    return w, torch.minimum(w, w.sum() / torch.sqrt(n_held))
+
+
+def resampled(w: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """The places of n samples drawn in proportion to the weights w (size,), systematically: one random number."""
+    cumulative = w.cumsum(0)
+    u = torch.rand(1, generator=generator, dtype=torch.float64, device=w.device)
+    at = (torch.arange(n, device=w.device) + u) / n * cumulative[-1]
+    return torch.searchsorted(cumulative, at).clamp(max=len(w) - 1)

@@ -138,10 +138,10 @@ class TrainingSettings:
         from_data = objective in ("forward_kl", "mixture")
         if self.latent_moves > 0 and not from_data:
             raise ValueError(f"training.latent_moves needs the objective forward_kl or mixture, got {objective!r}")
-        if self.anneal > 0 and (objective == "self_normalised" or (from_data and self.latent_moves == 0)):
+        if self.anneal > 0 and from_data and self.latent_moves == 0:
             raise ValueError(
-                f"training.anneal must be 0 with {objective}: it learns from configurations of one action"
-                + (", unless latent_moves moves them" if from_data else "")
+                f"training.anneal must be 0 with {objective}: it learns from configurations of one action, "
+                "unless latent_moves moves them"
             )
         self._check_reaction_coordinate()
         if objective == "self_normalised" and self.buffer_size < self.batch_size:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from lattice_flows.exit_status import EXIT_INPUT, EXIT_STOPPED, run_as_command
-from lattice_flows.theories import ExactU1, ImprovedU1
+from lattice_flows.theories import ExactU1, ImprovedU1, Peptide
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*ROOT.glob("runs/*/*.py"), *ROOT.glob("analysis/*.py")])
@@ -180,3 +181,18 @@ def test_study_of_the_catalogue(script, tmp_path, capsys):
     assert len((out / "family.csv").read_text().splitlines()) == 8
     assert script(folder / "diagrams.py", figures) == 0
     assert (figures / "masks.png").exists()
+
+
+def test_protein_as_a_target(script, tmp_path, capsys):
+    from openmm.app import PDBFile
+
+    built = Peptide("CG").source.build()
+    with (tmp_path / "small.pdb").open("w") as file:
+        PDBFile.writeFile(built.topology, built.positions * 10, file)
+    assert script(ROOT / "runs/boltzmann/protein.py", tmp_path / "small.pdb") == 0
+    told = capsys.readouterr().out
+    assert "4 residues, 30 atoms, 15 of them hydrogens" in told
+    assert "disulfide bonds: 0; chiral centres: 1" in told
+    assert float(re.search(r"relative error (\S+);", told)[1]) < 1e-6
+    assert script(ROOT / "runs/boltzmann/protein.py", tmp_path / "none.pdb") == EXIT_INPUT
+    assert "none.pdb: No such file" in capsys.readouterr().err

@@ -133,6 +133,8 @@ def test_windows_are_joined(folder, lattice_flows, tmp_path):
         (["--series", "nothing"], "--series nothing: not measured in hmc; available: "),
         (["--series", "potential", "--bins", "0"], "--bins 0: must be between 1 and 10000"),
         (["--series", "potential", "--range", "2", "1"], "--range 2 1: must be two finite ascending numbers"),
+        (["--series", "potential", "--range", "-1e308", "1e308"], "must be two finite ascending numbers"),
+        (["--series", "potential", "--range", "1", "1.0000000000000002"], "40 bins do not fit between 1 and 1"),
         (["--series", "potential", "--svg", "x.png"], "must be the name of an SVG file"),
         (["--series", "potential", "--json", "x.h5"], "x.h5: is the name of an ensemble"),
     ],

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.quick
 EDGES = np.linspace(-2.0, 2.0, 9)
 EXACT = -np.log(np.diff(ndtr(EDGES)) / np.diff(EDGES))
 FAR = -np.log(ndtr(-1.0) / (ndtr(1.0) - ndtr(-1.0)))  # F of s < -1 less that of |s| < 1
-N_REPEATS, N, A, N_BLOCKS = 40, 1500, 0.7, 10
+N_REPEATS, N, A, N_BLOCKS = 40, 1000, 0.6, 10
 CENTRES, STIFFNESS = np.array([-1.5, 0.0, 1.5]), 2.0
 
 
@@ -45,7 +45,7 @@ def windows(ar1, rng):
 @pytest.mark.parametrize("kind", [plain, weighted, windows])
 def test_errors_cover_every_bin_and_the_difference_of_regions(kind, ar1, rng, misfit):
     pulls, differences = [], []
-    for _ in range(N_REPEATS):
+    for _ in range(N_REPEATS if kind is not windows else 24):
         chains, estimator = kind(ar1, rng)
         options = () if estimator is None else (estimator,)
         found = profile(chains, EDGES, *options)
@@ -61,8 +61,8 @@ def test_errors_cover_every_bin_and_the_difference_of_regions(kind, ar1, rng, mi
     every = [misfit(normal(column)) for column in np.array(pulls).T]
     assert max(every) < 4.5
     assert misfit(normal(np.array(differences))) < 4.5
-    assert misfit(normal(1.7 * np.array(differences))) > 4.5
-    assert misfit(normal(np.array(pulls)[:, 3] + 1.2)) > 4.5
+    assert misfit(normal(2.2 * np.array(differences))) > 4.5
+    assert misfit(normal(np.array(pulls)[:, 3] + 1.4)) > 4.5
 
 
 def test_a_planted_per_cent_is_seen(rng):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 import torch
+from cases import MOLECULE
 
 from lattice_flows.card.card import Card, parse_card
 from lattice_flows.card.memory import require_memory_for_chains, require_memory_for_training
@@ -56,6 +57,8 @@ _COUPLINGS = {
     "ising": "beta = 0.3",
     "xy": "beta = 0.8",
     "xy_villain": "beta = 0.8",
+    "openmm_system": "topology = '{}'\npositions = '{}'".format(*MOLECULE),
+    "peptide": "sequence = 'A'",
 }
 _FLOWS = {
     "plaquette_coupling": ("u1", "n_layers = 2", CIRCLE_MAPS),

@@ -46,6 +46,7 @@ COMMANDS = {
     "analyse segments": Command(("analyse", "parts.h5", "--thermalisation", "auto"), "parts.segments/000000.h5"),
     "analyse --report": Command(("analyse", "e.h5", "--report", "page"), "e.h5", "page", weight=0.3),
     "analyse a run": Command(("analyse", "run"), "run", changes=("run/report/",), weight=0.2),
+    "profile": Command(("profile", "e.h5", "--series", "plaquette", "--json", "p.json"), "e.h5", "p.json", weight=0.5),
     "measure": Command(("measure", "e.h5", "wilson_loop r=2 t=3"), "e.h5", changes=("e.h5",)),
     "export netcdf": Command(("export", "e.h5", "--to", "netcdf", "--out", "t.nc"), "e.h5", "t.nc"),
     "export npy": Command(("export", "e.h5", "--to", "npy", "--out", "t"), "e.h5", "t"),

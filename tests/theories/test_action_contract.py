@@ -32,22 +32,23 @@ def leapfrog(action, x, momenta, step_size, n_md_steps):
     return integrate(action, x, momenta, INTEGRATORS["leapfrog"], step_size, n_md_steps)
 
 
-def finite_difference_error(action: Action, x: torch.Tensor) -> float:
-    """The largest difference of the force from five-point differences of S, over a few of the variables."""
-    h, force, worst = 1e-3, action.force(x), 0.0
+def finite_difference_error(action: Action, x: torch.Tensor, size: float) -> float:
+    """The largest difference of the force from five-point differences of S, over a few of the variables, by the size
+    of their changes."""
+    h, force, worst = 1e-3 * size, action.force(x), 0.0
     for index in np.random.default_rng(0).choice(x[0].numel(), size=min(8, x[0].numel()), replace=False):
         step = torch.zeros_like(x).flatten(1)
         step[:, index] = h
         step = step.view_as(x)
         near, far = action(x + step) - action(x - step), action(x + 2 * step) - action(x - 2 * step)
         slope = (8 * near - far) / (12 * h)
-        worst = max(worst, float((force.flatten(1)[:, index] + slope).abs().max()))
+        worst = max(worst, size * float((force.flatten(1)[:, index] + slope).abs().max()))
     return worst
 
 
 @moving
 def test_force_is_minus_the_gradient(case, x):
-    assert finite_difference_error(case.action, x) < 1e-8
+    assert finite_difference_error(case.action, x, case.size) < 1e-8
     torch.testing.assert_close(case.action.force(x), Action.force(case.action, x), atol=1e-12, rtol=0)
 
 
@@ -58,7 +59,7 @@ def test_a_force_one_per_cent_off_is_caught(case, x):
             return 1.01 * super().force(x)
 
     wrong = OnePerCentOff(**vars(case.action))
-    assert finite_difference_error(wrong, x) > 1e-3
+    assert finite_difference_error(wrong, x, case.size) > 1e-3
 
 
 def test_action_is_double_and_finite(case, x):
@@ -107,10 +108,12 @@ def test_leapfrog_is_reversible_and_its_error_falls_as_the_square_of_the_step(ca
         return case.action(x) + 0.5 * p.square().flatten(1).sum(1)
 
     def delta_h(n):
-        return float((energy(*leapfrog(case.action, x, momenta, 0.4 / n, n)) - energy(x, momenta)).abs().max())
+        return float(
+            (energy(*leapfrog(case.action, x, momenta, 0.4 * case.size / n, n)) - energy(x, momenta)).abs().max()
+        )
 
-    end, p = leapfrog(case.action, x, momenta, 0.02, 8)
-    back, minus_p = leapfrog(case.action, end, -p, 0.02, 8)
+    end, p = leapfrog(case.action, x, momenta, 0.02 * case.size, 8)
+    back, minus_p = leapfrog(case.action, end, -p, 0.02 * case.size, 8)
     torch.testing.assert_close(back, x, atol=1e-12, rtol=0)
     torch.testing.assert_close(minus_p, -momenta, atol=1e-12, rtol=0)
     assert delta_h(64) / delta_h(128) == pytest.approx(4.0, rel=0.02)

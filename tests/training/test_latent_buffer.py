@@ -130,8 +130,8 @@ def test_the_generator_learns_both_wells_from_one(tmp_path: Path) -> None:
 
     def left_of_samples(**keys: float) -> tuple[float, float]:
         settings = TrainingSettings(
-            objective="mixture", data="direct", max_steps=150, batch_size=128, learning_rate=0.01, buffer_size=512,
-            mixture_weights=(0.1, 1.0), mixture_reverse="reverse_kl", monitor_every=75, **keys,
+            objective="mixture", data="direct", max_steps=100, batch_size=128, learning_rate=0.01, buffer_size=512,
+            mixture_weights=(0.1, 1.0), mixture_reverse="reverse_kl", monitor_every=100, **keys,
         )  # fmt: skip
         flow = vector_coupling((), ACTION, n_layers=2, hidden=(16,))
         folder = tmp_path / str(len(keys))

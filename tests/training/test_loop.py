@@ -116,6 +116,12 @@ VARIANTS = {
     "mixture": {"objective": "mixture", "data": "direct", "mixture_weights": (0.5, 2.0), "anneal": 0.0},
     "latent moves": {"objective": "forward_kl", "data": "direct", "buffer_size": 40, "latent_moves": 2},
     "self_normalised": {"objective": "self_normalised", "buffer_size": 100, "anneal": 0.0},
+    "self_normalised, annealed": {
+        "objective": "self_normalised",
+        "buffer_size": 100,
+        "anneal": 0.7,
+        "anneal_from": "hot",
+    },
     "data to judge by": {"data": "direct"},
 }
 

@@ -72,7 +72,7 @@ def test_schedules_follow_the_progress() -> None:
     [
         ({"objective": "forward_kl"}, "'forward_kl' needs training.data: 'direct' or an ensemble file"),
         ({"objective": "mixture"}, "'mixture' needs training.data"),
-        ({"objective": "self_normalised", "anneal": 0.1}, "training.anneal must be 0 with self_normalised"),
+        ({"objective": "mixture", "data": "direct", "anneal": 0.1}, "training.anneal must be 0 with mixture"),
         ({"objective": "reinforce", "batch_size": 1}, "training.batch_size must be at least 2 with reinforce"),
         (
             {"objective": "mixture", "mixture_reverse": "reinforce", "batch_size": 1, "data": "direct"},

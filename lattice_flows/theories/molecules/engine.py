@@ -14,7 +14,7 @@ from lattice_flows.theories.molecules.sources import Built, Source, openmm
 
 Array = NDArray[np.float64]
 
-_TOLERANCE = 0.1  # kJ/mol/nm, the root mean square force at which the reference is a minimum
+_TOLERANCE = 1.0  # kJ/mol/nm, the root mean square force at which the reference is a minimum
 _FEWEST = 16  # configurations for which a thread more is worth its start
 
 
@@ -82,7 +82,8 @@ class Molecule:
     """Of each atom: the number of its residue, from 0, and the residue's name."""
     bonds: tuple[tuple[int, int], ...]
     masses: tuple[float, ...]
-    _start: Array
+    start: Array
+    """The positions of the file, (n_atoms, 3), with those of added hydrogens."""
 
     @property
     def n_atoms(self) -> int:
@@ -91,7 +92,7 @@ class Molecule:
     @cached_property
     def reference(self) -> Array:
         """A minimum of the energy near the positions of the file, (n_atoms, 3), its centroid at 0."""
-        found = self.engine.minimised(self._start)
+        found = self.engine.minimised(self.start)
         found.flags.writeable = False
         return found
 
@@ -154,7 +155,7 @@ def molecule(source: Source) -> Molecule:
         residue_of=tuple((atom.residue.index, atom.residue.name) for atom in atoms),
         bonds=tuple((one.index, other.index) for one, other in built.topology.bonds()),
         masses=_masses(built),
-        _start=built.positions,
+        start=built.positions,
     )
 
 

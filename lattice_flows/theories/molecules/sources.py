@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lattice_flows.regular_files import at_home, require_regular
+from lattice_flows.theories.action import Unavailable
 
 Array = NDArray[np.float64]
 
 SOLVENTS = ("HCT", "OBC1", "OBC2", "GBn", "GBn2", "none")
 """The implicit solvents of OpenMM; "none" is a molecule in vacuum."""
 _OBC_OFFSET = 0.009  # nm, between the radius of an atom and that of OpenMM's own OBC2
+
+_WATER = 78.5
+"""The dielectric constant of OpenMM's implicit solvents, where its own OBC2 alone would take 78.3."""
 
 
 class Built(NamedTuple):
@@ -70,8 +74,8 @@ class PDBWithForceField:
     def build(self) -> Built:
         """Without constraints and without a cutoff."""
         path = existing(self.topology)
-        with told(self.topology):
-            found = openmm_app().PDBFile(path)
+        with told(self.topology), open(path) as file:
+            found = openmm_app().PDBFile(file)
         return parametrised(self.topology, found.topology, found.positions, self.force_field, self.implicit_solvent)
 
 
@@ -113,16 +117,17 @@ def _replace_obc2(system: Any) -> None:
         charge, radius, scaled = formula.getParticleParameters(atom)
         own.addParticle(charge, radius + _OBC_OFFSET, scaled / radius)
     own.setNonbondedMethod(mm.GBSAOBCForce.NoCutoff)
+    own.setSolventDielectric(_WATER)
     system.removeForce(index)
     system.addForce(own)
 
 
 def openmm() -> Any:
-    """The package. Raises ValueError where it is not installed."""
+    """The package. Raises Unavailable where it is not installed."""
     try:
         import openmm.app  # its parts, too
     except ImportError:
-        raise ValueError("a molecule needs the package openmm: pip install -e '.[molecules]'") from None
+        raise Unavailable("a molecule needs the package openmm: pip install -e '.[molecules]'") from None
     return openmm
 
 
@@ -132,11 +137,11 @@ def openmm_app() -> Any:
 
 
 def existing(path: str) -> str:
-    """The path of a file that somebody names, for OpenMM. Raises ValueError if there is none."""
+    """The path of a file that somebody names, for OpenMM. Raises Unavailable if there is none."""
     try:
         require_regular(at_home(path))
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+        raise Unavailable(f"{path}: {error.strerror}") from None
     return str(at_home(path))
 
 
@@ -145,6 +150,8 @@ def told(name: str) -> Iterator[None]:
     """Raise ValueError, in one line that begins with `name`, for whatever OpenMM raises for what it cannot read."""
     try:
         yield
+    except Unavailable:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{name}: {reason}") from None
