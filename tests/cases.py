@@ -73,9 +73,12 @@ from lattice_flows.theories import (
     THEORIES,
     XY,
     Action,
+    DimerBath,
     DoubleWell,
     ImprovedU1,
     Ising,
+    LabelledDimerBath,
+    ManyWell,
     MuellerBrown,
     Phi4,
     Phi4Hopping,
@@ -335,6 +338,18 @@ def plane_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return [x * torch.tensor([1.0, -1.0], dtype=x.dtype)]
 
 
+def wells_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Wells (B, 2 n) in another order."""
+    return [x.roll(2, 1)]
+
+
+def dimer_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """A dimer in its bath (B, 2 + n_bath, 2): mirrored, with its ends exchanged, and the bath in another order."""
+    ends, bath = x[:, :2], x[:, 2:]
+    mirrored = [x * torch.tensor(signs, dtype=x.dtype) for signs in ([-1.0, 1.0], [1.0, -1.0])]
+    return [*mirrored, torch.cat([ends.flip(1), bath], 1), torch.cat([ends, bath.roll(1, 1)], 1)]
+
+
 def no_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return []
 
@@ -357,6 +372,10 @@ ACTION_CASES = [
     ActionCase("phi4 hopping 6x4", Phi4Hopping(0.25, 0.1), (6, 4), site_images),
     ActionCase("double_well", DoubleWell(0.7), (), plane_images),
     ActionCase("mueller_brown", MuellerBrown(0.1), (), no_images),
+    ActionCase("many_well", ManyWell(3, 0.8), (), wells_images),
+    ActionCase("dimer_bath", DimerBath(36, 0.02), (), dimer_images),
+    ActionCase("dimer_bath of 3", DimerBath(3, 0.05), (), dimer_images),
+    ActionCase("labelled_dimer_bath", LabelledDimerBath(4, 0.02), (), no_images),
     ActionCase("ising 6x4", Ising(0.4), (6, 4), site_images),
     ActionCase("ising 2x3", Ising(0.7), (2, 3), site_images),
     ActionCase("xy 6x4", XY(1.1), (6, 4), spin_images),
