@@ -32,21 +32,28 @@ def relabelled(x: Array, reference: Array) -> Array:
 
     reference: (n_bath, 2). The order has the least sum of squared distances of bath particle k from place k (the
     Hungarian method, scipy's `linear_sum_assignment`), 40 us a configuration for n_bath = 36. The dimer stays as it is.
-    Raises ValueError for another number of places than of particles in the bath.
+    Raises ValueError for another number of places than of particles in the bath, and for positions that are no numbers.
     """
     _check_reference(x, reference)
-    orders = np.array([_closest(bath, reference) for bath in x[:, 2:]], dtype=np.int64).reshape(-1, len(reference))
+    orders = np.empty((len(x), len(reference)), dtype=np.int64)
+    for k, bath in enumerate(x[:, 2:]):  # scipy takes one configuration at a time
+        orders[k] = _closest(bath, reference)
     return np.concatenate([x[:, :2], np.take_along_axis(x[:, 2:], orders[:, :, None], axis=1)], axis=1)
 
 
 def labelled(x: Array, reference: Array) -> NDArray[np.bool_]:
     """Whether the bath of each configuration (N, 2 + n_bath, 2) is in the order of `relabelled`, (N,) of bool.
 
-    Orders that are equally close count as this order, too.
+    Orders that are equally close count as this order, too. False where a position is not finite.
     """
     _check_reference(x, reference)
-    gains = [_overlap(bath[_closest(bath, reference)], reference) - _overlap(bath, reference) for bath in x[:, 2:]]
-    return np.array(gains, dtype=np.float64) <= _TIED
+    finite = np.isfinite(x).all((1, 2))
+    found = np.zeros(len(x), dtype=np.bool_)
+    for k in np.flatnonzero(finite):
+        bath = x[k, 2:]
+        gain = _overlap(bath[_closest(bath, reference)], reference) - _overlap(bath, reference)
+        found[k] = gain <= _TIED
+    return found
 
 
 def _check_reference(x: Array, reference: Array) -> None:
