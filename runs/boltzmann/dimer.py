@@ -29,13 +29,13 @@ SMALL: list[str] = []  # overrides of the card, for a test
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=300.0, help="of each run")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     given = parser.parse_args()
     lines = [line(f"swaps, seed {seed}", given.out / f"swaps_{seed}", seed, given.seconds) for seed in given.seeds]
     for side in SIDES:
         path = start_of(side, given.out, given.seeds[0])
-        alone = ["exchange_every=0", "n_chains=16", f"start={json.dumps(str(path))}"]
+        alone = ["exchange_every=0", "n_chains=24", f"start={json.dumps(str(path))}"]
         lines.append(line(f"no swaps, from {side}", given.out / side, given.seeds[0], given.seconds, alone))
     print("\n".join(["| windows | F_open - F_closed | round trips | seconds |", "|---|---|---|---|", *lines]))
 
