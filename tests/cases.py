@@ -387,6 +387,9 @@ ACTION_CASES = [
 
 assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
 
+ON_DEVICES = [case for case in ACTION_CASES if not isinstance(case.action, LabelledDimerBath)]
+"""Those that compute where their configurations are: the order of a bath is found by scipy."""
+
 
 Point = tuple[Shape, Action]
 
