@@ -35,7 +35,7 @@ def main() -> None:
     lines = [line(f"swaps, seed {seed}", given.out / f"swaps_{seed}", seed, given.seconds) for seed in given.seeds]
     for side in SIDES:
         path = start_of(side, given.out, given.seeds[0])
-        alone = ["exchange_every=0", "n_chains=24", f"start={json.dumps(str(path))}"]
+        alone = ["exchange_every=0", "n_chains=20", f"start={json.dumps(str(path))}"]
         lines.append(line(f"no swaps, from {side}", given.out / side, given.seeds[0], given.seconds, alone))
     print("\n".join(["| windows | F_open - F_closed | round trips | seconds |", "|---|---|---|---|", *lines]))
 
