@@ -74,9 +74,12 @@ from lattice_flows.theories import (
     XY,
     Action,
     AlanineDipeptide,
+    DimerBath,
     DoubleWell,
     ImprovedU1,
     Ising,
+    LabelledDimerBath,
+    ManyWell,
     MuellerBrown,
     OpenMMSystem,
     Peptide,
@@ -348,6 +351,18 @@ def turned_molecules(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return [x @ (turns * torch.linalg.det(turns)[:, None, None]).to(x)]
 
 
+def wells_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Wells (B, 2 n) in another order."""
+    return [x.roll(2, 1)]
+
+
+def dimer_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """A dimer in its bath (B, 2 + n_bath, 2): mirrored, with its ends exchanged, and the bath in another order."""
+    ends, bath = x[:, :2], x[:, 2:]
+    mirrored = [x * torch.tensor(signs, dtype=x.dtype) for signs in ([-1.0, 1.0], [1.0, -1.0])]
+    return [*mirrored, torch.cat([ends.flip(1), bath], 1), torch.cat([ends, bath.roll(1, 1)], 1)]
+
+
 def no_images(x: Tensor, generator: torch.Generator) -> list[Tensor]:
     return []
 
@@ -377,6 +392,10 @@ ACTION_CASES = [
     ActionCase("alanine dipeptide", AlanineDipeptide(350.0), (), turned_molecules, size=0.01),
     ActionCase("amber files", OpenMMSystem(*MOLECULE, implicit_solvent="none"), (), turned_molecules, size=0.01),
     ActionCase("peptide", Peptide("S"), (), turned_molecules, size=0.01),
+    ActionCase("many_well", ManyWell(3, 0.8), (), wells_images),
+    ActionCase("dimer_bath", DimerBath(36, 0.02), (), dimer_images),
+    ActionCase("dimer_bath of 3", DimerBath(3, 0.05), (), dimer_images),
+    ActionCase("labelled_dimer_bath", LabelledDimerBath(4, 0.02), (), no_images),
     ActionCase("ising 6x4", Ising(0.4), (6, 4), site_images),
     ActionCase("ising 2x3", Ising(0.7), (2, 3), site_images),
     ActionCase("xy 6x4", XY(1.1), (6, 4), spin_images),
@@ -387,6 +406,9 @@ ACTION_CASES = [
 ]
 
 assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
+
+ON_DEVICES = [case for case in ACTION_CASES if not isinstance(case.action, LabelledDimerBath)]
+"""Those that compute where their configurations are: the order of a bath is found by scipy."""
 
 
 Point = tuple[Shape, Action]

@@ -6,10 +6,13 @@ from typing import Any
 from lattice_flows.catalogue import Catalogue, PluginError
 from lattice_flows.later_keys import as_before, completed
 from lattice_flows.theories.action import Action, NamedObservable
+from lattice_flows.theories.dimer.action import DimerBath
+from lattice_flows.theories.dimer.labelled import LabelledDimerBath
 from lattice_flows.theories.ising.action import Ising
 from lattice_flows.theories.molecules.action import AlanineDipeptide, OpenMMSystem, Peptide
 from lattice_flows.theories.phi4.action import Phi4, Phi4Hopping
 from lattice_flows.theories.potentials.action import DoubleWell, MuellerBrown
+from lattice_flows.theories.potentials.many_well import ManyWell
 from lattice_flows.theories.u1.action import WilsonU1
 from lattice_flows.theories.u1_improved.action import ImprovedU1
 from lattice_flows.theories.xy.action import XY, Villain
@@ -29,6 +32,9 @@ THEORIES: Catalogue[type[Action]] = Catalogue(
         "openmm_system": OpenMMSystem,
         "alanine_dipeptide": AlanineDipeptide,
         "peptide": Peptide,
+        "many_well": ManyWell,
+        "dimer_bath": DimerBath,
+        "labelled_dimer_bath": LabelledDimerBath,
     },
     base=Action,
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cases import ACTION_CASES, ActionCase, WithoutKernels
+from cases import ON_DEVICES, ActionCase, WithoutKernels
 from devices.registry import PAIR_NAMES, pair_named
 from random_fields import random_field
 from torch import Tensor
@@ -15,7 +15,7 @@ from lattice_flows.theories import Action, WilsonU1
 from lattice_flows.training import path_gradient, reinforce, reverse_kl
 
 FLOWS = pytest.mark.parametrize("name", PAIR_NAMES)
-ACTIONS = pytest.mark.parametrize("case", ACTION_CASES, ids=lambda case: case.name)
+ACTIONS = pytest.mark.parametrize("case", ON_DEVICES, ids=lambda case: case.name)
 N = 5
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import ACTION_CASES, ActionCase, WithoutKernels
+from cases import ON_DEVICES, ActionCase, WithoutKernels
 from devices.registry import PAIR_NAMES, Pair, pair_named
 from devices.watch import Watch
 from torch import Tensor
@@ -98,7 +98,7 @@ def test_losses_do_not_wait(name: str, objective: Objective) -> None:
     assert watched(run) == []
 
 
-@pytest.mark.parametrize("case", ACTION_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", ON_DEVICES, ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_actions_do_not_wait(case: ActionCase, dtype: torch.dtype) -> None:
     x = torch.empty(N, *case.event, dtype=dtype, device="meta")

@@ -114,6 +114,15 @@ def test_campaign_of_paths_and_its_figure(script, tmp_path, capsys):
     assert figure.with_suffix(".csv").read_text().count("u1_16x16") == 4
 
 
+def test_windows_of_the_dimer(script, tmp_path, capsys):
+    small = ["n_configs=30", "n_updates=4", "n_thermalisation=40", "n_windows=4", "q_max=0.1"]
+    changes = {"SMALL": [f"ensemble.windows.{change}" for change in small], "N_THERMALISATION": 40}
+    assert script(ROOT / "runs/boltzmann/dimer.py", tmp_path, "--seeds", "3", **changes) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert [row[0] for row in rows] == ["swaps, seed 3", "no swaps, from closed", "no swaps, from open"]
+    assert all("+-" in row[1] for row in rows)
+
+
 def test_figure_of_no_run_is_refused(script, tmp_path, capsys):
     for name in ("topological_freezing", "quickstart", "trivializing", "annealed"):
         assert script(ROOT / f"analysis/{name}.py", tmp_path, tmp_path / "figure.svg") == EXIT_INPUT

@@ -6,7 +6,7 @@ import torch
 from random_fields import random_field
 
 from lattice_flows.lattice import REAL
-from lattice_flows.theories import XY, Action, Combined, DoubleWell, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
+from lattice_flows.theories import XY, Action, Combined, DimerBath, DoubleWell, ImprovedU1, Phi4, Phi4Hopping, WilsonU1
 
 pytestmark = pytest.mark.quick
 
@@ -17,6 +17,7 @@ PATHS = [
     pytest.param(Phi4(-1.0, 2.0), Phi4Hopping(0.3, 0.1), (4, 3), True, id="phi4 to phi4_hopping"),
     pytest.param(XY(0.5), XY(1.5), (4, 5), True, id="xy"),
     pytest.param(DoubleWell(0.5), DoubleWell(2.0), (2,), False, id="double_well"),
+    pytest.param(DimerBath(3, 0.05), DimerBath(3, 0.2), (5, 2), True, id="dimer_bath"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Potentials of two coordinates (B, 2) in the compiled HMC."""
+"""Potentials of two coordinates (B, 2), and products of them, in the compiled HMC."""
 
 import math
 from typing import NamedTuple
@@ -25,7 +25,7 @@ HIGH = (1.4, 2.4)
 
 
 class DoubleWellCouplings(NamedTuple):
-    """S = scale (x^4 - 6 x^2 - x / 2 + y^2 / 2)."""
+    """S = scale sum (x^4 - 6 x^2 - x / 2 + y^2 / 2) over the pairs (x, y) of coordinates, of which there may be one."""
 
     scale: float
 
@@ -38,8 +38,11 @@ class MuellerBrownCouplings(NamedTuple):
 
 @implements(action, DoubleWellCouplings)
 def _double_well(couplings: DoubleWellCouplings, x: Array, shape: Shape, work: Array) -> float:
-    square = x[0] * x[0]
-    return couplings.scale * (square * (square - 6.0) - 0.5 * x[0] + 0.5 * x[1] * x[1])
+    total = 0.0
+    for k in range(0, x.size, 2):
+        square = x[k] * x[k]
+        total += square * (square - 6.0) - 0.5 * x[k] + 0.5 * x[k + 1] * x[k + 1]
+    return couplings.scale * total
 
 
 @implements(kick, DoubleWellCouplings)
@@ -47,8 +50,9 @@ def _kick_double_well(
     couplings: DoubleWellCouplings, x: Array, momenta: Array, time: float, shape: Shape, work: Array
 ) -> None:
     factor = time * couplings.scale
-    momenta[0] -= factor * (x[0] * (4.0 * x[0] * x[0] - 12.0) - 0.5)
-    momenta[1] -= factor * x[1]
+    for k in range(0, x.size, 2):
+        momenta[k] -= factor * (x[k] * (4.0 * x[k] * x[k] - 12.0) - 0.5)
+        momenta[k + 1] -= factor * x[k + 1]
 
 
 @njit

@@ -1,0 +1,1 @@
+"""A bistable dimer in a bath of soft discs: a target without a lattice."""

@@ -1,0 +1,1 @@
+"""Compiled functions of the dimer in its bath."""
