@@ -68,8 +68,8 @@ def fresh_momenta(case, x, seed):
 
 def distance(case, a, b):
     """Between fields, modulo whole turns."""
-    if case.space is CIRCLE:
-        return float(CIRCLE.wrap(a - b).abs().max())
+    if case.space is CIRCLE or isinstance(case.space, Mixed):
+        return float(case.space.wrap(a - b).abs().max())
     if isinstance(case.space, Product):
         a, b = a.clone(), b.clone()
         a[..., 0], b[..., 0] = CIRCLE.wrap(a[..., 0] - b[..., 0]), 0.0
@@ -278,7 +278,7 @@ def test_momenta_are_normal_in_the_tangent_space(case, seed):
     x, streams = case.space.hot(make_streams(seed, "hot", range(4000)), case.event)
     momenta, _ = case.space.momenta(x, streams)
     twice = 2.0 * case.space.kinetic(momenta)
-    dimension = {Sphere: lambda s: s.n - 1, SU2: lambda s: 3, Product: lambda s: 1 + 1 + 2}.get(
+    dimension = {Sphere: lambda s: s.n - 1, SU2: lambda s: 3, Product: lambda s: 1 + 1 + 2, Mixed: lambda s: 6}.get(
         type(case.space), lambda s: 1
     )(case.space)
     n = dimension * math.prod(case.event[: len(case.event) - len(case.space.variable_shape)])

@@ -1,4 +1,4 @@
-"""Internal coordinates of molecules and their flow: exact both ways, with the right density, about the right minimum."""
+"""Internal coordinates of molecules and their flow: exact both ways, with the right density, about a minimum."""
 
 import math
 from functools import cache
@@ -21,6 +21,7 @@ from lattice_flows.flows import (
 )
 from lattice_flows.flows.molecules.harmonic import HarmonicCoordinates, kinds_of
 from lattice_flows.kernels.random import make_streams
+from lattice_flows.lattice import Mixed
 from lattice_flows.samplers import HMC
 from lattice_flows.theories import AlanineDipeptide, DoubleWell, Peptide
 from lattice_flows.theories.molecules.action import MolecularAction
@@ -53,7 +54,7 @@ def _trajectory() -> Tensor:
     """200 configurations of a chain at 600 K, (200, 22, 3)."""
     action = AlanineDipeptide(600.0)
     hmc = HMC(action, 0.1, 50)
-    x, streams = action.hot(make_streams(1, 8), action.event_shape(()))
+    x, streams = action.hot(make_streams(1, "trajectory", range(8)), action.event_shape(()))
     state, kept = hmc.init(x, streams), []
     for _ in range(25):
         state, _ = hmc.step(state)
@@ -114,7 +115,8 @@ def test_harmonic_coordinates_are_exact_both_ways(generator: torch.Generator) ->
     _check_inverse(harmonic, x, 1e-9)
     _check_jacobian(harmonic, z)
     distances, angles = x[:, 1:, 0], x[:, 1:, 1]
-    assert (distances > 0.08).all() and (angles > 0).all() and (angles < math.pi).all()
+    assert (distances > 0.08).all()
+    assert ((angles > 0) & (angles < math.pi)).all()
 
 
 def test_rigid_motion_has_its_exact_density(generator: torch.Generator) -> None:
@@ -129,10 +131,11 @@ def test_rigid_motion_has_its_exact_density(generator: torch.Generator) -> None:
 
 
 def test_a_cold_molecule_is_harmonic(generator: torch.Generator) -> None:
-    """At 1 K log w is the same for all stiff coordinates, torsions being held at the reference; 5 % off are not."""
-    action = AlanineDipeptide(1.0)
+    """At 10 K log w is the same for all stiff coordinates, torsions being held at the reference; 5 % off are not."""
+    action = AlanineDipeptide(10.0)
     harmonic, internal = _harmonic(action), InternalCoordinates(_matrix(action))
-    kinds = kinds_of(_matrix(action))
+    kinds, space = kinds_of(_matrix(action)), harmonic.domain
+    assert isinstance(space, Mixed)
     z = torch.randn(200, 66, generator=generator, dtype=torch.float64)
     z[:, kinds.torsions] = internal.inverse(torch.tensor(action.reference)[None])[0].flatten()[kinds.torsions]
     z = z.reshape(-1, 22, 3)
@@ -140,13 +143,12 @@ def test_a_cold_molecule_is_harmonic(generator: torch.Generator) -> None:
     def spread(z: Tensor) -> float:
         deviations, slope = harmonic.forward(z)
         x, log_det = internal.forward(deviations)
-        return float(
-            (0.5 * z.square().flatten(1)[:, torch.cat(kinds.stiff)].sum(1) + slope + log_det - action(x)).std()
-        )
+        lines = torch.where(space.mask(), 0.0, z)
+        return float((0.5 * lines.square().flatten(1).sum(1) + slope + log_det - action(x)).std())
 
     exact = spread(z)
     harmonic.root *= 1.05
-    assert exact < 0.15 < spread(z)
+    assert exact < 0.2 < spread(z)
 
 
 @pytest.mark.parametrize("transform", ["affine", "spline"])
