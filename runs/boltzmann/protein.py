@@ -1,9 +1,10 @@
-"""A protein of a PDB file as a target: hydrogens, minimum, forces, disulfide bonds, and what an energy costs.
+"""A protein of a PDB file as a target: hydrogens, minimum, forces, internal coordinates, and what an energy costs.
 
     python runs/boltzmann/protein.py protein.pdb
 
 It reads the file with amber14 and OBC2, adds missing hydrogens, minimises, and prints what it found. Forces are held
-against five-point differences of S along random directions.
+against five-point differences of S along random directions, and positions against those that come back from bonds,
+angles and torsions.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import torch
 
 from lattice_flows.errors import InputError
 from lattice_flows.exit_status import run_as_command
+from lattice_flows.flows import InternalCoordinates
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.theories import OpenMMSystem
 
@@ -48,6 +50,16 @@ def _tell(action: OpenMMSystem) -> None:
     print(f"minimum: U = {energy:.1f} kJ/mol, S = {action.reference_action:.1f}, {time.perf_counter() - begun:.1f} s")
     error, seconds = _force_error(action)
     print(f"force against differences of S: relative error {error:.1e}; {1e3 * seconds:.1f} ms for an S with its force")
+    error = _round_trip(action)
+    print(f"internal coordinates: {action.molecule.z_matrix.proper.sum()} torsions, {error:.1e} nm after both ways")
+
+
+def _round_trip(action: OpenMMSystem) -> float:
+    """The largest change of a coordinate on the way to internal coordinates and back, from hot starts, in nm."""
+    transform = InternalCoordinates(action.molecule.z_matrix)
+    start, _ = action.hot(make_streams(1, "start", range(_DIRECTIONS)), (action.n_atoms, 3))
+    x = torch.from_numpy(start)
+    return float((transform.forward(transform.inverse(x)[0])[0] - x).abs().max())
 
 
 def _disulfides(action: OpenMMSystem) -> int:

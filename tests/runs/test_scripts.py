@@ -203,5 +203,6 @@ def test_protein_as_a_target(script, tmp_path, capsys):
     assert "4 residues, 30 atoms, 15 of them hydrogens" in told
     assert "disulfide bonds: 0; chiral centres: 1" in told
     assert float(re.search(r"relative error (\S+);", told)[1]) < 1e-6
+    assert float(re.search(r"torsions, (\S+) nm", told)[1]) < 1e-6
     assert script(ROOT / "runs/boltzmann/protein.py", tmp_path / "none.pdb") == EXIT_INPUT
     assert "none.pdb: No such file" in capsys.readouterr().err

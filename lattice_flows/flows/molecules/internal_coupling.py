@@ -22,7 +22,7 @@ from lattice_flows.flows.transform import Chain, Transform
 from lattice_flows.lattice import REAL, Mixed, Space
 from lattice_flows.theories.action import Action
 from lattice_flows.theories.molecules.action import MolecularAction
-from lattice_flows.theories.molecules.z_matrix import ZMatrix, z_matrix
+from lattice_flows.theories.molecules.z_matrix import ZMatrix
 
 _BOUND = 5.0  # of splines of normal deviates
 
@@ -109,9 +109,9 @@ class InternalCouplingFlow(FlowPlan):
         assert isinstance(self.action, MolecularAction)
         return self.action
 
-    @cached_property
+    @property
     def _matrix(self) -> ZMatrix:
-        return z_matrix([one != "H" for one in self._molecule.elements], self._molecule.bonds)
+        return self._molecule.molecule.z_matrix
 
     @cached_property
     def _kinds(self) -> Kinds:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lattice_flows.theories.molecules.sources import Built, Source, openmm
+from lattice_flows.theories.molecules.z_matrix import ZMatrix, z_matrix
 
 Array = NDArray[np.float64]
 
@@ -100,6 +101,11 @@ class Molecule:
     def reference_energy(self) -> float:
         """U of the reference in kJ/mol."""
         return float(self.engine(self.reference[None])[0][0])
+
+    @cached_property
+    def z_matrix(self) -> ZMatrix:
+        """By which internal coordinates are defined. Raises ValueError for more than one molecule."""
+        return z_matrix([element != "H" for element in self.elements], self.bonds)
 
     @cached_property
     def by_residue(self) -> tuple[dict[str, int], ...]:

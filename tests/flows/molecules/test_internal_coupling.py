@@ -26,13 +26,8 @@ from lattice_flows.samplers import HMC
 from lattice_flows.theories import AlanineDipeptide, DoubleWell, Peptide
 from lattice_flows.theories.molecules.action import MolecularAction
 from lattice_flows.theories.molecules.observables import backbone, dihedral
-from lattice_flows.theories.molecules.z_matrix import ZMatrix, z_matrix
 
 pytestmark = pytest.mark.quick
-
-
-def _matrix(action: MolecularAction) -> ZMatrix:
-    return z_matrix([one != "H" for one in action.elements], action.bonds)
 
 
 @cache
@@ -77,7 +72,7 @@ def _check_jacobian(transform: Transform, z: Tensor) -> None:
 
 @pytest.mark.parametrize("action", [AlanineDipeptide(), Peptide("AFPKG")], ids=["dipeptide", "five residues"])
 def test_internal_coordinates_are_exact_both_ways(action: MolecularAction, generator: torch.Generator) -> None:
-    transform = InternalCoordinates(_matrix(action))
+    transform = InternalCoordinates(action.molecule.z_matrix)
     shape = (4, action.n_atoms, 3)
     x = torch.tensor(action.reference) + 0.01 * torch.randn(shape, generator=generator, dtype=torch.float64)
     _check_inverse(transform, x, 1e-10)
@@ -86,13 +81,13 @@ def test_internal_coordinates_are_exact_both_ways(action: MolecularAction, gener
 
 def test_internal_coordinates_are_exact_along_a_trajectory() -> None:
     x = _trajectory()
-    _check_inverse(InternalCoordinates(_matrix(AlanineDipeptide())), x, 1e-10)
+    _check_inverse(InternalCoordinates(AlanineDipeptide().molecule.z_matrix), x, 1e-10)
     _check_inverse(_far_flow().transform, x, 1e-6)
 
 
 def test_torsions_are_the_observables() -> None:
     action, x = AlanineDipeptide(), _trajectory()
-    matrix = _matrix(action)
+    matrix = action.molecule.z_matrix
     z, _ = InternalCoordinates(matrix).inverse(x)
     columns = [matrix.atoms, *(matrix.atoms[row] for row in (matrix.bonded, matrix.angled, matrix.turned))]
     atoms = [tuple(map(int, row)) for row in np.stack(columns, 1)]
@@ -103,7 +98,7 @@ def test_torsions_are_the_observables() -> None:
 
 
 def _harmonic(action: MolecularAction) -> HarmonicCoordinates:
-    return harmonic_coordinates(action, _matrix(action), torch.tensor(action.reference), action.centroid_width)
+    return harmonic_coordinates(action, action.molecule.z_matrix, torch.tensor(action.reference), action.centroid_width)
 
 
 def test_harmonic_coordinates_are_exact_both_ways(generator: torch.Generator) -> None:
@@ -133,8 +128,8 @@ def test_rigid_motion_has_its_exact_density(generator: torch.Generator) -> None:
 def test_a_cold_molecule_is_harmonic(generator: torch.Generator) -> None:
     """At 10 K log w is the same for all stiff coordinates, torsions being held at the reference; 5 % off are not."""
     action = AlanineDipeptide(10.0)
-    harmonic, internal = _harmonic(action), InternalCoordinates(_matrix(action))
-    kinds, space = kinds_of(_matrix(action)), harmonic.domain
+    harmonic, internal = _harmonic(action), InternalCoordinates(action.molecule.z_matrix)
+    kinds, space = kinds_of(action.molecule.z_matrix), harmonic.domain
     assert isinstance(space, Mixed)
     z = torch.randn(200, 66, generator=generator, dtype=torch.float64)
     z[:, kinds.torsions] = internal.inverse(torch.tensor(action.reference)[None])[0].flatten()[kinds.torsions]
@@ -166,11 +161,11 @@ def test_the_flow_knows_its_density(transform: str, generator: torch.Generator) 
 
 
 def test_torsions_come_first_and_see_no_stiff_coordinate(generator: torch.Generator) -> None:
-    flow, kinds = _far_flow(), kinds_of(_matrix(AlanineDipeptide()))
+    flow, kinds = _far_flow(), kinds_of(AlanineDipeptide().molecule.z_matrix)
     z = flow.prior.sample(3, generator)
     other = z.flatten(1).clone()
     other[:, torch.cat(kinds.stiff)] += 0.3
-    internal = InternalCoordinates(_matrix(AlanineDipeptide()))
+    internal = InternalCoordinates(AlanineDipeptide().molecule.z_matrix)
     torsions = [
         internal.inverse(flow.image(own).x)[0].flatten(1)[:, kinds.torsions[2:]] for own in (z, other.view_as(z))
     ]

@@ -5,7 +5,7 @@ import pytest
 
 from lattice_flows.theories import AlanineDipeptide, MolecularAction, Peptide
 from lattice_flows.theories.molecules.observables import backbone
-from lattice_flows.theories.molecules.z_matrix import FIRST_POINT, ZMatrix, z_matrix
+from lattice_flows.theories.molecules.z_matrix import FIRST_POINT, z_matrix
 
 pytestmark = pytest.mark.quick
 
@@ -14,13 +14,9 @@ MOLECULES = pytest.mark.parametrize(
 )
 
 
-def _of(action: MolecularAction) -> ZMatrix:
-    return z_matrix([one != "H" for one in action.elements], action.bonds)
-
-
 @MOLECULES
 def test_every_atom_is_placed_by_three_before_it(action: MolecularAction) -> None:
-    matrix = _of(action)
+    matrix = action.molecule.z_matrix
     assert sorted(matrix.atoms) == list(range(action.n_atoms))
     bonds = {frozenset(pair) for pair in action.bonds}
     assert matrix.levels[0] == slice(0, 1)
@@ -36,7 +32,7 @@ def test_every_atom_is_placed_by_three_before_it(action: MolecularAction) -> Non
 
 @MOLECULES
 def test_each_bond_has_one_torsion_about_it(action: MolecularAction) -> None:
-    matrix = _of(action)
+    matrix = action.molecule.z_matrix
     turned = [(matrix.bonded[k], matrix.angled[k]) for k in np.flatnonzero(matrix.proper)]
     assert len(set(turned)) == len(turned)
     ends = {row for row in matrix.bonded[3:] if row != 0}  # of bonds on which something hangs
@@ -45,7 +41,7 @@ def test_each_bond_has_one_torsion_about_it(action: MolecularAction) -> None:
 
 def test_the_torsions_of_alanine_dipeptide_are_phi_psi_and_five_more() -> None:
     action = AlanineDipeptide()
-    matrix = _of(action)
+    matrix = action.molecule.z_matrix
     assert matrix.proper.sum() == 7
     atoms = np.stack([matrix.atoms, *(matrix.atoms[row] for row in (matrix.bonded, matrix.angled, matrix.turned))], 1)
     named = {tuple(map(int, row)) for row in atoms[matrix.proper]}
