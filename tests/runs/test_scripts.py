@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from lattice_flows.exit_status import EXIT_INPUT, EXIT_STOPPED, run_as_command
+from lattice_flows.stages import sample_stage, train_stage
 from lattice_flows.theories import ExactU1, ImprovedU1, Peptide
 
 ROOT = Path(__file__).parents[2]
@@ -190,6 +193,49 @@ def test_study_of_the_catalogue(script, tmp_path, capsys):
     assert len((out / "family.csv").read_text().splitlines()) == 8
     assert script(folder / "diagrams.py", figures) == 0
     assert (figures / "masks.png").exists()
+
+
+def test_alanine_dipeptide_beside_replica_exchange(script, tmp_path, monkeypatch, capsys):
+    """Short chains, and a flow that has hardly been trained."""
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "exchange": ["values=[300.0, 600.0]", "n_chains=4", "n_configs=30", "n_thermalisation=2"],
+        "samples": ["n_chains=2", "n_configs=100"],
+    }
+    small["exchange"] += ["replica={sampler='hmc', trajectory_length=0.02, n_md_steps=20}"]
+    changes = {name: [f"ensemble.{name}.{change}" for change in own] for name, own in small.items()}
+    folder, console, exchange = ROOT / "runs/boltzmann", Console(), tmp_path / "output/alanine_exchange"
+    sample_stage(folder / "alanine_exchange.toml", exchange, changes["exchange"], [], console)
+    overrides = ["training.max_steps=3", "training.max_seconds=100", "training.batch_size=8"]
+    overrides += ["training.final_batch_size=8", "training.monitor_samples=32", *changes["samples"]]
+    train_stage(folder / "alanine_dipeptide.toml", tmp_path / "run", overrides, console)
+    sample_stage(tmp_path / "run", None, [], ["samples"], console)
+    assert script(folder / "alanine.py", tmp_path / "run", exchange, "--out", tmp_path / "figures") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"\| total variation of phi and psi \| 0\.\d+, of which noise makes 0\.\d+ \|", told)
+    assert (tmp_path / "figures/ramachandran.png").stat().st_size > 10_000
+    assert (tmp_path / "figures/profile.svg").exists()
+
+
+def test_distance_of_histograms(monkeypatch):
+    """Its floor is what equal distributions have on average, and a tenth of the weight elsewhere is seen above it."""
+    monkeypatch.syspath_prepend(ROOT / "runs/boltzmann")
+    from molecules.torsions import of_chains, of_weights, total_variation
+
+    rng = np.random.default_rng(5)
+
+    def angles(*shape):
+        return np.arctan2(*rng.normal(size=(2, *shape)) + 1.0)
+
+    distances = []
+    for _ in range(10):
+        chains = of_chains(angles(4000, 10), angles(4000, 10))
+        phi, psi, log_w = angles(60_000), angles(60_000), rng.normal(0.0, 0.7, 60_000)
+        distances.append(total_variation(of_weights(phi, psi, log_w), chains))
+        shifted = of_weights(np.where(np.arange(60_000) < 6000, -2.0, phi), psi, log_w)
+        assert total_variation(shifted, chains).value > 1.5 * distances[-1].floor
+    values, floors = np.array(distances).T
+    assert abs(values.mean() / floors.mean() - 1.0) < 0.1
 
 
 def test_protein_as_a_target(script, tmp_path, capsys):
