@@ -131,17 +131,27 @@ def parse_thermalisation(text: str) -> int | None:
 
 
 def parse_couplings(texts: list[str]) -> dict[str, Any]:
-    """The couplings by name, {"beta": 6.1} for ["beta=6.1"]. Raises InputError for anything else."""
+    """The couplings by name, {"beta": 6.1, "n_wells": 3} for ["beta=6.1", "n_wells=3"]: whole numbers without a point
+    are integers, as in a card. Raises InputError for anything else.
+    """
     couplings: dict[str, Any] = {}
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not key or not math.isfinite(number):
+        number = _number(value)
+        if not key or number is None:
             raise InputError(f"{text!r}: must be written COUPLING=NUMBER, such as beta=6.1")
         if key in couplings:
             raise InputError(f"{text!r}: the coupling {key!r} is given twice")
         couplings[key] = number
     return couplings
+
+
+def _number(text: str) -> int | float | None:
+    """None for what is no finite number."""
+    for kind in (int, float):
+        try:
+            number = kind(text)
+            return number if math.isfinite(number) else None
+        except (ValueError, OverflowError):  # the latter of an integer beyond every float
+            continue
+    return None

@@ -205,9 +205,12 @@ def test_what_is_no_formula_is_refused_in_one_line(text, message):
 
 def test_couplings_are_numbers():
     assert parse_couplings(["beta=6.1"]) == {"beta": 6.1}
+    whole = parse_couplings(["n_wells=3", "beta=6.0", "m2=-4"])
+    assert whole == {"n_wells": 3, "beta": 6.0, "m2": -4}
+    assert [type(value) for value in whole.values()] == [int, float, int]
     with pytest.raises(InputError, match="is given twice"):
         parse_couplings(["beta=1", "beta=2"])
-    for wrong in ("beta", "beta=", "=3", "beta=six", "beta=nan", "beta=1e400"):
+    for wrong in ("beta", "beta=", "=3", "beta=six", "beta=nan", "beta=1e400", "beta=1" + "0" * 400):
         with pytest.raises(InputError, match="COUPLING=NUMBER"):
             parse_couplings([wrong])
 

@@ -95,6 +95,14 @@ def imported() -> None:
     done("import", "links.npy", "--out", "imported.h5", "--coupling", "beta=1.5")
 
 
+def wells() -> None:
+    """Configurations of both wells, from which a flow learns, and the ensemble file of them."""
+    rng = np.random.default_rng(6)
+    centres = np.where(np.arange(128) % 2 == 0, -1.7, 1.75)[:, None] * np.array([1.0, 0.0])
+    np.save("wells.npy", (centres + rng.normal(0.0, 0.15, (128, 2))).reshape(32, 4, 2))  # (config, chain, coordinate)
+    done("import", "wells.npy", "--out", "wells.h5", "--theory", "double_well")
+
+
 def make(card: Path, folder: Path) -> None:
     """The run folder, without what no resume and no analysis needs."""
     made = {**UNFINISHED, "measured": measured}.get(card.stem, plain)
@@ -145,6 +153,8 @@ def main_() -> None:
     if not Path("imported.h5").exists():
         imported()
         done("analyse", "imported.h5", "--json", Path("summaries", "imported.json"))
+    if not Path("wells.h5").exists():
+        wells()
     for card in sorted(CARDS.glob("*.toml")):
         if Path("runs", card.stem).exists():
             print(f"{card.stem}: is there already")

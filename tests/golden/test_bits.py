@@ -32,7 +32,8 @@ def fresh(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp(request.param))
         patch.setenv("OMP_NUM_THREADS", "1")
-        Path("imported.h5").write_bytes((GOLDEN / "imported.h5").read_bytes())
+        for path in GOLDEN.glob("*.h5"):
+            Path(path.name).write_bytes(path.read_bytes())
         folder = copied(request.param, "ensembles", "evaluation.h5").resolve()
         with_former_defaults(folder / "card.toml")
         (folder / "ensembles").mkdir(exist_ok=True)

@@ -167,6 +167,14 @@ def test_exact_prints_the_numbers_of_any_theory(name, action, lattice_flows):
     assert json.loads(other)["log_z"] != exact.log_z
 
 
+def test_a_coupling_may_be_an_integer(lattice_flows):
+    _, out, _ = lattice_flows("exact", "many_well", "--coupling", "n_wells=3", "--json")
+    assert json.loads(out)["log_z"] == pytest.approx(3.0 * DoubleWell().closed_forms(()).log_z, rel=1e-12)
+    status, _, errors = lattice_flows("exact", "many_well", "--coupling", "n_wells=3.0")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "n_wells = 3.0: input should be a valid integer" in errors
+
+
 def test_exact_of_a_free_field_on_its_lattice(lattice_flows):
     out = lattice_flows("exact", "phi4", "--shape", "4", "4", "--coupling", "m2=1", "--coupling", "lam=0", "--json")[1]
     values = json.loads(out)

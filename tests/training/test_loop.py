@@ -122,6 +122,7 @@ VARIANTS = {
         "anneal": 0.7,
         "anneal_from": "hot",
     },
+    "damped": {"objective": "reverse_kl", "highest_action": 0.5},
     "data to judge by": {"data": "direct"},
 }
 

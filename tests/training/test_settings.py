@@ -22,6 +22,8 @@ pytestmark = pytest.mark.quick
         ("latent_moves", -1),
         ("latent_time", 0.0),
         ("hot_temperature", 1.0),
+        ("highest_action", 0.0),
+        ("highest_action", math.inf),
         ("reaction_weight", 0.0),
         ("patience", 0),
         ("final_batch_size", 32),

@@ -119,6 +119,10 @@ class LabelledDimerBath(Action):
         """Those of the whole target."""
         return self.whole.observables(lattice_shape)
 
+    def energy(self, x: Array) -> Array:
+        """u of each configuration (N, 2 + n_bath, 2) -> (N,), in any order of the bath."""
+        return self.whole.energy(x)
+
     def __call__(self, x: Tensor) -> Tensor:
         inside = torch.from_numpy(labelled(x.detach().double().cpu().numpy(), self.reference)).to(x.device)
         return torch.where(inside, self.whole(x), math.inf)

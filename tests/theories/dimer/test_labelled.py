@@ -85,6 +85,13 @@ def measured(configs, function):
     return function(configs.reshape(n * n_chains, *configs.shape[2:])).reshape(n, n_chains)
 
 
+def test_the_observables_of_a_card_are_those_of_the_whole(rng):
+    """A card gives named observables the theory itself, see `Energy`."""
+    x = scattered(rng, 5, 6)
+    energy = LabelledDimerBath.named_observables["energy"](action=LabelledDimerBath(6, 0.5))
+    np.testing.assert_array_equal(energy(x), DimerBath(6).energy(x))
+
+
 def test_chains_of_both_targets_agree(seed, monkeypatch):
     """On what does not depend on the order; on the place of the first particle of the bath after relabelling."""
     monkeypatch.setattr("lattice_flows.theories.action._tell_slow", lambda *told: None)
