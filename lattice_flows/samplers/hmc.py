@@ -13,7 +13,7 @@ import torch
 from lattice_flows.kernels import hmc
 from lattice_flows.later_keys import Changed
 from lattice_flows.samplers.integrators import INTEGRATORS, check_jitter, drawn_trajectory, per_chain
-from lattice_flows.samplers.lengths import DEFAULT_LENGTH, measured_by, settle_length, tuned_length
+from lattice_flows.samplers.lengths import measured_by, settle_length, tuned_length
 from lattice_flows.samplers.sampler import Array, Report, Sampler, Streams, silent
 from lattice_flows.samplers.tuning import tuned_n_md_steps, warming
 from lattice_flows.theories.action import Action
@@ -41,8 +41,8 @@ class HMC(Sampler):
     """HMC with unit mass, on any space with momenta.
 
     action: the target.
-    trajectory_length: the mean molecular-dynamics time of a trajectory; None asks `tune` to find it, and is 1 where
-    n_md_steps is given.
+    trajectory_length: the mean molecular-dynamics time of a trajectory; None asks `tune` to find it, and is the
+    theory's `first_length`, mostly 1, where n_md_steps is given.
     n_md_steps: integrator steps per trajectory; None asks `tune` to find it.
     target_acceptance: what `tune` aims at.
     integrator: "leapfrog", "omelyan" (second order, minimum norm) or "omelyan4" (fourth order).
@@ -136,12 +136,12 @@ class HMC(Sampler):
         """
         if self.n_md_steps is not None:
             return self
-        first = replace(self, trajectory_length=self.trajectory_length or DEFAULT_LENGTH)
+        first = replace(self, trajectory_length=self.trajectory_length or self.action.first_length)
         first, state = first._with_steps(state, n_updates, report)
         if self.trajectory_length is not None:
             return first
         length, state = first._cheapest_length(state, n_updates, report)
-        if length == DEFAULT_LENGTH:
+        if length == first.trajectory_length:
             return first
         return replace(self, trajectory_length=length)._with_steps(state, n_updates, report)[0]
 
@@ -162,7 +162,7 @@ class HMC(Sampler):
                     rows.append([state.action, *measure(state.x)])
             return list(np.array(rows).transpose(1, 0, 2)), n_md_steps + _OVERHEAD  # (n_observables, n, B)
 
-        return tuned_length(pilot), state
+        return tuned_length(pilot, self.action.first_length), state
 
     def _with_steps(self, state: HMCState, n_updates: int, report: Report) -> "tuple[HMC, HMCState]":
         """This sampler with n_md_steps as the target acceptance asks for, and the chains that found it."""

@@ -10,8 +10,8 @@ from lattice_flows.samplers.sampler import Array
 from lattice_flows.statistics import MIN_CHANGES, count_crossings, gamma_method
 from lattice_flows.theories.action import Action
 
-DEFAULT_LENGTH = 1.0
-_LONGEST, _LONGEST_ON_TRIAL = 8.0, 4.0  # the latter while longer ones have not paid yet: pilots should stay cheap
+_LONGEST, _LONGEST_ON_TRIAL = 8.0, 4.0  # the latter while longer ones have not paid yet: pilots should stay cheap.
+# Both are in units of the first length.
 _ROUNDING = 1e-10  # of a series: what varies less does not move
 _BETTER = 0.85  # of the cost: pilots know it to some 20 %, and a change should mean something
 
@@ -20,36 +20,36 @@ Series = Sequence[Array]
 
 
 def settle_length(sampler: Any) -> None:
-    """Give a frozen sampler that knows its n_md_steps, but no trajectory_length, that of 1: it is not to be tuned."""
+    """Give a frozen sampler that knows its n_md_steps alone the first length of its theory: it is not to be tuned."""
     if sampler.n_md_steps is not None and sampler.trajectory_length is None:
-        object.__setattr__(sampler, "trajectory_length", DEFAULT_LENGTH)
+        object.__setattr__(sampler, "trajectory_length", sampler.action.first_length)
 
 
-def tuned_length(pilot: Callable[[float], tuple[Series, float]]) -> float:
-    """The mean length with the smallest cost * tau_int of the slowest observable, of 1/8, 1/4, ... 8.
+def tuned_length(pilot: Callable[[float], tuple[Series, float]], first: float = 1.0) -> float:
+    """The mean length with the smallest cost * tau_int of the slowest observable, of 1/8, 1/4, ... 8 times the first.
 
     pilot(length) makes trajectories and returns the series that they gave, and the cost of a trajectory. Fluctuations
     are taken about each chain's own mean: pilots may be frozen in different sectors for good. Lengths are
     doubled, or else halved, as long as that saves 15 %. A series that does not move at all is left out: no length is
     known to help it. One that moves, but too rarely for a tau_int, has about 0.6 N / (its passages): then shorter
-    trajectories are not tried, and longer ones up to 4 whatever the first of them brings.
+    trajectories are not tried, and longer ones up to 4 times the first whatever these bring.
     """
-    series, cost = _of_chains(pilot(DEFAULT_LENGTH))
+    series, cost = _of_chains(pilot(first))
     moving = [k for k, values in enumerate(series) if values.any()]
     if not moving:
-        return DEFAULT_LENGTH
+        return first
     rare = any(count_crossings(series[k]) < MIN_CHANGES for k in moving)
-    best, least = DEFAULT_LENGTH, cost * _slowest(series, moving)
+    best, least = first, cost * _slowest(series, moving)
     for factor in (2.0,) if rare else (2.0, 0.5):
-        length = factor * DEFAULT_LENGTH
-        while 1.0 / _LONGEST <= length <= (_LONGEST if best == length / factor else _LONGEST_ON_TRIAL):
+        length = factor * first
+        while 1.0 / _LONGEST <= length / first <= (_LONGEST if best == length / factor else _LONGEST_ON_TRIAL):
             series, cost = _of_chains(pilot(length))
             if (found := cost * _slowest(series, moving)) < _BETTER * least:
                 best, least = length, found
-            elif not (rare and best == DEFAULT_LENGTH):
+            elif not (rare and best == first):
                 break
             length *= factor
-        if best != DEFAULT_LENGTH:
+        if best != first:
             break
     return best
 

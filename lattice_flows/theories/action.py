@@ -107,6 +107,10 @@ class Action(ABC):
     clusters_reach_all: ClassVar[bool] = True
     """Cluster updates alone reach every configuration, where there are any."""
 
+    first_length: ClassVar[float] = 1.0
+    """The mean length of HMC trajectories with which tuning begins, about the width of the target in its variables, and
+    that of chains for which none is given."""
+
     named_observables: ClassVar[Mapping[str, NamedObservable]] = {}
     """The observables that [[observable]] tables can ask for, by name."""
 

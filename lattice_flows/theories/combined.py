@@ -17,7 +17,7 @@ from lattice_flows.theories.collective import CollectiveVariable
 class Combined(Action):
     """S = sum_k weight_k S_k of actions of the same fields. It is computed term by term, each compiled where possible.
 
-    The name and the start of its fields, and its collective variables, are those of the first term.
+    The name and the start of its fields, its collective variables and first length are those of the first term.
 
     Raises ValueError for no terms, and for terms that live in different spaces.
     """
@@ -42,6 +42,10 @@ class Combined(Action):
     @property
     def collective_variables(self) -> Mapping[str, CollectiveVariable]:  # type: ignore[override]
         return self._first.collective_variables
+
+    @property
+    def first_length(self) -> float:  # type: ignore[override]
+        return self._first.first_length
 
     def field(self, lattice_shape: Shape) -> FieldSpec:
         return self._first.field(lattice_shape)

@@ -7,7 +7,7 @@ from scipy.signal import lfilter
 from lattice_flows.kernels.random import make_streams
 from lattice_flows.samplers import HMC, SAMPLERS
 from lattice_flows.samplers.lengths import tuned_length
-from lattice_flows.theories import Phi4, WilsonU1
+from lattice_flows.theories import AlanineDipeptide, Combined, Phi4, WilsonU1
 
 
 def pilots(tau_int, rng, frozen=False):
@@ -48,16 +48,36 @@ def test_a_length_at_which_nothing_moves_is_not_cheap(rng):
     assert {tuned_length(pilot) for _ in range(10)} == {1.0}
 
 
-def test_where_nothing_moves_at_all_the_length_is_one():
+def test_where_nothing_moves_at_all_the_length_is_the_first():
     assert tuned_length(lambda length: ([np.ones((100, 4))], length)) == 1.0
+    assert tuned_length(lambda length: ([np.ones((100, 4))], length), 0.3) == 0.3
 
 
-def tuned(action, event):
-    streams = make_streams(4, "lengths", range(8))
+def test_lengths_are_those_of_the_theory(rng):
+    """The same costs in other units of length: the same multiple of the first is the cheapest one."""
+    for best, tau_int in ((0.4, lambda length: 16.0 / length**2), (0.0125, lambda length: 2.0)):
+        pilot = pilots(lambda length, tau_int=tau_int: tau_int(length / 0.1), rng)
+        found = [tuned_length(lambda length, pilot=pilot: (pilot(length)[0], 1e3 * length), 0.1) for _ in range(20)]
+        assert np.median(found) == pytest.approx(best)
+
+
+def test_a_molecule_is_tuned_from_its_own_scale(caplog):
+    """From a length of 1 nm no trajectory within the limit of steps is accepted."""
+    action = AlanineDipeptide()
+    assert (action.first_length, action.scaled(0.5).first_length) == (0.1, 0.1)
+    assert HMC(action, n_md_steps=10).trajectory_length == 0.1
+    assert HMC(Combined(((1.0, action),)), n_md_steps=10).trajectory_length == 0.1
+    found, _ = tuned(action, action.event_shape(()), 16, n_chains=2)
+    assert found.step_size < 0.02
+    assert not caplog.records  # which would say that the target acceptance is out of reach
+
+
+def tuned(action, event, n_updates=200, n_chains=8):
+    streams = make_streams(4, "lengths", range(n_chains))
     x, streams = action.hot(streams, event)
     sampler = HMC(action)
     trials = []
-    found = sampler.tune(sampler.init(x, streams), 200, trials.append)
+    found = sampler.tune(sampler.init(x, streams), n_updates, trials.append)
     return found, trials
 
 

@@ -45,6 +45,7 @@ class MolecularAction(Action):
     space: ClassVar[Space] = REAL
     dimensions: ClassVar[range] = range(1)
     symbols: ClassVar[Mapping[str, str]] = {"temperature": "T"}
+    first_length: ClassVar[float] = 0.1  # nm; bonds allow steps of 0.005, and the number of steps has a limit
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
     @property
