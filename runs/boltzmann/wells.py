@@ -26,8 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("pictures", type=Path, nargs="?")
+    names = [system.name for system in SYSTEMS]
+    parser.add_argument("--systems", nargs="+", choices=names, default=names)
     given = parser.parse_args()
-    for system in SYSTEMS:
+    for system in [one for one in SYSTEMS if one.name in given.systems]:
         finished = Finished.of(system, generated(system, given.out))
         print("\n".join([f"\n{system.title}\n", *COLUMNS, *rows_of(finished)]), flush=True)
         if given.pictures is not None:

@@ -127,16 +127,17 @@ def test_windows_of_the_dimer(script, tmp_path, capsys):
 
 
 def test_boltzmann_generators_of_wells(script, tmp_path, capsys):
-    """Hardly trained: the flow is poor, and weighted averages agree with quadrature all the same."""
-    small = ["training.max_steps=30", "training.buffer_size=256", "ensemble.samples.n_configs=400"]
+    """Hardly trained: the flow is poor, and log Z agrees with quadrature all the same."""
+    small = ["training.max_steps=60", "training.buffer_size=256", "ensemble.samples.n_configs=400"]
     small += ["ensemble.flow.n_configs=200", "ensemble.tempering.n_configs=400"]
-    assert script(ROOT / "runs/boltzmann/wells.py", tmp_path, tmp_path / "pictures", SMALL=small) == 0
+    arguments = (tmp_path, tmp_path / "pictures", "--systems", "mueller_brown")
+    assert script(ROOT / "runs/boltzmann/wells.py", *arguments, SMALL=small) == 0
     rows = [[cell.strip() for cell in line.split("|")[1:6]] for line in capsys.readouterr().out.splitlines()]
-    found = [row for row in rows if row[:2] == ["log Z", "both sides (BAR)"]]
-    assert [row[3] for row in found] == ["10.293480", "11.729590"]
-    assert all(abs(float(row[4])) < 5.0 for row in found)
-    assert [row[0] for row in rows].count("Delta F") == 8
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"double_well.png", "mueller_brown.png"}
+    (found,) = [row for row in rows if row[:2] == ["log Z", "both sides (BAR)"]]
+    assert found[3] == "11.729590"
+    assert abs(float(found[4])) < 5.0
+    assert [row[:1] for row in rows].count(["Delta F"]) == 4
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["mueller_brown.png"]
 
 
 def test_figure_of_no_run_is_refused(script, tmp_path, capsys):

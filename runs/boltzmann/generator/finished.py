@@ -10,9 +10,9 @@ import torch
 from generator.systems import Array, System
 
 from lattice_flows.card.build import load_flow
-from lattice_flows.card.card import read_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.flows import Flow
+from lattice_flows.production.run_folder import find_run
 from lattice_flows.training import CHECKPOINT_NAME
 
 _N_UPPER = 20_000  # configurations of the yardstick of which log w is taken
@@ -35,7 +35,7 @@ class Finished:
     @classmethod
     def of(cls, system: System, folder: Path) -> "Finished":
         """Read the folder."""
-        card = read_card(folder / "card.toml")
+        card = find_run(folder, None)[1]
         flow, _ = load_flow(card, folder / "flow" / CHECKPOINT_NAME, torch.device("cpu"))
         assert isinstance(flow, Flow)
         summary = json.loads((folder / "report" / "summary.json").read_text())
