@@ -108,7 +108,7 @@ def test_log_z_of_a_small_bath_by_paths_from_the_crystal(seed, rng):
     _, log_w = sampler.samples(make_streams(seed, "test", range(3000)), (4, 2))
     found, truth = log_partition(log_w), log_partition(uniform_bath(2, 200_000, rng, seed))
     off, error = found.value - (truth.value - math.log(2.0)), math.hypot(found.error, truth.error)
-    assert error < 0.06
+    assert error < 0.11
     assert abs(off) < 4.5 * error
     assert abs(off + math.log(2.0)) > 5.0 * error
 
