@@ -22,7 +22,8 @@ def joined_estimator(
 
     A series that is measured every n-th configuration is joined on these configurations. If there are more than
     most_potentials / n_windows of them over all chains, only every k-th counts, with the smallest sufficient k: MBAR
-    is solved 21 times, which takes half a minute at the limit. The windows are joined once for all series that are measured equally often.
+    is solved 21 times, which takes half a minute at the limit. The windows are joined once for all series that are
+    measured equally often.
 
     The estimator raises ValueError if the windows cannot be joined.
     """
