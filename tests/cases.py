@@ -395,6 +395,7 @@ ACTION_CASES = [
     ActionCase("many_well", ManyWell(3, 0.8), (), wells_images),
     ActionCase("dimer_bath", DimerBath(36, 0.02), (), dimer_images),
     ActionCase("dimer_bath of 3", DimerBath(3, 0.05), (), dimer_images),
+    ActionCase("dimer_bath as a crystal", DimerBath(4, 0.1, 0.0, 5.0), (), no_images),
     ActionCase("labelled_dimer_bath", LabelledDimerBath(4, 0.02), (), no_images),
     ActionCase("ising 6x4", Ising(0.4), (6, 4), site_images),
     ActionCase("ising 2x3", Ising(0.7), (2, 3), site_images),

@@ -213,8 +213,13 @@ def _unit(group: Replicas) -> Unit:
 
 
 def _passages(group: Replicas, one: Observable) -> int:
-    """How often the chains went through the range of a series; with windows through that of their own, the fewest."""
+    """How often the chains went through the range of a series; with windows through that of their own, the fewest.
+
+    Where windows swap, it is configurations that go through it: counted are their round trips.
+    """
     chains = group.series(one.name)
+    if windows_of(group.sampler) is not None and group.has("round_trips"):
+        return int(sum(trips.sum() for trips in group.series("round_trips")))
     if windows_of(group.sampler) is None:
         return count_crossings(chains, one.odd)
     own = [int(chain[0]) for chain in group.series("window")]

@@ -75,7 +75,8 @@ class Trajectory(NamedTuple):
 
     def tested(self, before: Array, after: Array) -> tuple[NDArray[np.bool_], Array]:
         """The Metropolis test of S before and after, (B,): what is accepted, and delta_h."""
-        delta_h = after - before + self.kinetic[1] - self.kinetic[0]
+        with np.errstate(invalid="ignore"):  # where S is infinite before and after
+            delta_h = after - before + self.kinetic[1] - self.kinetic[0]
         return np.log(self.u) < -delta_h, delta_h  # False for a delta_h that is not a number
 
 

@@ -6,8 +6,7 @@ relabelled configurations has one mode to learn in place of n_bath!.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,27 +16,31 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lattice_flows.ensembles import FieldSpec
+from lattice_flows.kernels import hmc
 from lattice_flows.lattice import REAL, Space
-from lattice_flows.theories.action import Action, Array, Field, NamedObservable, Shape, Streams
+from lattice_flows.theories.action import Action, Array, DirectSampler, Field, NamedObservable, Shape, Streams
 from lattice_flows.theories.dimer.action import DimerBath
-from lattice_flows.theories.dimer.kernels.dynamics import WALL
+from lattice_flows.theories.dimer.collective import dimer_distance
+from lattice_flows.theories.dimer.kernels.dynamics import MIDDLE, DimerCouplings
 from lattice_flows.theories.dimer.observables import NAMED
+from lattice_flows.theories.dimer.places import places_of
 from lattice_flows.theories.observable import Observable
 
 _TIED = 1e-9  # of the sum of squared distances: rounding must not decide
 
 
 def relabelled(x: Array, reference: Array) -> Array:
-    """The configurations (N, 2 + n_bath, 2) with the bath in the order that is closest to the places of a reference.
+    """The configurations (N, 2 + n_bath, 2) with the bath in the order closest to the places of a reference.
 
-    reference: (n_bath, 2). The order has the least sum of squared distances of bath particle k from place k (the
-    Hungarian method, scipy's `linear_sum_assignment`), 40 us a configuration for n_bath = 36. The dimer stays as it is.
-    Raises ValueError for another number of places than of particles in the bath, and for positions that are no numbers.
+    reference: (2, n_bath, 2), the places around a closed dimer and around an open one. The order has the least sum of
+    squared distances of bath particle k from place k (the Hungarian method, scipy's `linear_sum_assignment`), 40 us a
+    configuration for n_bath = 36. The dimer stays as it is. Raises ValueError for another number of places than of
+    particles in the bath, and for positions that are no numbers.
     """
     _check_reference(x, reference)
-    orders = np.empty((len(x), len(reference)), dtype=np.int64)
-    for k, bath in enumerate(x[:, 2:]):  # scipy takes one configuration at a time
-        orders[k] = _closest(bath, reference)
+    orders = np.empty((len(x), reference.shape[1]), dtype=np.int64)
+    for k, (bath, side) in enumerate(zip(x[:, 2:], _sides(x))):  # scipy takes one configuration at a time
+        orders[k] = _closest(bath, reference[side])
     return np.concatenate([x[:, :2], np.take_along_axis(x[:, 2:], orders[:, :, None], axis=1)], axis=1)
 
 
@@ -48,18 +51,24 @@ def labelled(x: Array, reference: Array) -> NDArray[np.bool_]:
     """
     _check_reference(x, reference)
     finite = np.isfinite(x).all((1, 2))
-    found = np.zeros(len(x), dtype=np.bool_)
+    found, sides = np.zeros(len(x), dtype=np.bool_), _sides(x)
     for k in np.flatnonzero(finite):
-        bath = x[k, 2:]
-        gain = _overlap(bath[_closest(bath, reference)], reference) - _overlap(bath, reference)
+        bath, places = x[k, 2:], reference[sides[k]]
+        gain = _overlap(bath[_closest(bath, places)], places) - _overlap(bath, places)
         found[k] = gain <= _TIED
     return found
 
 
 def _check_reference(x: Array, reference: Array) -> None:
-    wanted = (x.shape[1] - 2, 2)
+    wanted = (2, x.shape[1] - 2, 2)
     if reference.shape != wanted:
         raise ValueError(f"the reference must have the shape {list(wanted)}, got {list(reference.shape)}")
+
+
+def _sides(x: Array) -> NDArray[np.int64]:
+    """0 where the dimer is closed, 1 where it is open, (N,)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (dimer_distance(x) > MIDDLE).astype(np.int64)
 
 
 def _closest(bath: Array, reference: Array) -> Array:
@@ -71,31 +80,28 @@ def _overlap(bath: Array, reference: Array) -> float:
     return 2.0 * float(np.vdot(bath, reference))
 
 
-@cache
-def _grid(n: int) -> Array:
-    side = math.ceil(math.sqrt(n))
-    spacing = 2.0 * WALL / max(side, 1)
-    axis = spacing * (np.arange(side) - 0.5 * (side - 1))
-    return np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)[:n]
-
-
 @dataclass(frozen=True)
 class LabelledDimerBath(Action):
-    """`DimerBath` where the bath is in the order closest to a square grid, see `relabelled`; S is infinite elsewhere.
+    """`DimerBath` where the bath is in the order closest to `reference`, see `relabelled`; S is infinite elsewhere.
 
     Every configuration of the whole target has one order of its bath in this domain, so that Z is that of the whole
     over n_bath!, and averages of what does not depend on the order are the same. Relabelled configurations of a chain
-    of the whole target are those of this one, which is how to sample it. Its own HMC refuses to leave the domain, and
-    is computed by torch.
+    of the whole target are those of this one, which is how to sample it. Its own HMC refuses to leave the domain.
+
+    Where the springs of `tether` hold the bath, they label it, and S is that of the whole everywhere. So a path from
+    the Einstein crystal is compiled up to its last step, where what has left the domain gets the weight 0.
 
     Raises ValueError as `DimerBath` does.
     """
 
     n_bath: int = 36
     scale: float = 1.0
+    repulsion: float = 1.0
+    tether: float = 0.0
     title: ClassVar[str] = "dimer in a labelled bath"
     space: ClassVar[Space] = REAL
     dimensions: ClassVar[range] = range(1)
+    added: ClassVar[Mapping[str, float]] = DimerBath.added
     named_observables: ClassVar[Mapping[str, NamedObservable]] = NAMED
 
     def __post_init__(self) -> None:
@@ -104,12 +110,12 @@ class LabelledDimerBath(Action):
     @property
     def whole(self) -> DimerBath:
         """The target without the restriction."""
-        return DimerBath(self.n_bath, self.scale)
+        return DimerBath(self.n_bath, self.scale, self.repulsion, self.tether)
 
     @property
     def reference(self) -> Array:
-        """The places of the bath (n_bath, 2): row by row those of the smallest square grid that has as many."""
-        return _grid(self.n_bath)
+        """The places of the bath (2, n_bath, 2), see `places.places_of`."""
+        return places_of(self.n_bath)
 
     def field(self, lattice_shape: Shape) -> FieldSpec:
         """That of the whole target."""
@@ -124,15 +130,36 @@ class LabelledDimerBath(Action):
         return self.whole.energy(x)
 
     def __call__(self, x: Tensor) -> Tensor:
-        inside = torch.from_numpy(labelled(x.detach().double().cpu().numpy(), self.reference)).to(x.device)
+        inside = torch.from_numpy(self._inside(x.detach().double().cpu().numpy())).to(x.device)
         return torch.where(inside, self.whole(x), math.inf)
 
     def evaluate(self, x: Field) -> Array:
-        return np.where(labelled(x, self.reference), self.whole.evaluate(x), np.inf)
+        return np.where(self._inside(x), self.whole.evaluate(x), np.inf)
+
+    def _inside(self, x: Array) -> NDArray[np.bool_]:
+        return labelled(x, self.reference) if self.tether == 0 else np.ones(len(x), dtype=np.bool_)
 
     def force(self, x: Tensor) -> Tensor:
-        """That of the whole target, inside as outside."""
-        return self.whole.force(x)
+        """That of the whole target, inside as outside; compiled in double precision."""
+        if x.device.type != "cpu" or x.dtype != torch.float64:
+            return self.whole.force(x)
+        array = np.ascontiguousarray(x.detach().numpy())
+        return torch.from_numpy(hmc.force(self.whole.kernel_couplings(array.shape[1:]), array))
+
+    def direct_sampler(self) -> DirectSampler | None:
+        """That of the whole target where springs label the bath, or without a bath."""
+        return self.whole.direct_sampler() if self.tether > 0 or self.n_bath == 0 else None
+
+    def kernel_couplings(self, event: Shape) -> DimerCouplings | None:
+        """Compiled where springs label the bath."""
+        return self.whole.kernel_couplings(event) if self.tether > 0 else None
+
+    def toward(self, other: Action, t: float) -> Action:
+        """The labelled dimer at couplings in between, from springs to springs or to none."""
+        between = self.whole.toward(other.whole, t) if isinstance(other, LabelledDimerBath) else None
+        if not isinstance(between, DimerBath):
+            return super().toward(other, t)
+        return replace(self, **{field.name: getattr(between, field.name) for field in fields(between)})
 
     def hot(self, streams: Streams, event: Shape) -> tuple[Field, Streams]:
         """That of the whole target, relabelled."""

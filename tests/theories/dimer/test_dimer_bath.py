@@ -288,6 +288,8 @@ def test_delta_f_is_not_a_number_where_a_state_was_never_met():
         ({"n_bath": 45}, "n_bath must be between 0 and 44, got 45"),
         ({"scale": 0.0}, "scale must be above 0 and at most 100, got 0"),
         ({"scale": float("nan")}, "scale must be above 0 and at most 100, got nan"),
+        ({"repulsion": -1.0}, "repulsion must be between 0 and 100, got -1"),
+        ({"tether": float("inf")}, "tether must be between 0 and 10000, got inf"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):

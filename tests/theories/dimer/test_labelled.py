@@ -34,9 +34,9 @@ def test_relabelling_changes_the_order_and_nothing_else(rng):
 def test_the_order_is_the_closest_of_all(rng):
     x, reference = scattered(rng, 20, 5), LabelledDimerBath(5).reference
     squared = [
-        np.square(x[:, 2:][:, list(order)] - reference).sum((1, 2)) for order in itertools.permutations(range(5))
+        np.square(x[:, 2:][:, list(order)] - reference[0]).sum((1, 2)) for order in itertools.permutations(range(5))
     ]
-    found = np.square(relabelled(x, reference)[:, 2:] - reference).sum((1, 2))
+    found = np.square(relabelled(x, reference)[:, 2:] - reference[0]).sum((1, 2))
     np.testing.assert_allclose(found, np.min(squared, axis=0), rtol=1e-12)
 
 
@@ -115,7 +115,7 @@ def test_chains_of_both_targets_agree(seed, monkeypatch):
 
 
 def test_a_reference_of_another_size_is_refused(rng):
-    with pytest.raises(ValueError, match=r"the reference must have the shape \[6, 2\], got \[5, 2\]"):
+    with pytest.raises(ValueError, match=r"the reference must have the shape \[2, 6, 2\], got \[2, 5, 2\]"):
         relabelled(scattered(rng, 2, 6), LabelledDimerBath(5).reference)
     with pytest.raises(ValueError, match="n_bath must be between 0 and 44, got 45"):
         LabelledDimerBath(45)

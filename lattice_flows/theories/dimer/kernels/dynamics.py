@@ -7,6 +7,9 @@ The energy is that of F. Noe, S. Olsson, J. Koehler and H. Wu, Science 365 (2019
 - of the walls: 100 (|q| - 3)^2 for each coordinate q beyond -3 or 3,
 - of what holds the dimer in the middle: 20 [(x_1 + x_2)^2 + y_1^2 + y_2^2].
 
+A way to it from discs that can be drawn directly has the energy of the pairs times `repulsion`, and springs,
+tether/2 |x - place|^2 for each disc, whose places are others around a closed dimer, d <= 1.5, than around an open one.
+
 Pairs closer than r = 0.01, where the energy is 3e24, have the energy of that distance and no force, so that nothing is
 infinite or not a number.
 """
@@ -37,9 +40,12 @@ _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 class DimerCouplings(NamedTuple):
-    """S = scale * energy."""
+    """S = scale * energy. places (2, 2 n_bath): the coordinates where springs hold the discs, closed and open."""
 
     scale: float
+    repulsion: float
+    tether: float
+    places: Array
 
 
 @implements(workspace, DimerCouplings)
@@ -104,25 +110,35 @@ def _action(couplings: DimerCouplings, x: Array, shape: Shape, work: Array) -> f
     total += HOLD * ((x[0] + x[2]) ** 2 + x[1] * x[1] + x[3] * x[3])
     for k in range(x.size):
         total += STIFFNESS * _beyond_wall(x[k]) ** 2
+    places = couplings.places[int(length > MIDDLE)]
+    pulled = 0.0
+    for k in range(4, x.size):
+        pulled += (x[k] - places[k - 4]) ** 2
+    total += 0.5 * couplings.tether * pulled
+    pairs = 0.0
     for i in range(2, x.size // 2):
-        total += _energy_of_row(first, second, i)
-    return couplings.scale * total
+        pairs += _energy_of_row(first, second, i)
+    return couplings.scale * (total + couplings.repulsion * pairs)
 
 
 @implements(kick, DimerCouplings)
 def _kick(couplings: DimerCouplings, x: Array, momenta: Array, time: float, shape: Shape, work: Array) -> None:
     factor = time * couplings.scale
+    repulsion = factor * couplings.repulsion
     first, second = _separate(x, work)
     for i in range(2):  # apart from the others, since one loop over both is half as fast
         fx, fy = _force_on_row(first, second, i, 2)
-        momenta[2 * i] += factor * fx
-        momenta[2 * i + 1] += factor * fy
+        momenta[2 * i] += repulsion * fx
+        momenta[2 * i + 1] += repulsion * fy
     for i in range(2, x.size // 2):
         fx, fy = _force_on_row(first, second, i, 0)
-        momenta[2 * i] += factor * fx
-        momenta[2 * i + 1] += factor * fy
+        momenta[2 * i] += repulsion * fx
+        momenta[2 * i + 1] += repulsion * fy
     for k in range(x.size):
         momenta[k] -= 2.0 * STIFFNESS * factor * _beyond_wall(x[k])
+    places = couplings.places[int((x[0] - x[2]) ** 2 + (x[1] - x[3]) ** 2 > MIDDLE**2)]
+    for k in range(4, x.size):
+        momenta[k] -= factor * couplings.tether * (x[k] - places[k - 4])
     _kick_dimer(x, momenta, factor)
 
 
