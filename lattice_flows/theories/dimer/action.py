@@ -106,7 +106,8 @@ class DimerBath(Action):
         i, j = torch.triu_indices(self.n_bath, self.n_bath, 1, device=x.device)
         among = _repulsion(bath[:, i] - bath[:, j]).sum(1, dtype=torch.float64)
         with_dimer = _repulsion(x[:, :2, None] - bath[:, None]).sum((1, 2), dtype=torch.float64)  # (B, 2, n_bath)
-        u = u + 0.5 * self.tether * self._off_places(x).square().sum((1, 2))
+        if self.tether > 0:
+            u = u + 0.5 * self.tether * self._off_places(x).square().sum((1, 2))
         return self.scale * (u.double() + self.repulsion * (among + with_dimer))
 
     def force(self, x: Tensor) -> Tensor:
@@ -122,7 +123,8 @@ class DimerBath(Action):
         pull = slope * bond / length.clamp(min=1e-30)  # 0 at d = 0
         held = x[:, :2].clone()  # y_1, y_2 in the second coordinate
         held[:, :, 0] = x[:, :2, 0].sum(1, keepdim=True)
-        force[:, 2:] -= self.tether * self._off_places(x)
+        if self.tether > 0:
+            force[:, 2:] -= self.tether * self._off_places(x)
         force[:, :2] -= 2.0 * HOLD * held + torch.stack([pull, -pull], 1)
         return self.scale * force
 
