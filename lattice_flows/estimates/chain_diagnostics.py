@@ -218,10 +218,10 @@ def _passages(group: Replicas, one: Observable) -> int:
     Where windows swap, it is configurations that go through it: counted are their round trips.
     """
     chains = group.series(one.name)
-    if windows_of(group.sampler) is not None and group.has("round_trips"):
-        return int(sum(trips.sum() for trips in group.series("round_trips")))
     if windows_of(group.sampler) is None:
         return count_crossings(chains, one.odd)
+    if group.has("round_trips"):
+        return int(sum(trips.sum() for trips in group.series("round_trips")))
     own = [int(chain[0]) for chain in group.series("window")]
     return min(count_crossings([chain for chain, k in zip(chains, own) if k == window]) for window in set(own))
 

@@ -22,8 +22,15 @@ _MOST = {
     "latent_moves": 10**6,
 }
 _POSITIVE = (
-    "max_seconds", "learning_rate", "clip_norm", "clip", "checkpoint_seconds", "latent_time", "reaction_weight",
-)  # fmt: skip
+    "max_seconds",
+    "learning_rate",
+    "clip_norm",
+    "clip",
+    "checkpoint_seconds",
+    "latent_time",
+    "highest_action",
+    "reaction_weight",
+)
 _LEAST = {"max_steps": 0, "monitor_samples": 2, "group_size": 2, "latent_moves": 0}  # 1 of the others
 
 
@@ -97,16 +104,7 @@ class TrainingSettings:
         self._require_one_of("network_precision", ("float32", "tf32", "bfloat16", None))
         for name, most in _MOST.items():
             self._require_between(name, getattr(self, name), _LEAST.get(name, 1), most)
-        for name in (
-            "max_seconds",
-            "learning_rate",
-            "clip_norm",
-            "clip",
-            "checkpoint_seconds",
-            "latent_time",
-            "highest_action",
-            "reaction_weight",
-        ):
+        for name in _POSITIVE:
             self._require(name, getattr(self, name), "positive and finite", lambda value: 0 < value < math.inf)
         for name in ("warmup", "anneal", "ema_decay", "adam_beta2"):
             self._require(name, getattr(self, name), "in [0, 1)", lambda value: 0 <= value < 1)
