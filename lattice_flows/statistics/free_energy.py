@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lattice_flows.statistics.mbar import JoinedWindows
-from lattice_flows.statistics.replicas import Series, split_replicas
+from lattice_flows.statistics.replicas import Array, Series, split_replicas
 from lattice_flows.statistics.weights import ValueWithError
+
+_NEVER = 1000.0  # exp of minus this is zero
 
 
 def log_z_differences(energies: Sequence[Series], couplings: ArrayLike) -> list[ValueWithError]:
@@ -39,9 +41,10 @@ def bennett(forward: Series, backward: Series) -> ValueWithError:
     target, or from nonequilibrium paths in both directions.
 
     forward: log w = -S - log q of samples of the flow, or of paths to the target, of which mean w is Z; one array, or
-        one for each chain.
+        one for each chain. Samples outside the target have w = 0, -inf here.
     backward: log w of configurations of the target, or of paths that were drawn from these back to the start, of which
-        mean 1/w is 1/Z; in the order of their chains, one array or one for each.
+        mean 1/w is 1/Z; in the order of their chains, one array or one for each. Paths that do not arrive have
+        1/w = 0, +inf here.
 
     By Crooks' relation (cond-mat/9901352) the densities of log w obey p_back = p_forward w / Z, and cross at log Z.
     This is MBAR of the two ensembles of paths, with the errors of `JoinedWindows`: blocks of a twentieth of a chain
@@ -50,8 +53,20 @@ def bennett(forward: Series, backward: Series) -> ValueWithError:
     """
     chains = [split_replicas(series) for series in (forward, backward)]
     # Between the means of both: from there MBAR finds it.
-    near = float(np.mean([np.mean(np.concatenate(replicas)) for replicas in chains]))
-    biases = [np.stack([np.zeros_like(chain), near - chain]) for replicas in chains for chain in replicas]
+    near = float(np.mean([_mean_of_finite(np.concatenate(replicas)) for replicas in chains]))
+    biases = [
+        np.stack([np.zeros_like(chain), np.clip(near - chain, -_NEVER, _NEVER)])
+        for replicas in chains
+        for chain in replicas
+    ]
     joined = JoinedWindows(biases, [k for k, replicas in enumerate(chains) for _ in replicas])
     value, error = joined.free_energy_difference(0, 1)
     return ValueWithError(near - value, error)
+
+
+def _mean_of_finite(log_w: Array) -> float:
+    """Raises RuntimeError where there are none."""
+    finite = log_w[np.isfinite(log_w)]
+    if not finite.size:
+        raise RuntimeError("no sample or path of one side has a weight: both sides do not overlap")
+    return float(finite.mean())

@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from bath.states import MINIMA, settled
 from rich.console import Console
 
 from lattice_flows.estimates.selection import EVERYTHING
 from lattice_flows.exit_status import run_as_command
-from lattice_flows.kernels.random import make_streams
-from lattice_flows.samplers import HMC
 from lattice_flows.stages import analyse_stage, sample_stage
-from lattice_flows.theories import DimerBath
 
 CARD, ENSEMBLE = Path(__file__).with_name("dimer.toml"), "windows"
-SIDES = ("closed", "open")
 N_THERMALISATION = 2000
 SMALL: list[str] = []  # overrides of the card, for a test
 
@@ -33,7 +30,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     given = parser.parse_args()
     lines = [line(f"swaps, seed {seed}", given.out / f"swaps_{seed}", seed, given.seconds) for seed in given.seeds]
-    for side in SIDES:
+    for side in MINIMA:
         path = start_of(side, given.out, given.seeds[0])
         alone = ["exchange_every=0", "n_chains=20", f"start={json.dumps(str(path))}"]
         lines.append(line(f"no swaps, from {side}", given.out / side, given.seeds[0], given.seconds, alone))
@@ -55,14 +52,7 @@ def start_of(side: str, folder: Path, seed: int) -> Path:
     """A file with one configuration in equilibrium on this side of the barrier, which HMC does not cross."""
     path = folder / f"{side}.npy"
     if not path.exists():
-        action = DimerBath()
-        x, streams = action.hot(make_streams(seed, side, range(16)), action.event_shape(()))
-        length = action.collective_variable().value
-        right = int(np.flatnonzero((length(x) > 1.5) == (side == "open"))[0])
-        sampler = HMC(action, 0.3, 12)
-        state = sampler.init(x[[right]], streams[[right]])
-        for k in range(N_THERMALISATION):
-            state = sampler.thermalise(state, k / N_THERMALISATION)
+        state = settled(side, seed, 1, N_THERMALISATION)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, state.x[0])
     return path

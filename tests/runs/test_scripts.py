@@ -126,6 +126,21 @@ def test_windows_of_the_dimer(script, tmp_path, capsys):
     assert all("+-" in row[1] for row in rows)
 
 
+def test_switching_of_the_dimer(script, tmp_path, capsys):
+    """It goes on where it was stopped, and ends with the same bits as without a stop."""
+    changes = {"N_CHAINS": 2, "N_THERMALISATION": 40, "N_BETWEEN": 2}
+    path, settings = ROOT / "runs/boltzmann/dimer_switching.py", ("--seeds", "3", "--centres", "200")
+    assert script(path, tmp_path / "parts", *settings, "--paths", "20", **changes) == 0
+    assert script(path, tmp_path / "parts", *settings, "--paths", "22", **changes) == 0
+    assert "+-" in capsys.readouterr().out.splitlines()[-1]
+    assert script(path, tmp_path / "whole", *settings, "--paths", "22", **changes) == 0
+    parts, whole = (np.load(tmp_path / name / "seed_3_centres_200.npz") for name in ("parts", "whole"))
+    for key in set(whole) - {"seconds"}:
+        np.testing.assert_array_equal(parts[key], whole[key])
+    assert script(path, tmp_path, *settings, "--paths", "3") == EXIT_INPUT
+    assert "--paths must be 20 or more, got 3" in capsys.readouterr().err
+
+
 def test_boltzmann_generators_of_wells(script, tmp_path, capsys):
     """Hardly trained: the flow is poor, and log Z agrees with quadrature all the same."""
     small = ["training.max_steps=60", "training.buffer_size=256", "ensemble.samples.n_configs=400"]

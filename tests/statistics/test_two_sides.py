@@ -73,6 +73,17 @@ def test_one_per_cent_of_z_is_seen(rng):
     assert abs(pull(found, exact + 0.01)) > 5
 
 
+def test_bennett_of_paths_that_do_not_arrive(rng):
+    """A third of the works is infinite on one side: Z is a third smaller."""
+    m, t = 0.3, 0.9
+    forward, backward = log_w(rng.normal(size=9000), m, t), log_w(m + t * rng.normal(size=9000), m, t)
+    whole = math.log(t * math.sqrt(2 * math.pi))
+    forward[::3] = -np.inf
+    assert abs(pull(bennett(forward, backward), whole + math.log(2 / 3))) < 4.5
+    with pytest.raises(RuntimeError, match="do not overlap"):
+        bennett(np.full(100, -np.inf), backward)
+
+
 def test_divergences_are_off_by_those_of_the_flows(rng, misfit):
     """F_2 - F_1 of two targets, the second 1.3 times as wide: exact within errors, and by losses off by 0.12."""
     wide = 1.3 * T

@@ -165,4 +165,5 @@ def _polar(z: Tensor) -> tuple[Tensor, Tensor]:
 def _normal(angle: Tensor) -> Tensor:
     """The inverse of `_polar`."""
     low, high = torch.sin(0.5 * angle).square(), torch.cos(0.5 * angle).square()
-    return torch.where(low < high, torch.special.ndtri(low), -torch.special.ndtri(high))
+    tail = torch.special.ndtri(torch.minimum(low, high))  # of the smaller alone: the other one may be rounded to 1
+    return torch.where(low < high, tail, -tail)

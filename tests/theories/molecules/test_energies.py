@@ -105,6 +105,18 @@ def test_broken_configurations_have_an_infinite_action_and_no_force(seed):
     assert torch.isfinite(y.grad).all()
 
 
+@pytest.mark.parametrize("apart", [1e-2, 1e-4, 1e-6])  # nm
+def test_atoms_upon_each_other_do_not_overflow_single_precision(apart):
+    x = torch.tensor(DIPEPTIDE.cold((22, 3)))[None].float()
+    x[0, 0] = x[0, 10] + torch.tensor([apart, 0.0, 0.0])
+    damped = Regularised(DIPEPTIDE, 500.0)
+    y = x.clone().requires_grad_(True)
+    damped(y).sum().backward()
+    assert y.grad.isfinite().all()
+    assert damped.force(x).isfinite().all()
+    assert (y.grad.abs().max() > 0) == (apart > 1e-3)
+
+
 def test_the_action_is_a_multiple_of_the_inverse_temperature(seed):
     x, warm, other = hot(DIPEPTIDE, seed), AlanineDipeptide(450.0), Peptide("A")
     assert DIPEPTIDE.multiple_of(warm) == pytest.approx(1.5)
