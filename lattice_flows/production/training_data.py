@@ -22,7 +22,7 @@ from lattice_flows.production.origin import Origin
 from lattice_flows.theories.action import DirectSampler
 from lattice_flows.training import DataError, Source, check_configurations
 
-_HELD_OUT = 0.1  # of an ensemble, its end: to judge by, not to learn from
+HELD_OUT = 0.1  # of an ensemble, its end: to judge by, not to learn from
 _GAP = 0.05  # left out before them: neighbours in a chain are nearly the same configuration
 _FEWEST = 100
 
@@ -97,7 +97,7 @@ def training_data(
         check_configurations(torch.from_numpy(x), theory.action.space, theory.action.event_shape(theory.shape), where)
     except DataError as error:
         raise InputError(str(error)) from None
-    n_held_out, gap = math.ceil(_HELD_OUT * len(rows)), int(_GAP * len(rows))
+    n_held_out, gap = math.ceil(HELD_OUT * len(rows)), int(_GAP * len(rows))
     n_learn = len(rows) - n_held_out - gap
     learn = StoredData(torch.from_numpy(x[: n_learn * rows.shape[1]]))
     held_out = HeldOutData(torch.from_numpy(x[-n_held_out * rows.shape[1] :]))

@@ -9,6 +9,7 @@ distributions of phi and psi, the free energy along phi, and the path of a strai
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from molecules.pictures import draw_path, draw_profiles, draw_ramachandran
 from molecules.torsions import of_chains, of_weights, total_variation
 
 from lattice_flows.card.build import load_flow
-from lattice_flows.card.card import read_card
 from lattice_flows.ensembles import Ensemble
 from lattice_flows.errors import InputError
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.flows import Flow
+from lattice_flows.production.run_folder import find_run
+from lattice_flows.production.training_data import HELD_OUT
 from lattice_flows.statistics import (
     ValueWithError,
     bennett,
@@ -34,8 +36,6 @@ from lattice_flows.statistics import (
 from lattice_flows.terminal.numbers import with_error
 from lattice_flows.theories import MolecularAction
 from lattice_flows.training import CHECKPOINT_NAME, evaluate_on, read_checkpoint
-
-_MOST_JUDGED = 20_000  # configurations of the reference whose density is computed
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
 
 def flow_of(run: Path) -> tuple[Flow, MolecularAction]:
     """The trained flow of a run, and its target."""
-    card = read_card(run / "card.toml", [])
+    card = find_run(run, None)[1]
     flow, _ = load_flow(card, run / "flow" / CHECKPOINT_NAME, torch.device("cpu"))
     action = card.theory.action
     if not isinstance(flow, Flow) or not isinstance(action, MolecularAction):
@@ -65,8 +65,8 @@ def flow_of(run: Path) -> tuple[Flow, MolecularAction]:
 def table(flow: Flow, action: MolecularAction, run: Path, samples: Ensemble, reference: Ensemble) -> list[str]:
     """The rows of a Markdown table."""
     log_w = samples.series("log_w").ravel()  # independent, in any order
-    every = max(1, reference.n_configs * reference.n_chains // _MOST_JUDGED)
-    x = torch.from_numpy(reference.configs(0, reference.n_configs)[::every])
+    unseen = math.ceil(HELD_OUT * reference.n_configs)  # by the training, which has learnt the others by heart
+    x = torch.from_numpy(reference.configs(reference.n_configs - unseen, reference.n_configs))
     backward = evaluate_on(flow, action, x.flatten(0, 1), torch.Generator()).reshape(x.shape[:2])
     interval, by_weights = log_z_interval(log_w, backward), log_partition(log_w)
     by_both, ess = _by_both(log_w, backward), effective_sample_size(log_w)
@@ -79,7 +79,7 @@ def table(flow: Flow, action: MolecularAction, run: Path, samples: Ensemble, ref
     by_exchange = gamma_method((reference.series("phi") > 0).astype(float))
     rows = {
         "ESS of the flow's samples": with_error(*ess),
-        "ESS by the reference's configurations": with_error(
+        "ESS by unseen configurations of the reference": with_error(
             1.0 / forward_ess.value, forward_ess.error / forward_ess.value**2
         ),
         "log Z by weights": with_error(*by_weights),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from bath.states import BARRIER, MINIMA, SAMPLER, on_side, settled
+from bath.states import BARRIER, MINIMA, SAMPLER, kept_on_side, settled
 from rich.console import Console
 
 from lattice_flows.atomic_files import write_atomically
@@ -48,9 +48,7 @@ class Side:
 
     def after(self, paths: SteeredPaths) -> "Side":
         """With one more path of each chain."""
-        chains, _ = SAMPLER.step(self.chains, N_BETWEEN)
-        if not on_side(chains.x, self.name).all():
-            raise InputError(f"a chain that was {self.name} has passed the barrier: the states are not separate")
+        chains = kept_on_side(self.chains, SAMPLER.step(self.chains, N_BETWEEN)[0], self.name)
         ends = paths(chains.x, split_streams(chains.streams, len(self.works)))
         return Side(self.name, chains, np.concatenate([self.works, ends.work[None]]))
 

@@ -1,4 +1,4 @@
-"""Configurations of the dimer in its bath on one side of the barrier, which HMC does not cross."""
+"""Configurations of the dimer in its bath on one side of the barrier, which HMC hardly ever crosses."""
 
 import numpy as np
 
@@ -20,8 +20,18 @@ def settled(side: str, seed: int, n_chains: int, n_thermalisation: int) -> HMCSt
     right = np.flatnonzero(on_side(x, side))[:n_chains]
     state = SAMPLER.init(x[right], streams[right])
     for k in range(n_thermalisation):
-        state = SAMPLER.thermalise(state, k / n_thermalisation)
+        state = kept_on_side(state, SAMPLER.thermalise(state, k / n_thermalisation), side)
     return state
+
+
+def kept_on_side(before: HMCState, after: HMCState, side: str) -> HMCState:
+    """`after`, but for chains that have left this side since `before`: they stay where they were.
+
+    HMC is reversible, so this keeps the distribution that is restricted to the side.
+    """
+    inside = on_side(after.x, side)
+    x = np.where(inside[:, None, None], after.x, before.x)
+    return HMCState(x, np.where(inside, after.action, before.action), after.streams)
 
 
 def on_side(x: np.ndarray, side: str) -> np.ndarray:
