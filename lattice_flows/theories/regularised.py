@@ -56,8 +56,9 @@ class Regularised(Action):
     def with_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
         s, force = self.action.with_force(x)
         above = (s - self.high).clamp(min=0.0)
-        slope = (1.0 / (1.0 + above)).to(force)  # of what is damped; 0 where S is infinite
-        return self._damped(s), slope.reshape(-1, *[1] * (x.ndim - 1)) * force
+        slope = (1.0 / (1.0 + above)).to(force).reshape(-1, *[1] * (x.ndim - 1))  # of what is damped
+        held = (above < _HIGHEST).reshape(slope.shape)  # elsewhere the force may be beyond its type
+        return self._damped(s), torch.where(held, slope * force, 0.0)
 
     def evaluate(self, x: Field) -> Array:
         return self._damped(torch.from_numpy(self.action.evaluate(x))).numpy()

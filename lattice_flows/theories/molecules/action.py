@@ -198,7 +198,9 @@ class _Energy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (force,) = ctx.saved_tensors
-        return -gradient.to(force)[:, None, None] * force, None
+        slope = gradient.to(force)[:, None, None]
+        # The force may be infinite in single precision, where what damps S has no slope.
+        return torch.where(slope == 0, 0.0, -slope * force), None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from lattice_flows.theories.molecules.z_matrix import ZMatrix, z_matrix
 Array = NDArray[np.float64]
 
 _TOLERANCE = 1.0  # kJ/mol/nm, the root mean square force at which the reference is a minimum
-_STRONGEST = 1e30  # kJ/mol/nm: single precision, in which flows train, ends at 3e38
 _FEWEST = 16  # configurations for which a thread more is worth its start
 
 
@@ -33,8 +32,7 @@ class Engine:
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """U in kJ/mol, (B,), and the forces in kJ/mol/nm, (B, n_atoms, 3), at x (B, n_atoms, 3) in nm.
 
-        Where atoms lie upon each other, a force above 1e30 in these units, or x is not finite, U is infinite and the
-        force zero.
+        Where atoms lie upon each other, or x is not finite, U is infinite and the force zero.
         """
         n_threads = min(torch.get_num_threads(), len(x) // _FEWEST)
         if n_threads < 2:
@@ -69,7 +67,7 @@ class Engine:
             state = context.getState(getEnergy=True, getForces=True)
             u[k] = state.getPotentialEnergy()._value
             state._getVectorAsNumpy(forces, force[k])  # getForces takes a third of the time of the energy
-        fine = np.isfinite(u) & (np.abs(force) < _STRONGEST).all((1, 2))
+        fine = np.isfinite(u) & np.isfinite(force).all((1, 2))
         u[~fine], force[~fine] = np.inf, 0.0
         return u, force
 
