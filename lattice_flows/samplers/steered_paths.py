@@ -41,8 +41,8 @@ class SteeredPaths:
     V is taken on a grid about the centres, linear between its points and constant outside: the trajectories and the
     work use this same V, so nothing is approximate.
 
-    Raises ValueError for centres on the same side of the divide, fewer than two of them, and a spring that is not
-    positive, or no such variable of the action.
+    Raises ValueError for centres on the same side of the divide, numbers out of range, and an action without such a
+    variable.
     """
 
     sampler: HMC
@@ -55,16 +55,18 @@ class SteeredPaths:
     variable: str | None = None
 
     def __post_init__(self) -> None:
+        if not np.isfinite([self.begin, self.divide, self.end]).all():
+            raise ValueError(f"begin, divide and end must be finite, got {self.begin}, {self.divide} and {self.end}")
         if not (self.begin < self.divide < self.end or self.begin > self.divide > self.end):
             raise ValueError(
                 f"divide must be between begin and end, got {self.divide} with {self.begin} and {self.end}"
             )
-        if self.n_centres < 2:
-            raise ValueError(f"n_centres must be 2 or more, got {self.n_centres}")
+        if self.n_centres < 2 or self.n_centres != int(self.n_centres):
+            raise ValueError(f"n_centres must be an integer, 2 or more, got {self.n_centres}")
         if not 0 < self.spring < np.inf:
-            raise ValueError(f"spring must be > 0, got {self.spring}")
-        if self.n_updates < 1:
-            raise ValueError(f"n_updates must be 1 or more, got {self.n_updates}")
+            raise ValueError(f"spring must be a positive number, got {self.spring}")
+        if self.n_updates < 1 or self.n_updates != int(self.n_updates):
+            raise ValueError(f"n_updates must be an integer, 1 or more, got {self.n_updates}")
         _ = self._variable
 
     @cached_property

@@ -25,6 +25,7 @@ from lattice_flows.flows import Flow
 from lattice_flows.production.run_folder import find_run
 from lattice_flows.production.training_data import HELD_OUT
 from lattice_flows.statistics import (
+    N_BLOCKS,
     ValueWithError,
     bennett,
     effective_sample_size,
@@ -36,6 +37,8 @@ from lattice_flows.statistics import (
 from lattice_flows.terminal.numbers import with_error
 from lattice_flows.theories import MolecularAction
 from lattice_flows.training import CHECKPOINT_NAME, evaluate_on, read_checkpoint
+
+_LARGEST = 600.0  # of log(w / Z): exp of more is no number
 
 
 def main() -> None:
@@ -66,11 +69,17 @@ def table(flow: Flow, action: MolecularAction, run: Path, samples: Ensemble, ref
     """The rows of a Markdown table."""
     log_w = samples.series("log_w").ravel()  # independent, in any order
     unseen = math.ceil(HELD_OUT * reference.n_configs)  # by the training, which has learnt the others by heart
+    if unseen < N_BLOCKS:
+        raise InputError(
+            f"{reference.n_configs} configurations of the reference are too few: {HELD_OUT:.0%} of them, which the "
+            f"training has not seen, must be {N_BLOCKS} or more"
+        )
     x = torch.from_numpy(reference.configs(reference.n_configs - unseen, reference.n_configs))
     backward = evaluate_on(flow, action, x.flatten(0, 1), torch.Generator()).reshape(x.shape[:2])
-    interval, by_weights = log_z_interval(log_w, backward), log_partition(log_w)
+    by_weights = log_partition(log_w)
     by_both, ess = _by_both(log_w, backward), effective_sample_size(log_w)
-    forward_ess = gamma_method(np.exp(backward - (by_both or by_weights).value))  # E_p[w] / Z = 1 / ESS
+    relative = backward - (by_both or by_weights).value  # log(w / Z), of which the mean of exp is 1 / ESS
+    forward_ess = gamma_method(np.exp(np.minimum(relative, _LARGEST)))
     phi, psi = samples.series("phi"), samples.series("psi")
     found = of_weights(phi.ravel(), psi.ravel(), log_w)
     distance = total_variation(found, of_chains(reference.series("phi"), reference.series("psi")))
@@ -84,13 +93,21 @@ def table(flow: Flow, action: MolecularAction, run: Path, samples: Ensemble, ref
         ),
         "log Z by weights": with_error(*by_weights),
         "log Z by BAR of both": "no overlap" if by_both is None else with_error(*by_both),
-        "log Z from both sides": f"{with_error(*interval.lower)} to {with_error(*interval.upper)}",
+        "log Z from both sides": _both_ends(log_w, backward),
         "P(phi > 0), weighted": with_error(*positive),
         "P(phi > 0), replica exchange": with_error(by_exchange.value, by_exchange.error),
         "total variation of phi and psi": f"{distance.value:.4f}, of which noise makes {distance.floor:.4f}",
         "steps of the training": f"{training.step} in {training.train_seconds:.0f} s",
     }
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+
+
+def _both_ends(forward: np.ndarray, backward: np.ndarray) -> str:
+    """The interval that holds log Z; samples of weight zero leave it without a lower end."""
+    if not np.isfinite(forward).all():
+        return f"no lower end, {int((~np.isfinite(forward)).sum())} samples of the flow have the weight 0"
+    interval = log_z_interval(forward, backward)
+    return f"{with_error(*interval.lower)} to {with_error(*interval.upper)}"
 
 
 def _by_both(forward: np.ndarray, backward: np.ndarray) -> ValueWithError | None:

@@ -6,6 +6,7 @@ the same command goes on after an interruption; more --seconds make longer chain
 """
 
 import argparse
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from bath.states import MINIMA, settled
 from rich.console import Console
 
+from lattice_flows.atomic_files import write_atomically
 from lattice_flows.estimates.selection import EVERYTHING
 from lattice_flows.exit_status import run_as_command
 from lattice_flows.stages import analyse_stage, sample_stage
@@ -33,7 +35,7 @@ def main() -> None:
     for side in MINIMA:
         path = start_of(side, given.out, given.seeds[0])
         alone = ["exchange_every=0", "n_chains=20", f"start={json.dumps(str(path))}"]
-        lines.append(line(f"no swaps, from {side}", given.out / side, given.seeds[0], given.seconds, alone))
+        lines.append(line(f"no swaps, from {side}", given.out / path.stem, given.seeds[0], given.seconds, alone))
     print("\n".join(["| windows | F_open - F_closed | round trips | seconds |", "|---|---|---|---|", *lines]))
 
 
@@ -50,11 +52,13 @@ def line(title: str, folder: Path, seed: int, seconds: float, changes: Sequence[
 
 def start_of(side: str, folder: Path, seed: int) -> Path:
     """A file with one configuration in equilibrium on this side of the barrier, which HMC does not cross."""
-    path = folder / f"{side}.npy"
+    path = folder / f"{side}_{seed}.npy"
     if not path.exists():
         state = settled(side, seed, 1, N_THERMALISATION)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, state.x[0])
+        held = io.BytesIO()
+        np.save(held, state.x[0])
+        write_atomically(path, held.getvalue())
     return path
 
 

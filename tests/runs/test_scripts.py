@@ -228,7 +228,7 @@ def test_alanine_dipeptide_beside_replica_exchange(script, tmp_path, monkeypatch
     """Short chains, and a flow that has hardly been trained."""
     monkeypatch.chdir(tmp_path)
     small = {
-        "exchange": ["values=[300.0, 600.0]", "n_chains=4", "n_configs=30", "n_thermalisation=2"],
+        "exchange": ["values=[300.0, 600.0]", "n_chains=4", "n_configs=200", "n_thermalisation=2"],
         "samples": ["n_chains=2", "n_configs=100"],
     }
     small["exchange"] += ["replica={sampler='hmc', trajectory_length=0.02, n_md_steps=20}"]

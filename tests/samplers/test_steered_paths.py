@@ -96,9 +96,10 @@ def test_a_spring_that_lets_paths_go_is_refused(seed):
     ("change", "message"),
     [
         ({"divide": 2.5}, "divide must be between begin and end, got 2.5 with 0.94 and 2.06"),
-        ({"n_centres": 1}, "n_centres must be 2 or more, got 1"),
-        ({"spring": 0.0}, "spring must be > 0, got 0.0"),
-        ({"n_updates": 0}, "n_updates must be 1 or more, got 0"),
+        ({"n_centres": 1}, "n_centres must be an integer, 2 or more, got 1"),
+        ({"spring": 0.0}, "spring must be a positive number, got 0.0"),
+        ({"n_updates": 1.5}, "n_updates must be an integer, 1 or more, got 1.5"),
+        ({"end": np.inf}, "begin, divide and end must be finite, got 0.94, 1.5 and inf"),
         ({"variable": "length"}, "length"),
     ],
 )
