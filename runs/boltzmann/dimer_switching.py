@@ -13,6 +13,7 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from bath.states import BARRIER, MINIMA, SAMPLER, kept_on_side, settled
@@ -106,12 +107,15 @@ def write(file: Path, closed: Side, opened: Side, seconds: float) -> None:
 
 def read(file: Path) -> tuple[Side, Side, float]:
     """What was kept."""
-    with np.load(file) as held:
-        closed, opened = (
-            Side(name, HMCState(*(held[f"{name}_{key}"] for key in HMCState._fields)), held[f"{name}_works"])
-            for name in MINIMA
-        )
-        return closed, opened, float(held["seconds"])
+    try:
+        with np.load(file) as held:
+            closed, opened = (
+                Side(name, HMCState(*(held[f"{name}_{key}"] for key in HMCState._fields)), held[f"{name}_works"])
+                for name in MINIMA
+            )
+            return closed, opened, float(held["seconds"])
+    except (OSError, ValueError, KeyError, BadZipFile):
+        raise InputError(f"{file}: does not hold what this script keeps; remove it to begin anew") from None
 
 
 def row(seed: int, closed: Side, opened: Side, seconds: float) -> str:

@@ -139,6 +139,10 @@ def test_switching_of_the_dimer(script, tmp_path, capsys):
         np.testing.assert_array_equal(parts[key], whole[key])
     assert script(path, tmp_path, *settings, "--paths", "3") == EXIT_INPUT
     assert "--paths must be 20 or more, got 3" in capsys.readouterr().err
+    file = tmp_path / "parts/seed_3_centres_200.npz"
+    file.write_bytes(file.read_bytes()[:1000])
+    assert script(path, tmp_path / "parts", *settings, "--paths", "22") == EXIT_INPUT
+    assert f"{file}: does not hold what this script keeps" in capsys.readouterr().err
 
 
 def test_boltzmann_generators_of_wells(script, tmp_path, capsys):
