@@ -13,7 +13,7 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from bath.states import BARRIER, MINIMA, SAMPLER, kept_on_side, settled
@@ -108,6 +108,8 @@ def write(file: Path, closed: Side, opened: Side, seconds: float) -> None:
 def read(file: Path) -> tuple[Side, Side, float]:
     """What was kept."""
     try:
+        if not is_zipfile(file):  # which np.load leaves half open
+            raise BadZipFile
         with np.load(file) as held:
             closed, opened = (
                 Side(name, HMCState(*(held[f"{name}_{key}"] for key in HMCState._fields)), held[f"{name}_works"])
