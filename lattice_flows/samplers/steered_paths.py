@@ -7,8 +7,8 @@ A path begins in equilibrium in a state A. A spring holds the variable s at one 
 with some trajectories at each, and lets go at the end. Its work W is the sum of all changes of the potential at the
 configurations where they happen, infinite for an end outside the other state B, so that <exp(-W)> = Z_B / Z_A
 (C. Jarzynski, cond-mat/9610209). This takes a spring that is strong enough: what exp(-S_1) has outside A, where no path
-begins, is left out. Trajectories obey detailed balance: the paths of the opposite order from B to A are
-those of A to B backwards, and `statistics.bennett` joins both by Crooks' relation (cond-mat/9901352).
+begins, is left out. Trajectories obey detailed balance: the paths of the opposite order from B to A are those of A to B
+backwards, and `statistics.bennett` joins both by Crooks' relation (cond-mat/9901352).
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class SteeredPaths:
     variable: name of the collective variable; None: the theory's first.
 
     V is taken on a grid about the centres, linear between its points and constant outside: the trajectories and the
-    work use this same V, so nothing is approximate.
+    work use this same V, so the grid makes nothing approximate.
 
     Raises ValueError for centres on the same side of the divide, numbers out of range, and an action without such a
     variable.

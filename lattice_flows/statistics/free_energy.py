@@ -55,8 +55,8 @@ def bennett(forward: Series, backward: Series) -> ValueWithError:
     # Between the means of both: from there MBAR finds it.
     near = float(np.mean([_mean_of_finite(np.concatenate(replicas)) for replicas in chains]))
     biases = [
-        np.stack([np.zeros_like(chain), np.clip(near - chain, -_NEVER, _NEVER)])
-        for replicas in chains
+        np.stack([np.zeros_like(chain), np.where(chain == nothing, np.copysign(_NEVER, -nothing), near - chain)])
+        for replicas, nothing in zip(chains, (-np.inf, np.inf))  # log w where w or 1/w is zero
         for chain in replicas
     ]
     joined = JoinedWindows(biases, [k for k, replicas in enumerate(chains) for _ in replicas])

@@ -79,7 +79,10 @@ def table(flow: Flow, action: MolecularAction, run: Path, samples: Ensemble, ref
     by_weights = log_partition(log_w)
     by_both, ess = _by_both(log_w, backward), effective_sample_size(log_w)
     relative = backward - (by_both or by_weights).value  # log(w / Z), of which the mean of exp is 1 / ESS
-    forward_ess = gamma_method(np.exp(np.minimum(relative, _LARGEST)))
+    relative_w = np.exp(np.minimum(relative, _LARGEST))
+    forward_ess = gamma_method(relative_w)
+    angles = np.array([reference.series(name)[-unseen:] for name in ("phi", "psi")])
+    heaviest = int(relative.argmax())
     phi, psi = samples.series("phi"), samples.series("psi")
     found = of_weights(phi.ravel(), psi.ravel(), log_w)
     distance = total_variation(found, of_chains(reference.series("phi"), reference.series("psi")))
@@ -91,6 +94,9 @@ def table(flow: Flow, action: MolecularAction, run: Path, samples: Ensemble, ref
         "ESS by unseen configurations of the reference": with_error(
             1.0 / forward_ess.value, forward_ess.error / forward_ess.value**2
         ),
+        "the same of those with phi < 0": f"{1.0 / relative_w[angles[0] < 0].mean():.2g}",
+        "the heaviest of them": "phi = {:.0f}, psi = {:.0f}, ".format(*np.degrees(angles.reshape(2, -1)[:, heaviest]))
+        + f"{relative_w.flat[heaviest]:.2g} times the mean weight",
         "log Z by weights": with_error(*by_weights),
         "log Z by BAR of both": "no overlap" if by_both is None else with_error(*by_both),
         "log Z from both sides": _both_ends(log_w, backward),

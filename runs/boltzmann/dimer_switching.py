@@ -63,6 +63,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.paths < N_LEAST:
         raise InputError(f"--paths must be {N_LEAST} or more, got {given.paths}: an error is estimated from as many")
+    if given.centres < 2:
+        raise InputError(f"--centres must be 2 or more, got {given.centres}")
     given.out.mkdir(parents=True, exist_ok=True)
     paths = SteeredPaths(HMC(DimerBath(), 0.15, 6), MINIMA["closed"], MINIMA["open"], BARRIER, n_centres=given.centres)
     with stop_on_signals() as stop:

@@ -82,6 +82,8 @@ def test_bennett_of_paths_that_do_not_arrive(rng):
     assert abs(pull(bennett(forward, backward), whole + math.log(2 / 3))) < 4.5
     with pytest.raises(RuntimeError, match="do not overlap"):
         bennett(np.full(100, -np.inf), backward)
+    with pytest.raises(ValueError, match="finite"):
+        bennett(np.append(forward, np.inf), backward)
 
 
 def test_divergences_are_off_by_those_of_the_flows(rng, misfit):
